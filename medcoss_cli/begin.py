@@ -1,0 +1,96 @@
+"""From what was typed to a job: a new run, one that extends a checkpoint, or one that is resumed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medcoss_cli import __version__, devices, discovery
+from medcoss_cli.devices import Devices
+from medcoss_cli.errors import CheckpointError, DataError, ResourceError
+from medcoss_cli.job import Job, Recipe, folders
+from medcoss_cli.model.encoder import EncoderShape
+from medcoss_cli.model.model import Model
+from medcoss_cli.recipe.read import read_recipe
+from medcoss_cli.recipe.schema import ExtendRecipe, PretrainRecipe, Stage
+from medcoss_cli.screen import Screen
+from medcoss_cli.state import State
+from medcoss_cli.store import checkpoint
+from medcoss_cli.store.run import Run
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options that pretrain and extend share."""
+
+    name: str | None = None
+    overwrite: bool = False
+    data_root: Path | None = None
+    prepared: Path | None = None
+    runs: Path = Path("runs")
+
+
+def begin_pretrain(recipe: PretrainRecipe, stem: str, options: Options, screen: Screen) -> Job:
+    """A run from random weights through all stages of the recipe."""
+    place = devices.join()
+    for stage in recipe.stages:
+        discovery.load_modality(stage.modality)  # a missing plugin is told now, not after the first stage
+    state = State(Model(EncoderShape(**recipe.encoder.model_dump()), recipe.seed, recipe.masking.model_dump()))
+    run = _new_run(recipe, stem, options, place, screen, {"kind": "pretrain"})
+    return _job(recipe, recipe.stages, 0, state, run, options, place, screen)
+
+
+def begin_extend(
+    recipe: ExtendRecipe, modality: str, source: Path, data: Path | None, options: Options, screen: Screen
+) -> Job:
+    """A run of one stage behind those of a checkpoint."""
+    place = devices.join()
+    discovery.load_modality(modality)
+    state = _read(source)
+    root, _ = folders(recipe, options.data_root, options.prepared)
+    folder = data if data is not None else root / modality
+    if not folder.exists():
+        raise DataError(
+            f"there is no data for {modality}",
+            where=folder,
+            fix=f"give a folder with --data DIR, or put it there; to try: medcoss data demo {modality} {folder}",
+        )
+    stage = Stage(
+        modality=modality,
+        data=str(folder.absolute()),
+        size=recipe.size,
+        tokenizer=recipe.tokenizer,
+        vocabulary=recipe.vocabulary,
+        vocabulary_size=recipe.vocabulary_size,
+    )
+    facts = {"kind": "extend", "stage": stage.model_dump(mode="json"), "before": len(state.history)}
+    run = _new_run(recipe, f"extend-{modality}", options, place, screen, facts)
+    if place.first:
+        checkpoint.save(state.to_checkpoint(), run.checkpoint)  # where the run goes on from, should it be interrupted
+    return _job(recipe, [stage], len(state.history), state, run, options, place, screen)
+
+
+def resume(folder: Path, options: Options, screen: Screen) -> Job:
+    """A run that was interrupted, exactly as it was begun; only folders may be given anew."""
+    place = devices.join()
+    run = Run.resume(folder, writes=place.first)
+    facts = run.facts
+    recipe: Recipe = read_recipe(str(run.recipe), [])
+    before = facts.get("before", 0)
+    if run.checkpoint.exists():
+        state = _read(run.checkpoint)
+    elif isinstance(recipe, PretrainRecipe):
+        state = State(Model(EncoderShape(**recipe.encoder.model_dump()), recipe.seed, recipe.masking.model_dump()))
+    else:
+        raise CheckpointError("the run was stopped before it had its checkpoint", where=folder, fix="begin it again")
+    stages = recipe.stages if isinstance(recipe, PretrainRecipe) else [Stage(**facts["stage"])]
+    return _job(recipe, stages, before, state, run, options, place, screen)
+
+
+def _read(path: Path) -> State:
+    known = checkpoint.load(path)
+    checkpoint.require_plugins(known)
+    return State.from_checkpoint(known)

@@ -1,0 +1,229 @@
+"""Batches of one modality: which samples a step takes, and how a rank reads its part of them.
+
+Every draw is a function of (seed, stage, step, purpose), is made for the whole global batch and then cut to the rows of
+a rank or micro-batch; nothing depends on worker count, rank count or how often a run was interrupted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from medcoss_cli.data.mixup import mix_images, mix_words
+from medcoss_cli.plugin import Modality
+from medcoss_cli.randomness import generator
+
+Rows = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]
+
+
+class Source(Protocol):
+    """Stored integers: a prepared set or a part of the rehearsal buffer."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, indices: np.ndarray[Any, Any]) -> Rows:
+        """(integers (N, ...), scale (N,), offset (N,)) of these rows."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Samples held in memory, in the prepared set's integer type: what the buffer and the probes keep."""
+
+    integers: Tensor
+    scale: Tensor
+    offset: Tensor
+
+    def __len__(self) -> int:
+        return len(self.integers)
+
+    def read(self, indices: np.ndarray[Any, Any]) -> Rows:
+        rows = torch.from_numpy(np.asarray(indices, np.int64))
+        return self.integers[rows].numpy(), self.scale[rows].numpy(), self.offset[rows].numpy()
+
+    @classmethod
+    def of(cls, source: Source, indices: np.ndarray[Any, Any]) -> Stored:
+        """Copy these rows of a source into memory."""
+        integers, scale, offset = source.read(np.asarray(indices))
+        return cls(torch.from_numpy(integers.copy()), torch.from_numpy(scale.copy()), torch.from_numpy(offset.copy()))
+
+    @classmethod
+    def joined(cls, first: Stored, second: Stored) -> Stored:
+        """Both, one after the other."""
+        pairs = ((first.integers, second.integers), (first.scale, second.scale), (first.offset, second.offset))
+        return cls(*(torch.cat(pair) for pair in pairs))
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The samples of one modality that a stage may draw."""
+
+    modality: Modality
+    source: Source
+    rows: np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A rank's part of one global batch, all of one modality. n rows of this part, N of the whole.
+
+    `inputs` is (n, C, *size) float32 in the encoder's range, or (n, L) int64 ids; `partner` are the samples to mix with.
+    """
+
+    modality: str
+    new: bool
+    inputs: Tensor
+    partner: Tensor | None
+    rows: slice
+    total: int
+    key: tuple[int | str, ...]
+
+    def draw(self, purpose: str, *shape: int) -> Tensor:
+        """Uniform [0, 1) numbers (n, *shape): this part's rows of a draw made for all N."""
+        numbers = torch.rand(self.total, *shape, generator=generator(*self.key, purpose))
+        return numbers[self.rows].to(self.inputs.device)
+
+    def mixup(self) -> Batch:
+        """Intra-modal mixup with the partners: eq. 1 for words, eq. 2 for images. Without partners, the batch as it is."""
+        if self.partner is None:
+            return self
+        if self.inputs.is_floating_point():
+            return replace(self, inputs=mix_images(self.inputs, self.partner, self.draw("mix")), partner=None)
+        threshold = torch.rand((), generator=generator(*self.key, "threshold")).to(self.inputs.device)
+        mixed = mix_words(self.inputs, self.partner, self.draw("mix", self.inputs.shape[1]), threshold)
+        return replace(self, inputs=mixed, partner=None)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which modality each step of a stage trains on (DESIGN 4.7).
+
+    Rehearsal steps are spread evenly, earlier modalities take turns. Each pool is drawn without replacement and
+    reshuffled when exhausted, so a pool smaller than a batch gives its samples several times, with fresh augmentation.
+    """
+
+    seed: int
+    stage: int
+    batch: int
+    new: Pool
+    old: Sequence[Pool]
+    steps: int
+    rehearsal_steps: int
+
+    @classmethod
+    def make(
+        cls, seed: int, stage: int, batch: int, epochs: float, share: float | None, new: Pool, old: Sequence[Pool]
+    ) -> Plan:
+        """Plan `epochs` passes over the new data; `share` of all batches are rehearsal, None: in proportion to size."""
+        new_steps = max(1, math.ceil(epochs * len(new.rows) / batch))
+        kept = sum(len(pool.rows) for pool in old)
+        part = max(kept / (kept + len(new.rows)), share or 0.0) if kept else 0.0
+        steps = math.ceil(new_steps / (1 - part) - 1e-9)
+        return cls(seed, stage, batch, new, list(old), steps, steps - new_steps)
+
+    def at(self, step: int) -> tuple[Pool, int, bool]:
+        """The pool of a step, how many batches were drawn from it before, and whether it is new data."""
+        before = step * self.rehearsal_steps // self.steps
+        if (step + 1) * self.rehearsal_steps // self.steps == before:
+            return self.new, step - before, True
+        return self.old[before % len(self.old)], before // len(self.old), False
+
+    def indices(self, pool: Pool, turn: int) -> np.ndarray[Any, Any]:
+        """Rows (N,) of the `turn`-th batch of a pool."""
+        places = np.arange(turn * self.batch, (turn + 1) * self.batch)
+        n = len(pool.rows)
+        order = np.concatenate(
+            [_order(self.seed, self.stage, pool.modality.name, epoch, n) for epoch in range(places[0] // n, places[-1] // n + 1)]
+        )
+        chosen: np.ndarray[Any, Any] = pool.rows[order[places - places[0] // n * n]]
+        return chosen
+
+
+@lru_cache(maxsize=8)
+def _order(seed: int, stage: int, modality: str, epoch: int, n: int) -> np.ndarray[Any, Any]:
+    order: np.ndarray[Any, Any] = torch.randperm(n, generator=generator(seed, stage, modality, "order", epoch)).numpy()
+    return order
+
+
+class _Parts(Dataset[dict[str, Any]]):
+    """Item i is micro-batch i of the stage, as stored integers; read in the main process or in workers."""
+
+    def __init__(self, plan: Plan, mixup: bool, accumulate: int, rank: int, ranks: int) -> None:
+        self.plan, self.mixup, self.accumulate, self.rank, self.ranks = plan, mixup, accumulate, rank, ranks
+
+    def __getitem__(self, item: int) -> dict[str, Any]:
+        plan = self.plan
+        step, micro = divmod(item, self.accumulate)
+        pool, turn, new = plan.at(step)
+        chosen = plan.indices(pool, turn)
+        part, parts = self.rank * self.accumulate + micro, self.ranks * self.accumulate
+        first, last = part * len(chosen) // parts, (part + 1) * len(chosen) // parts
+        key = (plan.seed, plan.stage, step)
+        result = {
+            "modality": pool.modality.name,
+            "new": new,
+            "rows": (first, last),
+            "total": len(chosen),
+            "key": key,
+            "partner": None,
+        }
+        own = np.arange(first, last)
+        if new or not self.mixup:
+            return {**result, "own": _read(pool, chosen, own, key)}
+        partner = torch.randperm(len(chosen), generator=generator(*key, "partner")).numpy()[own]
+        places, where = np.unique(np.concatenate([own, partner]), return_inverse=True)
+        views = _read(pool, chosen, places, key)  # a rank reads its partners itself, each sample once
+        both = [tuple(view[torch.from_numpy(half)] for view in views) for half in np.split(where, [len(own)])]
+        return {**result, "own": both[0], "partner": both[1]}
+
+
+def _read(pool: Pool, chosen: np.ndarray[Any, Any], places: np.ndarray[Any, Any], key: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """Read and augment the samples at these places of the global batch; a place always gets the same view."""
+    integers, scale, offset = pool.source.read(chosen[places])
+    augment = pool.modality.augment
+    assert augment is not None
+    stored = torch.from_numpy(np.ascontiguousarray(integers))
+    views = [augment(stored[i : i + 1], generator(*key, "augment", int(place))) for i, place in enumerate(places)]
+    return torch.cat(views) if views else stored, torch.from_numpy(scale), torch.from_numpy(offset)
+
+
+def batches(
+    plan: Plan,
+    modalities: Mapping[str, Modality],
+    *,
+    start: int,
+    mixup: bool,
+    accumulate: int,
+    rank: int,
+    ranks: int,
+    workers: int,
+    device: torch.device,
+) -> Iterator[Batch]:
+    """The micro-batches of this rank from step `start` on, on the device, decoded to the encoder's range."""
+    loader = DataLoader(
+        _Parts(plan, mixup, accumulate, rank, ranks),
+        batch_size=None,
+        sampler=range(start * accumulate, plan.steps * accumulate),
+        num_workers=workers,
+        generator=torch.Generator(),  # private: an iterator of the global generator would change it
+        pin_memory=device.type == "cuda",
+        multiprocessing_context="forkserver" if workers else None,
+        prefetch_factor=4 if workers else None,
+    )
+    for part in loader:
+        intensity = modalities[part["modality"]].intensity
+        assert intensity is not None
+        own, partner = (
+            None if stored is None else intensity.decode(*(t.to(device, non_blocking=True) for t in stored))
+            for stored in (part["own"], part["partner"])
+        )
+        assert own is not None
+        yield Batch(part["modality"], part["new"], own, partner, slice(*part["rows"]), part["total"], tuple(part["key"]))

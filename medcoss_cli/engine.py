@@ -1,0 +1,246 @@
+"""The engine: batches to steps. Accumulation, one all-reduce, AdamW, schedule, saving, interruption, NaN."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+
+from medcoss_cli.data.batches import Batch, Plan, batches
+from medcoss_cli.errors import DataError, Interrupted, NumbersError
+from medcoss_cli.job import Job
+from medcoss_cli.model.model import Model
+from medcoss_cli.recipe.schema import Stage
+from medcoss_cli.store.run import without_paths
+from medcoss_cli.strategies import Loss, Strategy
+
+
+def learning_rate(step: int, steps: int, warmup: int, peak: float) -> float:
+    """Linear warm-up from 0 to the peak over `warmup` steps, then a half cosine to 0 at the last step (per step)."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def optimiser(parameters: Iterator[tuple[str, nn.Parameter]], weight_decay: float) -> torch.optim.AdamW:
+    """AdamW (0.9, 0.95); weight decay on matrices only, not on norms, biases, LayerScale, cls and mask tokens.
+
+    Parameters a step does not use have no gradient and are left as they are: no decay, no momentum.
+    """
+    trained = [p for _, p in parameters if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim == 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim != 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=True)
+
+
+class Engine:
+    """Runs the steps of one stage, from the first or from where a `resume.pt` left off.
+
+    Args:
+        model, strategy: `strategy.begin_stage` has been called.
+        plan: the steps of the stage.
+        job: recipe, run folder, devices, screen.
+        stage: its learning rate and warm-up, where it has its own.
+        data_hash: of the prepared set, so that a run is not resumed on other data.
+        baseline: loss of predicting the mean on the new data, so that a loss of 1.0 means nothing was learned yet.
+    """
+
+    def __init__(
+        self, model: Model, strategy: Strategy, plan: Plan, job: Job, stage: Stage, data_hash: str, baseline: float
+    ) -> None:
+        train = job.recipe.train
+        epochs, warmup = stage.epochs or train.epochs, train.warmup if stage.warmup is None else stage.warmup
+        self.model, self.strategy, self.plan, self.job, self.train = model, strategy, plan, job, train
+        self.run, self.devices, self.screen = job.run, job.devices, job.screen
+        self.data_hash, self.baseline = data_hash, baseline
+        self.peak, self.warmup = stage.lr or train.lr, math.ceil(min(1.0, warmup / epochs) * plan.steps)
+        self.optimiser = optimiser(strategy.parameters(model), train.weight_decay)
+        self.parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+        self.at = 0  # steps done
+        self.stopped = False
+        self.seen = math.nan  # the newest loss on new data, relative to the baseline
+
+    def batches(self) -> Iterator[Batch]:
+        """The micro-batches of this rank to the end of the stage; saves now and then, and stops after a signal.
+
+        Raises: Interrupted after SIGINT or SIGTERM, when everything is saved.
+        """
+        self._load()
+        workers = self.train.workers
+        if workers is None:  # on the CPU workers would take the cores the step needs
+            workers = 0 if self.devices.device.type == "cpu" else min(8, os.cpu_count() or 1)
+        parts = batches(
+            self.plan,
+            self.model.modalities,
+            start=self.at,
+            mixup=self.strategy.mixup,
+            accumulate=self.train.accumulate,
+            rank=self.devices.rank,
+            ranks=self.devices.ranks,
+            workers=workers,
+            device=self.devices.device,
+        )
+        self.model.train()
+        saved = time.monotonic()
+        title = f"stage {self.plan.stage} {self.plan.new.modality.name}"
+        self.bar = self.open.enter_context(self.screen.progress(title, self.plan.steps, self.at))
+        while self.at < self.plan.steps:
+            self._begin_step()
+            for _ in range(self.train.accumulate):
+                asked = time.perf_counter()
+                batch = next(parts)
+                self.waited += time.perf_counter() - asked
+                yield batch
+            if self.stopped:
+                self._save()
+                raise Interrupted(
+                    f"stopped after step {self.at} of {self.plan.steps}, everything is saved",
+                    fix=f"go on with --resume {self.run.folder}",
+                )
+            if time.monotonic() - saved > 60 * self.train.save_minutes:
+                self._save()
+                saved = time.monotonic()
+        self._check_weights()
+
+    def __enter__(self) -> Engine:
+        self.open = ExitStack()
+        self.open.enter_context(self._signals())
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.open.close()
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """bf16 where the recipe or the device asks for it."""
+        return self.devices.autocast(self.train.precision, self.model.shape.width)
+
+    def _begin_step(self) -> None:
+        self.began, self.waited, self.micro = time.perf_counter(), 0.0, 0
+        self.total = torch.zeros(3, dtype=torch.float64)  # loss, count, stop
+        self.optimiser.zero_grad(set_to_none=True)
+
+    def step(self, batch: Batch, loss: Loss) -> None:
+        """Backward, and when the global batch is complete: one all-reduce, `after_backward`, AdamW.
+
+        Losses are sums; gradients are divided once by the count of the whole global batch, so one rank, many ranks and
+        accumulation give the same curve. Raises: NumbersError on a loss that is not finite.
+        """
+        value, count = loss
+        value.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
+        self.total += torch.tensor([value.item(), float(count), 0.0], dtype=torch.float64)
+        self.micro += 1
+        if self.micro < self.train.accumulate:
+            return
+        self.total[2] = float(self.stopped)
+        summed, counted, stop = self.devices.add_up(self.total.to(self.devices.device)).tolist()
+        if not math.isfinite(summed):
+            raise NumbersError(
+                f"the loss is {summed} at step {self.at + 1} of stage {self.plan.stage}; the last good state is kept",
+                where=self.run.folder,
+                fix="lower train.lr, or set train.precision=fp32, and begin again",
+            )
+        self.devices.add_up_gradients(self.parameters, counted)
+        self.strategy.after_backward(self.model)
+        rate = learning_rate(self.at, self.plan.steps, self.warmup, self.peak)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.step()
+        self.at += 1
+        self.stopped = stop > 0  # any rank's signal stops all
+        self._tell(batch, summed / counted, rate)
+
+    def facts(self) -> dict[str, Any]:
+        """What the history says of this stage's training."""
+        return {
+            "strategy": self.job.strategy,
+            "seed": self.plan.seed,
+            "steps": self.plan.steps,
+            "rehearsal_steps": self.plan.rehearsal_steps,
+            "batch": self.plan.batch,
+            "learning_rate": self.peak,
+            "baseline": self.baseline,
+            "recipe": without_paths(self.job.recipe.model_dump(mode="json")),
+        }
+
+    def _tell(self, batch: Batch, loss: float, rate: float) -> None:
+        """One line of metrics.jsonl, and the bar."""
+        seconds = time.perf_counter() - self.began
+        row = {"stage": self.plan.stage, "step": self.at, "modality": batch.modality, "new": batch.new, "loss": loss}
+        row |= {"lr": rate, "seconds": round(seconds, 4), "waited": round(self.waited, 4), "samples": batch.total}
+        if batch.new:
+            row["relative"] = self.seen = loss / self.baseline
+        self.run.metric(row)
+        self.bar.advance(
+            loss=f"{self.seen:.3f}", samples=f"{batch.total / seconds:.0f}/s", waiting=f"{100 * self.waited / seconds:.0f} %"
+        )
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM let the step finish; a second one takes its usual effect."""
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            self.stopped = True
+            signal.signal(number, before[number])
+            self.screen.say("stopping after this step; once more to stop at once")
+
+        before: dict[int, Any] = {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                before[number] = signal.signal(number, stop)
+            except ValueError:  # not in the main thread (a notebook's worker): the caller handles signals
+                break
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _check_weights(self) -> None:
+        if not all(bool(p.isfinite().all()) for p in self.parameters):
+            raise NumbersError(
+                f"weights are no longer finite at step {self.at} of stage {self.plan.stage}; the last good state is kept",
+                where=self.run.folder,
+                fix="lower train.lr and --resume",
+            )
+
+    def _save(self) -> None:
+        self._check_weights()
+        if self.devices.first:
+            self.run.save_resume(
+                {
+                    "stage": self.plan.stage,
+                    "data_hash": self.data_hash,
+                    "step": self.at,
+                    "model": self.model.state_dict(),
+                    "optimiser": self.optimiser.state_dict(),
+                    "strategy": self.strategy.state(),
+                }
+            )
+        self.devices.wait()
+
+    def _load(self) -> None:
+        """Take up resume.pt if it belongs to this stage; metrics written after it are dropped."""
+        state = self.run.load_resume()
+        if state is not None and state["stage"] == self.plan.stage:
+            if state["data_hash"] != self.data_hash:
+                raise DataError(
+                    f"the data of stage {self.plan.stage} has changed since the run was interrupted",
+                    where=self.run.folder,
+                    fix="put the files back as they were, or begin again with --overwrite",
+                )
+            self.at = state["step"]
+            self.model.load_state_dict(state["model"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.strategy.load_state(state["strategy"])
+        self.run.truncate_metrics(self.plan.stage, self.at)
+

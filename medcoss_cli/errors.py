@@ -1,0 +1,92 @@
+"""Every error a user can cause: one sentence of what is wrong, where, and what to type next; each kind has its exit code."""
+
+from __future__ import annotations
+
+
+class MedcossError(Exception):
+    """A fault that is told to the user in one sentence; only `cli/app.py` prints it and exits with `exit_code`.
+
+    Args:
+        what: what is wrong, one sentence without a full stop.
+        where: file, file:line, record or key; shown to the user only, never written to anything shareable.
+        fix: what to type or do next.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: object = None, fix: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = None if where is None else str(where)
+        self.fix = fix
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        return f"{place}{self.what}" + (f"; {self.fix}" if self.fix else "")
+
+    def __reduce__(self) -> tuple[object, ...]:  # so that an error crosses from a worker process unharmed
+        return (_rebuild, (type(self), self.what, self.where, self.fix))
+
+
+def _rebuild(kind: type[MedcossError], what: str, where: str | None, fix: str | None) -> MedcossError:
+    return kind(what, where=where, fix=fix)
+
+
+class UsageError(MedcossError):
+    """A command line or a combination of options that cannot be carried out."""
+
+    exit_code = 2
+
+
+class RecipeError(MedcossError):
+    """A recipe, or an override of one of its keys, that is not valid."""
+
+    exit_code = 2
+
+
+class PluginError(MedcossError):
+    """A plugin is missing, broken, or written for another plugin API."""
+
+    exit_code = 3
+
+
+class DataError(MedcossError):
+    """A file of the user cannot be used as it is."""
+
+    exit_code = 4
+
+
+class CheckpointError(MedcossError):
+    """A file is not a checkpoint that this medcoss can go on from."""
+
+    exit_code = 5
+
+
+class ResourceError(MedcossError):
+    """Space, permission, memory or a lock stands in the way."""
+
+    exit_code = 6
+
+
+class NumbersError(MedcossError):
+    """A loss or a gradient is not finite."""
+
+    exit_code = 7
+
+
+class ExportError(MedcossError):
+    """An exported file differs from its checkpoint by more than the tolerance."""
+
+    exit_code = 8
+
+
+class RetentionError(MedcossError):
+    """An earlier modality is remembered less than the floor that was asked for."""
+
+    exit_code = 9
+
+
+class Interrupted(MedcossError):  # noqa: N818 - not a fault: the run was stopped and can be resumed
+    """A signal stopped the run after its current step; everything is saved."""
+
+    exit_code = 130

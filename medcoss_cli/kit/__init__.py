@@ -1,0 +1,25 @@
+"""The kit: ready-made parts from which a plugin composes its modality. Importing it imports neither torch nor numpy."""
+
+from medcoss_cli.kit.augment import CropAndFlip, Mirror, Unchanged
+from medcoss_cli.kit.decoders import PixelDecoder, WordDecoder
+from medcoss_cli.kit.intensity import Colour8, Grey8, Hounsfield, ZScore
+from medcoss_cli.kit.loaders import ImageFolder, SignalFolder, TextFolder, VolumeFolder
+from medcoss_cli.kit.tokenizers import Patches, Words
+
+__all__ = [
+    "Colour8",
+    "CropAndFlip",
+    "Grey8",
+    "Hounsfield",
+    "ImageFolder",
+    "Mirror",
+    "Patches",
+    "PixelDecoder",
+    "SignalFolder",
+    "TextFolder",
+    "Unchanged",
+    "VolumeFolder",
+    "WordDecoder",
+    "Words",
+    "ZScore",
+]

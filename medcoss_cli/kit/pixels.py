@@ -1,0 +1,116 @@
+"""The networks of patch tokenizers and pixel decoders. N samples, L patches, K visible, V values of a patch, D width."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from medcoss_cli.model.encoder import blocks
+from medcoss_cli.model.losses import masked_pixels, normalise_patches
+from medcoss_cli.model.masking import removed
+from medcoss_cli.model.patches import grid_of, patchify, unpatchify
+from medcoss_cli.model.positions import sincos
+
+if TYPE_CHECKING:
+    from medcoss_cli.kit.decoders import PixelDecoder
+    from medcoss_cli.kit.tokenizers import Patches
+
+
+def _take(tokens: Tensor, index: Tensor) -> Tensor:
+    """(N, L, V) at index (N, K): (N, K, V)."""
+    return tokens.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+
+
+class PatchEmbedding(nn.Module):
+    """Projection, position, LayerNorm; removed patches are dropped before they are embedded."""
+
+    def __init__(self, part: Patches, width: int) -> None:
+        super().__init__()
+        self.part = part
+        self.projection = nn.Linear(math.prod(part.patch) * part.channels, width)
+        self.norm = nn.LayerNorm(width, eps=part.norm_eps)
+        self._positions: dict[tuple[tuple[int, ...], torch.device], Tensor] = {}
+
+    def grid(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """Patches per axis. Raises ValueError if the size is no multiple of the patch."""
+        return grid_of(size, self.part.patch)
+
+    def positions(self, grid: tuple[int, ...], device: torch.device) -> Tensor:
+        """(L, D) sine-cosine positions, computed once per grid."""
+        key = (grid, device)
+        if key not in self._positions:
+            self._positions[key] = sincos(grid, self.norm.weight.shape[0]).to(device)
+        return self._positions[key]
+
+    def embed(self, batch: Tensor, keep: Tensor | None = None) -> Tensor:
+        """(N, C, *size) and kept patches (N, K) to (N, K, D); all patches (N, L, D) where keep is None."""
+        patches = patchify(batch, self.part.patch, self.part.channels)
+        position = self.positions(self.grid(tuple(batch.shape[2:])), batch.device)
+        if keep is not None:
+            patches, position = _take(patches, keep), position[keep]
+        return self.norm(self.projection(patches) + position)
+
+    def valid(self, batch: Tensor) -> Tensor | None:
+        """Every patch is real."""
+        return None
+
+
+class PixelHead(nn.Module):
+    """MAE's decoder: mask tokens at removed places, small transformer, pixels of the removed patches."""
+
+    def __init__(self, part: PixelDecoder, width: int, tokenizer: Patches, size: tuple[int, ...]) -> None:
+        super().__init__()
+        self.patch, self.channels, self.size = tokenizer.patch, tokenizer.channels, size
+        grid = grid_of(size, tokenizer.patch)
+        self.embed = nn.Linear(width, part.width)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, part.width))
+        self.register_buffer("positions", sincos(grid, part.width), persistent=False)
+        self.blocks = blocks(part.width, part.depth, part.heads, 4.0, None, norm_eps=1e-6)
+        self.norm = nn.LayerNorm(part.width, eps=1e-6)
+        self.predict = nn.Linear(part.width, math.prod(tokenizer.patch) * tokenizer.channels)
+
+    def decode(self, features: Tensor, keep: Tensor, at: Tensor) -> Tensor:
+        """Features (N, 1 + K, D), cls first, of kept patches (N, K) to normalised pixels (N, M, V) of patches `at` (N, M)."""
+        tokens = self.embed(features)
+        cls, visible = tokens[:, :1], tokens[:, 1:]
+        positions: Tensor = self.get_buffer("positions")
+        length, width = positions.shape
+        full = self.mask_token.to(tokens.dtype).expand(keep.shape[0], length, width)
+        full = full.scatter(1, keep.unsqueeze(-1).expand(-1, -1, width), visible)
+        tokens = torch.cat([cls, full + positions.to(tokens.dtype)], dim=1)
+        for block in self.blocks:
+            tokens = block(tokens)
+        prediction: Tensor = self.predict(self.norm(_take(tokens[:, 1:], at)))
+        return prediction
+
+    def loss(self, features: Tensor, keep: Tensor, batch: Tensor) -> tuple[Tensor, int]:
+        """Sum over removed patches of the mean squared error, and their number (L_mim)."""
+        patches = patchify(batch, self.patch, self.channels)
+        gone = removed(keep, patches.shape[1])
+        at = gone.nonzero()[:, 1].view(patches.shape[0], -1)
+        return masked_pixels(self.decode(features, keep, at), _take(patches, at))
+
+    def baseline(self, batch: Tensor) -> float:
+        """The loss of predicting each patch's mean: 1 minus the share of constant patches, nearly."""
+        return normalise_patches(patchify(batch, self.patch, self.channels)).square().mean().item()
+
+    def reconstruct(self, features: Tensor, keep: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """What the encoder saw and what the decoder makes of it, both shaped like the batch with the tokenizer's channels.
+
+        Removed patches are 0 in the first; in the second they are the prediction, taken back from its normalisation
+        with the true mean and deviation of each patch, as MAE's own pictures are made.
+        """
+        patches = patchify(batch, self.patch, self.channels)
+        everywhere = torch.arange(patches.shape[1], device=batch.device).expand(patches.shape[0], -1)
+        variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
+        pred = self.decode(features, keep, everywhere).float() * (variance + 1e-6).sqrt() + mean
+        gone = removed(keep, patches.shape[1]).unsqueeze(-1)
+        seen = patches.masked_fill(gone, 0.0)
+        made = torch.where(gone, pred, patches)
+        return (
+            unpatchify(seen, self.size, self.patch, self.channels),
+            unpatchify(made, self.size, self.patch, self.channels),
+        )

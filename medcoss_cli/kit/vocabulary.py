@@ -1,0 +1,101 @@
+"""The text vocabulary: BPE pieces learned from common words only, so that no surname becomes a token."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import string
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from medcoss_cli.errors import RecipeError
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+CONTINUES = "##"  # a piece that goes on with the word before it
+
+
+def _blank(trained: Any = None) -> Any:
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+    tokenizer = Tokenizer(trained or models.BPE(unk_token="[UNK]", continuing_subword_prefix=CONTINUES))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return tokenizer
+
+
+def common_words(texts: Iterable[str], groups: Iterable[str | None]) -> Iterator[str]:
+    """Each text reduced to its words without digits that occur in at least 20 groups (1 % of them in small sets, never
+    fewer than 2), so that what a single patient's report holds is not learned.
+
+    A text without a group is a group of its own.
+    """
+    normal = _blank().normalizer
+    split = [re.findall(r"[^\W\d_]+|[^\w\s]", normal.normalize_str(text)) for text in texts]
+    owners = [group if group is not None else number for number, group in enumerate(groups)]
+    holders: dict[str, set[str | int]] = {}
+    for words, owner in zip(split, owners, strict=True):
+        for word in set(words):
+            holders.setdefault(word, set()).add(owner)
+    least = max(2, min(20, math.ceil(0.01 * len(set(owners)))))
+    for words in split:
+        yield " ".join(word for word in words if len(holders[word]) >= least)
+
+
+def learn(texts: Iterable[str], groups: Iterable[str | None], size: int) -> str:
+    """Learn at most `size` BPE pieces; returns the vocabulary as JSON text. The same texts give the same pieces."""
+    from tokenizers import trainers
+
+    tokenizer = _blank()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=sorted(set(string.ascii_lowercase + string.digits + string.punctuation)),
+        continuing_subword_prefix=CONTINUES,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(common_words(texts, groups), trainer)
+    text: str = tokenizer.to_str()
+    return text
+
+
+class Codec:
+    """A vocabulary ready to encode: text to ids and back.
+
+    Args:
+        vocabulary: JSON text of the `tokenizers` library with the special pieces [PAD] [UNK] [CLS] [SEP] [MASK].
+
+    Raises: RecipeError if it is not such a vocabulary.
+    """
+
+    def __init__(self, vocabulary: str) -> None:
+        from tokenizers import Tokenizer
+
+        try:
+            json.loads(vocabulary)
+            self._tokenizer = Tokenizer.from_str(vocabulary)
+        except Exception as error:  # noqa: BLE001 - the library raises plain Exception for every malformed file
+            raise RecipeError(f"the vocabulary cannot be read ({error})") from error
+        self.size: int = self._tokenizer.get_vocab_size()
+        ids = [self._tokenizer.token_to_id(piece) for piece in SPECIAL]
+        if None in ids:
+            missing = SPECIAL[ids.index(None)]
+            raise RecipeError(f"the vocabulary has no {missing} piece", fix=f"it needs {' '.join(SPECIAL)}")
+        self.pad, self.unknown, self.cls, self.sep, self.mask = ids
+
+    def encode(self, text: str, length: int) -> np.ndarray[Any, np.dtype[np.int32]]:
+        """[CLS] pieces [SEP] [PAD]... as (length,) int32; what is too long is cut."""
+        pieces = self._tokenizer.encode(text, add_special_tokens=False).ids[: length - 2]
+        ids = np.full(length, self.pad, np.int32)
+        ids[: len(pieces) + 2] = [self.cls, *pieces, self.sep]
+        return ids
+
+    def pieces(self, ids: list[int]) -> list[str]:
+        return [self._tokenizer.id_to_token(i) for i in ids if i != self.pad]
+
+    def starts_word(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """(size,) bool, True where a piece begins a word, that is, has no `##` in front."""
+        pieces = [self._tokenizer.id_to_token(i) or "" for i in range(self.size)]
+        return np.array([not piece.startswith(CONTINUES) for piece in pieces])

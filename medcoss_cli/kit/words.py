@@ -1,0 +1,83 @@
+"""The networks of the word tokenizer and the word decoder. N samples, L tokens, D width, M asked positions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medcoss_cli.model.losses import masked_words
+from medcoss_cli.model.masking import choose_words, hide_words
+from medcoss_cli.model.positions import sincos
+
+if TYPE_CHECKING:
+    from medcoss_cli.kit.tokenizers import Words
+    from medcoss_cli.kit.vocabulary import Codec
+
+
+class WordEmbedding(nn.Module):
+    """Embedding, position, LayerNorm; knows which ids are special and where words begin."""
+
+    def __init__(self, part: Words, codec: Codec, width: int) -> None:
+        super().__init__()
+        self.part = part
+        self.size, self.pad, self.mask = codec.size, codec.pad, codec.mask
+        self.specials = (codec.pad, codec.cls, codec.sep)
+        self.embedding = nn.Embedding(codec.size, width)
+        self.norm = nn.LayerNorm(width, eps=part.norm_eps)
+        self.register_buffer("starts", torch.from_numpy(codec.starts_word()), persistent=False)
+        self.register_buffer("positions", sincos((part.length,), width), persistent=False)
+
+    def grid(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """One token per word piece."""
+        return size
+
+    def embed(self, batch: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Ids (N, L) to (N, L, D). Words are hidden, not dropped, so keep must be None."""
+        positions = self.get_buffer("positions")
+        if batch.shape[1] != len(positions):
+            positions = sincos((batch.shape[1],), positions.shape[1]).to(batch.device)
+        return cast(Tensor, self.norm(self.embedding(batch) + positions))
+
+    def valid(self, batch: Tensor) -> Tensor:
+        """(N, L) bool, False at padding."""
+        return batch != self.pad
+
+    def hide(self, batch: Tensor, order: Tensor, action: Tensor, substitute: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
+        """Whole-word masking of ids (N, L) with three uniform draws (N, L): the ids with hidden words, and which ones."""
+        real = torch.ones_like(batch, dtype=torch.bool)
+        for special in self.specials:
+            real &= batch != special
+        starts = self.get_buffer("starts")[batch] | ~real
+        word = starts.long().cumsum(1) - starts[:, :1].long()
+        chosen = choose_words(word, real, order, ratio)
+        first = max(self.specials) + 1
+        random_ids = (substitute * (self.size - first)).long() + first
+        return hide_words(batch, chosen, action, random_ids, self.mask), chosen
+
+
+class WordHead(nn.Module):
+    """BERT's head; logits only at asked positions, which gives the same loss as computing them everywhere."""
+
+    def __init__(self, width: int, words: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width, eps=1e-12)
+        self.predict = nn.Linear(width, words)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(M, D) to (M, words)."""
+        return cast(Tensor, self.predict(self.norm(F.gelu(self.dense(features)))))
+
+    def loss(self, features: Tensor, keep: Tensor, batch: Tensor) -> tuple[Tensor, int]:
+        """Sum of cross-entropies at the asked positions `keep` (N, L) bool of the true ids (N, L), and their number."""
+        return masked_words(self.logits(features[keep]), batch[keep])
+
+    def baseline(self, batch: Tensor) -> float:
+        """The loss of always predicting the words' frequencies: the entropy of the real pieces of the batch, in nats."""
+        counts = torch.bincount(batch.flatten(), minlength=self.predict.out_features).double()
+        counts[:5] = 0  # special pieces are never asked
+        share = counts[counts > 0] / counts.sum()
+        return float(-(share * share.log()).sum())

@@ -1,0 +1,87 @@
+"""The one ViT that all modalities share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import cast
+
+import torch
+from timm.models.vision_transformer import Block
+from torch import Generator, Tensor, nn
+
+
+@dataclass(frozen=True)
+class EncoderShape:
+    """Dimensions of the encoder: ViT-B is 768 x 12 with 12 heads, as in the paper."""
+
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    mlp_ratio: float = 4.0
+    layer_scale: float | None = 1e-3
+
+
+def blocks(
+    width: int, depth: int, heads: int, mlp_ratio: float, layer_scale: float | None, norm_eps: float
+) -> nn.ModuleList:
+    """Pre-norm transformer blocks of timm."""
+    norm = partial(nn.LayerNorm, eps=norm_eps)
+    return nn.ModuleList(
+        Block(width, heads, mlp_ratio, qkv_bias=True, init_values=layer_scale, norm_layer=norm) for _ in range(depth)
+    )
+
+
+class Encoder(nn.Module):
+    """Blocks and a cls token; there is no final norm (METHOD, section 2)."""
+
+    def __init__(self, shape: EncoderShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.cls = nn.Parameter(torch.zeros(1, 1, shape.width))
+        self.blocks = blocks(shape.width, shape.depth, shape.heads, shape.mlp_ratio, shape.layer_scale, norm_eps=1e-5)
+
+    def forward(
+        self, tokens: Tensor, valid: Tensor | None = None, *, cls: bool = True, causal: bool = False
+    ) -> Tensor:
+        """Tokens to features.
+
+        Args:
+            tokens: (N, L, D).
+            valid: (N, L) bool, False at padding, which no token attends to; None if all are real.
+            cls: put the cls token in front (images), after masking, without a position.
+            causal: token q attends to tokens 0..q only (imported text weights).
+
+        Returns: (N, L + 1, D) with cls first, or (N, L, D).
+        """
+        if cls:
+            tokens = torch.cat([self.cls.expand(tokens.shape[0], -1, -1).to(tokens.dtype), tokens], dim=1)
+            if valid is not None:
+                valid = torch.cat([valid.new_ones(valid.shape[0], 1), valid], dim=1)
+        mask = None if valid is None else valid[:, None, None, :]  # (N, 1, 1, L): over heads and queries
+        if causal:
+            past = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool, device=tokens.device).tril()
+            mask = past if mask is None else mask & past
+        for block in self.blocks:
+            tokens = block(tokens, attn_mask=mask)
+        return tokens
+
+
+def initialise(module: nn.Module, generator: Generator) -> None:
+    """Draw all weights anew from `generator`: linear xavier-uniform, norms 1 and 0, embeddings N(0, 1), tokens N(0, 0.02).
+
+    LayerScale keeps the constant it was built with. Source: METHOD, section 2.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.xavier_uniform_(part.weight, generator=generator)
+            if part.bias is not None:
+                nn.init.zeros_(cast(Tensor, part.bias))
+        elif isinstance(part, nn.LayerNorm):
+            nn.init.ones_(part.weight)
+            nn.init.zeros_(part.bias)
+        elif isinstance(part, nn.Embedding):
+            nn.init.normal_(part.weight, generator=generator)
+        for name, parameter in part.named_parameters(recurse=False):
+            if name in ("cls", "mask_token"):
+                nn.init.normal_(parameter, std=0.02, generator=generator)

@@ -1,0 +1,193 @@
+"""All that a plugin author imports: the parts of a modality, and the hooks by which medcoss finds them.
+
+A modality is composed of parts, not inherited from a base class. Parts are plain frozen dataclasses that describe what
+to do; torch, numpy, pydicom and SimpleITK are imported inside their methods, so that importing a plugin costs nothing.
+
+Shapes: N samples, C channels, L tokens, K kept tokens, D width; *size is (L,), (H, W) or (D, H, W).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+import pluggy
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Generator, Tensor, nn
+
+PLUGIN_API = 1
+"""The version of this contract. A plugin says `PLUGIN_API = 1`; another major version is refused."""
+
+hookspec = pluggy.HookspecMarker("medcoss")
+hookimpl = pluggy.HookimplMarker("medcoss")
+
+Pretext = Literal["masked_patches", "masked_words"]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Where one sample lies in the user's files, before it is read. Private: never written to anything shareable."""
+
+    source: Path
+    """A file, or the folder of a DICOM series."""
+    part: tuple[str | int, ...] | None = None
+    """What of it: ("row", 17), ("window", 0, 24), ("series", uid, "window", 0, 24); None for all of it."""
+    group: str | None = None
+    """Patient or document. None: the source is its own group."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A file that `Loader.find` saw and gives no record for."""
+
+    source: Path
+    reason: str
+    bad: bool = False
+    """True: a broken file of this modality (counts as bad, goes to quarantine.csv). False: not meant to be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What reading a record gives: one array in physical units, with geometry where the file has it."""
+
+    array: Any
+    """(C, *size) numpy array in physical units (grey levels, HU, …), or a str for text."""
+    spacing: tuple[float, ...] | None = None
+    """mm per axis of *size, in the array's axis order; None where the file does not say."""
+    origin: tuple[float, ...] | None = None
+    """Position (x, y, z) of the first voxel in mm, LPS; None where the file does not say."""
+    direction: tuple[float, ...] | None = None
+    """Row-major 3 x 3 direction cosines, LPS, columns in (x, y, z) order; None where the file does not say."""
+    notes: tuple[str, ...] = ()
+    """What was done to read it that a careful user wants to know ("first of 2 volumes"). No names, no paths."""
+
+
+@runtime_checkable
+class Loader(Protocol):
+    """Finds records in a folder, and reads one."""
+
+    def find(self, root: Path, split: str = "train") -> Iterable[Record | LeftOut]:
+        """List what lies under `root` (a folder, or one file), sorted, reading headers only.
+
+        Where a folder holds a `manifest.csv`, only its `path` column is taken, rows of `split` or of no split, never
+        `mask`; its `group` column is the group. `split="all"` takes every row.
+        """
+        ...
+
+    def read(self, record: Record) -> Sample:
+        """Read one record. Raises DataError with a reason for what cannot be read."""
+        ...
+
+
+@runtime_checkable
+class Intensity(Protocol):
+    """How physical units become small integers on disk, and the numbers the encoder sees."""
+
+    def encode(self, sample: Sample) -> tuple[np.ndarray[Any, Any], float, float]:
+        """(integers (C, *size), scale, offset); for text (ids (L,), 1, 0)."""
+        ...
+
+    def decode(self, integers: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+        """Integers (N, C, *size) with scale and offset (N,) to float32 in the encoder's range; ids stay int64."""
+        ...
+
+
+@runtime_checkable
+class Augment(Protocol):
+    """Random views of stored integers; the same generator gives the same view."""
+
+    def __call__(self, batch: Tensor, generator: Generator) -> Tensor:
+        """Integers (N, C, *size) to integers (N, C, *size). The core calls it with one sample at a time (N = 1)."""
+        ...
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """Describes the network part that turns a batch into tokens; modalities with the same key share one."""
+
+    @property
+    def key(self) -> str:
+        """Such as "patch2d-16"; never contains a dot."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """Channels the projection expects; grey samples are repeated to them. 0 for text."""
+        ...
+
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        """Plain values that two modalities sharing the key must agree on, and that rebuild it from a checkpoint."""
+        ...
+
+    def build(self, width: int) -> nn.Module:
+        """A module with grid(size) -> tuple and embed(batch, keep: (N, K) | None) -> (N, K or L, D)."""
+        ...
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """Describes the throw-away head of one modality's pretext task."""
+
+    def build(self, width: int, tokenizer: Any, size: tuple[int, ...]) -> nn.Module:
+        """A module with loss(features, keep, batch) -> (sum, count); `tokenizer` is the description, not the module.
+
+        `keep` is (N, K) kept patches, or for words (N, L) bool, True where a word is asked; `batch` is what was to be
+        seen. It may also have baseline(batch) -> float, the loss of predicting the mean, so that losses can be compared.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Modality:
+    """A named kind of data. What is left out gets the kit's default for its dims and pretext."""
+
+    name: str
+    """The entry point's name: lower-case letters, digits and underscores, as in `xray`."""
+    title: str
+    dims: Literal[1, 2, 3]
+    size: tuple[int, ...]
+    """What the encoder sees: (words,), (height, width) or (depth, height, width)."""
+    channels: int
+    """Of a sample: 1 grey, 3 colour, 0 text."""
+    loader: Loader
+    pretext: Pretext = "masked_patches"
+    tokenizer: Tokenizer | None = None
+    intensity: Intensity | None = None
+    augment: Augment | None = None
+    decoder: Decoder | None = None
+    demo: Callable[[Path, int, int], None] | None = None
+    """demo(root, count, seed): write a small synthetic set in real file formats, with `manifest.csv`."""
+
+    def with_size(self, size: tuple[int, ...]) -> Modality:
+        """The same modality seen at another size; a word tokenizer cuts its texts there."""
+        tokenizer: Any = self.tokenizer
+        if self.pretext == "masked_words" and tokenizer is not None:
+            tokenizer = tokenizer.with_size(size)
+            return replace(self, size=size, tokenizer=tokenizer, intensity=tokenizer)
+        return replace(self, size=size)
+
+    def with_vocabulary(self, vocabulary: str) -> Modality:
+        """The same modality, its word tokenizer reading and writing with this vocabulary (JSON text)."""
+        tokenizer: Any = self.tokenizer
+        words = tokenizer.with_vocabulary(vocabulary)
+        return replace(self, tokenizer=words, intensity=words)
+
+
+@hookspec
+def medcoss_modalities() -> list[Modality]:  # type: ignore[empty-body]  # a hook specification has no body
+    """Return the modalities this plugin brings."""
+
+
+@hookspec
+def medcoss_strategies() -> list[type]:  # type: ignore[empty-body]  # a hook specification has no body
+    """Return Strategy classes (medcoss_cli.strategies.Strategy) this plugin brings."""
+
+
+@hookspec
+def medcoss_recipes() -> list[Path]:  # type: ignore[empty-body]  # a hook specification has no body
+    """Return recipe files (*.yaml) this plugin brings."""

@@ -1,0 +1,31 @@
+"""What long work may say to the person who waits. `cli/show.py` draws it; by default nobody listens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+
+class Bar:
+    """Progress of one piece of work; this one is silent."""
+
+    def advance(self, steps: int = 1, **facts: str) -> None:
+        """Move on by `steps`; `facts` (loss="0.83") are shown beside the bar until the next call replaces them."""
+
+
+class Screen:
+    """Where verbs speak to the user; this one is silent (tests, ranks other than 0)."""
+
+    def say(self, text: str) -> None:
+        """One line of plain information."""
+
+    def warn(self, text: str) -> None:
+        """One line about something that was done differently from what was asked or expected."""
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table; cells are already text."""
+
+    @contextmanager
+    def progress(self, title: str, total: int, start: int = 0) -> Iterator[Bar]:
+        """A bar with rate and time left (plain lines when not a terminal)."""
+        yield Bar()

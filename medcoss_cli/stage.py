@@ -1,0 +1,151 @@
+"""The data of one stage: from a folder of files to rows that may be trained on and rows set aside as probes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medcoss_cli.data.prepare import find, learn_vocabulary, prepare
+from medcoss_cli.data.prepared import PreparedSet
+from medcoss_cli.discovery import load_modality
+from medcoss_cli.errors import RecipeError
+from medcoss_cli.kit.vocabulary import Codec
+from medcoss_cli.model.model import Model
+from medcoss_cli.model.patches import grid_of
+from medcoss_cli.plugin import Modality
+from medcoss_cli.retention import choose_probes
+from medcoss_cli.screen import Screen
+
+if TYPE_CHECKING:
+    from medcoss_cli.job import Job
+    from medcoss_cli.recipe.schema import Stage
+
+
+@dataclass(frozen=True)
+class StageData:
+    """A prepared set and its division: `train` and `probes` are row numbers; no group is in both."""
+
+    modality: Modality
+    prepared: PreparedSet
+    train: np.ndarray[Any, Any]
+    probes: np.ndarray[Any, Any]
+    facts: dict[str, Any]
+
+
+def fit(
+    modality: Modality,
+    *,
+    tokenizer: str | None = None,
+    size: tuple[int, ...] | None = None,
+    decoder: Mapping[str, int] | None = None,
+    vocabulary: str | None = None,
+    vocabulary_size: int | None = None,
+) -> Modality:
+    """A complete modality with what a recipe or a checkpoint says differently.
+
+    Raises: RecipeError where the size does not suit the modality or the tokenizer's patch.
+    """
+    part: Any = modality.tokenizer
+    if tokenizer is not None and tokenizer != part.key:
+        if not hasattr(part, "with_key"):
+            raise RecipeError(f"the tokenizer {part.key} of {modality.name} comes in one form only", where="tokenizer")
+        part = part.with_key(tokenizer)
+    if vocabulary_size is not None and hasattr(part, "vocabulary_size"):
+        part = replace(part, vocabulary_size=vocabulary_size)
+    modality = replace(modality, tokenizer=part, intensity=part if modality.intensity is modality.tokenizer else modality.intensity)
+    if size is not None and len(size) != modality.dims:
+        raise RecipeError(f"size {list(size)} has {len(size)} numbers, {modality.name} has {modality.dims} axes", where="size")
+    modality = modality.with_size(size or modality.size)
+    if hasattr(part, "patch"):
+        try:
+            grid_of(modality.size, part.patch)
+        except ValueError as error:
+            raise RecipeError(f"{error} of tokenizer {part.key} ({modality.name})", where="size") from error
+    if decoder and modality.decoder is not None:
+        known = {k: v for k, v in decoder.items() if hasattr(modality.decoder, k)}
+        modality = replace(modality, decoder=replace(modality.decoder, **known))  # type: ignore[type-var]  # parts are dataclasses
+    return modality if vocabulary is None else modality.with_vocabulary(vocabulary)
+
+
+def prepare_stage(job: Job, number: int, stage: Stage) -> StageData:
+    """Find, learn a vocabulary if one is needed and none is there, prepare, and set probes aside by patient or document.
+
+    Raises: DataError for a missing or unusable folder, RecipeError for a size or tokenizer that does not fit.
+    """
+    recipe, screen = job.recipe, job.screen
+    modality = for_stage(job.state.model, stage, recipe.decoder.model_dump() if recipe.decoder else None, screen)
+    root = job.data_root / stage.data
+    screen.say(f"stage {number} of {job.before + len(job.stages)}: {modality.title} from {root}")
+    if not job.devices.first:
+        job.devices.wait()  # rank 0 prepares, the others then open what is there
+    found = find(modality, root, recipe.data.split, screen)
+    part: Any = modality.tokenizer
+    if hasattr(part, "learn") and part.vocabulary is None:
+        modality = modality.with_vocabulary(learn_vocabulary(modality, found, screen))
+    rows = prepare(
+        modality, found, job.prepared, workers=recipe.data.workers, bad_share=recipe.data.bad_share, screen=screen
+    )
+    if job.devices.first:
+        job.devices.wait()
+    probes = choose_probes(rows.groups, (recipe.seed, number))
+    if len(probes) == 0:
+        screen.warn(f"{modality.name}: too few patients or documents to set any aside, so retention is not measured")
+    train = np.setdiff1d(np.arange(len(rows)), probes)
+    facts = {
+        "samples": len(rows),
+        "train": len(train),
+        "probes": len(probes),
+        "groups": len(np.unique(rows.groups)),
+        "data_hash": rows.data_hash,
+    }
+    return StageData(modality, rows, train, probes, facts)
+
+
+def for_stage(model: Model, stage: Stage, decoder: Mapping[str, int] | None, screen: Screen) -> Modality:
+    """The plugin's modality as this stage will train it.
+
+    What the stage does not say is taken from what the model already has: the tokenizer that earlier modalities of the
+    same kind share (said aloud where it is not the plugin's own), and with it their size, decoder and vocabulary.
+    """
+    modality = load_modality(stage.modality)
+    own: Any = modality.tokenizer
+    alike = {m.tokenizer.key: m for m in model.modalities.values() if (m.dims, m.pretext) == (modality.dims, modality.pretext) and m.tokenizer}
+    key = stage.tokenizer
+    if key is None and own.key not in alike and len(alike) == 1:
+        key = next(iter(alike))
+        screen.warn(f"{modality.name} shares the tokenizer {key} of {alike[key].name}; tokenizer={own.key} gives it its own")
+    key = key or own.key
+    relative = alike.get(key)
+    size = stage.size or (relative.size if relative else None)
+    if decoder is None and relative is not None:
+        decoder = vars(relative.decoder)
+    vocabulary = getattr(relative.tokenizer, "vocabulary", None) if relative else None
+    if stage.vocabulary is not None:
+        if vocabulary is not None:
+            raise RecipeError(f"the checkpoint already has a vocabulary for {key}", where="vocabulary", fix="leave the key out")
+        vocabulary = _read_vocabulary(Path(stage.vocabulary))
+    return fit(
+        modality,
+        tokenizer=key,
+        size=tuple(size) if size else None,
+        decoder=decoder,
+        vocabulary=vocabulary,
+        vocabulary_size=stage.vocabulary_size,
+    )
+
+
+def _read_vocabulary(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(
+            "the vocabulary file cannot be read",
+            where=path,
+            fix="give the JSON file of a `tokenizers` vocabulary, or leave the key out to learn one",
+        ) from error
+    Codec(text)
+    return text
