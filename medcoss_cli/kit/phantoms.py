@@ -54,7 +54,7 @@ def cases(count: int, seed: int, classes: Sequence[str], per_group: int = 2) -> 
             index=index,
             group=f"demo{group:04d}",
             split=SPLITS[group % len(SPLITS)],
-            label=classes[index % len(classes)],
+            label=classes[(index + index // (len(SPLITS) * per_group)) % len(classes)],  # all classes in every split
             rng=np.random.default_rng([seed, index]),
             anatomy=np.random.default_rng([seed, group, 1]),
             seed=seed,
@@ -179,7 +179,7 @@ def blur(array: Array, sigma: float | Sequence[float]) -> Array:
 
 
 def noise(rng: np.random.Generator, shape: Sequence[int], sigma: float | Sequence[float]) -> Array:
-    """Smooth random field: white noise blurred with `sigma` pixels (one, or one per axis), of mean 0 and deviation 1."""
+    """Smooth random field of mean 0 and deviation 1: white noise blurred with sigma pixels (one, or one per axis)."""
     sigmas = _each(sigma, len(shape))
     sizes = [
         n + len(_taps(s)) - 1 if s < NARROW else _sources(n, s).shape[1] for n, s in zip(shape, sigmas, strict=True)

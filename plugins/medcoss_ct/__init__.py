@@ -8,7 +8,7 @@ from medcoss_cli.plugin import Modality, hookimpl
 PLUGIN_API = 1
 
 
-def demo(root: Path, count: int, seed: int) -> None:
+def write_demo(root: Path, count: int, seed: int) -> None:
     """Write `count` simulated abdominal DICOM series with lesion masks (NIfTI) under `root`."""
     from medcoss_ct.demo import write
 
@@ -28,6 +28,6 @@ def medcoss_modalities() -> list[Modality]:
             loader=VolumeFolder(dicom=("CT",), window=24, stride=12, spacing=1.0, crop_above=320, hounsfield=True),
             intensity=Hounsfield(),
             tokenizer=Patches(key="patch3d-16"),
-            demo=demo,
+            demo=write_demo,
         )
     ]

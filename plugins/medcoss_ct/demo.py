@@ -90,7 +90,7 @@ def abdomen(case: Case) -> tuple[Array, Array]:
         put(80, (6, 32, side * 40), (12, 5, 14), side * 0.6)  # adrenal
     put(95, (-22, -4, 20), (11, 12, 46), 0.15)  # pancreas
     put(12, (-20, -30, -46), (22, 14, 12))  # gallbladder
-    for n in range(9):  # bowel at the lower end
+    for _ in range(9):  # bowel at the lower end
         at = (-45 + rng.uniform(-8, 6), rng.uniform(-62, 4), rng.uniform(-75, 80))
         size = rng.uniform(10, 16)
         put(60, at, (14, size, size * 1.2))

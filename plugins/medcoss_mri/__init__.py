@@ -8,7 +8,7 @@ from medcoss_cli.plugin import Modality, hookimpl
 PLUGIN_API = 1
 
 
-def demo(root: Path, count: int, seed: int) -> None:
+def write_demo(root: Path, count: int, seed: int) -> None:
     """Write `count` simulated T1-weighted head volumes with tumour masks (both NIfTI) under `root`."""
     from medcoss_mri.demo import write
 
@@ -28,6 +28,6 @@ def medcoss_modalities() -> list[Modality]:
             loader=VolumeFolder(dicom=("MR",), window=16, stride=8, spacing=None, trim=0.1),
             intensity=ZScore(),
             tokenizer=Patches(key="patch3d-16"),
-            demo=demo,
+            demo=write_demo,
         )
     ]

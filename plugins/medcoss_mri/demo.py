@@ -1,4 +1,4 @@
-"""T1-weighted MRI of the head: nested shells, a folded cortex from the zero lines of a smooth field, bias, Rician noise.
+"""T1-weighted MRI of the head: nested shells, a cortex folded along the zero lines of a smooth field, bias and noise.
 
 Coordinates in mm, LPS: z to the crown, y to the back, x to the patient's left; arrays are (z, y, x).
 """

@@ -8,7 +8,7 @@ from medcoss_cli.plugin import Modality, hookimpl
 PLUGIN_API = 1
 
 
-def demo(root: Path, count: int, seed: int) -> None:
+def write_demo(root: Path, count: int, seed: int) -> None:
     """Write `count` simulated H&E tiles (PNG, JPEG, TIFF) with gland masks under `root`."""
     from medcoss_pathology.demo import write
 
@@ -26,6 +26,6 @@ def medcoss_modalities() -> list[Modality]:
             channels=3,
             loader=ImageFolder(grey=False),
             tokenizer=Patches(key="patch2d-16"),
-            demo=demo,
+            demo=write_demo,
         )
     ]

@@ -145,7 +145,7 @@ def rim(
 
 
 def stain(case: Case, haematoxylin: Array, eosin: Array) -> Array:
-    """RGB (H, W, 3) uint8: Beer-Lambert with the dyes of this patient's slide (strength and hue differ between labs)."""
+    """RGB (H, W, 3) uint8: Beer-Lambert with the dyes of this patient's slide; strength and hue differ between labs."""
     slide, rng = case.anatomy, case.rng
     vectors = np.array([HAEMATOXYLIN, EOSIN]) + slide.normal(0, 0.035, (2, 3))
     vectors = np.clip(vectors, 0.02, None)

@@ -8,7 +8,7 @@ from medcoss_cli.plugin import Modality, hookimpl
 PLUGIN_API = 1
 
 
-def demo(root: Path, count: int, seed: int) -> None:
+def write_demo(root: Path, count: int, seed: int) -> None:
     """Write `count` invented chest X-ray reports under `root`."""
     from medcoss_report.demo import write
 
@@ -27,6 +27,6 @@ def medcoss_modalities() -> list[Modality]:
             pretext="masked_words",
             loader=TextFolder(column="text", group="id"),
             tokenizer=Words(key="words"),
-            demo=demo,
+            demo=write_demo,
         )
     ]

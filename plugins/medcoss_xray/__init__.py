@@ -8,7 +8,7 @@ from medcoss_cli.plugin import Modality, hookimpl
 PLUGIN_API = 1
 
 
-def demo(root: Path, count: int, seed: int) -> None:
+def write_demo(root: Path, count: int, seed: int) -> None:
     """Write `count` simulated chest radiographs (PNG and DICOM) with lung masks under `root`."""
     from medcoss_xray.demo import write
 
@@ -26,6 +26,6 @@ def medcoss_modalities() -> list[Modality]:
             channels=1,
             loader=ImageFolder(grey=True, dicom=("CR", "DX", "RG", "RF")),
             tokenizer=Patches(key="patch2d-16"),  # grey is repeated to its 3 channels
-            demo=demo,
+            demo=write_demo,
         )
     ]

@@ -90,7 +90,7 @@ def screen() -> tuple[Array, Array]:
 
 
 def chest(case: Case) -> tuple[Array, Array]:
-    """(optical path (H, W) without unit, lung mask (H, W) bool) of one patient, breathing and standing as on the day."""
+    """Optical path (H, W) without unit and lung mask (H, W) bool of a patient, standing and breathing as on the day."""
     body, rng = case.anatomy, case.rng
     z, x = screen()
     z = z + rng.uniform(-8, 8) + 2.5 * noise(rng, (SIDE, SIDE), 45)
@@ -181,7 +181,7 @@ def chest(case: Case) -> tuple[Array, Array]:
 
 
 def film(case: Case) -> tuple[Array, Array]:
-    """(image (H, W) float32 in [0, 1], white is dense; lung mask (H, W) bool): photons counted, then the look-up curve."""
+    """Image (H, W) in [0, 1], dense is white, and lung mask (H, W) bool: photons counted, then the look-up curve."""
     path, mask = chest(case)
     rng = case.rng
     primary = np.exp(-blur(path, 0.5))

@@ -8,7 +8,7 @@ from medcoss_cli.plugin import Modality, hookimpl
 PLUGIN_API = 1
 
 
-def demo(root: Path, count: int, seed: int) -> None:
+def write_demo(root: Path, count: int, seed: int) -> None:
     """Write `count` simulated B-mode stills (PNG, JPEG and DICOM) with lesion masks under `root`."""
     from medcoss_ultrasound.demo import write
 
@@ -26,6 +26,6 @@ def medcoss_modalities() -> list[Modality]:
             channels=1,
             loader=ImageFolder(grey=True, dicom=("US",)),
             tokenizer=Patches(key="patch2d-16"),  # shares the X-ray patch embedding
-            demo=demo,
+            demo=write_demo,
         )
     ]

@@ -44,7 +44,7 @@ def convert(polar: Array) -> Array:
 
 
 def scatterers(case: Case) -> tuple[Array, Array, Array]:
-    """Of the tissue, in beam coordinates (DEPTHS, BEAMS): echo strength in dB, attenuation beyond it in dB, lesion mask."""
+    """Echo strength in dB, gain or loss along the beam in dB, lesion mask: each (DEPTHS, BEAMS), by depth and beam."""
     body, rng = case.anatomy, case.rng
     shape = (DEPTHS, BEAMS)
     radius = NEAR + (FAR - NEAR) * np.linspace(0, 1, DEPTHS, dtype=np.float32)[:, None]
@@ -63,7 +63,7 @@ def scatterers(case: Case) -> tuple[Array, Array, Array]:
     lobule = np.abs(noise(rng, shape, (13, 15)))
     level = np.where((d < fat) & (lobule < 0.11), -11, level)  # septa between lobules of fat
     level = np.where((d > gland) & (d < muscle), -21 + 6 * np.maximum(noise(rng, shape, (1.8, 30)), 0), level)
-    level = np.where(d > muscle, -33, level)
+    level = np.where(d > muscle, -36 - 0.3 * (d - muscle), level)  # chest wall: noise, fading
     for border, width, gain in ((fat, 0.45, 9), (gland, 0.6, 13), (muscle, 0.75, 17)):
         level += gain * np.exp(-(((d - border) / width) ** 2)) * (0.65 + 0.35 * noise(rng, shape, (40, 12)))
     level = np.where(depth < skin, -6, level) + 8 * np.exp(-(((depth - skin) / 0.3) ** 2))
@@ -88,7 +88,7 @@ def scatterers(case: Case) -> tuple[Array, Array, Array]:
             1 + np.exp(np.minimum((np.abs(x) / size - 0.86) * 16, 30))
         )
         if case.label == "cyst":
-            level = np.where(lesion, -52, level)
+            level = np.where(lesion, -60, level)
             level += (
                 10 * np.exp(-(((r - 1.03) / 0.05) ** 2)) * (np.abs(np.sin(around)) ** 2)
             )  # bright where met head-on
@@ -110,11 +110,11 @@ def still(case: Case) -> tuple[Array, Array]:
     amplitude = 10 ** ((level + shade - rng.uniform(6, 13) * depth**1.5) / 20)
     # a beam is narrow at its focus and wide beyond; two speckle fields blended along depth stand for that
     focus = np.exp(-(((depth - 0.42) / 0.30) ** 2))
-    waves = [rng.standard_normal((2, DEPTHS, BEAMS), dtype=np.float32) * amplitude for _ in range(1)][0]
+    waves = rng.standard_normal((2, DEPTHS, BEAMS), dtype=np.float32) * amplitude  # in phase and in quadrature
     tight = [blur(part, (1.1, 0.75)) for part in waves]
     wide = [blur(part, (1.3, 1.7)) * 1.6 for part in waves]
     echo = np.hypot(*(t * focus + w * (1 - focus) for t, w in zip(tight, wide, strict=True)))
-    echo += 0.0016 * (1 + 3 * depth) * np.abs(rng.standard_normal(echo.shape, dtype=np.float32))
+    echo += 0.0004 * (1 + 3 * depth) * np.abs(rng.standard_normal(echo.shape, dtype=np.float32))
     span = rng.uniform(50, 60)
     decibel = 20 * np.log10(echo + 1e-6) + 10 + rng.uniform(-2, 2)
     grey = np.clip((decibel + span) / span, 0, 1) ** 1.15
