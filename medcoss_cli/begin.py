@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medcoss_cli import __version__, devices, discovery
+from medcoss_cli import devices, discovery
 from medcoss_cli.devices import Devices
-from medcoss_cli.errors import CheckpointError, DataError, ResourceError
+from medcoss_cli.errors import CheckpointError, DataError
 from medcoss_cli.job import Job, Recipe, folders
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.model import Model
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import ExtendRecipe, PretrainRecipe, Stage
-from medcoss_cli.screen import Screen
+from medcoss_cli.screen import Logged, Screen
 from medcoss_cli.state import State
 from medcoss_cli.store import checkpoint
 from medcoss_cli.store.run import Run
@@ -48,8 +47,19 @@ def begin_extend(
 ) -> Job:
     """A run of one stage behind those of a checkpoint."""
     place = devices.join()
+    state, stage = start_of_extend(recipe, modality, source, data, options)
+    facts = {"kind": "extend", "stage": stage.model_dump(mode="json"), "before": len(state.history)}
+    run = _new_run(recipe, f"extend-{modality}", options, place, screen, facts)
+    if place.first:
+        checkpoint.save(state.to_checkpoint(), run.checkpoint)  # where the run goes on from, should it be interrupted
+    return _job(recipe, [stage], len(state.history), state, run, options, place, screen)
+
+
+def start_of_extend(
+    recipe: ExtendRecipe, modality: str, source: Path, data: Path | None, options: Options
+) -> tuple[State, Stage]:
+    """The checkpoint's state, and the stage that comes behind it. Raises: DataError where there is no data."""
     discovery.load_modality(modality)
-    state = _read(source)
     root, _ = folders(recipe, options.data_root, options.prepared)
     folder = data if data is not None else root / modality
     if not folder.exists():
@@ -58,6 +68,7 @@ def begin_extend(
             where=folder,
             fix=f"give a folder with --data DIR, or put it there; to try: medcoss data demo {modality} {folder}",
         )
+    state = read_state(source)
     stage = Stage(
         modality=modality,
         data=str(folder.absolute()),
@@ -66,11 +77,7 @@ def begin_extend(
         vocabulary=recipe.vocabulary,
         vocabulary_size=recipe.vocabulary_size,
     )
-    facts = {"kind": "extend", "stage": stage.model_dump(mode="json"), "before": len(state.history)}
-    run = _new_run(recipe, f"extend-{modality}", options, place, screen, facts)
-    if place.first:
-        checkpoint.save(state.to_checkpoint(), run.checkpoint)  # where the run goes on from, should it be interrupted
-    return _job(recipe, [stage], len(state.history), state, run, options, place, screen)
+    return state, stage
 
 
 def resume(folder: Path, options: Options, screen: Screen) -> Job:
@@ -81,7 +88,7 @@ def resume(folder: Path, options: Options, screen: Screen) -> Job:
     recipe: Recipe = read_recipe(str(run.recipe), [])
     before = facts.get("before", 0)
     if run.checkpoint.exists():
-        state = _read(run.checkpoint)
+        state = read_state(run.checkpoint)
     elif isinstance(recipe, PretrainRecipe):
         state = State(Model(EncoderShape(**recipe.encoder.model_dump()), recipe.seed, recipe.masking.model_dump()))
     else:
@@ -90,7 +97,45 @@ def resume(folder: Path, options: Options, screen: Screen) -> Job:
     return _job(recipe, stages, before, state, run, options, place, screen)
 
 
-def _read(path: Path) -> State:
+def read_state(path: Path) -> State:
     known = checkpoint.load(path)
     checkpoint.require_plugins(known)
     return State.from_checkpoint(known)
+
+
+def _new_run(
+    recipe: Recipe, stem: str, options: Options, place: Devices, screen: Screen, facts: dict[str, Any]
+) -> Run:
+    """Rank 0 makes the folder, the others learn its name. A taken name gets -2, -3, said aloud, unless it was asked for."""
+    root, prepared = folders(recipe, options.data_root, options.prepared)
+    name = options.name or stem
+    folder = ""
+    if place.first:
+        run = Run.create(
+            options.runs,
+            name,
+            recipe=recipe.model_dump(mode="json"),
+            facts=facts | {"data_root": str(root.absolute()), "prepared": str(prepared.absolute())},
+            overwrite=options.overwrite,
+            exact=options.overwrite or options.name is not None,
+        )
+        if run.folder.name != name:
+            screen.warn(f"{options.runs / name} is there already, this run is {run.folder}")
+        folder = str(run.folder)
+    folder = place.text_from_first(folder)
+    return run if place.first else Run.resume(Path(folder), writes=False)
+
+
+def _job(
+    recipe: Recipe,
+    stages: Sequence[Stage],
+    before: int,
+    state: State,
+    run: Run,
+    options: Options,
+    place: Devices,
+    screen: Screen,
+) -> Job:
+    root = options.data_root or Path(run.facts["data_root"])
+    prepared = options.prepared or Path(run.facts["prepared"])
+    return Job(recipe, stages, before, state, run, root, prepared, place, Logged(screen, run.log) if place.first else Screen())

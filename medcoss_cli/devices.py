@@ -57,6 +57,13 @@ class Devices:
             dist.broadcast(numbers, src=0)
         return numbers.cpu()
 
+    def text_from_first(self, text: str) -> str:
+        """Rank 0's text (at most 4,096 bytes), on every rank."""
+        data = torch.zeros(4096, dtype=torch.uint8)
+        encoded = os.fsencode(text)
+        data[: len(encoded)] = torch.tensor(list(encoded), dtype=torch.uint8)
+        return os.fsdecode(bytes(self.from_first(data).tolist()).rstrip(b"\0"))
+
     def wait(self) -> None:
         """Go on when every rank has come here."""
         if self.ranks > 1:

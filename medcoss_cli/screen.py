@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 
@@ -29,3 +29,28 @@ class Screen:
     def progress(self, title: str, total: int, start: int = 0) -> Iterator[Bar]:
         """A bar with rate and time left (plain lines when not a terminal)."""
         yield Bar()
+
+
+class Logged(Screen):
+    """What another screen shows, its lines also written to a run's log."""
+
+    def __init__(self, screen: Screen, log: Callable[[str], None]) -> None:
+        self._screen, self._log = screen, log
+
+    def say(self, text: str) -> None:
+        self._log(text)
+        self._screen.say(text)
+
+    def warn(self, text: str) -> None:
+        self._log(f"note: {text}")
+        self._screen.warn(text)
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        for line in (title, "  ".join(columns), *("  ".join(row) for row in rows)):
+            self._log(line)
+        self._screen.table(title, columns, rows)
+
+    @contextmanager
+    def progress(self, title: str, total: int, start: int = 0) -> Iterator[Bar]:
+        with self._screen.progress(title, total, start) as bar:
+            yield bar

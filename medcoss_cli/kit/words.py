@@ -81,3 +81,9 @@ class WordHead(nn.Module):
         counts[:5] = 0  # special pieces are never asked
         share = counts[counts > 0] / counts.sum()
         return float(-(share * share.log()).sum())
+
+    def reconstruct(self, features: Tensor, keep: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """The ids as they were, and with the likeliest word at the asked positions `keep` (N, L) bool."""
+        made = batch.clone()
+        made[keep] = self.logits(features[keep]).argmax(-1)
+        return batch, made

@@ -102,12 +102,9 @@ class Model(nn.Module):
         return (features * weight).sum(1) / weight.sum(1)
 
     @torch.no_grad()
-    def reconstruct(
-        self, modality: str, inputs: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """(inputs, what the encoder saw, what the decoder makes of it), shaped (N, C, *size) in the encoder's range."""
-        tokenizer, head = self.tokenizer(modality), cast(Any, self.decoders[modality])
-        patches = math.prod(tokenizer.grid(tuple(inputs.shape[2:])))
-        keep = random_keep(torch.rand(len(inputs), patches, generator=generator).to(inputs.device), self.masking["patches"])
-        seen, made = head.reconstruct(self.encode(modality, inputs, keep), keep, inputs)
-        return inputs, seen, made
+    def reconstruct(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What the encoder saw of a batch under its mask, and what the decoder makes of it; for previews."""
+        inputs, keep, asked = self.hide(batch)
+        head = cast(Any, self.decoders[batch.modality])
+        seen, made = head.reconstruct(self.encode(batch.modality, inputs, keep), asked, batch.inputs)
+        return (inputs if keep is None else seen), made

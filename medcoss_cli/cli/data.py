@@ -1,0 +1,162 @@
+"""The verbs `data demo|check|prepare|preview`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from medcoss_cli.cli import options, show
+from medcoss_cli.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from medcoss_cli.plugin import Modality
+
+app = typer.Typer(no_args_is_help=True, help="Look at data, and prepare it.")
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder, or one file.")]
+ModalityOption = Annotated[str, typer.Option("--modality", help="As `medcoss plugins list` names it.")]
+Split = Annotated[str, typer.Option("--split", help="Rows of a manifest.csv: train, val, test or all.")]
+Size = Annotated[str | None, typer.Option("--size", metavar="AxBxC", help="What the encoder sees, as in 16x192x192.")]
+
+
+@app.command()
+def demo(
+    modality: Annotated[str, typer.Argument(help="As `medcoss plugins list` names it.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
+    count: Annotated[int, typer.Option(min=1, help="Samples to write.")] = 16,
+    seed: Annotated[int, typer.Option(help="The same seed writes the same set.")] = 0,
+) -> None:
+    """Write a small synthetic set in a modality's real file formats, with labels and masks.
+
+    Example: medcoss data demo ct demo-data/ct --count 4
+    """
+    from medcoss_cli.discovery import load_modality
+
+    write = load_modality(modality).demo
+    if write is None:
+        raise UsageError(f"the {modality} plugin brings no demo set", fix="see `medcoss plugins list` for one that does")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError("the folder is not empty", where=folder, fix="name a new one")
+    write(folder, count, seed)
+    show.screen().say(f"{count} synthetic {modality} samples in {folder}")
+
+
+@app.command()
+def check(
+    folder: Folder,
+    modality: Annotated[str | None, typer.Option("--modality", help="Read as this; else by what the files are.")] = None,
+    split: Split = "all",
+    as_json: options.Json = False,
+) -> None:
+    """Read every file and say what was found, what was read, what was refused and why.
+
+    Example: medcoss data check scans --modality ct
+    """
+    from medcoss_cli.data.check import check_modality, survey_table
+
+    screen = show.screen()
+    if modality is None:
+        verdicts = survey_table(folder, screen)
+    else:
+        from medcoss_cli.discovery import load_modality
+
+        verdicts = check_modality(load_modality(modality), folder, split, screen)
+    if as_json:
+        show.result_json([vars(verdict) for verdict in verdicts])
+    else:
+        rows = [[v.file, v.kind, v.verdict, "; ".join([v.reason, *v.notes]).strip("; ")] for v in verdicts]
+        screen.table("What lies there", ["file", "kind", "verdict", "why"], rows)
+        counts = {kind: sum(v.verdict == kind for v in verdicts) for kind in ("read", "quarantine", "left out")}
+        screen.say(", ".join(f"{count} {kind}" for kind, count in counts.items()))
+    if not any(verdict.verdict == "read" for verdict in verdicts):
+        raise DataError("nothing here can be read", where=folder, fix="the table says why")
+
+
+@app.command()
+def prepare(
+    folder: Folder,
+    modality: ModalityOption,
+    size: Size = None,
+    split: Split = "train",
+    prepared: options.Prepared = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that read files; else one per core.")] = None,
+    bad_share: Annotated[float, typer.Option(min=0.0, max=1.0, help="The share of files that may be bad.")] = 0.05,
+    as_json: options.Json = False,
+) -> None:
+    """Read, resize and store a folder once, so that training reads integers from memory-mapped files.
+
+    pretrain and extend do this themselves; here it is done ahead, perhaps on another machine.
+    Example: medcoss data prepare scans --modality ct --size 16x192x192
+    """
+    import os
+
+    from medcoss_cli.data import prepare as prepare_data
+
+    screen = show.screen()
+    part = _modality(modality, size)
+    where = prepared or Path(os.environ.get("MEDCOSS_PREPARED", "prepared"))
+    found = prepare_data.find(part, folder, split, screen)
+    tokenizer: Any = part.tokenizer
+    if hasattr(tokenizer, "learn"):
+        part = part.with_vocabulary(prepare_data.learn_vocabulary(part, found, screen))
+    rows = prepare_data.prepare(part, found, where, workers=workers, bad_share=bad_share, screen=screen)
+    screen.say(f"prepared set (private: holds samples): {rows.folder}")
+    if as_json:
+        kept = ("modality", "size", "rows", "data_hash", "bad", "refused", "notes")
+        show.result_json({"folder": str(rows.folder), **{key: rows.index[key] for key in kept}})
+
+
+@app.command()
+def preview(
+    folder: Folder,
+    modality: ModalityOption,
+    out: Annotated[Path, typer.Option("--out", help="The picture to write (PNG).")] = Path("preview.png"),
+    checkpoint: Annotated[
+        Path | None, typer.Option("--from", metavar="CKPT", help="Show masked, reconstructed and original.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, max=32, help="Samples to show.")] = 6,
+    size: Size = None,
+    split: Split = "train",
+    seed: Annotated[int, typer.Option(help="Of augmentation and masks.")] = 0,
+) -> None:
+    """Draw what the model will see; with a checkpoint also what it makes of it.
+
+    Example: medcoss data preview scans --modality ct --from ckpt.pt
+    """
+    from medcoss_cli.data import prepare as prepare_data
+    from medcoss_cli.data import preview as draw
+    from medcoss_cli.store import atomic
+
+    screen = show.screen()
+    if checkpoint is None:
+        part = _modality(modality, size)
+        found = prepare_data.find(part, folder, split, screen)
+        tokenizer: Any = part.tokenizer
+        if hasattr(tokenizer, "learn"):
+            part = part.with_vocabulary(prepare_data.learn_vocabulary(part, found, screen))
+        rows = draw.views(part, draw.read_some(part, found, count), seed)
+    else:
+        from medcoss_cli.begin import read_state
+
+        model = read_state(checkpoint).model
+        if modality not in model.modalities:
+            known = ", ".join(model.modalities)
+            raise UsageError(f"the checkpoint never saw {modality}", where=checkpoint, fix=f"it knows {known}")
+        part = model.modalities[modality]
+        found = prepare_data.find(part, folder, split, screen)
+        rows = draw.reconstructions(model, modality, draw.read_some(part, found, count), seed)
+    atomic.write(out, draw.montage(part, rows))
+    screen.say(f"picture (private: shows samples): {out}")
+
+
+def _modality(name: str, size: str | None) -> Modality:
+    from medcoss_cli.discovery import load_modality
+    from medcoss_cli.stage import fit
+
+    try:
+        numbers = tuple(int(part) for part in size.split("x")) if size else None
+    except ValueError as error:
+        raise UsageError(f"--size {size} is not of the form 16x192x192") from error
+    return fit(load_modality(name), size=numbers)

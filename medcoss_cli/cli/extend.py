@@ -1,0 +1,63 @@
+"""The verb `extend`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medcoss_cli.cli import options, show
+from medcoss_cli.errors import UsageError
+
+app = typer.Typer()
+
+
+@app.command()
+def extend(
+    overrides: options.Overrides = None,
+    modality: Annotated[str | None, typer.Option("--modality", help="The new modality, as `plugins list` names it.")] = None,
+    source: Annotated[Path | None, typer.Option("--from", metavar="CKPT", help="The checkpoint to go on from.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Its data; else <data root>/<modality>.")] = None,
+    recipe: Annotated[str, typer.Option("--recipe", help="A recipe of kind extend.")] = "extend",
+    name: options.Name = None,
+    resume: options.Resume = None,
+    overwrite: options.Overwrite = False,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
+    data_root: options.DataRoot = None,
+    prepared: options.Prepared = None,
+    min_retention: options.MinRetention = None,
+) -> None:
+    """Teach a trained encoder one more modality without forgetting the earlier ones.
+
+    Example: medcoss extend --modality ultrasound --from ckpt.pt --data scans
+    """
+    from medcoss_cli import begin
+    from medcoss_cli.cli.training import carry_out
+    from medcoss_cli.recipe.read import read_recipe
+    from medcoss_cli.recipe.schema import ExtendRecipe
+    from medcoss_cli.store.checkpoint import find_checkpoint
+
+    screen = show.screen()
+    chosen = begin.Options(name, overwrite, data_root, prepared)
+    if resume is not None:
+        if modality or source or overrides or overwrite or name:
+            raise UsageError("--resume goes on as the run was begun", fix=f"medcoss extend --resume {resume}")
+        carry_out(begin.resume(resume, chosen, screen), min_retention=min_retention, as_json=as_json)
+        return
+    if modality is None:
+        raise UsageError("no modality is given", fix="medcoss extend --modality NAME; see `medcoss plugins list`")
+    read = read_recipe(recipe, overrides or [], kind="extend")
+    assert isinstance(read, ExtendRecipe)
+    checkpoint, said = find_checkpoint(source)
+    if said:
+        screen.say(said)
+    if dry_run:
+        from medcoss_cli.outlook import outlook
+
+        state, stage = begin.start_of_extend(read, modality, checkpoint, data, chosen)
+        outlook(read, [stage], state, chosen, screen)
+        return
+    job = begin.begin_extend(read, modality, checkpoint, data, chosen, screen)
+    carry_out(job, min_retention=min_retention, as_json=as_json)

@@ -1,0 +1,73 @@
+"""What pretrain, extend and demo do around Algorithm 1: run the job, show what is remembered, say where all lies."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from medcoss_cli.cli import show
+from medcoss_cli.errors import RetentionError
+
+if TYPE_CHECKING:
+    from medcoss_cli.job import Job
+
+
+def carry_out(job: Job, *, min_retention: float | None = None, as_json: bool = False) -> dict[str, Any]:
+    """Run all remaining stages of a job and show the retention table.
+
+    Returns: the summary that --json prints. Raises: RetentionError below `min_retention`, with everything kept.
+    """
+    from medcoss_cli import retention
+    from medcoss_cli.pretrain import pretrain
+
+    began = time.monotonic()
+    state = pretrain(job)
+    summary: dict[str, Any] = {
+        "run": str(job.run.folder),
+        "checkpoint": str(job.run.checkpoint),
+        "strategy": job.strategy,
+        "stages": [_stage(entry) for entry in state.history],
+        "seconds": round(time.monotonic() - began, 1),
+        "peak_memory_gib": round(peak_memory(), 2),
+    }
+    if not job.devices.first:
+        return summary
+    job.run.finish()
+    show_retention(job, state.history)
+    job.screen.say(f"{summary['seconds']:.0f} s, at most {summary['peak_memory_gib']:.1f} GiB of memory")
+    job.screen.say(f"checkpoint (private: holds samples): {job.run.checkpoint}")
+    job.screen.say(f"retention: {job.run.folder / 'retention.json'}, {job.run.folder / 'retention.png'}")
+    if as_json:
+        show.result_json(summary)
+    least = retention.lowest(state.history)
+    if min_retention is not None and least is not None and not least[1] >= min_retention:
+        raise RetentionError(
+            f"{least[0]} is remembered with a CKA of {least[1]:.3f}, {min_retention} was asked for",
+            where=job.run.folder,
+            fix="everything is kept; raise rehearsal.share or rehearsal.ratio and begin again",
+        )
+    return summary
+
+
+def show_retention(job: Job, history: list[dict[str, Any]]) -> None:
+    """The tables modalities x stages: features now against then, and the masked loss."""
+    from medcoss_cli import retention
+
+    columns = ["modality", *(f"{stage['stage']} {stage['modality']}" for stage in history)]
+    title = f"Retention ({job.strategy}): CKA of features after each stage with those after its own (1: unchanged)"
+    job.screen.table(title, columns, retention.rows(history, "cka"))
+    title = "Loss of masked modelling on the same probes with the decoder kept from its own stage"
+    job.screen.table(title, columns, retention.rows(history, "loss"))
+
+
+def peak_memory() -> float:
+    """GiB of this process at its largest."""
+    unit = 2**30 if sys.platform == "darwin" else 2**20  # ru_maxrss is bytes on macOS, KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def _stage(entry: dict[str, Any]) -> dict[str, Any]:
+    kept = ("stage", "modality", "samples", "train", "probes", "buffer", "steps", "rehearsal_steps", "retention")
+    return {key: entry[key] for key in kept if key in entry}

@@ -1,0 +1,427 @@
+"""From a folder of files to a prepared set, once: find, read and check, resize, encode, write. No torch in here."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import fcntl
+import hashlib
+import io
+import json
+import os
+import shutil
+import signal
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medcoss_cli.data.prepared import INDEX, QUARANTINE, PreparedSet
+from medcoss_cli.data.resize import resize
+from medcoss_cli.errors import DataError, MedcossError, ResourceError
+from medcoss_cli.plugin import LeftOut, Modality, Record, Sample
+from medcoss_cli.screen import Screen
+from medcoss_cli.store import atomic
+
+LAYOUT = 1  # of a prepared set; part of its key
+SHARD_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies in a folder, before it is read."""
+
+    root: Path
+    records: list[Record]
+    left_out: list[LeftOut]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A record that could not be used. `bad` is False for a blank part of a good file."""
+
+    record: Record
+    reason: str
+    bad: bool
+
+
+class Blank(DataError):
+    """A part of a good file with nothing in it: left out, but the file is not bad."""
+
+
+def find(modality: Modality, root: Path, split: str = "train", screen: Screen | None = None) -> Found:
+    """List a folder's records and say what is left out.
+
+    Raises: DataError for a folder that is missing or has nothing of this modality, with the reasons.
+    """
+    screen = screen or Screen()
+    if not root.exists():
+        raise DataError("there is no such folder", where=root, fix="check the path and the data root")
+    if not os.access(root, os.R_OK):
+        raise ResourceError("the folder may not be read", where=root, fix="ask its owner for read permission")
+    found = Found(root, [], [])
+    for item in modality.loader.find(root, split):
+        if isinstance(item, Record):
+            found.records.append(item)
+        else:
+            found.left_out.append(item)
+    if not found.records:
+        reasons = reason_counts(item.reason for item in found.left_out)
+        raise DataError(
+            f"no {modality.title} data here" + (f" (left out: {reasons})" if reasons else ", the folder is empty"),
+            where=root,
+            fix=f"`medcoss data check {root}` shows what lies there",
+        )
+    files = len({record.source for record in found.records})
+    screen.say(f"{modality.name}: {len(found.records)} records in {files} files")
+    if found.left_out:
+        screen.warn(f"{modality.name}: {len(found.left_out)} left out: {reason_counts(i.reason for i in found.left_out)}")
+    return found
+
+
+def reason_counts(reasons: Iterable[str], most: int = 4) -> str:
+    """The commonest reasons with their numbers, in one line."""
+    counts = Counter(reasons).most_common()
+    shown = "; ".join(f"{count} x {reason}" for reason, count in counts[:most])
+    return shown + (f"; and {len(counts) - most} other reasons" if len(counts) > most else "")
+
+
+def read_checked(modality: Modality, record: Record) -> Sample:
+    """Read one record and see that it is what the modality says: dims, channels, finite, not constant.
+
+    NaN and infinite values become the smallest finite value, with a note. Raises: DataError with a reason.
+    """
+    try:
+        sample = modality.loader.read(record)
+    except MedcossError:
+        raise
+    except MemoryError as error:
+        raise DataError("not enough memory to read it", where=record.source) from error
+    except Exception as error:  # noqa: BLE001 - a reader's surprise is a bad file, not the end of the run
+        raise DataError(f"it cannot be read ({type(error).__name__}: {error})", where=record.source) from error
+    array = sample.array
+    if isinstance(array, str):
+        if modality.dims != 1:
+            raise DataError("a text where an image is expected", where=record.source)
+        return sample
+    if array.ndim - 1 != modality.dims:
+        raise DataError(f"{array.ndim - 1}D data where {modality.dims}D is expected", where=record.source)
+    if array.shape[0] != modality.channels:
+        raise DataError(f"{array.shape[0]} channels where {modality.channels} are expected", where=record.source)
+    if array.size == 0:
+        raise DataError("it is empty", where=record.source)
+    if array.dtype.kind == "f":
+        finite = np.isfinite(array)
+        if not finite.any():
+            raise DataError("every value is NaN or infinite", where=record.source)
+        if not finite.all():
+            array = np.where(finite, array, array[finite].min())
+            share = 1 - finite.mean()
+            note = f"NaN or infinite values ({share:.2%}) became the smallest finite value"
+            sample = dataclasses.replace(sample, array=array, notes=(*sample.notes, note))
+    if array.min() == array.max():
+        kind = DataError if record.part is None else Blank
+        raise kind("every value is the same", where=record.source)
+    return sample
+
+
+def encode(modality: Modality, sample: Sample) -> tuple[np.ndarray[Any, Any], float, float]:
+    """Resize to the modality's size and turn into the integers that are stored."""
+    assert modality.intensity is not None
+    if not isinstance(sample.array, str):
+        sample = dataclasses.replace(sample, array=resize(sample.array, modality.size))
+    integers, scale, offset = modality.intensity.encode(sample)
+    return np.asarray(integers), float(scale), float(offset)
+
+
+def learn_vocabulary(modality: Modality, found: Found, screen: Screen) -> str:
+    """Learn the vocabulary of a text modality from all its texts (JSON text)."""
+    texts: list[str] = []
+    groups: list[str | None] = []
+    with screen.progress(f"reading {modality.name} for a vocabulary", len(found.records)) as bar:
+        for record in found.records:
+            try:
+                texts.append(read_checked(modality, record).array)
+                groups.append(record.group)
+            except DataError:
+                continue  # told when the set is prepared
+            finally:
+                bar.advance()
+    tokenizer: Any = modality.tokenizer
+    vocabulary: str = tokenizer.learn(texts, groups)
+    return vocabulary
+
+
+def prepare(
+    modality: Modality,
+    found: Found,
+    where: Path,
+    *,
+    workers: int | None = None,
+    bad_share: float = 0.05,
+    screen: Screen | None = None,
+) -> PreparedSet:
+    """The prepared set of these records under `where`, written now or taken as it is there; goes on where it stopped.
+
+    Args:
+        modality: complete, its size and vocabulary final.
+        workers: processes that read files; None: one per core.
+        bad_share: the share of files that may be bad. A file of many records counts by its share of bad ones.
+
+    Raises: DataError if more files are bad, ResourceError without space or permission.
+    """
+    screen = screen or Screen()
+    folder = where / _key(modality, found)
+    if not (folder / INDEX).exists():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ResourceError(
+                "no prepared set can be written here", where=where, fix="name another folder with --prepared DIR"
+            ) from error
+        with _lock(folder, screen):
+            if not (folder / INDEX).exists():  # another process may have written it while we waited
+                _write(modality, found, folder, workers or len(os.sched_getaffinity(0)), bad_share, screen)
+    prepared = PreparedSet.open(folder)
+    _allowed(prepared.index["bad"], bad_share, folder / QUARANTINE)
+    _tell(prepared, modality, screen)
+    return prepared
+
+
+def _write(modality: Modality, found: Found, folder: Path, workers: int, bad_share: float, screen: Screen) -> None:
+    tasks = list(_tasks(modality, found))
+    broken = sum(item.bad for item in found.left_out)
+    sources = Counter(record.source for record in found.records)
+    files = len(sources) + broken
+    refused: list[Refused] = []
+    done: dict[int, dict[str, Any]] = {}
+
+    def take(number: int, result: tuple[dict[str, Any], list[Refused]]) -> None:
+        done[number] = result[0]
+        refused.extend(result[1])
+        bad = broken + sum(1 / sources[item.record.source] for item in refused if item.bad)
+        if bad > bad_share * files + 1e-9:
+            _write_quarantine(folder, found, refused)
+            _allowed(bad / files, bad_share, folder / QUARANTINE)
+        _room(folder, done, len(tasks))
+        bar.advance(len(tasks[number]), **({"bad": f"{bad:.0f}"} if bad else {}))
+
+    if broken > bad_share * files:
+        _write_quarantine(folder, found, [])
+        _allowed(broken / files, bad_share, folder / QUARANTINE)
+    with screen.progress(f"preparing {modality.name}", len(found.records)) as bar:
+        if workers == 1 or len(tasks) == 1 or len(found.records) < 64:
+            for number, task in enumerate(tasks):
+                take(number, _shard(modality, found.root, task, folder, number))
+        else:
+            pool = ProcessPoolExecutor(min(workers, len(tasks)), get_context("forkserver"), _quiet)
+            try:
+                waiting: dict[Future[Any], int] = {
+                    pool.submit(_shard, modality, found.root, task, folder, number): number
+                    for number, task in enumerate(tasks)
+                }
+                for future in as_completed(waiting):
+                    take(waiting[future], future.result())
+            finally:
+                pool.shutdown(cancel_futures=True)
+    _write_quarantine(folder, found, refused)
+    shards = [done[number] for number in sorted(done)]
+    rows = sum(shard["rows"] for shard in shards)
+    if rows == 0:
+        reasons = reason_counts(item.reason for item in refused)
+        raise DataError(f"nothing of the {modality.title} data can be used ({reasons})", where=found.root)
+    _write_index(modality, folder, shards, refused, broken, files, sources)
+
+
+def _write_index(
+    modality: Modality,
+    folder: Path,
+    shards: list[dict[str, Any]],
+    refused: list[Refused],
+    broken: int,
+    files: int,
+    sources: Counter[Path],
+) -> None:
+    groups = np.unique([group for shard in shards for group in shard["groups"]], return_inverse=True)[1]
+    table = io.BytesIO()
+    np.savez(
+        table,
+        scale=np.array([x for shard in shards for x in shard["scale"]], np.float32),
+        offset=np.array([x for shard in shards for x in shard["offset"]], np.float32),
+        groups=groups.astype(np.int32),
+    )
+    atomic.write(folder / "rows.npz", table.getvalue())
+    index = {
+        "layout": LAYOUT,
+        "modality": modality.name,
+        "size": list(modality.size),
+        "rows": len(groups),
+        "data_hash": hashlib.sha256("".join(shard["hash"] for shard in shards).encode()).hexdigest(),
+        "bad": (broken + sum(1 / sources[item.record.source] for item in refused if item.bad)) / files,
+        "refused": dict(Counter(item.reason for item in refused)),
+        "notes": dict(sum((Counter(shard["notes"]) for shard in shards), Counter())),
+        "shards": [{"file": shard["file"], "rows": shard["rows"]} for shard in shards if shard["rows"]],
+    }
+    atomic.write(folder / INDEX, json.dumps(index, indent=1).encode())
+
+
+def _tasks(modality: Modality, found: Found) -> Iterator[list[Record]]:
+    """Records cut into shards: at most 64 MB, at least 64 shards where there is enough for them, whole files together."""
+    row_bytes = 2 * max(1, modality.channels) * int(np.prod(modality.size))
+    most = max(1, min(SHARD_BYTES // row_bytes, max(16, len(found.records) // 64)))
+    task: list[Record] = []
+    for record in found.records:
+        if len(task) >= most and record.source != task[-1].source or len(task) >= 4 * most:
+            yield task
+            task = []
+        task.append(record)
+    yield task
+
+
+def _shard(
+    modality: Modality, root: Path, records: Sequence[Record], folder: Path, number: int
+) -> tuple[dict[str, Any], list[Refused]]:
+    """Read, encode and write one shard, unless it was written before. Returns its facts and what was refused."""
+    path, facts_path = folder / f"shard-{number:05d}.npy", folder / f"shard-{number:05d}.json"
+    if facts_path.exists():
+        facts = json.loads(facts_path.read_text(encoding="utf-8"))
+        return facts, [Refused(records[i], reason, bad) for i, reason, bad in facts["refused"]]
+    rows: list[tuple[np.ndarray[Any, Any], float, float]] = []
+    groups: list[str] = []
+    refused: list[tuple[int, str, bool]] = []
+    notes: Counter[str] = Counter()
+    for i, record in enumerate(records):
+        try:
+            sample = read_checked(modality, record)
+            rows.append(encode(modality, sample))
+        except DataError as error:
+            refused.append((i, error.what, not isinstance(error, Blank)))
+            continue
+        notes.update(sample.notes)
+        owner = record.group if record.group is not None else _own_group(root, record)
+        groups.append(hashlib.sha256(owner.encode()).hexdigest()[:16])
+    integers = np.stack([row[0] for row in rows]) if rows else np.empty(0, np.uint8)
+    scale, offset = [row[1] for row in rows], [row[2] for row in rows]
+    digest = hashlib.sha256(integers.tobytes() + np.array([scale, offset]).tobytes()).hexdigest() if rows else ""
+    if rows:
+        stream = io.BytesIO()
+        np.save(stream, integers, allow_pickle=False)
+        atomic.write(path, stream.getvalue())
+    facts = {
+        "file": path.name,
+        "rows": len(rows),
+        "bytes": integers.nbytes,
+        "hash": digest,
+        "scale": scale,
+        "offset": offset,
+        "groups": groups,
+        "refused": refused,
+        "notes": notes,
+    }
+    atomic.write(facts_path, json.dumps(facts).encode())
+    return facts, [Refused(records[i], reason, bad) for i, reason, bad in refused]
+
+
+def _own_group(root: Path, record: Record) -> str:
+    """Without a patient or document: a file is its own group, and so is each row of a table."""
+    row = record.part if record.part and record.part[0] == "row" else ()
+    return f"{_relative(record.source, root)}|{row}"
+
+
+def _relative(source: Path, root: Path) -> str:
+    return str(source.relative_to(root)) if source.is_relative_to(root) else str(source)
+
+
+def _key(modality: Modality, found: Found) -> str:
+    """Hash of inputs (names, sizes, times, parts) and settings (loader, intensity, size, vocabulary)."""
+    digest = hashlib.sha256(f"{LAYOUT} {modality.size} {modality.channels}".encode())
+    for part in (modality.loader, modality.intensity):
+        digest.update(_settings(part).encode())
+    stamps: dict[Path, str] = {}
+    for record in found.records:
+        if record.source not in stamps:
+            stamps[record.source] = _stamp(record.source)
+        line = (_relative(record.source, found.root), stamps[record.source], record.part, record.group)
+        digest.update(repr(line).encode())
+    digest.update(repr([(str(i.source), i.reason) for i in found.left_out if i.bad]).encode())
+    return f"{modality.name}-{digest.hexdigest()[:16]}"
+
+
+def _settings(part: Any) -> str:
+    values = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)} if dataclasses.is_dataclass(part) else vars(part)
+    return f"{type(part).__module__}.{type(part).__qualname__} {sorted(values.items())}"
+
+
+def _stamp(source: Path) -> str:
+    files = sorted(p for p in source.iterdir() if p.is_file()) if source.is_dir() else [source]
+    return repr([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files])
+
+
+def _write_quarantine(folder: Path, found: Found, refused: Sequence[Refused]) -> None:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["file", "part", "bad", "reason"])
+    table.writerows([i.source, "", "yes" if i.bad else "no", i.reason] for i in found.left_out)
+    ordered = sorted(refused, key=lambda i: (str(i.record.source), str(i.record.part)))
+    for item in ordered:
+        part = " ".join(map(str, item.record.part or ()))
+        table.writerow([item.record.source, part, "yes" if item.bad else "no", item.reason])
+    atomic.write(folder / QUARANTINE, text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def _allowed(bad: float, bad_share: float, quarantine: Path) -> None:
+    if bad > bad_share + 1e-9:
+        raise DataError(
+            f"{bad:.1%} of the files are bad, {bad_share:.1%} are allowed",
+            where=quarantine,
+            fix="the table says why; repair or remove them, or allow more with data.bad_share=0.2",
+        )
+
+
+def _room(folder: Path, done: dict[int, dict[str, Any]], tasks: int) -> None:
+    """Stop early when what is still to be written will not fit."""
+    written = sum(shard["bytes"] for shard in done.values())
+    need = written / len(done) * (tasks - len(done))
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise ResourceError(
+            f"the prepared set needs {need / 2**30:.1f} GiB more, {free / 2**30:.1f} GiB are free",
+            where=folder,
+            fix="make room, or name another folder with --prepared DIR; what is done is kept",
+        )
+
+
+def _tell(prepared: PreparedSet, modality: Modality, screen: Screen) -> None:
+    index = prepared.index
+    screen.say(f"{modality.name}: {len(prepared)} samples of {' x '.join(map(str, prepared.size))}")
+    if index["refused"]:
+        reasons = reason_counts(reason for reason, count in index["refused"].items() for _ in range(count))
+        screen.warn(f"{modality.name}: {sum(index['refused'].values())} refused: {reasons} (see {prepared.quarantine})")
+    for note, count in index["notes"].items():
+        screen.say(f"{modality.name}: {count} x {note}")
+
+
+def _quiet() -> None:
+    """In a worker: the parent handles Ctrl-C; one thread, since there is a worker for every core."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(1)
+
+
+@contextmanager
+def _lock(folder: Path, screen: Screen) -> Iterator[None]:
+    """One writer at a time; a second waits and then finds the set finished."""
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            screen.say("waiting for another run that prepares the same data")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,120 @@
+"""A picture of what the model sees: samples and augmented views, or masked, reconstructed and original."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medcoss_cli.data.batches import Batch
+from medcoss_cli.data.prepare import Found, encode, read_checked
+from medcoss_cli.errors import DataError
+from medcoss_cli.model.model import Model
+from medcoss_cli.plugin import Modality, Sample
+from medcoss_cli.randomness import generator
+
+SLICES = 4  # shown of a volume, evenly spaced
+
+
+def read_some(modality: Modality, found: Found, count: int) -> list[Sample]:
+    """Up to `count` samples, spread evenly over what was found; unreadable ones are passed over.
+
+    Raises: DataError if none of those tried can be read.
+    """
+    samples: list[Sample] = []
+    reason = ""
+    for place in np.unique(np.linspace(0, len(found.records) - 1, 2 * count).astype(int)):
+        try:
+            samples.append(read_checked(modality, found.records[place]))
+        except DataError as error:
+            reason = error.what
+    if not samples:
+        raise DataError(f"none of the files tried can be shown ({reason})", where=found.root)
+    return [samples[i] for i in np.unique(np.linspace(0, len(samples) - 1, count).astype(int))]
+
+
+def stored(modality: Modality, samples: list[Sample]) -> tuple[Tensor, Tensor, Tensor]:
+    """Integers (N, C, *size), scale and offset (N,) as a prepared set holds them."""
+    rows = [encode(modality, sample) for sample in samples]
+    integers = torch.from_numpy(np.stack([row[0] for row in rows]))
+    return integers, *(torch.tensor([row[i] for row in rows], dtype=torch.float32) for i in (1, 2))
+
+
+def views(modality: Modality, samples: list[Sample], seed: int) -> dict[str, Tensor]:
+    """Samples as the model sees them, plain and augmented once."""
+    assert modality.intensity is not None
+    assert modality.augment is not None
+    integers, scale, offset = stored(modality, samples)
+    drawn = [modality.augment(integers[i : i + 1], generator(seed, "preview", i)) for i in range(len(integers))]
+    decode = modality.intensity.decode
+    return {"sample": decode(integers, scale, offset), "augmented": decode(torch.cat(drawn), scale, offset)}
+
+
+@torch.no_grad()
+def reconstructions(model: Model, name: str, samples: list[Sample], seed: int) -> dict[str, Tensor]:
+    """Masked, reconstructed and original, by the modality's kept decoder."""
+    model.eval()
+    modality = model.modalities[name]
+    assert modality.intensity is not None
+    original = modality.intensity.decode(*stored(modality, samples))
+    batch = Batch(name, True, original, None, slice(0, len(original)), len(original), (seed, "preview"))
+    masked, made = model.reconstruct(batch)
+    return {"masked": masked, "reconstructed": made, "original": original}
+
+
+def montage(modality: Modality, rows: dict[str, Tensor]) -> bytes:
+    """PNG with a column per sample (per slice of a volume) and a line per kind of view; texts and signals likewise."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    words = modality.pretext == "masked_words"
+    cells = {title: _cells(modality, batch) for title, batch in rows.items()}
+    columns = len(next(iter(cells.values())))
+    wide, high = (4.5, 2.6) if words else (1.7, 1.8)
+    figure = Figure(figsize=(wide * columns + 0.4, high * len(cells)), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(len(cells), columns, squeeze=False)
+    ranges = [_range(cells, column) for column in range(columns)]
+    for line, (title, shown) in zip(grid, cells.items(), strict=True):
+        line[0].set_ylabel(title)
+        for axes, cell, (low, high_value) in zip(line, shown, ranges, strict=True):
+            axes.set_xticks([])
+            axes.set_yticks([])
+            if isinstance(cell, str):
+                axes.text(0.02, 0.98, textwrap.fill(cell, 62), va="top", fontsize=7, transform=axes.transAxes)
+            elif cell.ndim == 2 and cell.shape[0] == modality.channels and modality.dims == 1:
+                axes.plot(cell.T, linewidth=0.6)
+            else:
+                axes.imshow(cell, cmap="gray", vmin=low, vmax=high_value, interpolation="nearest")
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=110)
+    return out.getvalue()
+
+
+def _cells(modality: Modality, batch: Tensor) -> list[Any]:
+    """What is drawn: text, (C, L) signal, (H, W) grey or (H, W, 3) colour."""
+    if modality.pretext == "masked_words":
+        tokenizer: Any = modality.tokenizer
+        return [_join(tokenizer.text(row.tolist())) for row in batch]
+    array = batch.float().numpy()
+    if modality.dims == 1:
+        return list(array)
+    if modality.dims == 2:
+        colour = modality.channels == 3
+        return [np.clip(np.moveaxis(image, 0, -1), 0, 1) if colour else image[0] for image in array]
+    places = np.linspace(0, array.shape[2] - 1, SLICES + 2).astype(int)[1:-1]
+    return [volume[0, place] for volume in array for place in places]
+
+
+def _range(cells: dict[str, list[Any]], column: int) -> tuple[float | None, float | None]:
+    """Grey window of a column: of its last line, which is never a reconstruction."""
+    values = list(cells.values())[-1][column]
+    return (None, None) if isinstance(values, str) else (float(values.min()), float(values.max()))
+
+
+def _join(pieces: list[str]) -> str:
+    return " ".join(pieces).replace(" ##", "")

@@ -1,0 +1,42 @@
+"""What a run would do, from headers alone: --dry-run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from medcoss_cli.begin import Options
+from medcoss_cli.data.prepare import find
+from medcoss_cli.job import Recipe, folders
+from medcoss_cli.model.encoder import EncoderShape
+from medcoss_cli.model.model import Model
+from medcoss_cli.recipe.schema import PretrainRecipe, Stage
+from medcoss_cli.screen import Screen
+from medcoss_cli.stage import for_stage
+from medcoss_cli.state import State
+
+
+def outlook(recipe: Recipe, stages: Sequence[Stage], state: State | None, options: Options, screen: Screen) -> None:
+    """Find every stage's records and show size, tokenizer and about how many steps; nothing is written.
+
+    Raises what the run itself would raise for recipe, plugins, folders and sizes.
+    """
+    if state is None:
+        assert isinstance(recipe, PretrainRecipe)
+        state = State(Model(EncoderShape(**recipe.encoder.model_dump()), recipe.seed, recipe.masking.model_dump()))
+    root, _ = folders(recipe, options.data_root, options.prepared)
+    kept = float(sum(len(samples) for samples in state.buffer.values()))
+    rows = []
+    for number, stage in enumerate(stages, len(state.history) + 1):
+        modality = for_stage(state.model, stage, recipe.decoder.model_dump() if recipe.decoder else None, screen)
+        found = find(modality, root / stage.data, recipe.data.split, screen)
+        share = recipe.rehearsal.share
+        part = max(kept / (kept + len(found.records)), 0.0 if share == "proportional" else float(share)) if kept else 0.0
+        new = math.ceil((stage.epochs or recipe.train.epochs) * len(found.records) / (stage.batch or recipe.train.batch))
+        assert modality.tokenizer is not None
+        size = " x ".join(map(str, modality.size))
+        rows.append([str(number), modality.name, str(len(found.records)), size, modality.tokenizer.key, f"{new / (1 - part):.0f}"])
+        kept += recipe.rehearsal.ratio * len(found.records)
+    screen.table("What would be done", ["stage", "modality", "records", "size", "tokenizer", "about steps"], rows)
+    weights = sum(p.numel() for p in state.model.encoder.parameters())
+    screen.say(f"encoder of {weights / 1e6:.1f} million weights; nothing was written")

@@ -1,0 +1,171 @@
+"""Recipes, schema version 1: what a YAML file may say. `medcoss recipes schema` prints it as JSON Schema."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+SCHEMA = 1
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {"width": 192, "depth": 12, "heads": 3},
+    "small": {"width": 384, "depth": 12, "heads": 6},
+    "base": {"width": 768, "depth": 12, "heads": 12},
+    "large": {"width": 1024, "depth": 24, "heads": 16},
+}
+"""`encoder: base` stands for these dimensions."""
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Size = list[Count]
+
+
+class Part(BaseModel):
+    """A piece of a recipe; unknown keys are faults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Part):
+    """Where data lies and how strict reading is."""
+
+    root: str | None = Field(None, description="where relative data paths begin; else --data-root, $MEDCOSS_DATA, ./data")
+    prepared: str | None = Field(None, description="where prepared sets lie; else $MEDCOSS_PREPARED, ./prepared")
+    split: str = Field("train", description="rows of a manifest.csv: train, all, or another name")
+    bad_share: Annotated[float, Field(ge=0, le=1)] = Field(0.05, description="share of files that may be bad")
+    workers: Count | None = Field(None, description="processes that read files; else one per core")
+
+
+class Encoder(Part):
+    """Dimensions of the encoder, or one word: tiny, small, base, large."""
+
+    width: Annotated[int, Field(ge=8)] = 768
+    depth: Count = 12
+    heads: Count = 12
+    mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
+    layer_scale: float | None = Field(1e-3, description="initial LayerScale; null: none")
+
+    @model_validator(mode="before")
+    @classmethod
+    def preset(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if value not in PRESETS:
+            raise ValueError(f"{value!r} is none of {', '.join(PRESETS)}")
+        return PRESETS[value]
+
+    @model_validator(mode="after")
+    def even_heads(self) -> Encoder:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
+        return self
+
+
+class Decoder(Part):
+    """Dimensions of the throw-away decoder of image modalities."""
+
+    width: Annotated[int, Field(ge=8)] = 512
+    depth: Count = 8
+    heads: Count = 16
+
+    @model_validator(mode="after")
+    def even_heads(self) -> Decoder:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
+        return self
+
+
+class Masking(Part):
+    """Shares that are hidden from the encoder."""
+
+    patches: Annotated[float, Field(gt=0, lt=1)] = 0.75
+    words: Annotated[float, Field(gt=0, lt=1)] = 0.15
+
+
+class Train(Part):
+    """How a stage is trained."""
+
+    epochs: Annotated[float, Field(gt=0)] = Field(300, description="passes over the new data")
+    warmup: Annotated[float, Field(ge=0)] = Field(40, description="of them, with a rising learning rate")
+    batch: Count = Field(512, description="samples of a step, over all ranks and micro-batches")
+    accumulate: Count = Field(1, description="micro-batches a step is cut into, to save memory")
+    lr: Annotated[float, Field(gt=0)] = Field(1.5e-4, description="peak learning rate")
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the device gains by it")
+    workers: Annotated[int, Field(ge=0)] | None = Field(None, description="processes that load batches")
+    save_minutes: Annotated[float, Field(gt=0)] = Field(5.0, description="between two writes of resume.pt")
+
+
+class Rehearsal(Part):
+    """The buffer, and how often it is trained on."""
+
+    ratio: Annotated[float, Field(ge=0, le=1)] = Field(0.05, description="share of a stage's data that is kept")
+    share: Literal["proportional"] | Share = Field("proportional", description="least share of steps on old data")
+    select: Literal["kmeans", "random"] = "kmeans"
+    centers: Annotated[float, Field(gt=0, le=1)] = Field(0.01, description="cluster centres as a share of the data")
+
+
+class Stage(Part):
+    """One modality's turn."""
+
+    modality: str
+    data: str = Field(description="its folder; relative to the data root")
+    size: Size | None = Field(None, description="what the encoder sees; else the modality's own")
+    tokenizer: str | None = Field(None, description="another tokenizer key, as in patch2d-8")
+    vocabulary: str | None = Field(None, description="a file to take instead of learning one")
+    vocabulary_size: Annotated[int, Field(ge=100)] | None = None
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    warmup: Annotated[float, Field(ge=0)] | None = None
+    batch: Count | None = None
+    lr: Annotated[float, Field(gt=0)] | None = None
+
+
+class _Recipe(Part):
+    """What all kinds share."""
+
+    recipe_schema: Literal[1] = Field(1, alias="schema")
+    title: str = ""
+    seed: Annotated[int, Field(ge=0)] = 0
+    data: Data = Data()  # type: ignore[call-arg]  # every key has a default
+    masking: Masking = Masking()
+    train: Train = Train()  # type: ignore[call-arg]  # every key has a default
+    strategy: str = "medcoss"
+    distill: bool = Field(True, description="feature distillation; false: replay by masked modelling")
+    mixup: bool = Field(True, description="intra-modal mixup of rehearsal batches")
+    rehearsal: Rehearsal = Rehearsal()  # type: ignore[call-arg]  # every key has a default
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
+
+    @field_validator("strategy")
+    @classmethod
+    def installed(cls, value: str) -> str:
+        from medcoss_cli.discovery import strategy_names
+
+        if value not in strategy_names():
+            raise ValueError(f"{value!r} is none of {', '.join(strategy_names())}")
+        return value
+
+
+class PretrainRecipe(_Recipe):
+    """Several modalities, one after another, from random weights."""
+
+    kind: Literal["pretrain"]
+    encoder: Encoder = Encoder()  # type: ignore[call-arg]  # every key has a default
+    decoder: Decoder = Decoder()
+    stages: Annotated[list[Stage], Field(min_length=1)]
+
+
+class ExtendRecipe(_Recipe):
+    """One more stage behind those of a checkpoint; modality and data come from the command line."""
+
+    kind: Literal["extend"]
+    decoder: Decoder | None = Field(None, description="null: as the checkpoint's")
+    rehearsal: Rehearsal = Rehearsal(share=0.25)  # type: ignore[call-arg]  # every key has a default
+    size: Size | None = None
+    tokenizer: str | None = None
+    vocabulary: str | None = None
+    vocabulary_size: Annotated[int, Field(ge=100)] | None = None
+
+
+KINDS: dict[str, type[PretrainRecipe] | type[ExtendRecipe]] = {"pretrain": PretrainRecipe, "extend": ExtendRecipe}

@@ -1,0 +1,195 @@
+"""Prepared sets: what is stored, what is refused, what makes a new one, and that it goes on where it stopped."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from medcoss_cli.data.prepare import find, prepare, read_checked
+from medcoss_cli.data.prepared import PreparedSet
+from medcoss_cli.errors import DataError, MedcossError, ResourceError
+from medcoss_cli.kit.defaults import complete
+from medcoss_cli.plugin import LeftOut, Modality, Record, Sample
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Reads .npy files; a name with "bad" in it is left out as broken."""
+
+    def find(self, root: Path, split: str = "train") -> Iterator[Record | LeftOut]:
+        for path in sorted(root.iterdir()):
+            if "bad" in path.name:
+                yield LeftOut(path, "broken header", bad=True)
+            else:
+                yield Record(path, group=path.name.split("_")[0])
+
+    def read(self, record: Record) -> Sample:
+        return Sample(np.load(record.source))
+
+
+@pytest.fixture
+def grey() -> Modality:
+    return complete(Modality("grey", "Grey", dims=2, size=(8, 8), channels=1, loader=Arrays()))
+
+
+def fill(root: Path, count: int, start: int = 0) -> None:
+    root.mkdir(exist_ok=True)
+    for i in range(start, start + count):
+        image = np.random.default_rng(i).integers(0, 256, (1, 8, 8)).astype(np.uint8)
+        np.save(root / f"p{i // 2:03d}_{i:04d}.npy", image)
+
+
+def test_rows_hold_the_samples_in_order_and_groups(tmp_path: Path, grey: Modality) -> None:
+    fill(tmp_path / "in", 10)
+    rows = prepare(grey, find(grey, tmp_path / "in"), tmp_path / "out")
+    integers, scale, offset = rows.read(np.array([3, 0, 9, 3]))
+    for row, i in zip(integers, (3, 0, 9, 3), strict=True):
+        assert np.array_equal(row, np.load(tmp_path / "in" / f"p{i // 2:03d}_{i:04d}.npy"))
+    assert scale.tolist() == [1.0] * 4
+    assert offset.tolist() == [0.0] * 4
+    assert rows.groups.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4] or len(set(rows.groups.tolist())) == 5
+    assert all(rows.groups[2 * i] == rows.groups[2 * i + 1] for i in range(5))
+
+
+def test_many_workers_write_what_one_writes(tmp_path: Path) -> None:
+    from medcoss_cli.discovery import load_modality
+
+    modality = load_modality("xray").with_size((32, 32))
+    assert modality.demo is not None
+    modality.demo(tmp_path / "in", 80, 0)
+    found = find(modality, tmp_path / "in", "all")
+    one = prepare(modality, found, tmp_path / "one", workers=1)
+    two = prepare(modality, found, tmp_path / "two", workers=2)
+    assert len(one) == 80
+    assert one.data_hash == two.data_hash
+    everything = np.arange(80)
+    assert np.array_equal(one.read(everything)[0], two.read(everything)[0])
+
+
+def test_a_finished_set_is_taken_as_it_is_and_a_changed_setting_makes_a_new_one(tmp_path: Path, grey: Modality) -> None:
+    fill(tmp_path / "in", 6)
+    first = prepare(grey, find(grey, tmp_path / "in"), tmp_path / "out")
+    stamp = (first.folder / "index.json").stat().st_mtime_ns
+    again = prepare(grey, find(grey, tmp_path / "in"), tmp_path / "out")
+    assert again.folder == first.folder
+    assert (again.folder / "index.json").stat().st_mtime_ns == stamp
+    assert prepare(grey.with_size((16, 16)), find(grey, tmp_path / "in"), tmp_path / "out").folder != first.folder
+    fill(tmp_path / "in", 1, start=6)
+    assert prepare(grey, find(grey, tmp_path / "in"), tmp_path / "out").folder != first.folder
+
+
+def test_it_goes_on_where_it_stopped(tmp_path: Path, grey: Modality) -> None:
+    fill(tmp_path / "in", 40)
+    whole = prepare(grey, find(grey, tmp_path / "in"), tmp_path / "out")
+    kept, removed = whole.folder / "shard-00000.npy", whole.folder / "shard-00001.npy"
+    stamp = kept.stat().st_mtime_ns
+    for path in (whole.folder / "index.json", removed, removed.with_suffix(".json")):
+        path.unlink()
+    again = prepare(grey, find(grey, tmp_path / "in"), tmp_path / "out")
+    assert again.data_hash == whole.data_hash
+    assert kept.stat().st_mtime_ns == stamp
+
+
+def test_bad_files_go_to_quarantine_and_the_rest_goes_on(tmp_path: Path, grey: Modality) -> None:
+    fill(tmp_path / "in", 40)
+    (tmp_path / "in" / "p100_zero.npy").write_bytes(b"")
+    (tmp_path / "in" / "bad.npy").write_bytes(b"x")
+    np.save(tmp_path / "in" / "p101_flat.npy", np.zeros((1, 8, 8), np.uint8))
+    found = find(grey, tmp_path / "in")
+    rows = prepare(grey, found, tmp_path / "out", bad_share=0.1)
+    assert len(rows) == 40
+    with rows.quarantine.open() as file:
+        table = list(csv.DictReader(file))
+    assert {Path(row["file"]).name for row in table} == {"p100_zero.npy", "bad.npy", "p101_flat.npy"}
+    assert all(row["bad"] == "yes" and row["reason"] for row in table)
+    with pytest.raises(DataError, match=r"7\.0% of the files are bad, 5\.0% are allowed"):
+        prepare(grey, found, tmp_path / "out", bad_share=0.05)
+    with pytest.raises(DataError, match="allowed") as fresh:
+        prepare(grey, found, tmp_path / "elsewhere", bad_share=0.05)
+    assert fresh.value.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (np.zeros((1, 4, 8, 8), np.uint8), "3D data where 2D is expected"),
+        (np.random.default_rng(0).integers(0, 9, (3, 8, 8)), "3 channels where 1 are expected"),
+        (np.full((1, 8, 8), np.nan), "every value is NaN"),
+        (np.full((1, 8, 8), 7), "every value is the same"),
+    ],
+)
+def test_what_is_not_as_the_modality_says_is_refused(
+    tmp_path: Path, grey: Modality, array: np.ndarray, reason: str
+) -> None:
+    np.save(tmp_path / "a_1.npy", array)
+    with pytest.raises(DataError, match=reason):
+        read_checked(grey, Record(tmp_path / "a_1.npy"))
+
+
+def test_some_nan_is_replaced_and_said(tmp_path: Path, grey: Modality) -> None:
+    image = np.arange(64, dtype=np.float32).reshape(1, 8, 8)
+    image[0, 0, 3], image[0, 5, 5] = np.nan, np.inf
+    np.save(tmp_path / "a_1.npy", image)
+    sample = read_checked(grey, Record(tmp_path / "a_1.npy"))
+    assert np.isfinite(sample.array).all()
+    assert sample.array[0, 0, 3] == 0
+    assert "NaN" in sample.notes[0]
+
+
+def test_missing_and_empty_folders_are_told(tmp_path: Path, grey: Modality) -> None:
+    with pytest.raises(DataError, match="no such folder"):
+        find(grey, tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="folder is empty"):
+        find(grey, tmp_path / "empty")
+    (tmp_path / "empty" / "bad.npy").write_bytes(b"")
+    with pytest.raises(DataError, match="1 x broken header"):
+        find(grey, tmp_path / "empty")
+
+
+def test_no_permission_to_write(tmp_path: Path, grey: Modality, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "in", 4)
+
+    def refuse(self: Path, *args: object, **kwargs: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(ResourceError, match="no prepared set can be written here"):
+        prepare(grey, find(grey, tmp_path / "in"), tmp_path / "out")
+
+
+def test_no_space_is_told_before_it_runs_out(tmp_path: Path, grey: Modality, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "in", 40)
+    real = os.statvfs
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 100})())
+    assert real is os.statvfs
+    with pytest.raises(ResourceError, match="are free"):
+        prepare(grey, find(grey, tmp_path / "in"), tmp_path / "out")
+
+
+def test_a_folder_without_index_is_no_prepared_set(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not a finished prepared set"):
+        PreparedSet.open(tmp_path)
+
+
+def test_the_index_holds_no_names(tmp_path: Path, grey: Modality) -> None:
+    fill(tmp_path / "in", 4)
+    rows = prepare(grey, find(grey, tmp_path / "in"), tmp_path / "out")
+    for path in rows.folder.glob("*.json"):
+        assert "p000" not in json.dumps(json.loads(path.read_text()))
+
+
+def test_fewer_files_than_bad_share_granularity(tmp_path: Path, grey: Modality) -> None:
+    fill(tmp_path / "in", 1)
+    rows = prepare(replace(grey), find(grey, tmp_path / "in"), tmp_path / "out")
+    assert len(rows) == 1
+
+
+def test_errors_are_of_the_one_kind() -> None:
+    assert issubclass(DataError, MedcossError)
