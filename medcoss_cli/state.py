@@ -156,4 +156,4 @@ def _stored(entry: Mapping[str, Any]) -> Stored:
 def versions(modalities: Mapping[str, Modality]) -> dict[str, str]:
     """Versions a history entry names: medcoss, torch, and the plugins' distributions."""
     plugins = {name: discovery.distribution_of(name) for name in modalities}
-    return {"medcoss": version("medcoss"), "torch": torch.__version__, **plugins}
+    return {"medcoss": version("medcoss"), "torch": str(torch.__version__), **plugins}

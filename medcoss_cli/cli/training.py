@@ -35,6 +35,7 @@ def carry_out(job: Job, *, min_retention: float | None = None, as_json: bool = F
     if not job.devices.first:
         return summary
     job.run.finish()
+    job.run.close()
     show_retention(job, state.history)
     job.screen.say(f"{summary['seconds']:.0f} s, at most {summary['peak_memory_gib']:.1f} GiB of memory")
     job.screen.say(f"checkpoint (private: holds samples): {job.run.checkpoint}")

@@ -14,6 +14,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -228,6 +229,12 @@ def _write(modality: Modality, found: Found, folder: Path, workers: int, bad_sha
                 }
                 for future in as_completed(waiting):
                     take(waiting[future], future.result())
+            except BrokenProcessPool as error:
+                raise ResourceError(
+                    "a process that reads files died, perhaps for want of memory",
+                    where=found.root,
+                    fix="set data.workers=1 and go on; what is done is kept",
+                ) from error
             finally:
                 pool.shutdown(cancel_futures=True)
     _write_quarantine(folder, found, refused)

@@ -48,17 +48,22 @@ def learn(texts: Iterable[str], groups: Iterable[str | None], size: int) -> str:
     """Learn at most `size` BPE pieces; returns the vocabulary as JSON text. The same texts give the same pieces."""
     from tokenizers import trainers
 
-    tokenizer = _blank()
+    words = list(common_words(texts, groups))
+    letters = sorted(set(string.ascii_lowercase + string.digits + string.punctuation).union(*words) - {" "})
+    # The trainer numbers `##x` letters in the order of a hash map, and ties follow the numbers: unless they are there.
+    inside = [CONTINUES + letter for letter in letters]
     trainer = trainers.BpeTrainer(
-        vocab_size=size,
-        special_tokens=list(SPECIAL),
-        initial_alphabet=sorted(set(string.ascii_lowercase + string.digits + string.punctuation)),
+        vocab_size=max(size, len(SPECIAL) + 2 * len(letters)),
+        special_tokens=[*SPECIAL, *inside],
+        initial_alphabet=letters,
         continuing_subword_prefix=CONTINUES,
         show_progress=False,
     )
-    tokenizer.train_from_iterator(common_words(texts, groups), trainer)
-    text: str = tokenizer.to_str()
-    return text
+    tokenizer = _blank()
+    tokenizer.train_from_iterator(words, trainer)
+    vocabulary = json.loads(tokenizer.to_str())
+    vocabulary["added_tokens"] = [token for token in vocabulary["added_tokens"] if token["content"] in SPECIAL]
+    return json.dumps(vocabulary, ensure_ascii=False)
 
 
 class Codec:

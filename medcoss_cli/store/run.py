@@ -146,6 +146,12 @@ class Run:
         self.facts["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         self._write_facts()
 
+    def close(self) -> None:
+        """Let go of the folder; the end of the process does so too."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
     def _write_facts(self) -> None:
         if self.writes:
             atomic.write(self.folder / "run.json", json.dumps(self.facts, indent=2).encode())

@@ -1,0 +1,156 @@
+"""Readers of single files. Here: what a file is. Its first bytes decide, never its name."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from medcoss_cli.errors import DataError
+
+HEAD = 1024
+"""Bytes looked at."""
+
+WHAT = {
+    "empty": "an empty file",
+    "dicom": "a DICOM file",
+    "nifti": "a volume (3D, NIfTI)",
+    "nifti-pair": "half of a NIfTI or Analyze pair (.hdr and .img); convert it to one .nii file",
+    "nrrd": "a volume (3D, NRRD)",
+    "metaimage": "a volume (3D, MetaImage)",
+    "png": "an image (2D, PNG)",
+    "jpeg": "an image (2D, JPEG)",
+    "tiff": "an image (2D, TIFF)",
+    "bmp": "an image (2D, BMP)",
+    "gif": "a GIF",
+    "npy": "a NumPy array",
+    "pdf": "a PDF",
+    "zip": "a zip archive",
+    "gzip": "a gzip file of something else than NIfTI",
+    "html": "a web page",
+    "text": "text",
+    "unknown": "a file of a kind that is not known here",
+}
+"""What a kind is called in a reason."""
+
+IMAGES = frozenset({"png", "jpeg", "tiff", "bmp"})
+VOLUMES = frozenset({"nifti", "nrrd", "metaimage"})
+
+_MAGIC = (
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+    (b"II+\0", "tiff"),
+    (b"MM\0+", "tiff"),
+    (b"BM", "bmp"),
+    (b"GIF8", "gif"),
+    (b"NRRD0", "nrrd"),
+    (b"\x93NUMPY", "npy"),
+    (b"%PDF", "pdf"),
+    (b"PK\x03\x04", "zip"),
+)
+_VALUE_REPRESENTATIONS = frozenset(
+    b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
+)
+
+
+def kind_of(path: Path) -> str:
+    """A key of WHAT. Raises DataError for a file that cannot be opened."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    except OSError as error:
+        raise DataError(f"the file cannot be opened ({error.strerror or type(error).__name__})", where=path) from error
+    return kind_of_bytes(head)
+
+
+def kind_of_bytes(head: bytes) -> str:
+    """A key of WHAT for the first HEAD bytes of a file."""
+    if not head:
+        return "empty"
+    if head[128:132] == b"DICM":
+        return "dicom"
+    for magic, kind in _MAGIC:
+        # two letters alone are also how a text may begin: a bitmap says its pixel offset in bytes 10 to 14
+        if head.startswith(magic) and (kind != "bmp" or (len(head) > 26 and head[6:10] == b"\0\0\0\0")):
+            return kind
+    if head.startswith(b"\x1f\x8b"):
+        inner = _unzipped(head)
+        return _nifti(inner) or "gzip"
+    nifti = _nifti(head)
+    if nifti is not None:
+        return nifti
+    if _bare_dicom(head):
+        return "dicom"
+    if b"ObjectType" in head[:256] and b"=" in head[:256]:
+        return "metaimage"
+    if head.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
+        return "html"
+    return "text" if looks_like_text(head) else "unknown"
+
+
+def looks_like_text(data: bytes) -> bool:
+    """True where at most one byte in 200 is a control character other than white space; UTF-16 by its mark."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return True
+    controls = sum(byte < 32 and byte not in b"\t\n\r\f\v\x1b" for byte in data)
+    return b"\0" not in data and controls * 200 <= len(data)
+
+
+def _unzipped(head: bytes) -> bytes:
+    try:
+        return zlib.decompressobj(wbits=31).decompress(head, HEAD)
+    except zlib.error:
+        return b""
+
+
+def _nifti(head: bytes) -> str | None:
+    for order in "<>":
+        if len(head) >= 4 and struct.unpack_from(order + "i", head)[0] in (348, 540):
+            if head[344:348] == b"n+1\0" or head[4:8] == b"n+2\0":
+                return "nifti"
+            if head[344:347] == b"ni1" or head[4:7] == b"ni2" or (len(head) >= 40 and head[38:39] == b"r"):
+                return "nifti-pair"
+            if len(head) < 348:  # cut off inside its header: still NIfTI, and broken
+                return "nifti"
+    return None
+
+
+def _bare_dicom(head: bytes) -> bool:
+    """A DICOM data set without the 128-byte preamble: group 2 or 8 first, then a sane element."""
+    if len(head) < 16:
+        return False
+    for order in "<>":
+        group, element = struct.unpack_from(order + "HH", head)
+        if group in (2, 8) and element <= 0x0100:
+            implicit = struct.unpack_from(order + "I", head, 4)[0]
+            if head[4:6] in _VALUE_REPRESENTATIONS or (implicit % 2 == 0 and implicit <= 1024):
+                return True
+    return False
+
+
+@contextmanager
+def plainly(path: Path) -> Iterator[None]:
+    """Turn whatever a decoder raises inside the block into a DataError with a plain reason."""
+    try:
+        yield
+    except DataError:
+        raise
+    except MemoryError as error:
+        raise DataError("the file does not fit into memory", where=path) from error
+    except Exception as error:  # decoders raise anything on broken files
+        raise DataError(_reason(error, path), where=path) from error
+
+
+def _reason(error: Exception, path: Path) -> str:
+    lines = [line.strip() for line in str(error).replace(str(path), "the file").splitlines() if line.strip()]
+    text = (lines[-1] if lines else type(error).__name__).rstrip(".")
+    low = text.lower()
+    if isinstance(error, EOFError) or "truncated" in low or "unexpected end" in low or "end-of-stream" in low:
+        return "the file is truncated"
+    if isinstance(error, PermissionError):
+        return "the file cannot be opened (permission denied)"
+    return f"the file cannot be decoded ({text[:160]})"

@@ -1,0 +1,89 @@
+"""How physical units become small integers on disk, and the numbers the encoder sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from medcoss_cli.plugin import Sample
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Grey8:
+    """Grey levels 0 to 255 as uint8; the encoder sees 0 to 1.
+
+    8-bit files go through unchanged. The image loader has already stretched deeper ones from their 0.5th to their
+    99.5th percentile to 0..255, so here values are only rounded and clipped.
+    """
+
+    def encode(self, sample: Sample) -> tuple[np.ndarray[Any, Any], float, float]:
+        """(uint8 (C, *size), 1, 0)."""
+        import numpy as np
+
+        return np.clip(np.rint(sample.array), 0, 255).astype(np.uint8), 1.0, 0.0
+
+    def decode(self, integers: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+        """(N, C, *size) float32 in [0, 1]."""
+        return _affine(integers, scale, offset) / 255
+
+
+@dataclass(frozen=True)
+class Colour8(Grey8):
+    """Red, green and blue 0 to 255 as uint8; the encoder sees 0 to 1. As Grey8, with three channels."""
+
+
+@dataclass(frozen=True)
+class Hounsfield:
+    """Hounsfield units clipped to [low, high] as int16; the encoder sees -1 to 1."""
+
+    low: int = -1024
+    high: int = 1024
+
+    def encode(self, sample: Sample) -> tuple[np.ndarray[Any, Any], float, float]:
+        """(int16 (C, *size), scale, offset)."""
+        import numpy as np
+
+        half = (self.high - self.low) / 2
+        integers = np.rint(np.clip(sample.array, self.low, self.high)).astype(np.int16)
+        return integers, 1 / half, -(self.high + self.low) / 2 / half
+
+    def decode(self, integers: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+        """(N, C, *size) float32 in [-1, 1]."""
+        return _affine(integers, scale, offset)
+
+
+@dataclass(frozen=True)
+class ZScore:
+    """Clipped to two percentiles of the sample, then mean 0 and deviation 1; int16 with a scale and offset per sample."""
+
+    low: float = 0.2
+    high: float = 99.8
+
+    def encode(self, sample: Sample) -> tuple[np.ndarray[Any, Any], float, float]:
+        """(int16 (C, *size), scale, offset); a constant sample becomes 0."""
+        import numpy as np
+
+        values = np.asarray(sample.array, dtype=np.float64)
+        bottom, top = np.percentile(values, (self.low, self.high))
+        values = np.clip(values, bottom, top)
+        deviation = values.std()
+        if not deviation > 0:
+            return np.zeros(values.shape, np.int16), 1.0, 0.0
+        values = (values - values.mean()) / deviation
+        least, most = float(values.min()), float(values.max())
+        scale, offset = (most - least) / 65534, (most + least) / 2
+        return np.rint((values - offset) / scale).astype(np.int16), scale, offset
+
+    def decode(self, integers: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+        """(N, C, *size) float32 z-scores."""
+        return _affine(integers, scale, offset)
+
+
+def _affine(integers: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+    """integers (N, C, *size) * scale (N,) + offset (N,), float32."""
+    shape = (-1,) + (1,) * (integers.ndim - 1)
+    return integers.float() * scale.float().view(shape) + offset.float().view(shape)

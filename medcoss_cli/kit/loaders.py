@@ -1,0 +1,300 @@
+"""Loaders: what lies in a folder, and one sample of it. The content of a file decides what it is, never its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medcoss_cli.errors import DataError
+from medcoss_cli.kit.manifest import Entry, entries
+from medcoss_cli.kit.readers import IMAGES, VOLUMES, WHAT, kind_of
+from medcoss_cli.plugin import LeftOut, Record, Sample
+
+if TYPE_CHECKING:
+    from medcoss_cli.kit.readers.volume import Plan
+
+EVERY = ("*",)
+
+
+def _seen(entry: Entry, patterns: tuple[str, ...] = EVERY) -> str | LeftOut:
+    """The kind of a file, or why it is not looked at."""
+    if not any(fnmatchcase(entry.path.name.lower(), pattern) for pattern in patterns):
+        return LeftOut(entry.path, f"the name matches none of {', '.join(patterns)}")
+    try:
+        kind = kind_of(entry.path)
+    except DataError as error:
+        return LeftOut(entry.path, error.what, bad=True)
+    return LeftOut(entry.path, "the file is empty", bad=True) if kind == "empty" else kind
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """2D images: PNG, JPEG, TIFF (each page) and BMP of 8 or 16 bits, and DICOM (each frame).
+
+    Samples are (1, H, W) or (3, H, W) with values 0..255: uint8 as stored, or, where a file is deeper than 8 bits,
+    float32 stretched from the image's 0.5th to its 99.5th percentile.
+    """
+
+    patterns: tuple[str, ...] = EVERY
+    """File names that are looked at, lower case."""
+    grey: bool = True
+    """Read grey images, also ones stored as colour, and refuse coloured ones; False: the reverse."""
+    dicom: tuple[str, ...] = ()
+    """DICOM modality codes that are read; none: no DICOM."""
+
+    def find(self, root: Path, split: str = "train") -> Iterator[Record | LeftOut]:
+        """One record for each image, page or frame under `root`; see Loader.find."""
+        for entry in entries(root, split):
+            if isinstance(entry, LeftOut):
+                yield entry
+                continue
+            kind = _seen(entry, self.patterns)
+            if isinstance(kind, LeftOut):
+                yield kind
+            elif kind in IMAGES:
+                yield from self._image(entry)
+            elif kind == "dicom" and self.dicom:
+                yield from self._dicom(entry)
+            else:
+                yield LeftOut(entry.path, f"{WHAT[kind]} where images are read")
+
+    def _image(self, entry: Entry) -> Iterator[Record | LeftOut]:
+        from medcoss_cli.kit.readers import image
+
+        try:
+            header = image.read_header(entry.path)
+        except DataError as error:
+            yield LeftOut(entry.path, error.what, bad=True)
+            return
+        if header.grey and not self.grey:
+            yield LeftOut(entry.path, "a grey image where colour is read")
+        elif header.pages == 1:
+            yield Record(entry.path, None, entry.group)
+        else:
+            yield from (Record(entry.path, ("page", page), entry.group) for page in range(header.pages))
+
+    def _dicom(self, entry: Entry) -> Iterator[Record | LeftOut]:
+        from medcoss_cli.kit.readers import dicom
+
+        try:
+            header = dicom.read_header(entry.path)
+        except DataError as error:
+            yield LeftOut(entry.path, error.what, bad=True)
+            return
+        reason = header.not_an_image or header.not_of(self.dicom)
+        if reason is None and header.grey and not self.grey:
+            reason = "a grey image where colour is read"
+        if reason is not None:
+            yield LeftOut(entry.path, reason)
+            return
+        group = entry.group or header.patient
+        if header.frames == 1:
+            yield Record(entry.path, None, group)
+        else:
+            yield from (Record(entry.path, ("frame", frame), group) for frame in range(header.frames))
+
+    def read(self, record: Record) -> Sample:
+        """One image. Raises DataError, also for colour where grey is read and the reverse."""
+        from medcoss_cli.kit.readers import dicom, image
+
+        number = 0 if record.part is None else int(record.part[1])
+        spacing: tuple[float, ...] | None = None
+        if kind_of(record.source) == "dicom":
+            array, spacing, notes = dicom.read_frame(record.source, number)
+        else:
+            array, notes = image.read(record.source, number)
+        array = image.as_grey(array, record.source) if self.grey else image.as_colour(array, record.source)
+        return Sample(image.as_eight_bits(array), spacing=spacing, notes=notes)
+
+
+@dataclass(frozen=True)
+class VolumeFolder:
+    """3D volumes: DICOM series and multi-frame files, NIfTI, NRRD and MetaImage, cut into windows of slices.
+
+    Samples are (1, D, H, W) float32 in physical units, axes to superior, posterior and left; each is a window along D.
+    """
+
+    dicom: tuple[str, ...] = ("CT",)
+    """DICOM modality codes that are read; none: no DICOM."""
+    window: int = 24
+    """Slices of a sample; a shallower volume is one sample of all its slices."""
+    stride: int = 12
+    """Slices from one window to the next."""
+    spacing: float | None = 1.0
+    """Resample to voxels of so many mm on every side; None: as scanned."""
+    trim: float = 0.0
+    """Share of the slices left out at either end."""
+    crop_above: int = 320
+    """Of a volume larger in-plane the middle 80 % is kept."""
+    split_4d: bool = False
+    """Read every volume of a 4D file; False: refuse it."""
+    hounsfield: bool = False
+    """Refuse a volume without air (no voxel below -200): its values are not Hounsfield units."""
+
+    @property
+    def _plan(self) -> Plan:
+        from medcoss_cli.kit.readers.volume import Plan
+
+        return Plan(self.spacing, self.crop_above, self.trim)
+
+    def find(self, root: Path, split: str = "train") -> Iterator[Record | LeftOut]:
+        """One record for each window of each volume under `root`; see Loader.find."""
+        found: list[Record | LeftOut] = []
+        slices: list[Entry] = []
+        for entry in entries(root, split):
+            if isinstance(entry, LeftOut):
+                found.append(entry)
+                continue
+            kind = _seen(entry)
+            if isinstance(kind, LeftOut):
+                found.append(kind)
+            elif kind in VOLUMES:
+                found.extend(self._file(entry))
+            elif kind == "dicom" and self.dicom:
+                slices.append(entry)
+            else:
+                found.append(LeftOut(entry.path, f"{WHAT[kind]} where volumes are read"))
+        found.extend(self._series(slices))
+        # stable: windows of one volume stay in order
+        yield from sorted(found, key=lambda item: item.source.parts)
+
+    def _file(self, entry: Entry) -> Iterator[Record | LeftOut]:
+        from medcoss_cli.kit.readers import nifti
+        from medcoss_cli.kit.readers.volume import windows
+
+        try:
+            grid = nifti.read_header(entry.path)
+            depth = self._plan.depth(grid, entry.path)
+        except DataError as error:
+            yield LeftOut(entry.path, error.what, bad="where volumes are read" not in error.what)
+            return
+        if grid.volumes > 1 and not self.split_4d:
+            yield LeftOut(entry.path, f"{grid.volumes} volumes in one file (4D) where one is read")
+            return
+        for volume in range(grid.volumes):
+            which = ("volume", volume) if grid.volumes > 1 else ()
+            for first, end in windows(depth, self.window, self.stride):
+                yield Record(entry.path, (*which, "window", first, end), entry.group)
+
+    def _series(self, slices: list[Entry]) -> Iterator[Record | LeftOut]:
+        from medcoss_cli.kit.readers import series
+        from medcoss_cli.kit.readers.volume import windows
+
+        if not slices:
+            return
+        groups = {entry.path: entry.group for entry in slices}
+        for item in series.find([entry.path for entry in slices], self.dicom):
+            if isinstance(item, LeftOut):
+                yield item
+                continue
+            try:
+                depth = self._plan.depth(item.grid, item.source)
+            except DataError as error:
+                yield LeftOut(item.source, error.what, bad=True)
+                continue
+            group = groups[item.files[0]] or item.patient
+            for first, end in windows(depth, self.window, self.stride):
+                yield Record(item.source, ("series", item.key, "window", first, end), group)
+
+    def read(self, record: Record) -> Sample:
+        """One window of one volume. Raises DataError."""
+        from medcoss_cli.kit.readers.stack import read_window
+
+        return read_window(record, self._plan, self.hounsfield)
+
+
+@dataclass(frozen=True)
+class TextFolder:
+    """Text: each .txt file is a document, and each row of a .csv, .tsv or .jsonl file with the named column."""
+
+    column: str = "text"
+    """The column (or JSON key) that holds the text."""
+    group: str | None = "id"
+    """The column (or JSON key) that tells which patient or document a row belongs to, where there is one."""
+
+    def find(self, root: Path, split: str = "train") -> Iterator[Record | LeftOut]:
+        """One record for each document or row under `root`; see Loader.find. Tables are read whole."""
+        from medcoss_cli.kit.readers import table
+
+        for entry in entries(root, split):
+            if isinstance(entry, LeftOut):
+                yield entry
+                continue
+            kind = _seen(entry)
+            ending = entry.path.suffix.lower()
+            if isinstance(kind, LeftOut):
+                yield kind
+            elif kind == "unknown" and ending in (".txt", *table.TABLES):
+                yield LeftOut(entry.path, "not text", bad=True)
+            elif kind != "text":
+                yield LeftOut(entry.path, f"{WHAT[kind]} where text is read")
+            elif ending in table.TABLES:
+                yield from self._rows(entry)
+            elif ending in table.DOCUMENTS:
+                yield Record(entry.path, None, entry.group)
+            else:
+                yield LeftOut(entry.path, "text, but neither .txt nor .csv, .tsv or .jsonl")
+
+    def _rows(self, entry: Entry) -> Iterator[Record | LeftOut]:
+        from medcoss_cli.kit.readers import table
+
+        try:
+            content = table.read_table(entry.path, self.column, self.group)
+        except DataError as error:
+            yield LeftOut(entry.path, error.what, bad=True)
+            return
+        for row in content.rows:
+            if entry.rows is None:
+                yield Record(entry.path, ("row", row.index), entry.group or row.group)
+            elif row.index in entry.rows:
+                yield Record(entry.path, ("row", row.index), entry.rows[row.index] or row.group)
+        if entry.rows is not None and (beyond := sum(index >= content.count for index in entry.rows)):
+            yield LeftOut(entry.path, f"{beyond} rows listed in the manifest are not there", bad=True)
+        yield from (LeftOut(entry.path, reason, bad=True) for reason in content.broken)
+        if content.empty:
+            yield LeftOut(entry.path, f"{content.empty} rows without text")
+
+    def read(self, record: Record) -> Sample:
+        """One text as a str. Raises DataError."""
+        from medcoss_cli.kit.readers import table
+
+        if record.part is None:
+            text, notes = table.read_document(record.source)
+            return Sample(text, notes=notes)
+        content = table.read_table(record.source, self.column, self.group)
+        text_of = content.texts.get(int(record.part[1]))
+        if text_of is None:
+            raise DataError(f"row {record.part[1]} is not there any more", where=record.source)
+        return Sample(text_of, notes=content.notes)
+
+
+@dataclass(frozen=True)
+class SignalFolder:
+    """1D signals: the numeric columns of .csv files are channels and their rows time; .npy arrays are (C, L)."""
+
+    patterns: tuple[str, ...] = ("*.csv", "*.npy")
+    """File names that are looked at, lower case."""
+
+    def find(self, root: Path, split: str = "train") -> Iterator[Record | LeftOut]:
+        """One record for each file under `root`; see Loader.find."""
+        for entry in entries(root, split):
+            if isinstance(entry, LeftOut):
+                yield entry
+                continue
+            kind = _seen(entry, self.patterns)
+            if isinstance(kind, LeftOut):
+                yield kind
+            elif kind in ("text", "npy"):
+                yield Record(entry.path, None, entry.group)
+            else:
+                yield LeftOut(entry.path, f"{WHAT[kind]} where signals are read")
+
+    def read(self, record: Record) -> Sample:
+        """(C, L) float32. Raises DataError."""
+        from medcoss_cli.kit.readers import table
+
+        array, notes = table.read_signal(record.source)
+        return Sample(array, notes=notes)

@@ -1,0 +1,47 @@
+"""One window of a volume; the volume is decoded once for all its windows."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+
+from medcoss_cli.errors import DataError
+from medcoss_cli.kit.readers import nifti, series
+from medcoss_cli.kit.readers.volume import Array, Grid, Plan, moved
+from medcoss_cli.plugin import Record, Sample
+
+AIR = -200
+"""HU; a CT in which nothing is below has no air in it, which no scan of a patient is without."""
+
+
+def read_window(record: Record, plan: Plan, hounsfield: bool) -> Sample:
+    """The slices of a record with part (…, "window", first, end). Raises DataError."""
+    *which, _, first, end = record.part or ("window", 0, 0)
+    stat = record.source.stat() if record.source.exists() else None
+    changed = (stat.st_mtime_ns, stat.st_size) if stat else (0, 0)
+    volume, grid = _volume(record.source, tuple(which), plan, hounsfield, changed)
+    depth, height, width = volume.shape
+    begin, stop = int(first), int(end) or depth
+    if stop > depth:
+        raise DataError("the volume has fewer slices than when it was found", where=record.source)
+    part = moved(grid, (slice(begin, stop), slice(0, height), slice(0, width)))
+    # a copy, so that a window does not keep its whole volume in memory
+    array = np.array(volume[begin:stop], dtype=np.float32)[None]
+    spacing = None if part.spacing is None else part.spacing[::-1]
+    return Sample(array, spacing=spacing, origin=part.origin, direction=part.direction, notes=part.notes)
+
+
+@functools.lru_cache(maxsize=1)
+def _volume(
+    source: Path, which: tuple[str | int, ...], plan: Plan, hounsfield: bool, changed: tuple[int, int]
+) -> tuple[Array, Grid]:
+    """The whole volume (D, H, W) as `plan` wants it, and its grid."""
+    if which[:1] == ("series",):
+        array, grid = series.read(series.open_series(source, str(which[1])))
+    else:
+        array, grid = nifti.read(source, int(which[1]) if which else 0)
+    if hounsfield and not bool((array < AIR).any()):
+        raise DataError(f"no air (no voxel below {AIR}): these are not Hounsfield units", where=source)
+    return plan.apply(array, grid, source)
