@@ -13,7 +13,7 @@ from medcoss_cli.errors import DataError, UsageError
 if TYPE_CHECKING:
     from medcoss_cli.plugin import Modality
 
-app = typer.Typer(no_args_is_help=True, help="Look at data, and prepare it.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Look at data, and prepare it.")
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder, or one file.")]
 ModalityOption = Annotated[str, typer.Option("--modality", help="As `medcoss plugins list` names it.")]

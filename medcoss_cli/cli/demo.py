@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from medcoss_cli.job import Job
     from medcoss_cli.screen import Screen
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 COUNTS = {1: 400, 2: 128, 3: 16}
 """Synthetic samples by dims; a volume gives several windows."""

@@ -10,7 +10,7 @@ import typer
 from medcoss_cli.cli import options, show
 from medcoss_cli.errors import UsageError
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Override keys of the recipe: train.epochs=3")
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Override keys of the recipe: train.epochs=3")
 ]
 Name = Annotated[str | None, typer.Option("--name", help="Name of the run's folder under runs/.")]
 Resume = Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Go on with an interrupted run.")]

@@ -58,7 +58,7 @@ class Hounsfield:
 
 @dataclass(frozen=True)
 class ZScore:
-    """Clipped to two percentiles of the sample, then mean 0 and deviation 1; int16 with a scale and offset per sample."""
+    """Clipped to two percentiles of the sample, then mean 0 and deviation 1; int16, each sample with its scale."""
 
     low: float = 0.2
     high: float = 99.8

@@ -162,7 +162,8 @@ def _apply(override: str, content: dict[str, Any], lines: Lines) -> None:
         target[str(last)] = value
     for known in [k for k in lines if k[: len(steps)] == tuple(steps)]:
         del lines[known]
-    lines[tuple(steps)] = f"override {override}"
+    for end in range(1, len(steps) + 1):
+        lines.setdefault(tuple(steps[:end]), f"override {override}")
 
 
 def _fault(entry: Any, lines: Lines, path: Path, kind: type[BaseModel]) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pydicom
 from pydicom.pixels import apply_color_lut, apply_modality_lut, get_decoder, pixel_array
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers import plainly
@@ -29,12 +29,28 @@ MAX_DEFLATED = 2**28
 
 logging.getLogger("pydicom").addHandler(logging.NullHandler())  # its warnings become notes and reasons here
 
-_TAGS = (
-    "SOPClassUID SOPInstanceUID SeriesInstanceUID Modality ImageType PatientID Rows Columns NumberOfFrames "
-    "SamplesPerPixel BitsAllocated PhotometricInterpretation PixelSpacing ImagePositionPatient "
-    "ImageOrientationPatient InstanceNumber EchoNumbers TemporalPositionIdentifier "
-    "SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
-).split()
+_TAGS = [
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "Modality",
+    "ImageType",
+    "PatientID",
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "SamplesPerPixel",
+    "BitsAllocated",
+    "PhotometricInterpretation",
+    "PixelSpacing",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "InstanceNumber",
+    "EchoNumbers",
+    "TemporalPositionIdentifier",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+]
 _PIXELS = ((0x7FE0, 0x0010), (0x7FE0, 0x0008), (0x7FE0, 0x0009))
 _NOT_PICTURES = ("Segmentation", "RT Dose", "Parametric Map", "Surface", "Waveform")
 _CODECS = {
@@ -92,7 +108,7 @@ def read_header(path: Path) -> Header:
     with _quietly(path), path.open("rb") as file:
         size = path.stat().st_size
         _check_deflated(path)
-        data = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=list(_TAGS))
+        data = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=_TAGS)
         deflated = _syntax(data).is_deflated
         at = file.tell()
         tag = file.read(4)
@@ -120,7 +136,7 @@ def _check_deflated(path: Path) -> None:
         if file.read(132)[128:] != b"DICM":
             return
     meta = pydicom.filereader.read_file_meta_info(path)
-    if not UID(meta.get("TransferSyntaxUID", "")).is_deflated if meta.get("TransferSyntaxUID") else True:
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
         return
     start = 132 + 12 + int(meta.get("FileMetaInformationGroupLength", 0))
     inflate, grown = zlib.decompressobj(-zlib.MAX_WBITS), 0
@@ -181,7 +197,10 @@ def _numbers(value: Any, count: int) -> tuple[float, ...] | None:
 def group_of(data: Any, frame: int, sequence: str) -> Any:
     """The item of an enhanced file's functional group for one frame, its own or the shared one; None without."""
     per_frame = data.get("PerFrameFunctionalGroupsSequence") or ()
-    for groups in (per_frame[frame] if frame < len(per_frame) else None, *(data.get("SharedFunctionalGroupsSequence") or ())):
+    for groups in (
+        per_frame[frame] if frame < len(per_frame) else None,
+        *(data.get("SharedFunctionalGroupsSequence") or ()),
+    ):
         items = groups.get(sequence) if groups is not None else None
         if items:
             return items[0]
@@ -239,7 +258,8 @@ def _check_decoder(syntax: UID, path: Path) -> None:
     if not ready:
         package = _CODECS.get(str(syntax))
         raise DataError(
-            f"compressed as {syntax.name}, for which no decoder is installed" + (f" (pip install {package})" if package else ""),
+            f"compressed as {syntax.name}, for which no decoder is installed"
+            + (f" (pip install {package})" if package else ""),
             where=path,
             fix=f"pip install {package}" if package else None,
         )
@@ -290,27 +310,17 @@ def read_frame(path: Path, frame: int = 0) -> tuple[Array, tuple[float, float] |
     """
     data = read_dataset(path)
     array = stored(path, data, frame)
-    notes: list[str] = []
+    photometric = str(data.PhotometricInterpretation)
+    notes: tuple[str, ...] = ()
     with _quietly(path):
         if array.ndim == 3:
-            if str(data.PhotometricInterpretation) not in ("RGB", "MONOCHROME2"):
-                notes.append("colour converted to RGB")
-            array = array.astype(np.uint8) if int(data.BitsAllocated) <= 8 or array.dtype == np.uint8 else array
+            if photometric != "RGB":
+                notes = (f"{photometric} converted to RGB",)
             result = np.moveaxis(array, -1, 0)
         else:
+            if photometric == "MONOCHROME1":
+                notes = ("MONOCHROME1: turned round so that more is brighter",)
             values = apply_modality_lut(array, data)
-            padding = data.get("PixelPaddingValue")
-            if padding is not None and array.size and (real := array != padding).any() and not real.all():
-                values = np.where(real, values, values[real].min())
-                notes.append("padding outside the image set to its darkest value")
-            same = values.dtype == array.dtype or bool((values == array).all())
-            result = (array if padding is None else values).astype(np.uint8) if same and _fits(array) else values.astype(np.float32)
-            result = result[None]
-        if str(data.PhotometricInterpretation) == "MONOCHROME1":
-            notes.append("MONOCHROME1: turned round so that more is brighter")
-    header_spacing = _place(data, 1)[2] or _positive(_numbers(data.get("PixelSpacing"), 2))
-    return result, header_spacing, tuple(notes)
-
-
-def _fits(array: Array) -> bool:
-    return array.dtype == np.uint8
+            plain = array.dtype == np.uint8 and np.array_equal(values, array)
+            result = (array if plain else values.astype(np.float32))[None]
+        return result, _place(data, 1)[2], notes

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers import plainly
@@ -61,7 +61,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             image = Image.open(path, formats=_FORMATS)
         except Image.DecompressionBombError as error:
             raise DataError(f"more pixels than the limit of {MAX_PIXELS:,}", where=path) from error
-        except Image.UnidentifiedImageError as error:
+        except UnidentifiedImageError as error:
             raise DataError("the file is truncated or damaged inside its header", where=path) from error
         with image:
             yield image
@@ -114,7 +114,7 @@ def _decoded(image: Image.Image) -> Array:
     if mode in ("I", "F"):
         array = np.asarray(image)[None]
         whole = mode == "I" and array.min() >= 0 and array.max() <= 65535
-        return array.astype(np.uint16) if whole else array
+        return np.asarray(array, np.uint16) if whole else array
     if mode in ("P", "PA"):
         palette = np.asarray(image.convert("RGB"))
         return _first_if_equal(np.moveaxis(palette, -1, 0))
@@ -136,7 +136,8 @@ def as_grey(array: Array, path: Path) -> Array:
     if float((spread <= GREY_STEP).mean()) < GREY_SHARE:
         raise DataError("a colour image where grey is read", where=path)
     weights = np.array([0.299, 0.587, 0.114], np.float32)[:, None, None]
-    return np.rint((array * weights).sum(axis=0, keepdims=True)).astype(array.dtype)
+    grey: Array = np.rint((array * weights).sum(axis=0, keepdims=True)).astype(array.dtype)
+    return grey
 
 
 def as_colour(array: Array, path: Path) -> Array:
@@ -159,4 +160,4 @@ def as_eight_bits(array: Array) -> Array:
         low, high = float(finite.min()), float(finite.max())
     if high <= low:
         return np.zeros_like(values)
-    return np.clip((values - low) * (255 / (high - low)), 0, 255).astype(np.float32)
+    return np.asarray(np.clip((values - low) * (255 / (high - low)), 0, 255), np.float32)

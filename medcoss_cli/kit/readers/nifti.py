@@ -63,7 +63,8 @@ def _stream(path: Path) -> Iterator[IO[bytes]]:
     with plainly(path):
         with path.open("rb") as file:
             zipped = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rb") if zipped else path.open("rb") as file:
+        opened: Any = gzip.open if zipped else open
+        with opened(path, "rb") as file:
             yield file
 
 

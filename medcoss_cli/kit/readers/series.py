@@ -20,6 +20,8 @@ GAP = 1.5
 """A step of so many usual steps means that a slice is missing."""
 ALIKE = 1e-2
 """Direction cosines, and shares of a spacing, by which slices of one series may differ."""
+ONE_SLICE = "one slice (2D) where volumes are read"
+"""The reason of an image that is left out."""
 REPEATED = "the same slice as another file"
 """The reason of a copy that is left out."""
 TILT = 0.9998
@@ -50,8 +52,14 @@ class _Order:
     grid: Grid
 
 
-def find(paths: Sequence[Path], codes: tuple[str, ...] | None) -> Iterator[Series | LeftOut]:
-    """The volumes in these DICOM files, and what is left out; `codes` are the modalities that are read, None all."""
+def find(paths: Sequence[Path], codes: tuple[str, ...] | None, *, placed: bool = False) -> Iterator[Series | LeftOut]:
+    """The volumes in these DICOM files, and what is left out.
+
+    Args:
+        paths: DICOM files.
+        codes: the modalities that are read; None for all.
+        placed: take slices without positions for single images, instead of ordering them by InstanceNumber.
+    """
     groups: list[list[Header]] = []
     for path in paths:
         try:
@@ -62,6 +70,8 @@ def find(paths: Sequence[Path], codes: tuple[str, ...] | None) -> Iterator[Serie
         reason = header.not_an_image or (header.not_of(codes) if codes is not None else None) or _not_a_slice(header)
         if reason is not None:
             yield LeftOut(path, reason)
+        elif placed and header.positions is None:
+            yield LeftOut(path, ONE_SLICE)
         elif header.frames > 1:
             groups.append([header])
         else:
@@ -106,7 +116,7 @@ def _close(a: tuple[float, ...] | None, b: tuple[float, ...] | None, unit: float
 def _assembled(group: list[Header]) -> Iterator[Series | LeftOut]:
     first = group[0]
     if first.frames == 1 and len({_place(header) for header in group}) == 1:  # one slice, perhaps in several forms
-        yield from (LeftOut(header.path, "one slice (2D) where volumes are read") for header in group)
+        yield from (LeftOut(header.path, ONE_SLICE) for header in group)
         return
     source = first.path if len(group) == 1 else first.path.parent
     try:

@@ -17,7 +17,26 @@ from medcoss_cli.plugin import LeftOut
 
 Kind = Literal["image", "volume", "text", "signal", "other"]
 
-_CLAIMS = frozenset(".png .jpg .jpeg .tif .tiff .bmp .dcm .dicom .ima .nii .gz .nrrd .mha .mhd .npy .txt".split())
+_CLAIMS = frozenset(
+    {
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".tif",
+        ".tiff",
+        ".bmp",
+        ".dcm",
+        ".dicom",
+        ".ima",
+        ".nii",
+        ".gz",
+        ".nrrd",
+        ".mha",
+        ".mhd",
+        ".npy",
+        ".txt",
+    }
+)
 """Endings that promise data: a file that does not keep it is quarantined, any other is passed over."""
 
 
@@ -142,7 +161,7 @@ def _text(path: Path, name: str) -> Iterator[Verdict]:
 
 
 def _dicom(root: Path, paths: list[Path]) -> Iterator[Verdict]:
-    for item in series.find(paths, None):
+    for item in series.find(paths, None, placed=True):
         if isinstance(item, LeftOut):
             yield from _single(root, item)
             continue

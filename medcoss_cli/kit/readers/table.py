@@ -68,6 +68,8 @@ def read_document(path: Path) -> tuple[str, tuple[str, ...]]:
     text, notes = _decoded(path, MAX_DOCUMENT)
     if not text.strip():
         raise DataError("there is no text in the file", where=path)
+    if len(text) > 2 and len(set(text.strip())) == 1:
+        raise DataError("not text: one character over and over", where=path)
     return text, notes
 
 

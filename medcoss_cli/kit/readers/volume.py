@@ -141,7 +141,7 @@ def moved(grid: Grid, kept: tuple[slice, slice, slice]) -> Grid:
         steps = np.array([kept[2 - a].start for a in range(3)]) * np.array(grid.spacing)
         first = np.array(origin) + np.array(grid.direction).reshape(3, 3) @ steps
         origin = tuple(float(x) for x in first)  # type: ignore[assignment]
-    return replace(grid, size=size, origin=origin)  # type: ignore[arg-type]
+    return replace(grid, size=size, origin=origin)
 
 
 def _resample(array: Array, size: tuple[int, int, int]) -> Array:
