@@ -1,0 +1,163 @@
+"""PNG, JPEG, TIFF and BMP through the loader."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from medcoss_cli.errors import DataError
+from medcoss_cli.kit import ImageFolder
+from medcoss_cli.plugin import LeftOut, Record, Sample
+
+GREY, COLOUR = ImageFolder(), ImageFolder(grey=False)
+RAMP = np.arange(16 * 20, dtype=np.uint16).reshape(16, 20)
+RGB = np.stack([RAMP % 256, 255 - RAMP % 256, RAMP * 7 % 256], -1).astype(np.uint8)
+
+
+def only(path: Path, loader: ImageFolder = GREY) -> Sample:
+    (item,) = loader.find(path)
+    assert isinstance(item, Record), item
+    return loader.read(item)
+
+
+def left(path: Path, loader: ImageFolder = GREY) -> LeftOut:
+    (item,) = loader.find(path)
+    assert isinstance(item, LeftOut), item
+    return item
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "bmp"])
+def test_eight_bits_go_through_unchanged(tmp_path: Path, ending: str) -> None:
+    Image.fromarray(RAMP.astype(np.uint8)).save(tmp_path / f"a.{ending}")
+    sample = only(tmp_path / f"a.{ending}")
+    assert sample.array.dtype == np.uint8
+    assert np.array_equal(sample.array[0], RAMP.astype(np.uint8))
+    assert sample.spacing is None
+    Image.fromarray(RGB).save(tmp_path / f"c.{ending}")
+    assert np.array_equal(only(tmp_path / f"c.{ending}", COLOUR).array, np.moveaxis(RGB, -1, 0))
+
+
+def test_sixteen_bits_are_stretched_and_do_not_wrap(tmp_path: Path) -> None:
+    for ending in ("png", "tif"):
+        Image.fromarray(RAMP * 200).save(tmp_path / f"a.{ending}")
+        array = only(tmp_path / f"a.{ending}").array
+        assert (array.min(), array.max()) == (0, 255)
+        assert (np.diff(array.flatten()) >= 0).all()  # rising, as the stored levels are
+        assert array.dtype == np.float32
+
+
+def test_content_decides_whatever_the_name(tmp_path: Path) -> None:
+    Image.fromarray(RAMP.astype(np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(tmp_path / "a b.txt")
+    assert only(tmp_path / "a b.txt").array.shape == (1, 16, 20)
+    (tmp_path / "page.jpg").write_text("<!DOCTYPE html><html>not found</html>")
+    assert left(tmp_path / "page.jpg").reason == "a web page where images are read"
+
+
+def test_palette_cmyk_bilevel_and_alpha(tmp_path: Path) -> None:
+    colour = Image.fromarray(RGB)
+    colour.quantize(64).save(tmp_path / "p.png")
+    assert np.abs(only(tmp_path / "p.png", COLOUR).array.astype(int) - np.moveaxis(RGB, -1, 0)).mean() < 40
+    colour.convert("CMYK").save(tmp_path / "c.jpg", quality=100)
+    sample = only(tmp_path / "c.jpg", COLOUR)
+    assert sample.array.shape == (3, 16, 20)
+    assert "CMYK" in sample.notes[0]
+    Image.fromarray(RAMP > 100).save(tmp_path / "b.png")
+    assert sorted(np.unique(only(tmp_path / "b.png").array)) == [0, 255]
+    clear = Image.fromarray(RGB).convert("RGBA")
+    clear.putalpha(0)
+    clear.save(tmp_path / "a.png")
+    sample = only(tmp_path / "a.png", COLOUR)
+    assert np.array_equal(sample.array, np.moveaxis(RGB, -1, 0))  # dropped, not blended
+    assert sample.notes == ("alpha channel dropped",)
+
+
+def test_a_grey_palette_is_grey_levels_and_not_indices(tmp_path: Path) -> None:
+    image = Image.fromarray((RAMP % 2).astype(np.uint8), "P")
+    image.putpalette([200, 200, 200, 10, 10, 10])
+    image.save(tmp_path / "a.png")
+    assert only(tmp_path / "a.png").array[0, 0, :2].tolist() == [200, 10]
+
+
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(RAMP.astype(np.uint8)).save(tmp_path / "a.jpg", exif=exif)
+    sample = only(tmp_path / "a.jpg")
+    assert sample.array.shape == (1, 20, 16)
+    assert "EXIF" in sample.notes[0]
+
+
+def test_every_page_of_a_tiff_is_an_image(tmp_path: Path) -> None:
+    pages = [Image.fromarray(np.full((8, 9), n, np.uint8)) for n in range(3)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    records = [item for item in GREY.find(tmp_path) if isinstance(item, Record)]
+    assert [record.part for record in records] == [("page", 0), ("page", 1), ("page", 2)]
+    assert [int(GREY.read(record).array.max()) for record in records] == [0, 1, 2]
+
+
+def test_grey_stored_as_colour_is_read_as_grey_and_refused_as_colour(tmp_path: Path) -> None:
+    grey = np.repeat(RAMP.astype(np.uint8)[..., None], 3, -1)
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    assert np.array_equal(only(tmp_path / "a.png").array[0], RAMP.astype(np.uint8))
+    with pytest.raises(DataError, match="a grey image where colour is read"):
+        only(tmp_path / "a.png", COLOUR)
+    Image.fromarray(RAMP.astype(np.uint8)).save(tmp_path / "b.png")
+    assert left(tmp_path / "b.png", COLOUR).reason == "a grey image where colour is read"
+    Image.fromarray(RGB).save(tmp_path / "c.png")
+    with pytest.raises(DataError, match="a colour image where grey is read"):
+        only(tmp_path / "c.png")
+
+
+@pytest.mark.parametrize(("size", "word"), [((1, 1), "few"), ((2400, 16), "narrow")])
+def test_sizes_that_are_no_image(tmp_path: Path, size: tuple[int, int], word: str) -> None:
+    Image.new("L", size).save(tmp_path / "a.png")
+    assert word in left(tmp_path / "a.png").reason
+    assert left(tmp_path / "a.png").bad
+
+
+def test_a_bomb_is_refused_from_its_header(tmp_path: Path) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    for side in (14_000, 2_000_000):
+        header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+        data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+        (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + data)
+        assert "than the limit" in left(tmp_path / "a.png").reason
+
+
+WHOLE: dict[str, bytes] = {}
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(share=st.floats(0, 0.9), kind=st.sampled_from(["png", "jpg", "tif", "bmp"]), damage=st.binary(max_size=4))
+def test_cut_or_damaged_files_are_refused_or_read_and_nothing_else(
+    tmp_path: Path, share: float, kind: str, damage: bytes
+) -> None:
+    if kind not in WHOLE:
+        noise: Any = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / f"whole.{kind}")
+        WHOLE[kind] = (tmp_path / f"whole.{kind}").read_bytes()
+    at = int(len(WHOLE[kind]) * share)
+    path = tmp_path / "cut"
+    path.write_bytes(WHOLE[kind][:at] + damage + (WHOLE[kind][at + len(damage) :] if damage else b""))
+    for item in GREY.find(path):
+        if isinstance(item, LeftOut):
+            assert item.reason
+            continue
+        try:
+            sample = GREY.read(item)
+        except DataError as error:
+            assert error.what  # noqa: PT017 - a damaged file may be readable or not
+        else:
+            assert sample.array.size
+            assert damage, "a cut file was read"

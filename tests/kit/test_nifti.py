@@ -1,0 +1,279 @@
+"""NIfTI, NRRD and MetaImage through the loader: axes, geometry, windows, and what is refused."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from medcoss_cli.errors import DataError
+from medcoss_cli.kit import VolumeFolder
+from medcoss_cli.kit.readers.volume import windows
+from medcoss_cli.plugin import LeftOut, Record, Sample
+
+NATIVE = VolumeFolder(window=64, stride=64, spacing=None)
+TURNS = [(order, signs) for order in itertools.permutations(range(3)) for signs in itertools.product((1, -1), repeat=3)]
+
+
+def write(path: Path, array: np.ndarray[Any, Any], affine: Any = None, second: bool = False) -> Path:
+    kind = nib.Nifti2Image if second else nib.Nifti1Image
+    nib.save(kind(array, np.eye(4) if affine is None else affine), path)
+    return path
+
+
+def only(path: Path, loader: VolumeFolder = NATIVE) -> Sample:
+    (item,) = loader.find(path)
+    assert isinstance(item, Record), item
+    return loader.read(item)
+
+
+def left(path: Path, loader: VolumeFolder = NATIVE) -> LeftOut:
+    (item,) = loader.find(path)
+    assert isinstance(item, LeftOut), item
+    return item
+
+
+def world(sample: Sample) -> np.ndarray[Any, Any]:
+    """LPS position of every voxel, (D, H, W, 3), from what the sample says of its geometry."""
+    assert sample.origin is not None
+    assert sample.direction is not None
+    assert sample.spacing is not None
+    z, y, x = np.meshgrid(*(np.arange(n) for n in sample.array.shape[1:]), indexing="ij")
+    steps = np.stack([x, y, z], -1) * np.array(sample.spacing[::-1])
+    return np.asarray(steps @ np.array(sample.direction).reshape(3, 3).T + np.array(sample.origin))
+
+
+def ramp(shape: tuple[int, ...], affine: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A volume whose value is 1, 10, 100 times its place in RAS: any mistake in an axis changes it."""
+    index = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), -1)
+    ras = index @ affine[:3, :3].T + affine[:3, 3]
+    return (ras @ np.array([1.0, 10.0, 100.0])).astype(np.float32)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    turn=st.sampled_from(TURNS),
+    tilt=st.floats(-0.3, 0.3),
+    loader=st.sampled_from([NATIVE, VolumeFolder(window=64, stride=64, spacing=None, trim=0.2, crop_above=5)]),
+    second=st.booleans(),
+)
+@example(turn=TURNS[0], tilt=0.0, loader=NATIVE, second=False)
+def test_every_voxel_stays_at_its_place_in_the_patient(
+    tmp_path: Path, turn: Any, tilt: float, loader: VolumeFolder, second: bool
+) -> None:
+    order, signs = turn
+    rotation = np.array([[np.cos(tilt), -np.sin(tilt), 0], [np.sin(tilt), np.cos(tilt), 0], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = rotation @ np.eye(3)[:, order] @ np.diag(signs) @ np.diag([1.0, 2.0, 3.5])
+    affine[:3, 3] = (7, -11, 13)
+    sample = only(write(tmp_path / "a.nii", ramp((10, 12, 14), affine), affine, second), loader)
+    expected = world(sample) @ np.array([-1.0, -10.0, 100.0])  # LPS to RAS
+    assert sample.array[0] == pytest.approx(expected, abs=0.02)
+    cosines = np.array(sample.direction).reshape(3, 3)
+    assert np.diag(cosines).min() > 0.9  # nearest to left, posterior, superior
+
+
+def test_it_agrees_with_simpleitk_on_the_same_file(tmp_path: Path) -> None:
+    affine = np.array([[0, 0, -3.0, 5], [-2.0, 0, 0, 6], [0, -1.5, 0, 7], [0, 0, 0, 1]])
+    path = write(tmp_path / "a.nii.gz", np.random.default_rng(0).integers(0, 999, (5, 6, 7)).astype(np.int16), affine)
+    sample, other = only(path), sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPS")
+    assert np.array_equal(sample.array[0], sitk.GetArrayFromImage(other))
+    assert sample.spacing == pytest.approx(other.GetSpacing()[::-1])
+    assert sample.origin == pytest.approx(other.GetOrigin())
+    assert sample.direction == pytest.approx(other.GetDirection())
+
+
+def test_qform_alone_is_enough(tmp_path: Path) -> None:
+    affine = np.diag([-2.0, 1.0, 3.0, 1.0])
+    image = nib.Nifti1Image(ramp((5, 6, 7), affine), affine)
+    image.set_qform(affine, 1)
+    image.set_sform(None, 0)
+    nib.save(image, tmp_path / "a.nii")
+    sample = only(tmp_path / "a.nii")
+    assert sample.array[0] == pytest.approx(world(sample) @ np.array([-1.0, -10.0, 100.0]), abs=0.01)
+
+
+def test_without_an_orientation_none_is_invented(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(np.arange(210, dtype=np.int16).reshape(5, 6, 7), None)
+    image.header.set_zooms((2, 3, 4))
+    nib.save(image, tmp_path / "a.nii")
+    sample = only(tmp_path / "a.nii")
+    assert (sample.origin, sample.direction) == (None, None)
+    assert sample.spacing == (4, 3, 2)
+    assert "no orientation" in sample.notes[0]
+
+
+def test_scaling_is_applied_and_an_invalid_one_is_none(tmp_path: Path) -> None:
+    values = np.arange(210, dtype=np.int16).reshape(5, 6, 7)
+    image = nib.Nifti1Image(values, np.eye(4))
+    image.header.set_slope_inter(2, -100)
+    nib.save(image, tmp_path / "scaled.nii")
+    assert (only(tmp_path / "scaled.nii").array.min(), only(tmp_path / "scaled.nii").array.max()) == (-100, 318)
+    data = bytearray((tmp_path / "scaled.nii").read_bytes())
+    for slope in (np.float32(0), np.float32("nan")):
+        data[112:116] = slope.tobytes()
+        (tmp_path / "plain.nii").write_bytes(bytes(data))
+        assert only(tmp_path / "plain.nii").array.max() == 209
+
+
+def test_content_decides_whatever_the_name(tmp_path: Path) -> None:
+    plain = write(tmp_path / "a.nii", np.ones((4, 5, 6), np.float32))
+    (tmp_path / "b.nii.gz").write_bytes(plain.read_bytes())
+    (tmp_path / "c.png").write_bytes(gzip.compress(plain.read_bytes()))
+    assert only(tmp_path / "b.nii.gz").array.shape == only(tmp_path / "c.png").array.shape == (1, 6, 5, 4)
+    (tmp_path / "d.nii.gz").write_text("not a volume at all\n")
+    assert left(tmp_path / "d.nii.gz").reason == "text where volumes are read"
+
+
+def test_a_time_series_is_refused_or_split(tmp_path: Path) -> None:
+    values = np.arange(3 * 120, dtype=np.int16).reshape(3, 4, 5, 6).transpose(1, 2, 3, 0)
+    path = write(tmp_path / "a.nii.gz", values)
+    assert left(path).reason == "3 volumes in one file (4D) where one is read"
+    loader = VolumeFolder(window=64, spacing=None, split_4d=True)
+    records = [item for item in loader.find(path) if isinstance(item, Record)]
+    assert [record.part for record in records] == [("volume", n, "window", 0, 6) for n in range(3)]
+    assert [loader.read(record).array.min() for record in records] == [0, 120, 240]
+
+
+def test_an_image_is_not_a_volume(tmp_path: Path) -> None:
+    for shape in ((8, 9), (8, 9, 1)):
+        item = left(write(tmp_path / "a.nii", np.ones(shape, np.float32)))
+        assert item.reason == "an image (2D) where volumes are read"
+        assert not item.bad
+
+
+@pytest.mark.parametrize("step", [0.0, -1.0, float("nan")])
+def test_impossible_spacing_is_refused(tmp_path: Path, step: float) -> None:
+    data = bytearray(write(tmp_path / "a.nii", np.ones((4, 5, 6), np.float32)).read_bytes())
+    data[84:88] = np.float32(step).tobytes()
+    (tmp_path / "a.nii").write_bytes(bytes(data))
+    assert left(tmp_path / "a.nii").bad
+    assert "cannot be" in left(tmp_path / "a.nii").reason
+
+
+def test_sheared_axes_are_refused(tmp_path: Path) -> None:
+    affine = np.eye(4)
+    affine[0, 1] = 0.4
+    path = write(tmp_path / "a.nii", np.ones((4, 5, 6), np.float32), affine)
+    data = bytearray(path.read_bytes())
+    data[252:254] = b"\0\0"  # no qform to fall back to
+    path.write_bytes(bytes(data))
+    assert "not at right angles" in left(path).reason
+
+
+def test_a_header_that_promises_too_much_is_refused_before_decoding(tmp_path: Path) -> None:
+    data = bytearray(write(tmp_path / "a.nii", np.ones((4, 5, 6), np.float32)).read_bytes())
+    data[42:48] = np.array([30000, 30000, 30000], np.int16).tobytes()
+    (tmp_path / "a.nii").write_bytes(bytes(data))
+    assert "more than the limit" in left(tmp_path / "a.nii").reason
+
+
+def test_a_gzip_bomb_is_stopped(tmp_path: Path) -> None:
+    data = write(tmp_path / "a.nii", np.ones((4, 5, 6), np.float32)).read_bytes()
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(data + bytes(64 * 2**20)))
+    record = next(iter(NATIVE.find(tmp_path / "a.nii.gz")))
+    assert isinstance(record, Record)
+    with pytest.raises(DataError, match="more than its header declares"):
+        NATIVE.read(record)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(share=st.floats(0, 0.999), zipped=st.booleans(), damage=st.binary(max_size=4))
+def test_cut_or_damaged_files_are_refused_or_read_and_nothing_else(
+    tmp_path: Path, share: float, zipped: bool, damage: bytes
+) -> None:
+    whole = tmp_path / "whole.nii"
+    if not whole.exists():
+        write(whole, np.random.default_rng(0).integers(0, 99, (9, 8, 7)).astype(np.int16))
+    data = gzip.compress(whole.read_bytes(), mtime=0) if zipped else whole.read_bytes()
+    at = int(len(data) * share)
+    path = tmp_path / "cut.nii"
+    path.write_bytes(data[:at] + damage + (data[at + len(damage) :] if damage else b""))
+    for item in NATIVE.find(path):
+        if isinstance(item, LeftOut):
+            assert item.reason
+            continue
+        try:
+            sample = NATIVE.read(item)
+        except DataError as error:
+            assert error.what  # noqa: PT017 - a damaged file may be readable or not
+        else:
+            assert sample.array.size
+            assert damage, "a cut file was read"
+
+
+@pytest.mark.parametrize("ending", ["nrrd", "mha", "nii.gz"])
+def test_other_formats_give_the_same_volume(tmp_path: Path, ending: str) -> None:
+    image = sitk.GetImageFromArray(np.arange(210, dtype=np.int16).reshape(5, 6, 7))
+    image.SetSpacing((1, 2, 3))
+    image.SetOrigin((4, 5, 6))
+    image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
+    sitk.WriteImage(image, str(tmp_path / f"a.{ending}"), True)
+    (tmp_path / f"a.{ending}").rename(tmp_path / "without_ending")
+    sample = only(tmp_path / "without_ending")
+    assert np.array_equal(sample.array[0], np.arange(210).reshape(5, 6, 7)[:, ::-1, ::-1])
+    assert sample.spacing == (3, 2, 1)
+    assert sample.origin == pytest.approx((-2, -5, 6))
+
+
+@pytest.mark.parametrize("target", ["/etc/hostname", "../secret.raw", "%03d.raw 1 3 1"])
+def test_a_header_cannot_name_voxels_elsewhere(tmp_path: Path, target: str) -> None:
+    (tmp_path / "secret.raw").write_bytes(bytes(64))
+    folder = tmp_path / "data"
+    folder.mkdir()
+    head = f"ObjectType = Image\nNDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\nElementDataFile = {target}\n"
+    (folder / "a.mhd").write_text(head)
+    nrrd = f"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 4 4 4\nencoding: raw\ndata file: {target}\n"
+    (folder / "b.nhdr").write_text(nrrd)
+    for name in ("a.mhd", "b.nhdr"):
+        assert "another place" in left(folder / name).reason
+
+
+def test_values_that_are_not_hounsfield_units_are_refused(tmp_path: Path) -> None:
+    loader = VolumeFolder(spacing=None, hounsfield=True)
+    values = np.zeros((6, 6, 6), np.int16)
+    path = write(tmp_path / "a.nii", values)
+    with pytest.raises(DataError, match="no air"):
+        loader.read(next(item for item in loader.find(path) if isinstance(item, Record)))
+    values[0] = -1000
+    assert only(write(tmp_path / "b.nii", values), loader).array.min() == -1000
+
+
+def test_nan_is_kept_for_the_core_to_replace(tmp_path: Path) -> None:
+    values = np.ones((4, 5, 6), np.float32)
+    values[1, 2, 3] = np.nan
+    assert np.isnan(only(write(tmp_path / "a.nii", values)).array).sum() == 1
+
+
+def test_wide_volumes_are_cropped_to_their_middle(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.nii", np.zeros((400, 330, 3), np.int16))
+    assert only(path, VolumeFolder(spacing=None)).array.shape == (1, 3, 264, 320)
+    small = write(tmp_path / "b.nii", np.zeros((320, 300, 3), np.int16))
+    assert only(small, VolumeFolder(spacing=None)).array.shape == (1, 3, 300, 320)
+
+
+def test_depth_is_trimmed_at_both_ends(tmp_path: Path) -> None:
+    values = np.zeros((4, 4, 40), np.int16) + np.arange(40, dtype=np.int16)
+    loader = VolumeFolder(spacing=None, window=16, stride=8, trim=0.1)
+    records = [item for item in loader.find(write(tmp_path / "a.nii", values)) if isinstance(item, Record)]
+    edges = [(loader.read(r).array.min(), loader.read(r).array.max()) for r in records]
+    assert edges == [(4, 19), (12, 27), (20, 35)]
+
+
+@given(depth=st.integers(1, 300), window=st.integers(1, 40), stride=st.integers(1, 40))
+def test_windows_cover_a_volume_and_stay_inside(depth: int, window: int, stride: int) -> None:
+    cut = windows(depth, window, stride)
+    assert all(0 <= first < end <= depth and end - first == min(window, depth) for first, end in cut)
+    assert cut[0][0] == 0
+    assert cut[-1][1] == depth
+    assert len(set(cut)) == len(cut)
+    if stride <= window:
+        assert set().union(*(range(*edge) for edge in cut)) == set(range(depth))

@@ -1,0 +1,155 @@
+"""Text documents, tables of text, and signals through their loaders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from medcoss_cli.errors import DataError
+from medcoss_cli.kit import SignalFolder, TextFolder
+from medcoss_cli.plugin import LeftOut, Record
+
+TEXT, SIGNAL = TextFolder(), SignalFolder()
+
+
+def split(items: Any) -> tuple[list[Record], list[LeftOut]]:
+    items = list(items)
+    return [x for x in items if isinstance(x, Record)], [x for x in items if isinstance(x, LeftOut)]
+
+
+def texts(path: Path, loader: TextFolder = TEXT) -> list[str]:
+    return [str(loader.read(record).array) for record in split(loader.find(path))[0]]
+
+
+@pytest.mark.parametrize(
+    ("data", "note"),
+    [
+        ("Größe normal.".encode(), None),
+        (b"\xef\xbb\xbf" + "Größe normal.".encode(), None),
+        ("Größe normal.".encode("utf-16"), "UTF-16"),
+        ("Größe normal.".encode("latin-1"), "Latin-1"),
+    ],
+)
+def test_a_document_in_any_usual_encoding(tmp_path: Path, data: bytes, note: str | None) -> None:
+    (tmp_path / "a.txt").write_bytes(data)
+    (record,) = split(TEXT.find(tmp_path))[0]
+    sample = TEXT.read(record)
+    assert sample.array == "Größe normal."
+    assert (note or "") in " ".join(sample.notes)
+    assert bool(sample.notes) == bool(note)
+
+
+def test_documents_without_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_bytes(b"")
+    (tmp_path / "noise.txt").write_bytes(bytes(range(256)) * 8)
+    records, left = split(TEXT.find(tmp_path))
+    assert not records
+    assert [(item.reason, item.bad) for item in left] == [("the file is empty", True), ("not text", True)]
+    for content in (" \n\t ", "DDDDDDDD"):
+        (tmp_path / "blank.txt").write_text(content)
+        with pytest.raises(DataError, match="text"):
+            TEXT.read(Record(tmp_path / "blank.txt"))
+
+
+def test_a_very_long_line_is_one_document(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("no finding " * 20_000)
+    assert len(texts(tmp_path)[0]) == 220_000
+
+
+@pytest.mark.parametrize(("name", "separator"), [("a.csv", ","), ("a.csv", ";"), ("a.tsv", "\t"), ("a.csv", "|")])
+def test_rows_of_a_table_with_any_separator(tmp_path: Path, name: str, separator: str) -> None:
+    rows = [("id", "text"), ("p1", '"Clear, no; effusion."'), ("p1", "Opacity."), ("p2", "  "), ("p2", '"Two\nlines"')]
+    (tmp_path / name).write_text("\n".join(separator.join(row) for row in rows) + "\n")
+    records, left = split(TEXT.find(tmp_path))
+    assert texts(tmp_path) == ["Clear, no; effusion.", "Opacity.", "Two\nlines"]
+    assert [(record.part, record.group) for record in records] == [
+        (("row", 0), "p1"),
+        (("row", 1), "p1"),
+        (("row", 3), "p2"),
+    ]
+    assert [(item.reason, item.bad) for item in left] == [("1 rows without text", False)]
+
+
+def test_a_missing_column_names_those_that_are_there(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("name,report\nx,Clear.\n")
+    (tmp_path / "b.jsonl").write_text('{"report": "Clear."}\n')
+    records, left = split(TEXT.find(tmp_path))
+    assert not records
+    assert [item.reason for item in left] == [
+        "there is no column 'text'; found: name, report",
+        "there is no column 'text'; found: report",
+    ]
+    assert all(item.bad for item in left)
+    assert texts(tmp_path, TextFolder(column="report")) == ["Clear.", "Clear."]
+
+
+def test_ragged_rows(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,text\na,Opacity, left, new.\nb\nc,Clear.\n")
+    records, left = split(TEXT.find(tmp_path))
+    assert not records
+    assert left[0].reason == "2 of 3 rows do not match the header (lines 2, 3)"
+    good = "".join(f"{n},Clear {n}.\n" for n in range(30))
+    (tmp_path / "a.csv").write_text("id,text\n" + good + "x,Opacity, left.\n")
+    records, left = split(TEXT.find(tmp_path))
+    assert len(records) == 30
+    assert [item.reason for item in left] == ["line 32 has 3 fields where the header has 2"]
+
+
+def test_a_broken_line_leaves_the_others(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "One."}\n{"text": "Tw\n[1]\n{"text": 5}\n\n{"text": "Five."}\n')
+    records, left = split(TEXT.find(tmp_path))
+    assert texts(tmp_path) == ["One.", "Five."]
+    assert [record.part for record in records] == [("row", 0), ("row", 4)]
+    assert [item.reason for item in left] == [
+        "line 2 is not JSON",
+        "line 3 is not a JSON object",
+        "line 4: 'text' is not text",
+    ]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"))), max_size=6))
+def test_json_lines_come_back_as_they_were(tmp_path: Path, rows: list[str]) -> None:
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in [*rows, "last"]), "utf-8")
+    assert texts(tmp_path) == [row for row in [*rows, "last"] if row.strip()]
+
+
+def test_a_changed_table_is_read_again(tmp_path: Path) -> None:
+    for content in ("first", "second, longer"):
+        (tmp_path / "a.jsonl").write_text(json.dumps({"text": content}))
+        assert texts(tmp_path) == [content]
+
+
+def test_columns_of_numbers_are_channels(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("lead,I,II\nx,1,-2.5\ny,3,4e1\n")
+    (record,) = split(SIGNAL.find(tmp_path))[0]
+    sample = SIGNAL.read(record)
+    assert sample.array.tolist() == [[1, 3], [-2.5, 40]]
+    assert sample.array.dtype == np.float32
+    assert sample.notes == ("1 of 3 columns are not numbers and left out",)
+    (tmp_path / "a.csv").write_text("1;2\n3;4\n")  # no header
+    assert SIGNAL.read(record).array.tolist() == [[1, 3], [2, 4]]
+
+
+def test_arrays_are_read_without_pickle(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.arange(6).reshape(2, 3))
+    np.save(tmp_path / "b.npy", np.array([{"a": 1}], object), allow_pickle=True)
+    np.save(tmp_path / "c.npy", np.zeros((2, 3, 4)))
+    a, b, c = split(SIGNAL.find(tmp_path))[0]
+    assert SIGNAL.read(a).array.tolist() == [[0, 1, 2], [3, 4, 5]]
+    for record in (b, c):
+        with pytest.raises(DataError):
+            SIGNAL.read(record)
+
+
+@pytest.mark.parametrize("content", ["", "a,b\n", "a,b\n1,2\n3\n", "a\nx\ny\n"])
+def test_tables_that_are_no_signal(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(DataError):
+        SIGNAL.read(Record(tmp_path / "a.csv"))
