@@ -20,7 +20,7 @@ from medcoss_cli import __version__
 from medcoss_cli.cli import show
 from medcoss_cli.errors import MedcossError, ResourceError, UsageError
 
-VERBS = ("demo", "pretrain", "extend", "data")
+VERBS = ("demo", "pretrain", "extend", "data", "plugins", "recipes", "checkpoint", "doctor")
 """Each is `app` in the module of the same name beside this one."""
 
 

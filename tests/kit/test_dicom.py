@@ -380,6 +380,20 @@ def test_a_missing_decoder_is_named_with_its_package(tmp_path: Path) -> None:
     assert "pip install pyjpegls" in reasons(STILLS, tmp_path)
 
 
+def test_a_decoder_that_panics_is_a_plain_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from medcoss_cli.kit.readers import dicom
+
+    class PanicException(BaseException):
+        pass
+
+    def panic(*_: object, **__: object) -> None:
+        raise PanicException("index out of bounds")
+
+    monkeypatch.setattr(dicom, "pixel_array", panic)
+    with pytest.raises(DataError, match="damaged pixel data"):
+        only(STILLS, save(make(PICTURE, "CR"), tmp_path / "a"))
+
+
 def test_a_series_that_changed_since_it_was_found_is_refused(tmp_path: Path) -> None:
     records, _ = found(NATIVE, series(tmp_path, [0.0, 1.0, 2.0]))
     next(tmp_path.iterdir()).unlink()

@@ -176,6 +176,15 @@ def test_a_header_that_promises_too_much_is_refused_before_decoding(tmp_path: Pa
     assert "more than the limit" in left(tmp_path / "a.nii").reason
 
 
+@pytest.mark.parametrize(("at", "value"), [(108, "nan"), (268, "nan"), (292, "inf"), (40, "-1")])
+def test_numbers_that_cannot_be_in_a_header(tmp_path: Path, at: int, value: str) -> None:
+    data = bytearray(write(tmp_path / "a.nii", np.ones((4, 5, 6), np.float32)).read_bytes())
+    data[at : at + 4] = np.float32(value).tobytes()
+    data[252:256] = b"\1\0\0\0" if at == 268 else b"\0\0\1\0"  # read the qform, or the sform
+    (tmp_path / "a.nii").write_bytes(bytes(data))
+    assert left(tmp_path / "a.nii").bad
+
+
 def test_a_gzip_bomb_is_stopped(tmp_path: Path) -> None:
     data = write(tmp_path / "a.nii", np.ones((4, 5, 6), np.float32)).read_bytes()
     (tmp_path / "a.nii.gz").write_bytes(gzip.compress(data + bytes(64 * 2**20)))

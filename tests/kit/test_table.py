@@ -51,6 +51,9 @@ def test_documents_without_text_are_refused(tmp_path: Path) -> None:
     records, left = split(TEXT.find(tmp_path))
     assert not records
     assert [(item.reason, item.bad) for item in left] == [("the file is empty", True), ("not text", True)]
+    (tmp_path / "late.txt").write_bytes(b"Clear. " * 200 + bytes(range(32)) * 20)  # the first bytes are text
+    with pytest.raises(DataError, match="not text"):
+        TEXT.read(Record(tmp_path / "late.txt"))
     for content in (" \n\t ", "DDDDDDDD"):
         (tmp_path / "blank.txt").write_text(content)
         with pytest.raises(DataError, match="text"):
@@ -148,7 +151,7 @@ def test_arrays_are_read_without_pickle(tmp_path: Path) -> None:
             SIGNAL.read(record)
 
 
-@pytest.mark.parametrize("content", ["", "a,b\n", "a,b\n1,2\n3\n", "a\nx\ny\n"])
+@pytest.mark.parametrize("content", ["", "a\rb,c\n1\n", "a,b\n", "a,b\n1,2\n3\n", "a\nx\ny\n"])
 def test_tables_that_are_no_signal(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.csv").write_text(content)
     with pytest.raises(DataError):

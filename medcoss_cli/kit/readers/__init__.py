@@ -143,6 +143,10 @@ def plainly(path: Path) -> Iterator[None]:
         raise DataError("the file does not fit into memory", where=path) from error
     except Exception as error:  # decoders raise anything on broken files
         raise DataError(_reason(error, path), where=path) from error
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":  # of a decoder written in Rust, which is no Exception
+            raise DataError("the file cannot be decoded (damaged pixel data)", where=path) from error
+        raise
 
 
 def _reason(error: Exception, path: Path) -> str:

@@ -118,7 +118,8 @@ def read_header(path: Path) -> Header:
         if header.not_an_image is None:
             if not deflated and not begins:
                 raise DataError("no pixel data: a header alone, or cut off", where=path)
-            _check_pixels(path, data, header, None if deflated else size - at)
+            element = 8 if data.original_encoding[0] else 12  # bytes of tag, kind and length before the value
+            _check_pixels(path, data, header, None if deflated else size - at - element)
     return header
 
 

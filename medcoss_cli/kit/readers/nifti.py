@@ -73,7 +73,8 @@ def _nifti_header(path: Path) -> Header:
         head = file.read(HEAD)
     if len(head) < 352:
         raise DataError("the file is truncated inside its header", where=path)
-    return _Fields(head, path).header()
+    with plainly(path):
+        return _Fields(head, path).header()
 
 
 class _Fields:
@@ -116,6 +117,7 @@ class _Fields:
             raise DataError(f"{count} axes where 3 are read", where=self.path)
         return (dims[1], dims[2], dims[3]), dims[4] if count >= 4 else 1
 
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # of a damaged header: what comes out is checked
     def _place(self, size: tuple[int, int, int], volumes: int) -> Grid:
         pixdim = self.of(("8f", 76), ("8d", 104))
         unit = _UNITS.get(self.of(("b", 123), ("i", 500))[0] & 7, 1.0)
@@ -167,6 +169,7 @@ class _Fields:
         return np.column_stack([turn * steps, shift])
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # of a damaged header: what comes out is checked
 def _square(matrix: Array) -> bool:
     """True where the axes of an affine (3, 4) are finite, not zero and at right angles."""
     lengths = np.linalg.norm(matrix[:, :3], axis=0)

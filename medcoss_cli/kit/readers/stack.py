@@ -13,7 +13,7 @@ from medcoss_cli.kit.readers.volume import Array, Grid, Plan, moved
 from medcoss_cli.plugin import Record, Sample
 
 AIR = -200
-"""HU; a CT in which nothing is below has no air in it, which no scan of a patient is without."""
+"""HU; a volume in which nothing is below has no air in it, so its values are hardly Hounsfield units."""
 
 
 def read_window(record: Record, plan: Plan, hounsfield: bool) -> Sample:

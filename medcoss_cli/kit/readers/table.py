@@ -164,9 +164,9 @@ def _separator(text: str, suffix: str, column: str) -> str:
 
 def _separated(path: Path, text: str, column: str, group: str | None, notes: tuple[str, ...]) -> Table:
     csv.field_size_limit(MAX_DOCUMENT)  # the default of 128 KiB is shorter than some reports
-    separator = _separator(text, path.suffix.lower(), column)
     rows, empty, ragged, broken, index = [], 0, [], [], -1
     with plainly(path):
+        separator = _separator(text, path.suffix.lower(), column)
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
         names = [name.strip() for name in next(reader, [])]
         if column not in names:
@@ -213,8 +213,8 @@ def _numpy(path: Path) -> Array:
 
 def _columns(path: Path) -> tuple[Array, tuple[str, ...]]:
     text, notes = _decoded(path, MAX_TABLE)
-    separator = _separator(text, path.suffix.lower(), "")
     with plainly(path):
+        separator = _separator(text, path.suffix.lower(), "")
         lines = [fields for fields in csv.reader(io.StringIO(text, newline=""), delimiter=separator) if fields]
     head = lines[0] if lines else []
     if lines and not any(_is_number(field) for field in head):

@@ -1,0 +1,30 @@
+"""The verb `doctor`."""
+
+from __future__ import annotations
+
+import typer
+
+from medcoss_cli.cli import options, show
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def doctor(as_json: options.Json = False) -> None:
+    """Say what is installed, what this machine has, and what would be slow.
+
+    Example: medcoss doctor
+    """
+    from medcoss_cli.doctor import diagnose
+
+    found = diagnose()
+    if as_json:
+        show.result_json(vars(found))
+        return
+    for heading in ("versions", "machine", "plugins", "decoders", "disk"):
+        show.result(heading.capitalize())
+        for name, value in getattr(found, heading).items():
+            show.result(f"  {name:16s} {value}")
+    show.result("What would be slow or fail")
+    for sentence in found.slow or ["nothing that is known"]:
+        show.result(f"  {sentence}")

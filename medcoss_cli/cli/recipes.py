@@ -1,0 +1,66 @@
+"""The verbs `recipes list|show|validate|schema`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from medcoss_cli.cli import options, show
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Recipes: what a run does, in YAML.")
+
+Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A file, or the name of a shipped recipe.")]
+
+
+@app.command(name="list")
+def list_recipes(as_json: options.Json = False) -> None:
+    """List the recipes that come with medcoss and with plugins.
+
+    Example: medcoss recipes list
+    """
+    from medcoss_cli.recipe.read import read_recipe, shipped_recipes
+
+    found = [(name, read_recipe(str(path))) for name, path in shipped_recipes().items()]
+    if as_json:
+        show.result_json([{"name": name, "kind": recipe.kind, "title": recipe.title} for name, recipe in found])
+        return
+    rows = [[name, f"medcoss {recipe.kind}", recipe.title] for name, recipe in found]
+    show.screen().table("", ["recipe", "verb", "title"], rows)
+
+
+@app.command(name="show")
+def show_recipe(recipe: Recipe) -> None:
+    """Print a recipe, to read or to begin one's own from.
+
+    Example: medcoss recipes show mini
+    """
+    from medcoss_cli.recipe.read import find_recipe
+
+    show.result(find_recipe(recipe).read_text(encoding="utf-8").rstrip())
+
+
+@app.command()
+def validate(recipe: Recipe, overrides: options.Overrides = None, as_json: options.Json = False) -> None:
+    """Check a recipe, and tell all its faults at once; with --json print it with every default filled in.
+
+    Example: medcoss recipes validate my.yaml train.epochs=3
+    """
+    from medcoss_cli.recipe.read import read_recipe
+
+    read = read_recipe(recipe, overrides or [])
+    if as_json:
+        show.result_json(read.model_dump(mode="json"))
+    else:
+        show.screen().say(f"{recipe} is a valid recipe to {read.kind}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of recipes, for editors.
+
+    Example: medcoss recipes schema
+    """
+    from medcoss_cli.recipe.read import json_schema
+
+    show.result_json(json_schema())
