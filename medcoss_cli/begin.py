@@ -98,6 +98,7 @@ def resume(folder: Path, options: Options, screen: Screen) -> Job:
 
 
 def read_state(path: Path) -> State:
+    """A checkpoint's state. Raises: CheckpointError, or PluginError if a plugin that it needs is missing."""
     known = checkpoint.load(path)
     checkpoint.require_plugins(known)
     return State.from_checkpoint(known)

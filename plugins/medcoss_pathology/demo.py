@@ -45,6 +45,7 @@ def contour(rng: np.random.Generator, wild: float) -> tuple[Array, Array]:
 
 
 def outline(shape: tuple[Array, Array], angle: Array) -> Array:
+    """Radius at each angle of a wavy closed line, relative to a circle's."""
     amplitude, phase = shape
     return np.asarray(sum(a * np.cos(k * angle + p) for k, a, p in zip(range(2, 7), amplitude, phase, strict=True)) + 1)
 

@@ -85,6 +85,7 @@ def vessels(rng: np.random.Generator, hila: list[tuple[float, float]]) -> Array:
 
 @lru_cache(maxsize=1)
 def screen() -> tuple[Array, Array]:
+    """Heights and widths (mm) of the detector's pixels."""
     z, x = grid((SIDE, SIDE), (PIXEL_MM, PIXEL_MM))
     return np.asarray(z), np.asarray(x)
 

@@ -1,0 +1,150 @@
+"""What the parts agreed on: direction of imports, no modality's name in the core, nothing dangerous."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+CORE = REPOSITORY / "medcoss_cli"
+PLUGINS = REPOSITORY / "plugins"
+STANDARD = ("report", "xray", "ct", "mri", "pathology", "ultrasound")
+
+FILES = sorted(path for path in CORE.rglob("*.py"))
+ALL = FILES + sorted(path for path in PLUGINS.rglob("*.py"))
+
+ALLOWED = {  # who may import whom; contracts (errors, plugin, randomness, screen) are for all
+    "model": {"model"},
+    "kit": {"kit", "model", "discovery", "data"},  # data and discovery: the conformance suite alone
+    "data": {"data", "model", "store", "kit"},
+    "store": {"store", "discovery", "retention"},
+    "strategies": {"strategies", "model", "data"},
+    "recipe": {"recipe", "discovery"},
+    "engine": {"data", "model", "recipe", "store", "strategies", "job"},
+    "pretrain": {"data", "model", "engine", "job", "stage", "state", "retention", "discovery"},
+}
+CONTRACTS = {"errors", "plugin", "randomness", "screen", "__init__"}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Modules of medcoss_cli that a file imports at run time, by their first part."""
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "medcoss_cli":
+            parts = node.module.split(".")
+            yield from [parts[1]] if len(parts) > 1 else [name.name for name in node.names]
+        elif isinstance(node, ast.Import):
+            yield from (n.name.split(".")[1] for n in node.names if n.name.startswith("medcoss_cli."))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CORE)))
+def test_imports_go_one_way(path: Path) -> None:
+    where = path.relative_to(CORE).parts[0].removesuffix(".py")
+    found = set(imports(path)) - CONTRACTS - {"__version__"}
+    if where != "cli" and where != "__main__":
+        assert "cli" not in found
+    if where in ALLOWED:
+        assert found <= ALLOWED[where], f"{where} imports {found - ALLOWED[where]}"
+
+
+def test_only_the_conformance_suite_of_the_kit_reaches_further() -> None:
+    for path in (CORE / "kit").rglob("*.py"):
+        if path.name != "conformance.py":
+            assert set(imports(path)) - CONTRACTS <= {"kit", "model"}, path
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CORE)))
+def test_the_core_names_no_modality(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    documented = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    named = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and id(node) not in documented and node.value in STANDARD
+    ]
+    assert named == []
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_nothing_dangerous(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [n.name for n in node.names] + [getattr(node, "module", "") or ""]
+            assert not {"pickle", "dill", "joblib", "shelve", "marshal"} & {n.split(".")[0] for n in names}
+            assert not {"urllib", "requests", "http", "socket"} & {n.split(".")[0] for n in names}
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        keywords = {k.arg: ast.unparse(k.value) for k in node.keywords}
+        assert called not in {"eval", "exec", "yaml.load", "os.system"}, called
+        assert not called.endswith("extractall")
+        assert keywords.get("shell") != "True"
+        if called == "torch.load":
+            assert keywords.get("weights_only") == "True"
+        if called == "np.load":
+            assert keywords.get("allow_pickle") == "False"
+
+
+def loaded_by(code: str) -> set[str]:
+    """Heavy libraries that a piece of code imports, in a fresh process."""
+    heavy = "('torch', 'numpy', 'SimpleITK', 'pydicom', 'sklearn', 'timm', 'matplotlib', 'PIL')"
+    program = f"import sys\n{code}\nprint(*[m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(done.stdout.split("\n")[-2].split())
+
+
+def test_importing_all_plugins_imports_nothing_heavy() -> None:
+    modules = [f"medcoss_{name}" for name in STANDARD]
+    assert loaded_by("import importlib\nfor m in " + repr(modules) + ":\n    importlib.import_module(m)") == set()
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "sys.argv = ['medcoss', '--help']\nfrom medcoss_cli.cli.app import main\ntry:\n    main()\nexcept SystemExit:\n    pass"
+    assert loaded_by(code) == set()
+
+
+def test_listing_plugins_imports_nothing_heavy() -> None:
+    assert loaded_by("from medcoss_cli.discovery import statuses\nassert statuses()") == set()
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_public_functions_say_what_they_do(path: Path) -> None:
+    if "tests" in path.parts:
+        return
+    tree = ast.parse(path.read_text())
+    if path.stat().st_size == 0:
+        return
+    assert ast.get_docstring(tree), "the module has no docstring"
+    silent = [
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        and not node.name.startswith("_")
+        and node.name != "medcoss_modalities"
+        and not ast.get_docstring(node)
+    ]
+    assert silent == []
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_files_are_short(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 450

@@ -1,0 +1,92 @@
+"""What README and recipes say is so."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from medcoss_cli import errors
+from medcoss_cli.cli.app import VERBS, app
+from medcoss_cli.plugin import Modality
+from medcoss_cli.recipe.read import json_schema, read_recipe, shipped_recipes
+from typer.main import get_command
+
+REPOSITORY = Path(__file__).parents[2]
+README = (REPOSITORY / "README.md").read_text()
+DOCUMENTS = [REPOSITORY / name for name in ("README.md", "plugins/README.md", "recipes/README.md", "plugins/medcoss-ultrasound/README.md")]
+
+
+def commands() -> list[str]:
+    """Every `medcoss ...` that a document shows."""
+    found: list[str] = []
+    for path in DOCUMENTS:
+        text = path.read_text()
+        found += re.findall(r"(?m)^(?:\$ |    )(medcoss .+?)(?:\s{2,}#.*)?$", text)
+        found += re.findall(r"`(medcoss [a-z][^`]*)`", text)
+    return found
+
+
+@pytest.mark.parametrize("command", sorted(set(commands())))
+def test_a_command_in_the_documents_exists(command: str) -> None:
+    words = shlex.split(command.partition(">")[0])[1:]
+    group = get_command(app)
+    verb = group.get_command(None, words[0])  # type: ignore[attr-defined]  # it is a group
+    known = verb
+    for word in words[1:]:
+        if hasattr(known, "commands") and re.fullmatch(r"[a-z]+", word.rstrip(",")):
+            assert word.rstrip(",") in known.commands, command
+            known = known.commands[word.rstrip(",")]
+            break
+    options = {option for parameter in known.params for option in parameter.opts}
+    for word in words[1:]:
+        if word.startswith("--") and word != "--help":
+            assert word in options, f"{word} in {command}"
+
+
+def test_every_verb_has_help_with_an_example() -> None:
+    group = get_command(app)
+    for name in VERBS:
+        verb = group.get_command(None, name)  # type: ignore[attr-defined]  # it is a group
+        for command in getattr(verb, "commands", {name: verb}).values():
+            assert "Example: medcoss " in (command.help or ""), command.name
+
+
+def test_every_exit_code_is_documented() -> None:
+    section = README.split("## Exit codes")[1].split("##")[0]
+    documented = {int(code) for code in re.findall(r"(?:^|· |\n)(\d+) [a-z]", section)}
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.MedcossError)]
+    assert documented == {0} | {kind.exit_code for kind in kinds}
+
+
+def test_the_modality_in_ten_lines_is_one() -> None:
+    code = README.split("## A modality in ten lines")[1].split("```python")[1].split("```")[0]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    from medcoss_cli import discovery
+
+    space: dict[str, object] = {}
+    exec(compile(code, "README", "exec"), space)
+    (modality,) = space["medcoss_modalities"]()  # type: ignore[operator]  # defined by the README
+    assert isinstance(modality, Modality)
+    assert discovery.check(modality).tokenizer is not None
+
+
+@pytest.mark.parametrize("name", sorted(shipped_recipes()))
+def test_a_shipped_recipe_is_valid_and_names_its_schema(name: str) -> None:
+    path = shipped_recipes()[name]
+    assert read_recipe(str(path)).title
+    assert path.read_text().startswith("# yaml-language-server: $schema=schema.json\n")
+
+
+def test_the_schema_file_is_up_to_date() -> None:
+    assert json.loads((REPOSITORY / "recipes" / "schema.json").read_text()) == json_schema()
+
+
+def test_every_recipe_key_is_documented() -> None:
+    text = (REPOSITORY / "recipes" / "README.md").read_text()
+    definitions = json_schema()["$defs"]
+    for part, schema in definitions.items():
+        for key in schema["properties"]:
+            assert re.search(rf"[`.]{key}[`.\[]", text), f"{part}.{key}"

@@ -1,0 +1,316 @@
+"""What a user does wrong gets one sentence, an exit code, no traceback, and loses nothing; through the command line."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import struct
+import subprocess
+import sys
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from medcoss_cli.cli import app
+from medcoss_cli.store import checkpoint
+
+from tests.training import RECIPE, train, write_demo
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the command line gave back."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def medcoss(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no-untyped-def]  # a closure
+    """Run the command line in an empty folder, in this process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("signal.signal", lambda *a: None)
+
+    def run(*arguments: str) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["medcoss", *arguments])
+        code = 0
+        try:
+            app.main()
+        except SystemExit as done:
+            code = int(done.code or 0)
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return Answer(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_demo(tmp_path_factory.mktemp("data"), report=40, xray=40, ct=1)
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    folder = tmp_path_factory.mktemp("start")
+    train(folder, data, "train.epochs=0.2", "train.warmup=0")
+    return folder / "runs" / "run" / "ckpt.pt"
+
+
+def test_a_missing_folder(medcoss, start: Path) -> None:  # type: ignore[no-untyped-def]
+    answer = medcoss("extend", "--modality", "ultrasound", "--from", str(start))
+    assert answer.code == 4
+    assert "--data DIR" in answer.err
+    assert "medcoss data demo ultrasound" in answer.err
+    assert medcoss("data", "check", "nowhere").code == 4
+
+
+def test_an_empty_folder(medcoss, start: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "empty").mkdir()
+    answer = medcoss("extend", "--modality", "xray", "--from", str(start), "--data", "empty")
+    assert answer.code == 4
+    assert "folder is empty" in answer.err
+
+
+def test_a_folder_of_another_modality(medcoss, data: Path) -> None:  # type: ignore[no-untyped-def]
+    for folder, modality in (("xray", "ct"), ("ct", "xray"), ("report", "xray"), ("xray", "report")):
+        answer = medcoss("data", "prepare", str(data / folder), "--modality", modality)
+        assert answer.code == 4, answer.err
+        assert "left out" in answer.err
+
+
+def test_volumes_where_images_are_meant(medcoss, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    write_demo(tmp_path, mri=1)
+    answer = medcoss("data", "prepare", "mri", "--modality", "ultrasound")
+    assert answer.code == 4
+    assert "3D" in answer.err or "volume" in answer.err
+
+
+def test_one_broken_file_among_good_ones_goes_to_quarantine(medcoss, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    write_demo(tmp_path, xray=40)
+    (tmp_path / "xray" / "manifest.csv").unlink()
+    images = sorted((tmp_path / "xray" / "images").glob("*.png"))
+    images[0].write_bytes(b"")
+    images[1].write_bytes(images[1].read_bytes()[:500])
+    answer = medcoss("data", "prepare", "xray/images", "--modality", "xray", "--size", "32x32")
+    assert answer.code == 0, answer.err
+    quarantine = next((tmp_path / "prepared").glob("*/quarantine.csv")).read_text()
+    assert images[0].name in quarantine
+    assert images[1].name in quarantine
+    for image in images[2:6]:
+        image.write_bytes(b"")
+    answer = medcoss("data", "prepare", "xray/images", "--modality", "xray", "--size", "32x32")
+    assert answer.code == 4
+    assert "are allowed" in answer.err
+    assert "quarantine.csv" in answer.err
+
+
+def test_an_unknown_modality(medcoss, start: Path) -> None:  # type: ignore[no-untyped-def]
+    answer = medcoss("extend", "--modality", "ultrasond", "--from", str(start))
+    assert answer.code == 3
+    for part in ("xray", "pathology", "did you mean ultrasound?", "pip install medcoss-ultrasond"):
+        assert part in answer.err
+
+
+def test_three_faults_of_a_recipe_at_once(medcoss, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "bad.yaml").write_text(RECIPE.replace("rehearsal:", "rehersal:").replace("epochs: 2", "epochs: many") + "colour: red\n")
+    answer = medcoss("recipes", "validate", "bad.yaml")
+    assert answer.code == 2
+    assert "3 faults" in answer.err
+    assert "bad.yaml:5: rehersal: there is no such key; did you mean rehearsal?" in answer.err
+    assert "bad.yaml:4: train.epochs: 'many'" in answer.err
+    assert "bad.yaml:9: colour: there is no such key" in answer.err
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "truncated", "noise", "other", "newer", "damaged"])
+def test_a_file_that_is_no_checkpoint(medcoss, start: Path, tmp_path: Path, kind: str) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "some.pt"
+    if kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "truncated":
+        path.write_bytes(start.read_bytes()[:-2000])
+    elif kind == "noise":
+        path.write_bytes(np.random.default_rng(0).bytes(5000))
+    elif kind == "other":
+        torch.save({"state_dict": {"w": torch.zeros(2)}}, path)
+    elif kind in ("newer", "damaged"):
+        content = torch.load(start, weights_only=True)
+        content["medcoss"]["schema"] += kind == "newer"
+        content["history"] = {} if kind == "damaged" else content["history"]
+        torch.save(content, path)
+    answer = medcoss("checkpoint", "show", "some.pt")
+    assert answer.code == 5, answer.err
+    assert "some.pt" in answer.err
+    if kind == "newer":
+        assert "schema 2" in answer.err
+        assert "pip install --upgrade medcoss" in answer.err
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (os.mkdir, ("executed",))
+
+
+def test_a_pickle_payload_is_refused_and_not_executed(medcoss, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    torch.save({"medcoss": {"schema": 1}, "weights": Evil()}, tmp_path / "evil.pt")
+    for arguments in (["checkpoint", "show", "evil.pt"], ["extend", "--modality", "xray", "--from", "evil.pt", "--data", "."]):
+        answer = medcoss(*arguments)
+        assert answer.code == 5
+        assert "nothing was executed" in answer.err
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_checkpoint_that_needs_a_missing_plugin(medcoss, start: Path, tmp_path: Path, data: Path) -> None:  # type: ignore[no-untyped-def]
+    content = torch.load(start, weights_only=True)
+    content["modalities"]["sonar"] = {**content["modalities"]["xray"], "distribution": "medcoss-sonar 2.0"}
+    torch.save(content, tmp_path / "needs.pt")
+    answer = medcoss("extend", "--modality", "xray", "--from", "needs.pt", "--data", str(data / "xray"))
+    assert answer.code == 3
+    assert "pip install medcoss-sonar" in answer.err
+
+
+def test_a_missing_vocabulary(medcoss, data: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "tiny.yaml").write_text(RECIPE)
+    answer = medcoss("pretrain", "tiny.yaml", "stages.0.vocabulary=words.json", f"data.root={data}")
+    assert answer.code == 2
+    assert "words.json" in answer.err
+    (tmp_path / "words.json").write_text('{"model": 1}')
+    assert medcoss("pretrain", "tiny.yaml", "stages.0.vocabulary=words.json", f"data.root={data}").code == 2
+
+
+def test_read_only_output_leaves_the_old_checkpoint(medcoss, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    import errno
+
+    known, before = checkpoint.load(start), start.read_bytes()
+    for code in (errno.ENOSPC, errno.EROFS, errno.EACCES):
+
+        def refuse(handle: int, code: int = code) -> None:
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr("os.fsync", refuse)
+        with pytest.raises(Exception, match="space left|may not be written") as refused:
+            checkpoint.save(known, start)
+        assert refused.value.exit_code == 6  # type: ignore[attr-defined]
+        monkeypatch.undo()
+        assert start.read_bytes() == before
+        assert not list(start.parent.glob(".unfinished-*"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_full_disk_is_told(tmp_path: Path, start: Path) -> None:
+    """A file size limit stands in for a full disk: the operating system itself refuses to write."""
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))\n"
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "sys.argv = ['medcoss', 'checkpoint', 'strip', sys.argv[1], sys.argv[2]]\n"
+        "from medcoss_cli.cli.app import main; main()"
+    )
+    out = tmp_path / "encoder.safetensors"
+    out.write_bytes(b"old")
+    done = subprocess.run([sys.executable, "-c", code, str(start), str(out)], capture_output=True, text=True, check=False)
+    assert done.returncode == 6, done.stderr
+    assert "space" in done.stderr
+    assert out.read_bytes() == b"old"
+
+
+def test_a_read_only_data_folder_is_enough(medcoss, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    write_demo(tmp_path, xray=8)
+    everything = [tmp_path / "xray", *(tmp_path / "xray").rglob("*")]
+    before = sorted(map(str, everything))
+    for path in reversed(everything):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        answer = medcoss("data", "prepare", "xray", "--modality", "xray", "--size", "32x32")
+        assert answer.code == 0, answer.err
+        assert sorted(map(str, [tmp_path / "xray", *(tmp_path / "xray").rglob("*")])) == before
+    finally:
+        for path in everything:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def png_bomb() -> bytes:
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+
+
+def gzip_bomb() -> bytes:
+    header = bytearray(352)
+    struct.pack_into("<i", header, 0, 348)
+    struct.pack_into("<8h", header, 40, 3, 32000, 32000, 32000, 1, 1, 1, 1)
+    struct.pack_into("<hh", header, 70, 4, 16)
+    struct.pack_into("<8f", header, 76, 1, 1, 1, 1, 1, 1, 1, 1)
+    struct.pack_into("<f", header, 108, 352)
+    header[344:348] = b"n+1\0"
+    out = io.BytesIO()
+    with gzip.GzipFile(fileobj=out, mode="wb") as file:
+        file.write(bytes(header))
+        for _ in range(64):
+            file.write(bytes(2**20))
+    return out.getvalue()
+
+
+def dicom_bomb(path: Path) -> None:
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+    data = Dataset()
+    data.file_meta = FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data.SOPClassUID, data.SOPInstanceUID, data.Modality = CTImageStorage, generate_uid(), "CT"
+    data.Rows = data.Columns = 65535
+    data.NumberOfFrames = 10000
+    data.BitsAllocated = data.BitsStored = 16
+    data.HighBit, data.PixelRepresentation, data.SamplesPerPixel = 15, 0, 1
+    data.PhotometricInterpretation = "MONOCHROME2"
+    data.PixelData = b"\0" * 1000
+    data.save_as(path, enforce_file_format=True)
+
+
+def test_decompression_bombs_are_refused_from_the_header(medcoss, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    import resource
+
+    folder = tmp_path / "bombs"
+    folder.mkdir()
+    (folder / "bomb.png").write_bytes(png_bomb())
+    (folder / "bomb.nii.gz").write_bytes(gzip_bomb())
+    dicom_bomb(folder / "bomb.dcm")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    answer = medcoss("data", "check", "bombs")
+    assert answer.code == 4
+    assert "3 quarantine" in answer.err
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20 < 0.5  # GiB
+
+
+def test_below_the_asked_retention_exits_with_9_and_keeps_everything(medcoss, data: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "tiny.yaml").write_text(RECIPE)
+    answer = medcoss("pretrain", "tiny.yaml", "strategy=sequential", f"data.root={data}", "train.epochs=6", "--min-retention", "1")
+    assert answer.code == 9, answer.err
+    assert (tmp_path / "runs" / "tiny" / "ckpt.pt").exists()
+
+
+def test_a_batch_that_cannot_be_cut(medcoss, data: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "tiny.yaml").write_text(RECIPE)
+    answer = medcoss("pretrain", "tiny.yaml", "train.accumulate=9", f"data.root={data}")
+    assert answer.code == 2
+    assert "train.batch" in answer.err
+    answer = medcoss("pretrain", "tiny.yaml", "stages.1.size=[33, 32]", f"data.root={data}", "--name", "other")
+    assert answer.code == 2
+    assert "33" in answer.err
+
+
+def test_a_dry_run_writes_nothing(medcoss, data: Path, tmp_path: Path, start: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "tiny.yaml").write_text(RECIPE)
+    answer = medcoss("pretrain", "tiny.yaml", f"data.root={data}", "--dry-run")
+    assert answer.code == 0, answer.err
+    assert "patch2d-8" in answer.out
+    answer = medcoss("extend", "--modality", "ct", "--from", str(start), "--data", str(data / "ct"), "--dry-run")
+    assert answer.code == 0, answer.err
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
