@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+
 from medcoss_cli.data.prepared import PreparedSet
 from medcoss_cli.kit import CropAndFlip, Mirror
 from medcoss_cli.plugin import Augment

@@ -150,7 +150,9 @@ def flops(case: Case, rehearsal: bool) -> float:
         patches = math.prod(s // 16 for s in case.size)
         values = 768 if case.name == "2d" else 4096
         seen = patches // 4 + 1
-        head = 2.0 * seen * 768 * 512 + 8 * block_flops(patches + 1, 512) + 2.0 * (patches - patches // 4) * 512 * values
+        head = (
+            2.0 * seen * 768 * 512 + 8 * block_flops(patches + 1, 512) + 2.0 * (patches - patches // 4) * 512 * values
+        )
         head += 2.0 * (patches // 4) * values * 768
     body = 12 * block_flops(seen, 768)
     return case.batch * (body * 4 if rehearsal else (body + head) * 3)
@@ -182,10 +184,18 @@ def main() -> None:
     rates = {kind: matmul_rate(kind) for kind in (torch.float32, torch.bfloat16)}
     print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     print("matrix product: " + ", ".join(f"{str(k)[6:]} {rate / 1e9:.0f} GFLOP/s" for k, rate in rates.items()))
-    print(f"{'case':<6}{'batch':>6}{'naive s':>10}{'plain s':>10}{'ratio':>8}{'target':>8}{'rehearsal s':>13}{'to plain':>10}{'of bf16 rate':>14}")
+    print(
+        f"{'case':<6}{'batch':>6}{'naive s':>10}{'plain s':>10}{'ratio':>8}{'target':>8}"
+        f"{'rehearsal s':>13}{'to plain':>10}{'of bf16 rate':>14}"
+    )
     for case in CASES:
         if options.only in (None, case.name):
-            measure(replace(case, batch=options.batch or case.batch), options.steps, options.precision, rates[torch.bfloat16])
+            measure(
+                replace(case, batch=options.batch or case.batch),
+                options.steps,
+                options.precision,
+                rates[torch.bfloat16],
+            )
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB")
 
 

@@ -104,9 +104,7 @@ def read_state(path: Path) -> State:
     return State.from_checkpoint(known)
 
 
-def _new_run(
-    recipe: Recipe, stem: str, options: Options, place: Devices, screen: Screen, facts: dict[str, Any]
-) -> Run:
+def _new_run(recipe: Recipe, stem: str, options: Options, place: Devices, screen: Screen, facts: dict[str, Any]) -> Run:
     """Rank 0 makes the folder, the others learn its name. A taken name gets -2, -3, said aloud, unless it was asked for."""
     root, prepared = folders(recipe, options.data_root, options.prepared)
     name = options.name or stem
@@ -139,4 +137,6 @@ def _job(
 ) -> Job:
     root = options.data_root or Path(run.facts["data_root"])
     prepared = options.prepared or Path(run.facts["prepared"])
-    return Job(recipe, stages, before, state, run, root, prepared, place, Logged(screen, run.log) if place.first else Screen())
+    return Job(
+        recipe, stages, before, state, run, root, prepared, place, Logged(screen, run.log) if place.first else Screen()
+    )

@@ -47,7 +47,7 @@ class Devices:
         flat = torch.cat([g.flatten() for g in gradients])
         dist.all_reduce(flat)
         flat /= count
-        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        for gradient, part in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
 
     def from_first(self, numbers: Tensor) -> Tensor:
@@ -86,8 +86,8 @@ class Devices:
 def has_bf16(device: torch.device) -> bool:
     """Whether the device multiplies bf16 matrices in hardware."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() if device.type == "cpu" else False
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def join() -> Devices:
@@ -105,5 +105,7 @@ def join() -> Devices:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Devices(device)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(days=1))  # rank 0 may prepare data for hours
+        dist.init_process_group(
+            "nccl" if cuda else "gloo", timeout=timedelta(days=1)
+        )  # rank 0 may prepare data for hours
     return Devices(device, dist.get_rank(), dist.get_world_size())

@@ -181,7 +181,9 @@ class Engine:
             row["relative"] = self.seen = loss / self.baseline
         self.run.metric(row)
         self.bar.advance(
-            loss=f"{self.seen:.3f}", samples=f"{batch.total / seconds:.0f}/s", waiting=f"{100 * self.waited / seconds:.0f} %"
+            loss=f"{self.seen:.3f}",
+            samples=f"{batch.total / seconds:.0f}/s",
+            waiting=f"{100 * self.waited / seconds:.0f} %",
         )
 
     @contextmanager
@@ -194,7 +196,7 @@ class Engine:
             self.screen.say("stopping after this step; once more to stop at once")
 
         before: dict[int, Any] = {}
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in map(int, (signal.SIGINT, signal.SIGTERM)):
             try:
                 before[number] = signal.signal(number, stop)
             except ValueError:  # not in the main thread (a notebook's worker): the caller handles signals
@@ -243,4 +245,3 @@ class Engine:
             self.optimiser.load_state_dict(state["optimiser"])
             self.strategy.load_state(state["strategy"])
         self.run.truncate_metrics(self.plan.stage, self.at)
-

@@ -31,11 +31,24 @@ def outlook(recipe: Recipe, stages: Sequence[Stage], state: State | None, option
         modality = for_stage(state.model, stage, recipe.decoder.model_dump() if recipe.decoder else None, screen)
         found = find(modality, root / stage.data, recipe.data.split, screen)
         share = recipe.rehearsal.share
-        part = max(kept / (kept + len(found.records)), 0.0 if share == "proportional" else float(share)) if kept else 0.0
-        new = math.ceil((stage.epochs or recipe.train.epochs) * len(found.records) / (stage.batch or recipe.train.batch))
+        part = (
+            max(kept / (kept + len(found.records)), 0.0 if share == "proportional" else float(share)) if kept else 0.0
+        )
+        new = math.ceil(
+            (stage.epochs or recipe.train.epochs) * len(found.records) / (stage.batch or recipe.train.batch)
+        )
         assert modality.tokenizer is not None
         size = " x ".join(map(str, modality.size))
-        rows.append([str(number), modality.name, str(len(found.records)), size, modality.tokenizer.key, f"{new / (1 - part):.0f}"])
+        rows.append(
+            [
+                str(number),
+                modality.name,
+                str(len(found.records)),
+                size,
+                modality.tokenizer.key,
+                f"{new / (1 - part):.0f}",
+            ]
+        )
         kept += recipe.rehearsal.ratio * len(found.records)
     screen.table("What would be done", ["stage", "modality", "records", "size", "tokenizer", "about steps"], rows)
     weights = sum(p.numel() for p in state.model.encoder.parameters())

@@ -48,7 +48,9 @@ def new_plugin(name: str, dims: int, where: Path) -> Path:
         raise UsageError(f"the name {name} is taken by {discovery.distribution_of(name)}", fix="choose another")
     folder = where / f"medcoss-{name}"
     if folder.exists():
-        raise UsageError("the folder is there already", where=folder, fix="remove it, or choose another place with --where")
+        raise UsageError(
+            "the folder is there already", where=folder, fix="remove it, or choose another place with --where"
+        )
     words = {"name": name, "title": name.replace("_", " ").capitalize(), "dims": str(dims), **_DIMS[dims]}
     for source in sorted(TEMPLATES.rglob("*.txt")):
         path = source.relative_to(TEMPLATES).with_suffix("")

@@ -56,9 +56,12 @@ def fit(
         part = part.with_key(tokenizer)
     if vocabulary_size is not None and hasattr(part, "vocabulary_size"):
         part = replace(part, vocabulary_size=vocabulary_size)
-    modality = replace(modality, tokenizer=part, intensity=part if modality.intensity is modality.tokenizer else modality.intensity)
+    same: Any = modality.intensity  # words are both
+    modality = replace(modality, tokenizer=part, intensity=part if same is modality.tokenizer else same)
     if size is not None and len(size) != modality.dims:
-        raise RecipeError(f"size {list(size)} has {len(size)} numbers, {modality.name} has {modality.dims} axes", where="size")
+        raise RecipeError(
+            f"size {list(size)} has {len(size)} numbers, {modality.name} has {modality.dims} axes", where="size"
+        )
     modality = modality.with_size(size or modality.size)
     if hasattr(part, "patch"):
         try:
@@ -113,11 +116,17 @@ def for_stage(model: Model, stage: Stage, decoder: Mapping[str, int] | None, scr
     """
     modality = load_modality(stage.modality)
     own: Any = modality.tokenizer
-    alike = {m.tokenizer.key: m for m in model.modalities.values() if (m.dims, m.pretext) == (modality.dims, modality.pretext) and m.tokenizer}
+    alike = {
+        m.tokenizer.key: m
+        for m in model.modalities.values()
+        if (m.dims, m.pretext) == (modality.dims, modality.pretext) and m.tokenizer
+    }
     key = stage.tokenizer
     if key is None and own.key not in alike and len(alike) == 1:
         key = next(iter(alike))
-        screen.warn(f"{modality.name} shares the tokenizer {key} of {alike[key].name}; tokenizer={own.key} gives it its own")
+        screen.warn(
+            f"{modality.name} shares the tokenizer {key} of {alike[key].name}; tokenizer={own.key} gives it its own"
+        )
     key = key or own.key
     relative = alike.get(key)
     size = stage.size or (relative.size if relative else None)
@@ -126,7 +135,9 @@ def for_stage(model: Model, stage: Stage, decoder: Mapping[str, int] | None, scr
     vocabulary = getattr(relative.tokenizer, "vocabulary", None) if relative else None
     if stage.vocabulary is not None:
         if vocabulary is not None:
-            raise RecipeError(f"the checkpoint already has a vocabulary for {key}", where="vocabulary", fix="leave the key out")
+            raise RecipeError(
+                f"the checkpoint already has a vocabulary for {key}", where="vocabulary", fix="leave the key out"
+            )
         vocabulary = _read_vocabulary(Path(stage.vocabulary))
     return fit(
         modality,

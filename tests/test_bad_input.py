@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from medcoss_cli.cli import app
 from medcoss_cli.store import checkpoint
-
 from tests.training import RECIPE, train, write_demo
 
 
@@ -118,7 +118,9 @@ def test_an_unknown_modality(medcoss, start: Path) -> None:  # type: ignore[no-u
 
 
 def test_three_faults_of_a_recipe_at_once(medcoss, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    (tmp_path / "bad.yaml").write_text(RECIPE.replace("rehearsal:", "rehersal:").replace("epochs: 2", "epochs: many") + "colour: red\n")
+    (tmp_path / "bad.yaml").write_text(
+        RECIPE.replace("rehearsal:", "rehersal:").replace("epochs: 2", "epochs: many") + "colour: red\n"
+    )
     answer = medcoss("recipes", "validate", "bad.yaml")
     assert answer.code == 2
     assert "3 faults" in answer.err
@@ -158,7 +160,10 @@ class Evil:
 
 def test_a_pickle_payload_is_refused_and_not_executed(medcoss, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     torch.save({"medcoss": {"schema": 1}, "weights": Evil()}, tmp_path / "evil.pt")
-    for arguments in (["checkpoint", "show", "evil.pt"], ["extend", "--modality", "xray", "--from", "evil.pt", "--data", "."]):
+    for arguments in (
+        ["checkpoint", "show", "evil.pt"],
+        ["extend", "--modality", "xray", "--from", "evil.pt", "--data", "."],
+    ):
         answer = medcoss(*arguments)
         assert answer.code == 5
         assert "nothing was executed" in answer.err
@@ -183,7 +188,9 @@ def test_a_missing_vocabulary(medcoss, data: Path, tmp_path: Path) -> None:  # t
     assert medcoss("pretrain", "tiny.yaml", "stages.0.vocabulary=words.json", f"data.root={data}").code == 2
 
 
-def test_read_only_output_leaves_the_old_checkpoint(medcoss, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_read_only_output_leaves_the_old_checkpoint(
+    medcoss, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
     import errno
 
     known, before = checkpoint.load(start), start.read_bytes()
@@ -193,7 +200,7 @@ def test_read_only_output_leaves_the_old_checkpoint(medcoss, start: Path, tmp_pa
             raise OSError(code, os.strerror(code))
 
         monkeypatch.setattr("os.fsync", refuse)
-        with pytest.raises(Exception, match="space left|may not be written") as refused:
+        with pytest.raises(Exception, match=r"space left|may not be written") as refused:
             checkpoint.save(known, start)
         assert refused.value.exit_code == 6  # type: ignore[attr-defined]
         monkeypatch.undo()
@@ -212,7 +219,9 @@ def test_a_full_disk_is_told(tmp_path: Path, start: Path) -> None:
     )
     out = tmp_path / "encoder.safetensors"
     out.write_bytes(b"old")
-    done = subprocess.run([sys.executable, "-c", code, str(start), str(out)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(start), str(out)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 6, done.stderr
     assert "space" in done.stderr
     assert out.read_bytes() == b"old"
@@ -238,7 +247,9 @@ def png_bomb() -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
     header = struct.pack(">IIBBBBB", 60000, 60000, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    )
 
 
 def gzip_bomb() -> bytes:
@@ -291,7 +302,9 @@ def test_decompression_bombs_are_refused_from_the_header(medcoss, tmp_path: Path
 
 def test_below_the_asked_retention_exits_with_9_and_keeps_everything(medcoss, data: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "tiny.yaml").write_text(RECIPE)
-    answer = medcoss("pretrain", "tiny.yaml", "strategy=sequential", f"data.root={data}", "train.epochs=6", "--min-retention", "1")
+    answer = medcoss(
+        "pretrain", "tiny.yaml", "strategy=sequential", f"data.root={data}", "train.epochs=6", "--min-retention", "1"
+    )
     assert answer.code == 9, answer.err
     assert (tmp_path / "runs" / "tiny" / "ckpt.pt").exists()
 

@@ -12,15 +12,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from medcoss_cli.store import checkpoint
 
+from medcoss_cli.store import checkpoint
 from tests.training import RECIPE, write_demo
 
 KILLS = int(os.environ.get("MEDCOSS_TEST_KILLS", "4"))
 
 
 def start(folder: Path, data: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MEDCOSS_DATA": str(data), "MEDCOSS_PREPARED": str(data / "prepared")}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "MEDCOSS_DATA": str(data),
+        "MEDCOSS_PREPARED": str(data / "prepared"),
+    }
     command = [sys.executable, "-m", "medcoss_cli", "pretrain", *arguments]
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
@@ -45,7 +50,11 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
     done = 0
     while done < KILLS:
         resume = (run / "run.json").exists()
-        process = start(tmp_path / "killed", data, *(["--resume", str(run)] if resume else ["tiny.yaml", "--overwrite", "--name", "tiny"]))
+        process = start(
+            tmp_path / "killed",
+            data,
+            *(["--resume", str(run)] if resume else ["tiny.yaml", "--overwrite", "--name", "tiny"]),
+        )
         time.sleep(chance.uniform(0.3, 1.2) * seconds)
         process.send_signal(signal.SIGKILL)
         code = process.wait(60)
@@ -55,7 +64,11 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
         assert code == -signal.SIGKILL, process.stderr.read() if process.stderr else ""
         done += 1
     resume = (run / "run.json").exists()
-    last = start(tmp_path / "killed", data, *(["--resume", str(run)] if resume else ["tiny.yaml", "--overwrite", "--name", "tiny"]))
+    last = start(
+        tmp_path / "killed",
+        data,
+        *(["--resume", str(run)] if resume else ["tiny.yaml", "--overwrite", "--name", "tiny"]),
+    )
     assert last.wait(300) == 0, last.stderr.read() if last.stderr else ""
     expected, found = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     assert expected.keys() == found.keys()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from medcoss_cli import begin
 from medcoss_cli.errors import Interrupted, NumbersError
 from medcoss_cli.pretrain import pretrain
@@ -15,7 +16,6 @@ from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.screen import Screen
 from medcoss_cli.state import State
 from medcoss_cli.store import checkpoint
-
 from tests.training import StopAfter, options, resume, train, write_demo
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pydicom
 import pytest
+
 from medcoss_cli.store import checkpoint
 from medcoss_cli.store.strip import strip
-
 from tests.training import train, write_demo
 
 FIELDS = (

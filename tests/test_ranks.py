@@ -19,8 +19,15 @@ def run(folder: Path, data: Path, ranks: int, strategy: str) -> list[dict[str, f
     (folder / "tiny.yaml").write_text(RECIPE)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
     command = [sys.executable, *launcher, "-m", "medcoss_cli", "pretrain", "tiny.yaml", f"strategy={strategy}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MEDCOSS_DATA": str(data), "MEDCOSS_PREPARED": str(data / "prepared")}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "MEDCOSS_DATA": str(data),
+        "MEDCOSS_PREPARED": str(data / "prepared"),
+    }
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("stage 1 of 2") == 1
     assert [path.name for path in (folder / "runs").iterdir()] == ["tiny"]

@@ -97,7 +97,9 @@ def _resources(error: Exception) -> ResourceError | None:
     if code in (errno.ENOSPC, errno.EDQUOT):
         return ResourceError("there is no space left", where=getattr(error, "filename", None), fix="make room")
     if code in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return ResourceError("permission denied", where=getattr(error, "filename", None), fix="check who may read and write")
+        return ResourceError(
+            "permission denied", where=getattr(error, "filename", None), fix="check who may read and write"
+        )
     return None
 
 

@@ -13,7 +13,9 @@ from medcoss_cli.errors import UsageError
 if TYPE_CHECKING:
     from medcoss_cli.store.checkpoint import Checkpoint
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Look into a checkpoint, or make a shareable part of it.")
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Look into a checkpoint, or make a shareable part of it."
+)
 
 File = Annotated[Path, typer.Argument(metavar="CKPT", help="A ckpt.pt, or the run's folder that holds it.")]
 
@@ -56,7 +58,8 @@ def show_checkpoint(path: File, as_json: options.Json = False) -> None:
 
 @app.command()
 def strip(
-    path: File, out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write, as in encoder.safetensors.")]
+    path: File,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write, as in encoder.safetensors.")],
 ) -> None:
     """Write what may be shared: encoder, tokenizers, vocabulary, history; no sample, no name, no path.
 
@@ -83,7 +86,8 @@ def summary(known: Checkpoint) -> dict[str, Any]:
     total = sum(counts.values()) + sum(probes.values())
     several = ", ".join(f"{counts.get(name, 0) + probes.get(name, 0)} {name}" for name in known.modalities)
     return {
-        "private": f"Private: {total} samples of the training data are inside ({several}); `checkpoint strip` makes a shareable file.",
+        "private": f"Private: {total} samples of the training data are inside ({several}); "
+        "`medcoss checkpoint strip` makes a shareable file.",
         "encoder": known.encoder,
         "weights": sum(w.numel() for name, w in known.weights.items() if not name.startswith("decoders.")),
         "modalities": {

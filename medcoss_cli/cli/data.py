@@ -36,7 +36,9 @@ def demo(
 
     write = load_modality(modality).demo
     if write is None:
-        raise UsageError(f"the {modality} plugin brings no demo set", fix="see `medcoss plugins list` for one that does")
+        raise UsageError(
+            f"the {modality} plugin brings no demo set", fix="see `medcoss plugins list` for one that does"
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError("the folder is not empty", where=folder, fix="name a new one")
     write(folder, count, seed)
@@ -46,7 +48,9 @@ def demo(
 @app.command()
 def check(
     folder: Folder,
-    modality: Annotated[str | None, typer.Option("--modality", help="Read as this; else by what the files are.")] = None,
+    modality: Annotated[
+        str | None, typer.Option("--modality", help="Read as this; else by what the files are.")
+    ] = None,
     split: Split = "all",
     as_json: options.Json = False,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 from medcoss_cli.cli import show
 
 if TYPE_CHECKING:
+    from medcoss_cli.begin import Options
     from medcoss_cli.job import Job
     from medcoss_cli.screen import Screen
 
@@ -47,7 +49,7 @@ def demo(
         options = begin.Options(strategy, data_root=folder / "data", prepared=folder / "prepared", runs=folder / "runs")
         same = recipe.model_copy(update={"strategy": strategy})
         screen.say(f"\nFive modalities, one after another, {label} (strategy {strategy})")
-        job = _job(folder / "runs" / strategy, options, screen, lambda o, r=same: begin.begin_pretrain(r, "demo", o, screen))
+        job = _job(options, screen, partial(begin.begin_pretrain, same, "demo", options, screen))
         summaries[label] = carry_out(job)
         if extra:
             further = read_recipe("extend", [f"strategy={strategy}", *_like(recipe)], kind="extend")
@@ -55,12 +57,7 @@ def demo(
             options = begin.Options(f"{strategy}-{extra}", False, options.data_root, options.prepared, options.runs)
             start = job.run.checkpoint
             screen.say(f"\nA sixth, {extra}, {label}: medcoss extend --modality {extra} --from {start}")
-            job = _job(
-                folder / "runs" / f"{strategy}-{extra}",
-                options,
-                screen,
-                lambda o, r=further, s=start: begin.begin_extend(r, extra, s, None, o, screen),
-            )
+            job = _job(options, screen, partial(begin.begin_extend, further, extra, start, None, options, screen))
             summaries[label] = carry_out(job)
     _compare(summaries, screen)
     if not extra:
@@ -100,10 +97,12 @@ def _like(recipe: Any) -> list[str]:
     ]
 
 
-def _job(folder: Path, options: Any, screen: Screen, new: Callable[[Any], Job]) -> Job:
+def _job(options: Options, screen: Screen, new: Callable[[], Job]) -> Job:
+    """The run of this name, gone on with if it is there."""
     from medcoss_cli import begin
 
-    return begin.resume(folder, options, screen) if (folder / "run.json").exists() else new(options)
+    folder = options.runs / str(options.name)
+    return begin.resume(folder, options, screen) if (folder / "run.json").exists() else new()
 
 
 def _compare(summaries: dict[str, dict[str, Any]], screen: Screen) -> None:

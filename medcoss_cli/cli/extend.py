@@ -16,9 +16,13 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def extend(
     overrides: options.Overrides = None,
-    modality: Annotated[str | None, typer.Option("--modality", help="The new modality, as `plugins list` names it.")] = None,
+    modality: Annotated[
+        str | None, typer.Option("--modality", help="The new modality, as `plugins list` names it.")
+    ] = None,
     source: Annotated[Path | None, typer.Option("--from", metavar="CKPT", help="The checkpoint to go on from.")] = None,
-    data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Its data; else <data root>/<modality>.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Its data; else <data root>/<modality>.")
+    ] = None,
     recipe: Annotated[str, typer.Option("--recipe", help="A recipe of kind extend.")] = "extend",
     name: options.Name = None,
     resume: options.Resume = None,

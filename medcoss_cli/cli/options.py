@@ -17,7 +17,9 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done,
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 DataRoot = Annotated[
     Path | None,
-    typer.Option("--data-root", metavar="DIR", help="Where relative data paths begin; else $MEDCOSS_DATA, else ./data."),
+    typer.Option(
+        "--data-root", metavar="DIR", help="Where relative data paths begin; else $MEDCOSS_DATA, else ./data."
+    ),
 ]
 Prepared = Annotated[
     Path | None,

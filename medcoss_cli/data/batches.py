@@ -141,7 +141,10 @@ class Plan:
         places = np.arange(turn * self.batch, (turn + 1) * self.batch)
         n = len(pool.rows)
         order = np.concatenate(
-            [_order(self.seed, self.stage, pool.modality.name, epoch, n) for epoch in range(places[0] // n, places[-1] // n + 1)]
+            [
+                _order(self.seed, self.stage, pool.modality.name, epoch, n)
+                for epoch in range(places[0] // n, places[-1] // n + 1)
+            ]
         )
         chosen: np.ndarray[Any, Any] = pool.rows[order[places - places[0] // n * n]]
         return chosen
@@ -185,7 +188,9 @@ class _Parts(Dataset[dict[str, Any]]):
         return {**result, "own": both[0], "partner": both[1]}
 
 
-def _read(pool: Pool, chosen: np.ndarray[Any, Any], places: np.ndarray[Any, Any], key: tuple[int, ...]) -> tuple[Tensor, ...]:
+def _read(
+    pool: Pool, chosen: np.ndarray[Any, Any], places: np.ndarray[Any, Any], key: tuple[int, ...]
+) -> tuple[Tensor, ...]:
     """Read and augment the samples at these places of the global batch; a place always gets the same view."""
     integers, scale, offset = pool.source.read(chosen[places])
     augment = pool.modality.augment
@@ -226,4 +231,6 @@ def batches(
             for stored in (part["own"], part["partner"])
         )
         assert own is not None
-        yield Batch(part["modality"], part["new"], own, partner, slice(*part["rows"]), part["total"], tuple(part["key"]))
+        yield Batch(
+            part["modality"], part["new"], own, partner, slice(*part["rows"]), part["total"], tuple(part["key"])
+        )

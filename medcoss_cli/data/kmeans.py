@@ -54,5 +54,7 @@ def choose_kmeans(features: Array, keep: int, centers: float, key: tuple[int | s
     place = np.empty(n, np.int64)  # 0 for the nearest of its cluster, 1 for the next, ...
     place[order] = np.arange(n) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     first = place < keep // clusters
-    ranking = np.lexsort((np.arange(n), distance, ~first))  # the K nearest of each cluster, then the next nearest of all
+    ranking = np.lexsort(
+        (np.arange(n), distance, ~first)
+    )  # the K nearest of each cluster, then the next nearest of all
     return np.sort(ranking[:keep])

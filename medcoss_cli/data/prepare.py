@@ -52,7 +52,7 @@ class Refused:
     bad: bool
 
 
-class Blank(DataError):
+class Blank(DataError):  # noqa: N818 - not a fault
     """A part of a good file with nothing in it: left out, but the file is not bad."""
 
 
@@ -82,7 +82,9 @@ def find(modality: Modality, root: Path, split: str = "train", screen: Screen | 
     files = len({record.source for record in found.records})
     screen.say(f"{modality.name}: {len(found.records)} records in {files} files")
     if found.left_out:
-        screen.warn(f"{modality.name}: {len(found.left_out)} left out: {reason_counts(i.reason for i in found.left_out)}")
+        screen.warn(
+            f"{modality.name}: {len(found.left_out)} left out: {reason_counts(i.reason for i in found.left_out)}"
+        )
     return found
 
 
@@ -104,7 +106,7 @@ def read_checked(modality: Modality, record: Record) -> Sample:
         raise
     except MemoryError as error:
         raise DataError("not enough memory to read it", where=record.source) from error
-    except Exception as error:  # noqa: BLE001 - a reader's surprise is a bad file, not the end of the run
+    except Exception as error:
         raise DataError(f"it cannot be read ({type(error).__name__}: {error})", where=record.source) from error
     array = sample.array
     if isinstance(array, str):
@@ -284,7 +286,7 @@ def _tasks(modality: Modality, found: Found) -> Iterator[list[Record]]:
     most = max(1, min(SHARD_BYTES // row_bytes, max(16, len(found.records) // 64)))
     task: list[Record] = []
     for record in found.records:
-        if len(task) >= most and record.source != task[-1].source or len(task) >= 4 * most:
+        if (len(task) >= most and record.source != task[-1].source) or len(task) >= 4 * most:
             yield task
             task = []
         task.append(record)
@@ -361,7 +363,11 @@ def _key(modality: Modality, found: Found) -> str:
 
 
 def _settings(part: Any) -> str:
-    values = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)} if dataclasses.is_dataclass(part) else vars(part)
+    values = (
+        {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
+        if dataclasses.is_dataclass(part)
+        else vars(part)
+    )
     return f"{type(part).__module__}.{type(part).__qualname__} {sorted(values.items())}"
 
 

@@ -34,7 +34,9 @@ class PreparedSet:
         try:
             index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise DataError("this is not a finished prepared set", where=folder, fix="delete it and prepare again") from error
+            raise DataError(
+                "this is not a finished prepared set", where=folder, fix="delete it and prepare again"
+            ) from error
         return cls(folder, index)
 
     def __len__(self) -> int:
@@ -78,7 +80,9 @@ class PreparedSet:
         """(rows,) the number of each row's patient or document."""
         return self._rows["groups"]
 
-    def read(self, indices: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def read(
+        self, indices: np.ndarray[Any, Any]
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Integers (N, C, *size) (text: (N, L)), scale (N,) and offset (N,) float32 of these rows, copied."""
         indices = np.asarray(indices)
         first = self._shards[0]

@@ -41,7 +41,8 @@ def stored(modality: Modality, samples: list[Sample]) -> tuple[Tensor, Tensor, T
     """Integers (N, C, *size), scale and offset (N,) as a prepared set holds them."""
     rows = [encode(modality, sample) for sample in samples]
     integers = torch.from_numpy(np.stack([row[0] for row in rows]))
-    return integers, *(torch.tensor([row[i] for row in rows], dtype=torch.float32) for i in (1, 2))
+    scale, offset = (torch.tensor([row[i] for row in rows], dtype=torch.float32) for i in (1, 2))
+    return integers, scale, offset
 
 
 def views(modality: Modality, samples: list[Sample], seed: int) -> dict[str, Tensor]:

@@ -1,8 +1,8 @@
 """The suite that every modality passes: `medcoss plugins check NAME`, and in a plugin author's own pytest:
 
-    def test_it_conforms(tmp_path):
-        (modality,) = my_plugin.medcoss_modalities()
-        assert conformance.check(modality, tmp_path) == []
+def test_it_conforms(tmp_path):
+    (modality,) = my_plugin.medcoss_modalities()
+    assert conformance.check(modality, tmp_path) == []
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ def _demo(modality: Modality, folder: Path, faults: list[str]) -> None:
         return
     for name in ("first", "second"):
         modality.demo(folder / name, COUNT, 0)
-    first, second = ({p.name: p.read_bytes() for p in (folder / n).rglob("*") if p.is_file()} for n in ("first", "second"))
+    first, second = (
+        {p.name: p.read_bytes() for p in (folder / n).rglob("*") if p.is_file()} for n in ("first", "second")
+    )
     if not first:
         faults.append("its demo writes no file")
     if first != second:
@@ -153,7 +155,9 @@ def _train(modality: Modality, samples: list[Sample], faults: list[str]) -> None
     scale, offset = (torch.tensor([row[i] for row in rows], dtype=torch.float32) for i in (1, 2))
     inputs = modality.intensity.decode(stored, scale, offset)
     if inputs.is_floating_point() and not (inputs.isfinite().all() and inputs.abs().max() < 100):
-        faults.append(f"what its intensity decodes is not finite or far from the range of ±1 ({inputs.abs().max():.3g})")
+        faults.append(
+            f"what its intensity decodes is not finite or far from the range of ±1 ({inputs.abs().max():.3g})"
+        )
     model = Model(EncoderShape(width=WIDTH, depth=1, heads=2), seed=0)
     model.add(modality)
     batch = Batch(modality.name, True, inputs, None, slice(0, len(inputs)), len(inputs), (0, "check"))

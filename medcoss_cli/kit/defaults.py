@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from medcoss_cli.kit.augment import CropAndFlip, Mirror, Unchanged
 from medcoss_cli.kit.decoders import PixelDecoder, WordDecoder
@@ -14,7 +15,7 @@ from medcoss_cli.plugin import Augment, Intensity, Modality
 def complete(modality: Modality) -> Modality:
     """The same modality with every part in place."""
     if modality.pretext == "masked_words":
-        words = modality.tokenizer or Words()
+        words: Any = modality.tokenizer or Words()  # tokenizer and intensity in one
         modality = replace(
             modality,
             tokenizer=words,
@@ -24,11 +25,11 @@ def complete(modality: Modality) -> Modality:
         )
         return modality.with_size(modality.size)
     intensity: Intensity = (Colour8() if modality.channels == 3 else Grey8()) if modality.dims == 2 else ZScore()
-    augment: Augment = {1: Unchanged(), 2: CropAndFlip(), 3: Mirror()}[modality.dims]
+    augments: dict[int, Augment] = {1: Unchanged(), 2: CropAndFlip(), 3: Mirror()}
     return replace(
         modality,
         tokenizer=modality.tokenizer or Patches(f"patch{modality.dims}d-16"),
         intensity=modality.intensity or intensity,
-        augment=modality.augment or augment,
+        augment=modality.augment or augments[modality.dims],
         decoder=modality.decoder or PixelDecoder(),
     )

@@ -51,7 +51,8 @@ class PatchEmbedding(nn.Module):
         position = self.positions(self.grid(tuple(batch.shape[2:])), batch.device)
         if keep is not None:
             patches, position = _take(patches, keep), position[keep]
-        return self.norm(self.projection(patches) + position)
+        tokens: Tensor = self.norm(self.projection(patches) + position)
+        return tokens
 
     def valid(self, batch: Tensor) -> Tensor | None:
         """Every patch is real."""

@@ -80,11 +80,11 @@ class Codec:
 
         try:
             json.loads(vocabulary)
-            self._tokenizer = Tokenizer.from_str(vocabulary)
-        except Exception as error:  # noqa: BLE001 - the library raises plain Exception for every malformed file
+            self._tokenizer: Any = Tokenizer.from_str(vocabulary)
+        except Exception as error:
             raise RecipeError(f"the vocabulary cannot be read ({error})") from error
         self.size: int = self._tokenizer.get_vocab_size()
-        ids = [self._tokenizer.token_to_id(piece) for piece in SPECIAL]
+        ids: list[Any] = [self._tokenizer.token_to_id(piece) for piece in SPECIAL]
         if None in ids:
             missing = SPECIAL[ids.index(None)]
             raise RecipeError(f"the vocabulary has no {missing} piece", fix=f"it needs {' '.join(SPECIAL)}")

@@ -43,9 +43,11 @@ class WordEmbedding(nn.Module):
 
     def valid(self, batch: Tensor) -> Tensor:
         """(N, L) bool, False at padding."""
-        return batch != self.pad
+        return batch.ne(self.pad)
 
-    def hide(self, batch: Tensor, order: Tensor, action: Tensor, substitute: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
+    def hide(
+        self, batch: Tensor, order: Tensor, action: Tensor, substitute: Tensor, ratio: float
+    ) -> tuple[Tensor, Tensor]:
         """Whole-word masking of ids (N, L) with three uniform draws (N, L): the ids with hidden words, and which ones."""
         real = torch.ones_like(batch, dtype=torch.bool)
         for special in self.specials:

@@ -41,9 +41,7 @@ class Encoder(nn.Module):
         self.cls = nn.Parameter(torch.zeros(1, 1, shape.width))
         self.blocks = blocks(shape.width, shape.depth, shape.heads, shape.mlp_ratio, shape.layer_scale, norm_eps=1e-5)
 
-    def forward(
-        self, tokens: Tensor, valid: Tensor | None = None, *, cls: bool = True, causal: bool = False
-    ) -> Tensor:
+    def forward(self, tokens: Tensor, valid: Tensor | None = None, *, cls: bool = True, causal: bool = False) -> Tensor:
         """Tokens to features.
 
         Args:

@@ -99,7 +99,7 @@ class Model(nn.Module):
         if valid is None:
             return features.mean(1)
         weight = valid.unsqueeze(-1)
-        return (features * weight).sum(1) / weight.sum(1)
+        return torch.div((features * weight).sum(1), weight.sum(1))
 
     @torch.no_grad()
     def reconstruct(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -50,9 +50,7 @@ def find_recipe(name: str) -> Path:
     )
 
 
-def read_recipe(
-    name: str, overrides: Sequence[str] = (), kind: str | None = None
-) -> PretrainRecipe | ExtendRecipe:
+def read_recipe(name: str, overrides: Sequence[str] = (), kind: str | None = None) -> PretrainRecipe | ExtendRecipe:
     """Read and validate.
 
     Args:
@@ -71,7 +69,9 @@ def read_recipe(
     found = content.get("kind")
     if found not in KINDS:
         known = ", ".join(KINDS)
-        raise RecipeError(f"kind: {found!r} is none of {known}", where=lines.get(("kind",), path), fix="add `kind: pretrain`")
+        raise RecipeError(
+            f"kind: {found!r} is none of {known}", where=lines.get(("kind",), path), fix="add `kind: pretrain`"
+        )
     if kind is not None and found != kind:
         raise RecipeError(f"this is a recipe to {found}, not to {kind}", where=path, fix=f"medcoss {found} ...")
     try:
@@ -87,7 +87,11 @@ def read_recipe(
 def json_schema() -> dict[str, Any]:
     """JSON Schema of all kinds of recipe, for editors."""
     adapter: TypeAdapter[Any] = TypeAdapter(PretrainRecipe | ExtendRecipe)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "medcoss recipe", **adapter.json_schema()}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "medcoss recipe",
+        **adapter.json_schema(),
+    }
 
 
 def _read_yaml(path: Path, lines: Lines, faults: list[str]) -> dict[str, Any]:
@@ -98,11 +102,13 @@ def _read_yaml(path: Path, lines: Lines, faults: list[str]) -> dict[str, Any]:
         try:
             content = loader.get_single_data()
         finally:
-            loader.dispose()  # type: ignore[no-untyped-call]  # PyYAML's stubs leave it out
+            loader.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise RecipeError(f"this is not YAML ({error.problem})", where=place, fix="check indentation, colons, quotes") from error
+        raise RecipeError(
+            f"this is not YAML ({error.problem})", where=place, fix="check indentation, colons, quotes"
+        ) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RecipeError(f"the recipe cannot be read ({error})", where=path) from error
     if not isinstance(content, dict) or node is None:
@@ -139,7 +145,7 @@ def _apply(override: str, content: dict[str, Any], lines: Lines) -> None:
     except yaml.YAMLError as error:
         raise RecipeError(f"the value of {key} is not YAML", where=f"override {override}") from error
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]  # PyYAML's stubs leave it out
+        loader.dispose()
     at: tuple[str | int, ...] = ()
     target: Any = content
     steps = [int(step) if step.isdigit() else step for step in key.strip().split(".")]

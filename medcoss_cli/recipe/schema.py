@@ -30,7 +30,9 @@ class Part(BaseModel):
 class Data(Part):
     """Where data lies and how strict reading is."""
 
-    root: str | None = Field(None, description="where relative data paths begin; else --data-root, $MEDCOSS_DATA, ./data")
+    root: str | None = Field(
+        None, description="where relative data paths begin; else --data-root, $MEDCOSS_DATA, ./data"
+    )
     prepared: str | None = Field(None, description="where prepared sets lie; else $MEDCOSS_PREPARED, ./prepared")
     split: str = Field("train", description="rows of a manifest.csv: train, all, or another name")
     bad_share: Annotated[float, Field(ge=0, le=1)] = Field(0.05, description="share of files that may be bad")

@@ -51,7 +51,9 @@ def told(error: Exception, path: Path) -> Exception:
     if code is None and isinstance(error, RuntimeError) and "file write failed" not in str(error):
         return error  # torch's zip writer turns ENOSPC into a RuntimeError
     if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None):
-        return ResourceError("there is no space left to write this", where=path, fix="make room; what was there is kept")
+        return ResourceError(
+            "there is no space left to write this", where=path, fix="make room; what was there is kept"
+        )
     if code in (errno.EACCES, errno.EPERM, errno.EROFS):
         return ResourceError("it may not be written", where=path, fix="choose another folder, or change its permission")
     return ResourceError(f"it cannot be written ({os.strerror(code)})", where=path)

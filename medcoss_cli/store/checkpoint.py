@@ -75,7 +75,9 @@ def load(path: Path) -> Checkpoint:
         )
     for field in fields(Checkpoint):
         if not isinstance(content.get(field.name), _TYPES.get(field.name, dict)):
-            raise CheckpointError(f"the checkpoint's {field.name} are missing or damaged", where=path, fix="use another copy")
+            raise CheckpointError(
+                f"the checkpoint's {field.name} are missing or damaged", where=path, fix="use another copy"
+            )
     return Checkpoint(**{field.name: content[field.name] for field in fields(Checkpoint)})
 
 
@@ -84,7 +86,9 @@ def require_plugins(checkpoint: Checkpoint) -> None:
     installed = set(discovery.names())
     missing = {name: facts for name, facts in checkpoint.modalities.items() if name not in installed}
     if missing:
-        packages = sorted({str(facts.get("distribution", f"medcoss-{name}")).split()[0] for name, facts in missing.items()})
+        packages = sorted(
+            {str(facts.get("distribution", f"medcoss-{name}")).split()[0] for name, facts in missing.items()}
+        )
         raise PluginError(
             f"the checkpoint knows {', '.join(missing)}, but no installed plugin brings {'it' if len(missing) == 1 else 'them'}",
             fix=f"pip install {' '.join(packages)}",
@@ -109,8 +113,12 @@ def find_checkpoint(given: Path | None) -> tuple[Path, str | None]:
     if len(runs) == 1:
         return runs[0], f"going on from {runs[0]}, the only finished run here"
     if runs:
-        raise CheckpointError("there are several finished runs here", fix="name one: --from " + " | ".join(map(str, runs)))
-    raise CheckpointError("there is no checkpoint here", fix="name one with --from, or train one: medcoss pretrain mini")
+        raise CheckpointError(
+            "there are several finished runs here", fix="name one: --from " + " | ".join(map(str, runs))
+        )
+    raise CheckpointError(
+        "there is no checkpoint here", fix="name one with --from, or train one: medcoss pretrain mini"
+    )
 
 
 def save_plain(content: Mapping[str, Any], path: Path) -> None:
@@ -136,7 +144,7 @@ def load_plain(path: Path) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             content = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
-    except Exception as error:  # noqa: BLE001 - torch raises many kinds for damaged and for dangerous files
+    except Exception as error:
         if "weights_only" in str(error) or "Unsupported global" in str(error):
             raise CheckpointError(
                 "the file holds more than tensors and plain values; it was not opened, nothing was executed",

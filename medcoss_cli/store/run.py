@@ -59,7 +59,9 @@ class Run:
             folder = runs / f"{name}-{number}"
         if folder.exists() and not overwrite:
             raise UsageError(
-                "there is a run of this name already", where=folder, fix=f"--resume {folder}, --overwrite, or another --name"
+                "there is a run of this name already",
+                where=folder,
+                fix=f"--resume {folder}, --overwrite, or another --name",
             )
         try:
             folder.mkdir(parents=True, exist_ok=True)

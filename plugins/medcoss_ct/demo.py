@@ -128,10 +128,10 @@ def abdomen(case: Case) -> tuple[Array, Array]:
         for _ in range(int(rng.integers(1, 5))):
             at = (rng.uniform(-34, 26), rng.uniform(-50, 32), rng.uniform(-100, -35))
             size = rng.uniform(7, 19)
-            spot = (ellipsoid(axes, at, (size, size, size * rng.uniform(0.8, 1.2))) + 0.25 * texture < 1) & liver
-            spot &= inside & ~lung
-            lesions |= spot
-            hu[spot] = rng.uniform(35, 65)
+            lesion = (ellipsoid(axes, at, (size, size, size * rng.uniform(0.8, 1.2))) + 0.25 * texture < 1) & liver
+            lesion &= inside & ~lung
+            lesions |= lesion
+            hu[lesion] = rng.uniform(35, 65)
     return scanned(hu, wide, deep, rng), lesions
 
 

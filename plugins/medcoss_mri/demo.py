@@ -43,7 +43,7 @@ def head(case: Case) -> tuple[Array, Array]:
     # radius of the skull's inside as one number; 1 at the dura. Flatter below: the base of the brain
     low = np.where(z < floor, 1 + ((floor - z) / 95) ** 2, 1).astype(np.float32)
     u = np.sqrt(ellipsoid((z, y, x), (floor, 4, 0), (high, long, wide))) * low
-    u = u + 0.010 * noise(body, SHAPE, (4, 10, 10))
+    u = np.asarray(u + 0.010 * noise(body, SHAPE, (4, 10, 10)), np.float32)
     face = ellipsoid((z, y, x), (-66, -34, 0), (60, 56, 58)) < 1
     neck = (ellipsoid(axes[1:], (26, 0), (58, 56)) < 1) & (z < -30)
     signal[(u < 1.235) | face | neck] = 520  # skin

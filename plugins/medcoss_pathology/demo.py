@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -168,7 +169,7 @@ def write(root: Path, count: int, seed: int) -> None:
         haematoxylin, eosin, glands = tissue(case)
         image = f"images/{case.stem}.{ENDINGS[case.index % len(ENDINGS)]}"
         mask = f"masks/{case.stem}.png"
-        quality = {"quality": 92} if image.endswith("jpg") else {}
+        quality: dict[str, Any] = {"quality": 92} if image.endswith("jpg") else {}
         Image.fromarray(stain(case, haematoxylin, eosin)).save(root / image, **quality)
         Image.fromarray(glands.astype(np.uint8) * 255).save(root / mask)
         rows.append(row(case, image, mask=mask))

@@ -112,14 +112,14 @@ def chest(case: Case) -> tuple[Array, Array]:
     # lungs: an egg on each side, less diaphragm and heart
     lungs = np.zeros_like(soft)
     domes = {}
-    for sign, half in ((-1, 0.485), (1, 0.47)):
+    for sign, share in ((-1, 0.485), (1, 0.47)):
         centre = sign * wide * 0.50
         narrowing = 1 - 0.36 / (1 + np.exp((z + 62) / 20))  # towards the apex
-        across = (x - centre * (1 - 0.22 / (1 + np.exp((z + 62) / 20)))) / (wide * half * narrowing)
+        across = (x - centre * (1 - 0.22 / (1 + np.exp((z + 62) / 20)))) / (wide * share * narrowing)
         along = (z + 8) / (118.0 if sign < 0 else 121.0)
         egg = np.sqrt(np.maximum(1 - np.abs(across) ** 2.7 - np.abs(along) ** 3.4, 0))
-        level = 78 + breath + (0 if sign < 0 else 9)
-        dome = level + 40 * (1 - np.sqrt(np.maximum(1 - ((x - centre * 0.98) / (wide * 0.56)) ** 2, 0)))
+        height = 78 + breath + (0 if sign < 0 else 9)
+        dome = height + 40 * (1 - np.sqrt(np.maximum(1 - ((x - centre * 0.98) / (wide * 0.56)) ** 2, 0)))
         domes[sign] = dome
         lungs = np.maximum(lungs, 1.55 * deep * egg / (1 + np.exp((z - dome) / 1.6)))
     shadows = (

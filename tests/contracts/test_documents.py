@@ -8,15 +8,19 @@ import shlex
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
+
 from medcoss_cli import errors
 from medcoss_cli.cli.app import VERBS, app
 from medcoss_cli.plugin import Modality
 from medcoss_cli.recipe.read import json_schema, read_recipe, shipped_recipes
-from typer.main import get_command
 
 REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text()
-DOCUMENTS = [REPOSITORY / name for name in ("README.md", "plugins/README.md", "recipes/README.md", "plugins/medcoss-ultrasound/README.md")]
+DOCUMENTS = [
+    REPOSITORY / name
+    for name in ("README.md", "plugins/README.md", "recipes/README.md", "plugins/medcoss-ultrasound/README.md")
+]
 
 
 def commands() -> list[str]:

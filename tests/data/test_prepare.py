@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from medcoss_cli.data.prepare import find, prepare, read_checked
 from medcoss_cli.data.prepared import PreparedSet
 from medcoss_cli.errors import DataError, MedcossError, ResourceError

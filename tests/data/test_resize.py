@@ -6,12 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from medcoss_cli.data.resize import resize
 from PIL import Image
+
+from medcoss_cli.data.resize import resize
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.tuples(st.integers(2, 60), st.integers(2, 60)), st.tuples(st.integers(1, 40), st.integers(1, 40)), st.integers(0, 99))
+@given(
+    st.tuples(st.integers(2, 60), st.integers(2, 60)),
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    st.integers(0, 99),
+)
 def test_an_image_comes_out_as_pillow_makes_it(before: tuple[int, int], after: tuple[int, int], seed: int) -> None:
     image = np.random.default_rng(seed).normal(size=before).astype(np.float32)
     expected = np.asarray(Image.fromarray(image).resize(after[::-1], Image.Resampling.BILINEAR))

@@ -52,7 +52,9 @@ def test_hidden_words_are_80_percent_mask_10_percent_random_10_percent_kept():
     n = 200_000
     ids = torch.full((1, n), 7)
     substitute = torch.full((1, n), 9)
-    hidden = hide_words(ids, torch.ones(1, n, dtype=torch.bool), torch.rand(1, n, generator=generator(0)), substitute, 4)
+    hidden = hide_words(
+        ids, torch.ones(1, n, dtype=torch.bool), torch.rand(1, n, generator=generator(0)), substitute, 4
+    )
     shares = [float((hidden == value).float().mean()) for value in (4, 9, 7)]
     assert torch.allclose(torch.tensor(shares), torch.tensor([0.8, 0.1, 0.1]), atol=0.005)
 
