@@ -46,13 +46,16 @@ def stored(modality: Modality, samples: list[Sample]) -> tuple[Tensor, Tensor, T
 
 
 def views(modality: Modality, samples: list[Sample], seed: int) -> dict[str, Tensor]:
-    """Samples as the model sees them, plain and augmented once."""
+    """Samples as the model sees them, plain and (where augmentation changes them) augmented once."""
     assert modality.intensity is not None
     assert modality.augment is not None
     integers, scale, offset = stored(modality, samples)
     drawn = [modality.augment(integers[i : i + 1], generator(seed, "preview", i)) for i in range(len(integers))]
     decode = modality.intensity.decode
-    return {"sample": decode(integers, scale, offset), "augmented": decode(torch.cat(drawn), scale, offset)}
+    rows = {"sample": decode(integers, scale, offset)}
+    if not torch.equal(torch.cat(drawn), integers):
+        rows["augmented"] = decode(torch.cat(drawn), scale, offset)
+    return rows
 
 
 @torch.no_grad()
@@ -75,7 +78,7 @@ def montage(modality: Modality, rows: dict[str, Tensor]) -> bytes:
     words = modality.pretext == "masked_words"
     cells = {title: _cells(modality, batch) for title, batch in rows.items()}
     columns = len(next(iter(cells.values())))
-    wide, high = (4.5, 2.6) if words else (1.7, 1.8)
+    wide, high = (4.2, 1.6) if words else (1.7, 1.8)
     figure = Figure(figsize=(wide * columns + 0.4, high * len(cells)), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(cells), columns, squeeze=False)
