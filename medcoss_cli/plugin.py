@@ -181,13 +181,3 @@ class Modality:
 @hookspec
 def medcoss_modalities() -> list[Modality]:  # type: ignore[empty-body]  # a hook specification has no body
     """Return the modalities this plugin brings."""
-
-
-@hookspec
-def medcoss_strategies() -> list[type]:  # type: ignore[empty-body]  # a hook specification has no body
-    """Return Strategy classes (medcoss_cli.strategies.Strategy) this plugin brings."""
-
-
-@hookspec
-def medcoss_recipes() -> list[Path]:  # type: ignore[empty-body]  # a hook specification has no body
-    """Return recipe files (*.yaml) this plugin brings."""

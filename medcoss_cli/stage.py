@@ -129,7 +129,15 @@ def for_stage(model: Model, stage: Stage, decoder: Mapping[str, int] | None, scr
         )
     key = key or own.key
     relative = alike.get(key)
-    size = stage.size or (relative.size if relative else None)
+    before = model.modalities.get(modality.name)
+    if before is not None and stage.size is not None and tuple(stage.size) != before.size:
+        raise RecipeError(
+            f"the checkpoint's {modality.name} samples are of size {list(before.size)}, not {list(stage.size)}",
+            where="size",
+            fix="leave the key out",
+        )
+    nearest = before or relative
+    size = stage.size or (nearest.size if nearest else None)
     if decoder is None and relative is not None:
         decoder = vars(relative.decoder)
     vocabulary = getattr(relative.tokenizer, "vocabulary", None) if relative else None

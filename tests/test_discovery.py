@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from medcoss_cli import discovery
 from medcoss_cli.errors import PluginError, UsageError
 
@@ -36,11 +37,17 @@ BROKEN = {
     "absent": (None, "cannot be imported (ModuleNotFoundError"),
     "future": (MODALITY.format(api=2, body=modality("future")), "speaks plugin API 2, this medcoss speaks 1"),
     "silent": ("x = 1", "does not say PLUGIN_API = 1"),
-    "partless": (MODALITY.format(api=1, body=modality("partless", loader="object()")), "loader is object, which lacks a part"),
+    "partless": (
+        MODALITY.format(api=1, body=modality("partless", loader="object()")),
+        "loader is object, which lacks a part",
+    ),
     "wrong": (MODALITY.format(api=1, body="return ['a string']"), "returns str, not Modality"),
     "hookless": (MODALITY.format(api=1, body="return 1 / 0"), "hook medcoss_modalities fails (ZeroDivisionError"),
     "xray": (MODALITY.format(api=1, body=modality("xray")), "the name is taken by medcoss"),
-    "othername": (MODALITY.format(api=1, body=modality("another")), "brings another, but its entry point is called othername"),
+    "othername": (
+        MODALITY.format(api=1, body=modality("another")),
+        "brings another, but its entry point is called othername",
+    ),
     "otherspec": (MODALITY.format(api=1, body=modality("otherspec", tokenizer=SPEC)), "tokenizer patch2d-16 differs"),
 }
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from medcoss_cli import begin
-from medcoss_cli.errors import Interrupted, NumbersError
+from medcoss_cli.errors import Interrupted, NumbersError, RecipeError
 from medcoss_cli.pretrain import pretrain
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.screen import Screen
@@ -169,3 +169,18 @@ def test_an_extension_resumes_to_the_same_bits(tmp_path: Path, data: Path, train
         pretrain(job)
     job.run.close()
     assert same(resume(tmp_path, data, "b"), whole)
+
+
+def test_a_modality_that_comes_again_keeps_both_shares_and_its_size(
+    tmp_path: Path, data: Path, trained: tuple[Path, State]
+) -> None:
+    start = trained[0] / "runs" / "run" / "ckpt.pt"
+    pace = ["train.epochs=1", "train.warmup=0", "train.batch=8"]
+    recipe = read_recipe("extend", pace, kind="extend")
+    job = begin.begin_extend(recipe, "xray", start, None, options(tmp_path, data), Screen())  # type: ignore[arg-type]
+    state = pretrain(job)
+    assert len(state.buffer["xray"]) == len(trained[1].buffer["xray"]) + round(0.05 * state.history[-1]["train"])
+    assert state.model.modalities["xray"].size == (32, 32)
+    other = read_recipe("extend", [*pace, "size=[64, 64]"], kind="extend")
+    with pytest.raises(RecipeError, match="samples are of size"):
+        pretrain(begin.begin_extend(other, "xray", start, None, options(tmp_path, data), Screen()))  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from medcoss_cli.errors import UsageError
 from medcoss_cli.scaffold import new_plugin
 

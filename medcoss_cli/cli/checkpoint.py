@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medcoss_cli.cli import options, show
-from medcoss_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from medcoss_cli.store.checkpoint import Checkpoint
@@ -35,8 +34,8 @@ def show_checkpoint(path: File, as_json: options.Json = False) -> None:
         show.result_json(facts)
         return
     screen = show.screen()
-    show.result(facts["private"])
     encoder = known.encoder
+    show.result(facts["private"])
     show.result(
         f"Encoder {encoder['width']} x {encoder['depth']}, {encoder['heads']} heads, {facts['weights'] / 1e6:.1f} million weights"
     )
@@ -44,16 +43,18 @@ def show_checkpoint(path: File, as_json: options.Json = False) -> None:
         [name, " x ".join(map(str, m["size"])), m["tokenizer"], str(m["buffer"]), str(m["probes"]), m["distribution"]]
         for name, m in facts["modalities"].items()
     ]
-    screen.table("", ["modality", "size", "tokenizer", "buffer", "probes", "plugin"], rows)
-    rows = [
-        [str(s["stage"]), s["modality"], s["strategy"], str(s["train"]), str(s["steps"]), str(s["rehearsal_steps"])]
-        for s in known.history
-    ]
-    screen.table("", ["stage", "modality", "strategy", "trained on", "steps", "of them old"], rows)
+    screen.table("", ["modality", "size", "tokenizer", "buffer", "probes", "plugin"], _printable(rows))
+    columns = ["stage", "modality", "strategy", "trained on", "epochs", "steps", "of them old", "loss", "lowest CKA"]
+    keys = ("stage", "modality", "strategy", "train", "epochs", "steps", "rehearsal_steps", "loss", "lowest")
+    rows = [["" if s[key] is None else _cell(s[key]) for key in keys] for s in facts["stages"]]
+    screen.table("", columns, _printable(rows))
+    show.result("loss: on its own probes when the stage was done, 1 is predicting the mean")
     for key, words in facts["vocabularies"].items():
         show.result(f"Vocabulary {key}: {words} pieces")
     if facts["lowest"] is not None:
         show.result(f"Least remembered: {facts['lowest'][0]}, CKA {facts['lowest'][1]:.3f}")
+    if facts["versions"]:
+        show.result("Written with " + ", ".join(f"{name} {version}" for name, version in facts["versions"].items()))
 
 
 @app.command()
@@ -69,33 +70,65 @@ def strip(
     from medcoss_cli.store.strip import strip as write
 
     found, _ = checkpoint.find_checkpoint(path)
-    if out.exists() and out.samefile(found):
-        raise UsageError("this would overwrite the checkpoint itself", where=out, fix="name another file")
     size = write(found, out)
     show.screen().say(f"shareable, {size / 2**20:.1f} MiB: {out}")
 
 
 def summary(known: Checkpoint) -> dict[str, Any]:
     """What `checkpoint show --json` prints."""
-    import json
-
     from medcoss_cli import retention
 
-    counts = {name: len(entry["integers"]) for name, entry in known.buffer.items()}
+    buffer = {name: len(entry["integers"]) for name, entry in known.buffer.items()}
     probes = {name: len(entry["integers"]) for name, entry in known.probes.items()}
-    total = sum(counts.values()) + sum(probes.values())
-    several = ", ".join(f"{counts.get(name, 0) + probes.get(name, 0)} {name}" for name in known.modalities)
+    held = {name: buffer.get(name, 0) + probes.get(name, 0) for name in known.modalities}
+    several = ", ".join(f"{count} from {name}" for name, count in held.items())
+    last = known.history[-1] if known.history else {}
     return {
-        "private": f"Private: {total} samples of the training data are inside ({several}); "
+        "private": f"Private: holds {sum(held.values())} real samples ({several or 'none'}); "
         "`medcoss checkpoint strip` makes a shareable file.",
         "encoder": known.encoder,
         "weights": sum(w.numel() for name, w in known.weights.items() if not name.startswith("decoders.")),
         "modalities": {
-            name: {**facts, "buffer": counts.get(name, 0), "probes": probes.get(name, 0)}
+            name: {"distribution": "unknown", **facts, "buffer": buffer.get(name, 0), "probes": probes.get(name, 0)}
             for name, facts in known.modalities.items()
         },
         "tokenizers": known.tokenizers,
-        "vocabularies": {key: len(json.loads(text)["model"]["vocab"]) for key, text in known.vocabularies.items()},
+        "vocabularies": {key: _pieces(text) for key, text in known.vocabularies.items()},
+        "stages": [_stage(entry, retention.lowest(known.history[: i + 1])) for i, entry in enumerate(known.history)],
         "history": known.history,
         "lowest": retention.lowest(known.history),
+        "versions": {key: value for key, value in last.get("versions", {}).items() if key not in known.modalities},
     }
+
+
+def _stage(entry: dict[str, Any], least: tuple[str, float] | None) -> dict[str, Any]:
+    """One line of the table of stages; what an entry does not say is None."""
+    recipe = entry.get("recipe", {})
+    stages = recipe.get("stages") or []
+    own = stages[entry["stage"] - 1] if 0 < entry["stage"] <= len(stages) else {}
+    loss = entry.get("retention", {}).get(entry["modality"], {}).get("loss")
+    return {
+        **{key: entry.get(key) for key in ("stage", "modality", "strategy", "train", "steps", "rehearsal_steps")},
+        "epochs": own.get("epochs") or recipe.get("train", {}).get("epochs"),
+        "loss": None if loss is None else loss / (entry.get("baseline") or 1.0),
+        "lowest": None if least is None else least[1],
+    }
+
+
+def _pieces(text: str) -> int:
+    """How many pieces a vocabulary has."""
+    import json
+
+    try:
+        return len(json.loads(text)["model"]["vocab"])
+    except (ValueError, KeyError, TypeError):
+        return 0
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+
+def _printable(rows: list[list[str]]) -> list[list[str]]:
+    """A stranger's file does not get to steer the terminal."""
+    return [["".join(c if c.isprintable() else "?" for c in str(cell)) for cell in row] for row in rows]

@@ -60,7 +60,7 @@ def check(
     """
     from medcoss_cli.data.check import check_modality, survey_table
 
-    screen = show.screen()
+    screen = show.screen(as_json)
     if modality is None:
         verdicts = survey_table(folder, screen)
     else:
@@ -98,7 +98,7 @@ def prepare(
 
     from medcoss_cli.data import prepare as prepare_data
 
-    screen = show.screen()
+    screen = show.screen(as_json)
     part = _modality(modality, size)
     where = prepared or Path(os.environ.get("MEDCOSS_PREPARED", "prepared"))
     found = prepare_data.find(part, folder, split, screen)
@@ -143,8 +143,9 @@ def preview(
         rows = draw.views(part, draw.read_some(part, found, count), seed)
     else:
         from medcoss_cli.begin import read_state
+        from medcoss_cli.store.checkpoint import find_checkpoint
 
-        model = read_state(checkpoint).model
+        model = read_state(find_checkpoint(checkpoint)[0]).model
         if modality not in model.modalities:
             known = ", ".join(model.modalities)
             raise UsageError(f"the checkpoint never saw {modality}", where=checkpoint, fix=f"it knows {known}")

@@ -43,7 +43,7 @@ def extend(
     from medcoss_cli.recipe.schema import ExtendRecipe
     from medcoss_cli.store.checkpoint import find_checkpoint
 
-    screen = show.screen()
+    screen = show.screen(as_json)
     chosen = begin.Options(name, overwrite, data_root, prepared)
     if resume is not None:
         if modality or source or overrides or overwrite or name:

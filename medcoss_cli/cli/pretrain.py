@@ -35,7 +35,7 @@ def pretrain(
     from medcoss_cli.recipe.read import read_recipe
     from medcoss_cli.recipe.schema import PretrainRecipe
 
-    screen = show.screen()
+    screen = show.screen(as_json)
     chosen = begin.Options(name, overwrite, data_root, prepared)
     if resume is not None:
         if recipe is not None or overwrite or name:

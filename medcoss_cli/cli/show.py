@@ -14,9 +14,13 @@ from medcoss_cli.screen import Bar, Screen
 PAUSE = 5.0  # seconds between two plain lines of progress
 
 
-def screen() -> Screen:
-    """Where a verb speaks: a live display on a terminal, else plain lines."""
-    return Terminal() if sys.stderr.isatty() else Plain()
+def screen(as_json: bool = False) -> Screen:
+    """Where a verb speaks: a live display on a terminal, else plain lines.
+
+    Args:
+        as_json: standard output is for JSON alone, so tables go to standard error.
+    """
+    return Terminal(as_json) if sys.stderr.isatty() else Plain(as_json)
 
 
 def result(text: str) -> None:
@@ -38,6 +42,9 @@ def fault(text: str) -> None:
 class Plain(Screen):
     """One line after the other, for logs and pipes."""
 
+    def __init__(self, as_json: bool = False) -> None:
+        self.tables = sys.stderr if as_json else sys.stdout
+
     def say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
@@ -49,7 +56,7 @@ class Plain(Screen):
         lines = [title] if title else []
         for row in (columns, *rows):
             lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-        print("\n".join(lines), flush=True)
+        print("\n".join(lines), file=self.tables, flush=True)
 
     @contextmanager
     def progress(self, title: str, total: int, start: int = 0) -> Iterator[Bar]:
@@ -83,10 +90,11 @@ class _Lines(Bar):
 class Terminal(Screen):
     """A live bar with rate and time left; lines that are said meanwhile appear above it."""
 
-    def __init__(self) -> None:
+    def __init__(self, as_json: bool = False) -> None:
         from rich.console import Console
 
         self.console = Console(stderr=True, highlight=False)
+        self.tables = Console(stderr=as_json, highlight=False)
 
     def say(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
@@ -96,7 +104,6 @@ class Terminal(Screen):
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         from rich import box
-        from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
@@ -106,7 +113,7 @@ class Terminal(Screen):
             table.add_column(Text(column), justify="right" if numbers else "left", overflow="fold")
         for row in rows:
             table.add_row(*map(Text, row))
-        Console(highlight=False).print(table)
+        self.tables.print(table)
 
     @contextmanager
     def progress(self, title: str, total: int, start: int = 0) -> Iterator[Bar]:

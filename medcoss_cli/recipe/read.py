@@ -184,7 +184,8 @@ def _fault(entry: Any, lines: Lines, path: Path, kind: type[BaseModel]) -> str:
     if entry["type"] == "missing":
         return f"{place}: {name}: this key is needed"
     found = entry["input"]
-    shown = "" if isinstance(found, dict | list) else f"{found!r}: "
+    said_by_us = entry["type"] == "value_error"  # which names what it found
+    shown = "" if isinstance(found, dict | list) or said_by_us else f"{found!r}: "
     message = entry["msg"].removeprefix("Value error, ")
     return f"{place}: {name}: {shown}{message[0].lower()}{message[1:]}"
 

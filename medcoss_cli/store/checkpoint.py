@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
-import zipfile
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from medcoss_cli import __version__, discovery
 from medcoss_cli.errors import CheckpointError, PluginError
-from medcoss_cli.store import atomic
+from medcoss_cli.store import plain
 
 SCHEMA = 1
 
@@ -44,13 +43,10 @@ class Checkpoint:
     history: list[dict[str, Any]]
 
 
-_TYPES = {"history": list}  # all other fields are dicts
-
-
 def save(checkpoint: Checkpoint, path: Path) -> None:
     """Write it atomically. Raises: ResourceError without space or permission; the old file is then as it was."""
     content = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
-    save_plain({"medcoss": {"schema": SCHEMA, "version": __version__}, **content}, path)
+    plain.save({"medcoss": {"schema": SCHEMA, "version": __version__}, **content}, path)
 
 
 def load(path: Path) -> Checkpoint:
@@ -58,27 +54,47 @@ def load(path: Path) -> Checkpoint:
 
     Raises: CheckpointError with what is wrong and what to do.
     """
-    content = load_plain(path)
-    about = content.get("medcoss")
-    if not isinstance(about, dict) or not isinstance(about.get("schema"), int):
+    content = plain.load(path)
+    check_header(content.get("medcoss"), path)
+    damaged = next((name for name, sound in _SOUND.items() if not _holds(sound, content.get(name))), None)
+    if damaged is None and not all(m["tokenizer"] in content["tokenizers"] for m in content["modalities"].values()):
+        damaged = "tokenizers"
+    if damaged is not None:
         raise CheckpointError(
-            "this file is no medcoss checkpoint, though torch can read it",
-            where=path,
-            fix="give the ckpt.pt that a run leaves in its folder",
+            f"the checkpoint's {damaged} are missing or damaged", where=path, fix="go on from another copy of it"
         )
-    if about["schema"] != SCHEMA:
+    return Checkpoint(**{field.name: content[field.name] for field in fields(Checkpoint)})
+
+
+def check_header(about: object, path: Path, file: str | None = None) -> None:
+    """Is it medcoss's file, of a schema known here? Raises: CheckpointError.
+
+    Args:
+        about: what the file has under "medcoss".
+        file: the kind of file that is wanted; None is a checkpoint.
+    """
+    instead = "remove it: the stage then begins again" if file else "give the ckpt.pt that a run leaves in its folder"
+    if not isinstance(about, Mapping) or type(about.get("schema")) is not int:
         raise CheckpointError(
-            f"this checkpoint has schema {about['schema']} (medcoss {about.get('version', 'unknown')}), "
-            f"medcoss {__version__} knows schema {SCHEMA}",
+            f"this file is no medcoss {file or 'checkpoint'}, though torch can read it",
+            where=path,
+            fix=instead,
+        )
+    schema, version = about["schema"], str(about.get("version", "of unknown version"))[:40]
+    if schema > SCHEMA:
+        raise CheckpointError(
+            f"written by a newer medcoss (schema {schema}, medcoss {version}); medcoss {__version__} knows schema {SCHEMA}",
             where=path,
             fix="pip install --upgrade medcoss",
         )
-    for field in fields(Checkpoint):
-        if not isinstance(content.get(field.name), _TYPES.get(field.name, dict)):
-            raise CheckpointError(
-                f"the checkpoint's {field.name} are missing or damaged", where=path, fix="use another copy"
-            )
-    return Checkpoint(**{field.name: content[field.name] for field in fields(Checkpoint)})
+    if schema != SCHEMA:
+        raise CheckpointError(f"its schema {schema} is unknown; there never was one", where=path, fix=plain.AGAIN)
+    if about.get("file") != file:
+        raise CheckpointError(
+            "this is a file of another kind that medcoss writes (a resume.pt is read by --resume alone)",
+            where=path,
+            fix=instead,
+        )
 
 
 def require_plugins(checkpoint: Checkpoint) -> None:
@@ -86,86 +102,94 @@ def require_plugins(checkpoint: Checkpoint) -> None:
     installed = set(discovery.names())
     missing = {name: facts for name, facts in checkpoint.modalities.items() if name not in installed}
     if missing:
-        packages = sorted(
-            {str(facts.get("distribution", f"medcoss-{name}")).split()[0] for name, facts in missing.items()}
-        )
+        packages = sorted({_package(name, facts) for name, facts in missing.items()})
         raise PluginError(
             f"the checkpoint knows {', '.join(missing)}, but no installed plugin brings {'it' if len(missing) == 1 else 'them'}",
             fix=f"pip install {' '.join(packages)}",
         )
 
 
-def find_checkpoint(given: Path | None) -> tuple[Path, str | None]:
+def find_checkpoint(given: Path | str | None) -> tuple[Path, str | None]:
     """The file to go on from, and what to say aloud where it was not named.
 
     A run folder stands for its ckpt.pt. Without a name: ./ckpt.pt, else the only finished runs/*/ckpt.pt.
 
     Raises: CheckpointError if there is none, or more than one run.
     """
-    if given is not None and given.is_dir():
-        given = given / "ckpt.pt"
-    path = given or Path("ckpt.pt")
+    path = Path("ckpt.pt") if given is None else Path(given)
+    if path.is_dir():
+        if not (path / "ckpt.pt").exists():
+            raise CheckpointError("there is no ckpt.pt in this folder", where=path, fix="name a finished run's folder")
+        path = path / "ckpt.pt"
     if path.exists():
         return path, None
-    if given is not None and given != Path("ckpt.pt"):
-        raise CheckpointError("there is no such file", where=given, fix="check the path of --from")
-    runs = [p for p in sorted(Path("runs").glob("*/ckpt.pt")) if not (p.parent / "resume.pt").exists()]
+    if given is not None and path != Path("ckpt.pt"):
+        raise CheckpointError("there is no such file", where=path, fix="check the path of --from")
+    known = sorted(Path("runs").glob("*/ckpt.pt"))
+    runs = [path for path in known if finished(path.parent)]
     if len(runs) == 1:
         return runs[0], f"going on from {runs[0]}, the only finished run here"
     if runs:
         raise CheckpointError(
             "there are several finished runs here", fix="name one: --from " + " | ".join(map(str, runs))
         )
+    if known:
+        raise CheckpointError(
+            f"no run here is finished ({', '.join(str(path.parent) for path in known)})",
+            fix="go on with --resume RUN, or name its ckpt.pt with --from",
+        )
     raise CheckpointError(
         "there is no checkpoint here", fix="name one with --from, or train one: medcoss pretrain mini"
     )
 
 
-def save_plain(content: Mapping[str, Any], path: Path) -> None:
-    """Tensors and plain values, written atomically; only the bytes of a view are stored, not what it is a view of."""
+def finished(folder: Path) -> bool:
+    """Has this run done all its stages? Where run.json does not say (a copy without it), an absent resume.pt does.
 
-    def write(file: BinaryIO) -> None:
-        torch.save(_compact(content), file)
-
-    atomic.write(path, write)
-
-
-def load_plain(path: Path) -> dict[str, Any]:
-    """Tensors and plain values; a file that holds anything else is refused, unexecuted.
-
-    Raises: CheckpointError.
+    A run has its ckpt.pt after its first stage, and one that extends has it from the start: the file alone says little.
     """
-    if not path.is_file():
-        raise CheckpointError("there is no such file", where=path, fix="check the path")
-    if not zipfile.is_zipfile(path):
-        what = "the file is empty" if path.stat().st_size == 0 else "the file is truncated, or no checkpoint at all"
-        raise CheckpointError(what, where=path, fix="copy it again, or go on from an earlier one")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
-    except Exception as error:
-        if "weights_only" in str(error) or "Unsupported global" in str(error):
-            raise CheckpointError(
-                "the file holds more than tensors and plain values; it was not opened, nothing was executed",
-                where=path,
-                fix="do not use a checkpoint from a source you do not trust",
-            ) from None
-        raise CheckpointError(
-            "the file is damaged, or no checkpoint", where=path, fix="copy it again, or go on from an earlier one"
-        ) from error
-    if not isinstance(content, dict):
-        raise CheckpointError("this file is no medcoss checkpoint, though torch can read it", where=path)
-    return content
+        return bool(json.loads((folder / "run.json").read_text(encoding="utf-8"))["finished"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return (folder / "ckpt.pt").exists() and not (folder / "resume.pt").exists()
 
 
-def _compact(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        value = value.detach().cpu()
-        whole = value.untyped_storage().nbytes() == value.numel() * value.element_size() and value.is_contiguous()
-        return value if whole else value.contiguous().clone()
-    if isinstance(value, Mapping):
-        return {key: _compact(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_compact(entry) for entry in value]
-    return value
+def _package(name: str, facts: Mapping[str, Any]) -> str:
+    """What to install; a checkpoint comes from a stranger, so only what looks like a distribution is repeated."""
+    said = str(facts.get("distribution", "")).partition(" ")[0]
+    return said if re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,80}[A-Za-z0-9])?", said) else f"medcoss-{name}"
+
+
+_STORED = {"integers": Tensor, "scale": Tensor, "offset": Tensor}
+_SOUND: dict[
+    str, Any
+] = {  # what a rebuilt model, buffer and history will ask for; [x] is a list of x, {None: x} a dict
+    "encoder": {"width": int, "depth": int, "heads": int, "seed": int, "masking": dict},
+    "tokenizers": {None: dict},
+    "modalities": {
+        None: {"tokenizer": str, "size": [int], "dims": int, "channels": int, "pretext": str, "decoder": dict}
+    },
+    "weights": {None: Tensor},
+    "vocabularies": {None: str},
+    "buffer": {None: _STORED},
+    "probes": {None: {**_STORED, "features": Tensor, "loss": float}},
+    "history": [{"stage": int, "modality": str}],
+}
+
+
+def _holds(sound: Any, value: Any) -> bool:
+    """Has a value the form that is described?"""
+    if isinstance(sound, type):
+        return isinstance(value, sound)
+    if isinstance(sound, list):
+        return isinstance(value, list) and all(_holds(sound[0], entry) for entry in value)
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        return False
+    if None in sound:
+        return all(_holds(sound[None], entry) for entry in value.values())
+    same = len({len(value[key]) for key in _STORED if key in value and _rows(value[key])}) <= 1
+    return same and all(_holds(kind, value.get(key)) for key, kind in sound.items())
+
+
+def _rows(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.ndim > 0

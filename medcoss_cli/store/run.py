@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import json
-import os
 import platform
-import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -18,12 +16,12 @@ import yaml
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
-from medcoss_cli.errors import ResourceError, UsageError
-from medcoss_cli.store import atomic
-from medcoss_cli.store.checkpoint import load_plain, save_plain
+from medcoss_cli.errors import UsageError
+from medcoss_cli.store import atomic, lock, plain
+from medcoss_cli.store.checkpoint import SCHEMA, check_header
 
-_FILES = ("recipe.yaml", "run.json", "metrics.jsonl", "log.txt", "resume.pt", "ckpt.pt", "quarantine.csv")
-_MADE = (*_FILES, "retention.json", "retention.png")
+_FILES = ("run.json", "recipe.yaml", "metrics.jsonl", "log.txt", "resume.pt", "ckpt.pt", "quarantine.csv")
+_MADE = (*_FILES, "retention.json", "retention.png")  # run.json goes first: what is left is then no run any more
 _PATHS = ("root", "prepared", "data", "vocabulary", "from")
 
 
@@ -36,9 +34,10 @@ class Run:
 
     def __init__(self, folder: Path, facts: dict[str, Any], writes: bool = True) -> None:
         self.folder, self.facts, self.writes = folder, facts, writes
-        self._lock = _hold(folder) if writes else None
+        self._lock = lock.hold(folder) if writes else None
         if writes:
-            atomic.sweep(folder)
+            for place in (folder, *folder.glob("stages/*/")):
+                atomic.sweep(place)
 
     @classmethod
     def create(
@@ -52,21 +51,11 @@ class Run:
 
         Raises: UsageError if an exact name is taken, ResourceError if the folder is in use or cannot be written.
         """
-        folder = runs / name
-        number = 1
-        while folder.exists() and not exact:
-            number += 1
-            folder = runs / f"{name}-{number}"
-        if folder.exists() and not overwrite:
+        if name in ("", ".", "..") or Path(name).name != name:
             raise UsageError(
-                "there is a run of this name already",
-                where=folder,
-                fix=f"--resume {folder}, --overwrite, or another --name",
+                f"{name!r} is no name for a run", where="--name", fix="give a plain name, without a folder"
             )
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise atomic.told(error, folder) from error
+        folder = _make_folder(runs, name, overwrite=overwrite, exact=exact)
         known = {
             **facts,
             "command": sys.argv[1:],
@@ -75,11 +64,13 @@ class Run:
             "finished": None,
         }
         run = cls(folder, known)
-        for made in _MADE:
-            (folder / made).unlink(missing_ok=True)
-        shutil.rmtree(folder / "stages", ignore_errors=True)
-        atomic.write(run.recipe, yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True).encode())
-        run._write_facts()
+        try:
+            run._empty()
+            atomic.write(run.recipe, yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True).encode())
+            run._write_facts()
+        except BaseException:
+            run.close()
+            raise
         return run
 
     @classmethod
@@ -89,6 +80,8 @@ class Run:
             facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UsageError("this is no run's folder", where=folder, fix="name a folder under runs/") from error
+        if not isinstance(facts, dict) or "started" not in facts or not (folder / "recipe.yaml").is_file():
+            raise UsageError("this is no run's folder", where=folder, fix="name a folder under runs/")
         return cls(folder, facts, writes)
 
     @property
@@ -108,7 +101,7 @@ class Run:
         self._append("metrics.jsonl", json.dumps(row) + "\n")
 
     def truncate_metrics(self, stage: int, step: int) -> None:
-        """Drop rows that come behind `step` of `stage`: they are about to be written again."""
+        """Drop rows that come behind `step` of `stage` (steps count from 1): they are about to be written again."""
         path = self.folder / "metrics.jsonl"
         if not self.writes or not path.exists():
             return
@@ -116,21 +109,26 @@ class Run:
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
                 row = json.loads(line)
-            except ValueError:
+                if (row["stage"], row["step"]) <= (stage, step):
+                    kept.append(line)
+            except (ValueError, KeyError, TypeError):
                 continue  # torn by a kill
-            if (row["stage"], row["step"]) <= (stage, step):
-                kept.append(line)
         atomic.write(path, "".join(f"{line}\n" for line in kept).encode())
 
     def save_resume(self, state: Mapping[str, Any]) -> None:
         """Write resume.pt: where the stage stands."""
         if self.writes:
-            save_plain(state, self.folder / "resume.pt")
+            header = {"schema": SCHEMA, "version": version("medcoss"), "file": "resume"}
+            plain.save({"medcoss": header, **state}, self.folder / "resume.pt")
 
     def load_resume(self) -> dict[str, Any] | None:
-        """What save_resume wrote, or None."""
+        """What save_resume wrote, or None. Raises: CheckpointError for a file that save_resume did not write."""
         path = self.folder / "resume.pt"
-        return load_plain(path) if path.exists() else None
+        if not path.exists():
+            return None
+        state = plain.load(path, fix="remove it: the stage then begins again")
+        check_header(state.pop("medcoss", None), path, "resume")
+        return state
 
     def drop_resume(self) -> None:
         """The stage is done and its checkpoint written."""
@@ -151,8 +149,19 @@ class Run:
     def close(self) -> None:
         """Let go of the folder; the end of the process does so too."""
         if self._lock is not None:
-            os.close(self._lock)
+            lock.release(self._lock)
             self._lock = None
+
+    def _empty(self) -> None:
+        """Remove what medcoss itself made in the folder, and nothing else."""
+        try:
+            for path in [*(self.folder / name for name in _MADE), *self.folder.glob("stages/*/encoder.safetensors")]:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise atomic.told(error, self.folder) from error
+        for place in [*self.folder.glob("stages/*/"), self.folder / "stages"]:
+            with contextlib.suppress(OSError):  # holds something of the user's, or is not there
+                place.rmdir()
 
     def _write_facts(self) -> None:
         if self.writes:
@@ -181,17 +190,26 @@ def without_paths(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _hold(folder: Path) -> int:
-    """Take the folder's lock for the life of this process; children do not inherit it."""
-    try:
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise atomic.told(error, folder) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        raise ResourceError(
-            "another run is at work in this folder", where=folder, fix="wait for it, or give this one another --name"
-        ) from error
-    return handle
+def _make_folder(runs: Path, name: str, *, overwrite: bool, exact: bool) -> Path:
+    """The folder of a new run; made in one step, so that two that begin at once get two folders."""
+    number = 1
+    while True:
+        folder = runs / (name if number == 1 else f"{name}-{number}")
+        try:
+            runs.mkdir(parents=True, exist_ok=True)
+            folder.mkdir()
+            return folder
+        except FileExistsError as error:
+            if exact and overwrite and folder.is_dir():
+                return folder
+            if exact and folder.is_dir():
+                raise UsageError(
+                    "there is a run of this name already",
+                    where=folder,
+                    fix=f"--resume {folder}, --overwrite, or another --name",
+                ) from error
+            if exact or not runs.is_dir():
+                raise UsageError("there is a file of this name", where=folder if exact else runs) from error
+            number += 1
+        except OSError as error:
+            raise atomic.told(error, folder) from error

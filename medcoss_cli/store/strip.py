@@ -8,8 +8,10 @@ from typing import Any
 
 from safetensors.torch import save as safetensors_bytes
 
+from medcoss_cli.errors import UsageError
 from medcoss_cli.store import atomic, checkpoint
 from medcoss_cli.store.checkpoint import SCHEMA, Checkpoint
+from medcoss_cli.store.run import without_paths
 
 _HISTORY = (
     "stage",
@@ -31,12 +33,18 @@ _HISTORY = (
     "retention",
 )
 
+_MODALITY = ("tokenizer", "size", "dims", "channels", "pretext", "distribution")
+
 
 def strip(source: Path, out: Path) -> int:
     """Write the shareable part of a checkpoint as safetensors; returns its size in bytes.
 
-    Vocabulary, specs and history are JSON text in the file's metadata. Raises: CheckpointError, ResourceError.
+    Vocabulary, specs and history are JSON text in the file's metadata.
+
+    Raises: UsageError if `out` is no name for such a file, CheckpointError, ResourceError.
     """
+    if out.suffix != ".safetensors":  # so that no checkpoint is ever overwritten by what is left of one
+        raise UsageError("the file to write is a .safetensors file", where=out, fix=f"name it {out.stem}.safetensors")
     data = shareable(checkpoint.load(source))
     atomic.write(out, data)
     return len(data)
@@ -45,11 +53,11 @@ def strip(source: Path, out: Path) -> int:
 def shareable(known: Checkpoint) -> bytes:
     """The bytes of a shareable file: what is listed here and nothing else."""
     weights = {name: tensor.contiguous() for name, tensor in known.weights.items() if not name.startswith("decoders.")}
-    history: list[dict[str, Any]] = [{key: entry[key] for key in _HISTORY if key in entry} for entry in known.history]
-    modalities = {
-        name: {key: facts[key] for key in ("tokenizer", "size", "dims", "channels", "pretext", "distribution")}
-        for name, facts in known.modalities.items()
-    }
+    history = [_kept(entry, _HISTORY) for entry in known.history]
+    for entry in history:
+        if isinstance(entry.get("recipe"), dict):
+            entry["recipe"] = without_paths(entry["recipe"])
+    modalities = {name: _kept(facts, _MODALITY) for name, facts in known.modalities.items()}
     metadata = {
         "format": "medcoss-encoder",
         "schema": str(SCHEMA),
@@ -59,5 +67,16 @@ def shareable(known: Checkpoint) -> bytes:
         "vocabularies": json.dumps(known.vocabularies),
         "history": json.dumps(history),
     }
-    data: bytes = safetensors_bytes(weights, metadata)
-    return data
+    return _in_order(safetensors_bytes(weights, metadata))
+
+
+def _kept(entry: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    return {key: entry[key] for key in keys if key in entry}
+
+
+def _in_order(data: bytes) -> bytes:
+    """The same safetensors file with its header sorted: the library writes metadata in an order that changes."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[end:]

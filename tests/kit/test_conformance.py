@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from medcoss_cli import discovery
 from medcoss_cli.kit import conformance
 from medcoss_cli.plugin import Modality, Record, Sample

@@ -1,0 +1,64 @@
+"""The lock of a run's folder: held while its process lives, so that kill -9 leaves none behind."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import platform
+from pathlib import Path
+
+from medcoss_cli.errors import ResourceError
+from medcoss_cli.store import atomic
+
+_held: set[int] = set()
+
+
+def _let_go() -> None:
+    """In a forked child: a lock that a worker shares would outlive the killed run; O_CLOEXEC only helps on exec."""
+    for handle in _held:
+        os.close(handle)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
+def hold(folder: Path) -> int:
+    """Take the folder's lock for the life of this process and write down whose it is; children do not share it.
+
+    Raises: ResourceError if another process has it, or the folder cannot be written or locked.
+    """
+    try:
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise atomic.told(error, folder) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"process {os.getpid()} on {platform.node()}".encode(), 0)
+    except OSError as error:
+        owner = os.pread(handle, 200, 0).decode(errors="replace")
+        os.close(handle)
+        if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise ResourceError(
+                "its file system has no locks, so that two runs could spoil one another",
+                where=folder,
+                fix="work in a folder on a local disk",
+            ) from error
+        if not isinstance(error, BlockingIOError):
+            raise atomic.told(error, folder) from error
+        raise ResourceError(
+            f"another run is at work in this folder{f' ({owner})' if owner else ''}",
+            where=folder,
+            fix="wait for it, or give this one another --name; a folder belongs to one run alone",
+        ) from error
+    _held.add(handle)
+    return handle
+
+
+def release(handle: int) -> None:
+    """Let go of a lock; in a forked child, which never had it, nothing happens."""
+    if handle in _held:
+        _held.discard(handle)
+        os.close(handle)

@@ -1,0 +1,133 @@
+"""Files of tensors and plain values (torch's zip format): written atomically, read without executing anything."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from medcoss_cli.errors import CheckpointError, ResourceError
+from medcoss_cli.store import atomic
+
+AGAIN = "copy it again, or go on from an earlier one"
+_FOREIGN = ("global", "reduce for", "can only", "persistent")  # what torch says of other than plain values
+
+
+def save(content: Mapping[str, Any], path: Path) -> None:
+    """Write it atomically; only the bytes of a view are stored, not what it is a view of.
+
+    Raises: ResourceError without space or permission (the old file is then as it was), TypeError for a value that
+    `load` would refuse.
+    """
+    plain = _plain(content)
+
+    def write(file: BinaryIO) -> None:
+        torch.save(plain, file)
+
+    atomic.write(path, write, needed=_bytes(plain))
+
+
+def load(path: Path, fix: str = AGAIN) -> dict[str, Any]:
+    """Read it, its tensors mapped into memory, not copied; a file that holds anything else is refused, unexecuted.
+
+    Args:
+        fix: what to do about a damaged file.
+
+    Raises: CheckpointError, ResourceError if the file may not be read.
+    """
+    what = _fault(path)
+    if what is not None:
+        raise CheckpointError(what, where=path, fix=fix)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
+    except MemoryError:
+        raise
+    except Exception as error:
+        said = str(error).lower()
+        if "weights only load failed" in said and any(word in said.split("error:")[-1] for word in _FOREIGN):
+            raise CheckpointError(
+                "the file holds more than tensors and plain values; it was refused, nothing was executed",
+                where=path,
+                fix="do not use a checkpoint from a source you do not trust",
+            ) from None
+        raise CheckpointError("the file is damaged, or no checkpoint", where=path, fix=fix) from error
+    if not isinstance(content, dict):
+        raise CheckpointError("this file is no medcoss checkpoint, though torch can read it", where=path)
+    return content
+
+
+def _fault(path: Path) -> str | None:
+    """What is wrong with a file, as far as can be told before torch reads it."""
+    if path.is_dir():
+        return "this is a folder, not a checkpoint"
+    if not path.is_file():
+        return "there is no such file"
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        raise ResourceError(
+            f"it may not be read ({error.strerror})", where=path, fix="change its permission"
+        ) from error
+    if not head:
+        return "the file is empty"
+    if not zipfile.is_zipfile(path):
+        if head.startswith(b"PK\x03\x04"):
+            return "the file is truncated"
+        if head[8:10] == b'{"':
+            return "this is a safetensors file: weights without what is needed to go on training"
+        if head[0] == 0x80:
+            return "this is a bare pickle, no checkpoint; it was not opened, nothing was executed"
+        return "the file is truncated, or no checkpoint at all"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, OSError):
+        return "the file is damaged, or no checkpoint"
+    names = [entry.filename.partition("/")[2] for entry in entries]
+    if names.count("data.pkl") != 1:
+        return "this is a zip file of something else"
+    if "constants.pkl" in names:
+        return "this is a TorchScript archive, no checkpoint"
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):  # nothing is ever inflated into memory
+        return "this is no checkpoint: its entries are compressed, which torch never writes"
+    return None
+
+
+def _plain(value: Any) -> Any:
+    """The same with CPU tensors that own all of their memory, and exactly the types that `load` accepts."""
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+        whole = value.untyped_storage().nbytes() == value.numel() * value.element_size() and value.is_contiguous()
+        return value if whole else value.clone(memory_format=torch.contiguous_format)
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):  # np.float64 is a float, but unpickling it needs numpy, which load refuses
+            return kind(value)
+    item = getattr(value, "item", None)  # other scalars of numpy
+    if callable(item):
+        return _plain(item())
+    raise TypeError(f"{type(value).__name__} is neither a tensor nor a plain value")
+
+
+def _bytes(value: Any) -> int:
+    """About how much room a value takes on disk."""
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, dict):
+        return sum(map(_bytes, value.values()))
+    if isinstance(value, list):
+        return sum(map(_bytes, value))
+    return len(value) if isinstance(value, str) else 8
