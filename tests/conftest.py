@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+
+from medcoss_cli.cli import app
 
 torch.set_num_threads(1)  # bits are the same for the same thread count, and tests run side by side
 
@@ -19,3 +24,34 @@ def real_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"no real data: {path} is not there (set MEDCOSS_TEST_DATA)")
     return path
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the command line gave back."""
+
+    code: int
+    out: str
+    err: str
+
+
+CommandLine = Callable[..., Answer]
+
+
+@pytest.fixture
+def command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    """Run `medcoss ...` in this process; there is never a traceback."""
+    monkeypatch.setattr("signal.signal", lambda *a: None)
+
+    def run(*arguments: str) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["medcoss", *arguments])
+        code = 0
+        try:
+            app.main()
+        except SystemExit as done:
+            code = int(done.code or 0)
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return Answer(code, captured.out, captured.err)
+
+    return run

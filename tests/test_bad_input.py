@@ -9,45 +9,22 @@ import struct
 import subprocess
 import sys
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from medcoss_cli.cli import app
 from medcoss_cli.store import checkpoint
+from tests.conftest import CommandLine
 from tests.training import RECIPE, train, write_demo
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What the command line gave back."""
-
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def medcoss(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no-untyped-def]  # a closure
-    """Run the command line in an empty folder, in this process."""
+def medcoss(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> CommandLine:
+    """The command line in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("signal.signal", lambda *a: None)
-
-    def run(*arguments: str) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["medcoss", *arguments])
-        code = 0
-        try:
-            app.main()
-        except SystemExit as done:
-            code = int(done.code or 0)
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return Answer(code, captured.out, captured.err)
-
-    return run
+    return command_line
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +39,7 @@ def start(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     return folder / "runs" / "run" / "ckpt.pt"
 
 
-def test_a_missing_folder(medcoss, start: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_missing_folder(medcoss: CommandLine, start: Path) -> None:
     answer = medcoss("extend", "--modality", "ultrasound", "--from", str(start))
     assert answer.code == 4
     assert "--data DIR" in answer.err
@@ -70,28 +47,28 @@ def test_a_missing_folder(medcoss, start: Path) -> None:  # type: ignore[no-unty
     assert medcoss("data", "check", "nowhere").code == 4
 
 
-def test_an_empty_folder(medcoss, start: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_an_empty_folder(medcoss: CommandLine, start: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     answer = medcoss("extend", "--modality", "xray", "--from", str(start), "--data", "empty")
     assert answer.code == 4
     assert "folder is empty" in answer.err
 
 
-def test_a_folder_of_another_modality(medcoss, data: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_folder_of_another_modality(medcoss: CommandLine, data: Path) -> None:
     for folder, modality in (("xray", "ct"), ("ct", "xray"), ("report", "xray"), ("xray", "report")):
         answer = medcoss("data", "prepare", str(data / folder), "--modality", modality)
         assert answer.code == 4, answer.err
         assert "left out" in answer.err
 
 
-def test_volumes_where_images_are_meant(medcoss, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_volumes_where_images_are_meant(medcoss: CommandLine, tmp_path: Path) -> None:
     write_demo(tmp_path, mri=1)
     answer = medcoss("data", "prepare", "mri", "--modality", "ultrasound")
     assert answer.code == 4
     assert "3D" in answer.err or "volume" in answer.err
 
 
-def test_one_broken_file_among_good_ones_goes_to_quarantine(medcoss, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_one_broken_file_among_good_ones_goes_to_quarantine(medcoss: CommandLine, tmp_path: Path) -> None:
     write_demo(tmp_path, xray=40)
     (tmp_path / "xray" / "manifest.csv").unlink()
     images = sorted((tmp_path / "xray" / "images").glob("*.png"))
@@ -110,14 +87,14 @@ def test_one_broken_file_among_good_ones_goes_to_quarantine(medcoss, tmp_path: P
     assert "quarantine.csv" in answer.err
 
 
-def test_an_unknown_modality(medcoss, start: Path) -> None:  # type: ignore[no-untyped-def]
+def test_an_unknown_modality(medcoss: CommandLine, start: Path) -> None:
     answer = medcoss("extend", "--modality", "ultrasond", "--from", str(start))
     assert answer.code == 3
     for part in ("xray", "pathology", "did you mean ultrasound?", "pip install medcoss-ultrasond"):
         assert part in answer.err
 
 
-def test_three_faults_of_a_recipe_at_once(medcoss, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_three_faults_of_a_recipe_at_once(medcoss: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text(
         RECIPE.replace("rehearsal:", "rehersal:").replace("epochs: 2", "epochs: many") + "colour: red\n"
     )
@@ -130,7 +107,7 @@ def test_three_faults_of_a_recipe_at_once(medcoss, tmp_path: Path) -> None:  # t
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "truncated", "noise", "other", "newer", "damaged"])
-def test_a_file_that_is_no_checkpoint(medcoss, start: Path, tmp_path: Path, kind: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_file_that_is_no_checkpoint(medcoss: CommandLine, start: Path, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "some.pt"
     if kind == "empty":
         path.write_bytes(b"")
@@ -158,7 +135,7 @@ class Evil:
         return (os.mkdir, ("executed",))
 
 
-def test_a_pickle_payload_is_refused_and_not_executed(medcoss, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_pickle_payload_is_refused_and_not_executed(medcoss: CommandLine, tmp_path: Path) -> None:
     torch.save({"medcoss": {"schema": 1}, "weights": Evil()}, tmp_path / "evil.pt")
     for arguments in (
         ["checkpoint", "show", "evil.pt"],
@@ -170,7 +147,9 @@ def test_a_pickle_payload_is_refused_and_not_executed(medcoss, tmp_path: Path) -
     assert not (tmp_path / "executed").exists()
 
 
-def test_a_checkpoint_that_needs_a_missing_plugin(medcoss, start: Path, tmp_path: Path, data: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_checkpoint_that_needs_a_missing_plugin(
+    medcoss: CommandLine, start: Path, tmp_path: Path, data: Path
+) -> None:
     content = torch.load(start, weights_only=True)
     content["modalities"]["sonar"] = {**content["modalities"]["xray"], "distribution": "medcoss-sonar 2.0"}
     torch.save(content, tmp_path / "needs.pt")
@@ -179,7 +158,7 @@ def test_a_checkpoint_that_needs_a_missing_plugin(medcoss, start: Path, tmp_path
     assert "pip install medcoss-sonar" in answer.err
 
 
-def test_a_missing_vocabulary(medcoss, data: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_missing_vocabulary(medcoss: CommandLine, data: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(RECIPE)
     answer = medcoss("pretrain", "tiny.yaml", "stages.0.vocabulary=words.json", f"data.root={data}")
     assert answer.code == 2
@@ -189,8 +168,8 @@ def test_a_missing_vocabulary(medcoss, data: Path, tmp_path: Path) -> None:  # t
 
 
 def test_read_only_output_leaves_the_old_checkpoint(
-    medcoss, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+    medcoss: CommandLine, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import errno
 
     known, before = checkpoint.load(start), start.read_bytes()
@@ -227,7 +206,7 @@ def test_a_full_disk_is_told(tmp_path: Path, start: Path) -> None:
     assert out.read_bytes() == b"old"
 
 
-def test_a_read_only_data_folder_is_enough(medcoss, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_read_only_data_folder_is_enough(medcoss: CommandLine, tmp_path: Path) -> None:
     write_demo(tmp_path, xray=8)
     everything = [tmp_path / "xray", *(tmp_path / "xray").rglob("*")]
     before = sorted(map(str, everything))
@@ -285,7 +264,7 @@ def dicom_bomb(path: Path) -> None:
     data.save_as(path, enforce_file_format=True)
 
 
-def test_decompression_bombs_are_refused_from_the_header(medcoss, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_decompression_bombs_are_refused_from_the_header(medcoss: CommandLine, tmp_path: Path) -> None:
     import resource
 
     folder = tmp_path / "bombs"
@@ -300,7 +279,9 @@ def test_decompression_bombs_are_refused_from_the_header(medcoss, tmp_path: Path
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20 < 0.5  # GiB
 
 
-def test_below_the_asked_retention_exits_with_9_and_keeps_everything(medcoss, data: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_below_the_asked_retention_exits_with_9_and_keeps_everything(
+    medcoss: CommandLine, data: Path, tmp_path: Path
+) -> None:
     (tmp_path / "tiny.yaml").write_text(RECIPE)
     answer = medcoss(
         "pretrain", "tiny.yaml", "strategy=sequential", f"data.root={data}", "train.epochs=6", "--min-retention", "1"
@@ -309,7 +290,7 @@ def test_below_the_asked_retention_exits_with_9_and_keeps_everything(medcoss, da
     assert (tmp_path / "runs" / "tiny" / "ckpt.pt").exists()
 
 
-def test_a_batch_that_cannot_be_cut(medcoss, data: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_batch_that_cannot_be_cut(medcoss: CommandLine, data: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(RECIPE)
     answer = medcoss("pretrain", "tiny.yaml", "train.accumulate=9", f"data.root={data}")
     assert answer.code == 2
@@ -319,7 +300,7 @@ def test_a_batch_that_cannot_be_cut(medcoss, data: Path, tmp_path: Path) -> None
     assert "33" in answer.err
 
 
-def test_a_dry_run_writes_nothing(medcoss, data: Path, tmp_path: Path, start: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_dry_run_writes_nothing(medcoss: CommandLine, data: Path, tmp_path: Path, start: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(RECIPE)
     answer = medcoss("pretrain", "tiny.yaml", f"data.root={data}", "--dry-run")
     assert answer.code == 0, answer.err

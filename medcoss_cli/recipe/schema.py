@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -39,7 +39,22 @@ class Data(Part):
     workers: Count | None = Field(None, description="processes that read files; else one per core")
 
 
-class Encoder(Part):
+class _Transformer(Part):
+    """Width, depth and heads."""
+
+    width: Annotated[int, Field(ge=8)]
+    depth: Count
+    heads: Count
+
+    @model_validator(mode="after")
+    def even_heads(self) -> Self:
+        """Every head gets the same number of channels."""
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
+        return self
+
+
+class Encoder(_Transformer):
     """Dimensions of the encoder, or one word: tiny, small, base, large."""
 
     width: Annotated[int, Field(ge=8)] = 768
@@ -51,31 +66,20 @@ class Encoder(Part):
     @model_validator(mode="before")
     @classmethod
     def preset(cls, value: Any) -> Any:
+        """A word stands for its dimensions."""
         if not isinstance(value, str):
             return value
         if value not in PRESETS:
             raise ValueError(f"{value!r} is none of {', '.join(PRESETS)}")
         return PRESETS[value]
 
-    @model_validator(mode="after")
-    def even_heads(self) -> Encoder:
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
-        return self
 
-
-class Decoder(Part):
+class Decoder(_Transformer):
     """Dimensions of the throw-away decoder of image modalities."""
 
     width: Annotated[int, Field(ge=8)] = 512
     depth: Count = 8
     heads: Count = 16
-
-    @model_validator(mode="after")
-    def even_heads(self) -> Decoder:
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
-        return self
 
 
 class Masking(Part):

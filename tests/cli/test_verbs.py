@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,10 @@ import yaml
 from PIL import Image
 from safetensors import safe_open
 
-from medcoss_cli.cli import app
+from tests.conftest import CommandLine
 from tests.training import RECIPE, write_demo
+
+Run = Callable[..., tuple[str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -25,32 +27,26 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def medcoss(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: Path):  # type: ignore[no-untyped-def]  # a closure
+def medcoss(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, place: Path) -> Run:
+    """The command line in that folder; what it printed on standard output and standard error."""
     monkeypatch.chdir(place)
-    monkeypatch.setattr("signal.signal", lambda *a: None)
 
     def run(*arguments: str, code: int = 0) -> tuple[str, str]:
-        monkeypatch.setattr(sys, "argv", ["medcoss", *arguments])
-        found = 0
-        try:
-            app.main()
-        except SystemExit as done:
-            found = int(done.code or 0)
-        captured = capsys.readouterr()
-        assert found == code, captured.err
-        return captured.out, captured.err
+        answer = command_line(*arguments)
+        assert answer.code == code, answer.err
+        return answer.out, answer.err
 
     return run
 
 
 @pytest.fixture
-def run_folder(medcoss, place: Path) -> Path:  # type: ignore[no-untyped-def]
+def run_folder(medcoss: Run, place: Path) -> Path:
     if not (place / "runs" / "tiny" / "ckpt.pt").exists():
         medcoss("pretrain", "tiny.yaml")
     return place / "runs" / "tiny"
 
 
-def test_pretrain_prints_the_table_and_says_where_all_lies(medcoss, place: Path) -> None:  # type: ignore[no-untyped-def]
+def test_pretrain_prints_the_table_and_says_where_all_lies(medcoss: Run, place: Path) -> None:
     out, err = medcoss("pretrain", "tiny.yaml", "--name", "printed")
     assert "Retention (medcoss)" in out
     assert "report      1.000" in out or "report    1.000" in out
@@ -62,12 +58,12 @@ def test_pretrain_prints_the_table_and_says_where_all_lies(medcoss, place: Path)
     assert yaml.safe_load((place / "runs" / "printed" / "recipe.yaml").read_text())["train"]["epochs"] == 1
 
 
-def test_a_taken_name_gets_a_number_and_says_so(medcoss, run_folder: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_taken_name_gets_a_number_and_says_so(medcoss: Run, run_folder: Path) -> None:
     _, err = medcoss("pretrain", "tiny.yaml", "train.epochs=0.2", "train.warmup=0")
     assert "runs/tiny is there already, this run is runs/tiny-2" in err
 
 
-def test_json_is_all_that_is_on_standard_output(medcoss, run_folder: Path) -> None:  # type: ignore[no-untyped-def]
+def test_json_is_all_that_is_on_standard_output(medcoss: Run, run_folder: Path) -> None:
     for arguments in (
         ["pretrain", "tiny.yaml", "train.epochs=0.2", "train.warmup=0", "--json"],
         ["plugins", "list", "--json"],
@@ -85,13 +81,13 @@ def test_json_is_all_that_is_on_standard_output(medcoss, run_folder: Path) -> No
         assert json.loads(out), arguments
 
 
-def test_checkpoint_show_says_first_what_is_private(medcoss, run_folder: Path) -> None:  # type: ignore[no-untyped-def]
+def test_checkpoint_show_says_first_what_is_private(medcoss: Run, run_folder: Path) -> None:
     out, _ = medcoss("checkpoint", "show", "runs/tiny/ckpt.pt")
     assert out.startswith("Private: ")
     assert "patch2d-8" in out
 
 
-def test_checkpoint_strip_writes_weights_and_metadata(medcoss, run_folder: Path, place: Path) -> None:  # type: ignore[no-untyped-def]
+def test_checkpoint_strip_writes_weights_and_metadata(medcoss: Run, run_folder: Path, place: Path) -> None:
     medcoss("checkpoint", "strip", "runs/tiny", "encoder.safetensors")
     with safe_open(place / "encoder.safetensors", "pt") as file:
         assert file.metadata()["format"] == "medcoss-encoder"
@@ -99,7 +95,7 @@ def test_checkpoint_strip_writes_weights_and_metadata(medcoss, run_folder: Path,
         assert all(name.split(".")[0] in ("encoder", "tokenizers") for name in file.keys())  # noqa: SIM118 - no mapping
 
 
-def test_extend_names_its_run_and_knows_the_newest_checkpoint(medcoss, run_folder: Path, place: Path) -> None:  # type: ignore[no-untyped-def]
+def test_extend_names_its_run_and_knows_the_newest_checkpoint(medcoss: Run, run_folder: Path, place: Path) -> None:
     arguments = [
         "extend",
         "--modality",
@@ -118,14 +114,14 @@ def test_extend_names_its_run_and_knows_the_newest_checkpoint(medcoss, run_folde
     assert "several finished runs" in err
 
 
-def test_data_demo_refuses_a_folder_that_is_not_empty(medcoss, place: Path) -> None:  # type: ignore[no-untyped-def]
+def test_data_demo_refuses_a_folder_that_is_not_empty(medcoss: Run, place: Path) -> None:
     _, err = medcoss("data", "demo", "xray", "data", code=2)
     assert "not empty" in err
     medcoss("data", "demo", "pathology", "tiles", "--count", "3")
     assert len(list((place / "tiles" / "images").iterdir())) == 3
 
 
-def test_data_check_tells_read_refused_and_left_out(medcoss, place: Path) -> None:  # type: ignore[no-untyped-def]
+def test_data_check_tells_read_refused_and_left_out(medcoss: Run, place: Path) -> None:
     out, err = medcoss("data", "check", "data/ct", "--modality", "ct")
     assert "read" in out
     out, err = medcoss("data", "check", "data/ct", "--modality", "xray", code=4)
@@ -134,14 +130,14 @@ def test_data_check_tells_read_refused_and_left_out(medcoss, place: Path) -> Non
 
 
 @pytest.mark.parametrize("modality", ["report", "xray", "ct"])
-def test_data_preview_draws(medcoss, place: Path, modality: str) -> None:  # type: ignore[no-untyped-def]
+def test_data_preview_draws(medcoss: Run, place: Path, modality: str) -> None:
     medcoss("data", "preview", f"data/{modality}", "--modality", modality, "--out", "plain.png", "--count", "2")
     with Image.open(place / "plain.png") as picture:
         assert picture.size[0] > 200
         assert len(picture.convert("L").getcolors() or range(256)) > 20
 
 
-def test_data_preview_with_a_checkpoint_draws_three_lines(medcoss, run_folder: Path, place: Path) -> None:  # type: ignore[no-untyped-def]
+def test_data_preview_with_a_checkpoint_draws_three_lines(medcoss: Run, run_folder: Path, place: Path) -> None:
     heights = []
     for name, more in (("plain.png", []), ("made.png", ["--from", "runs/tiny"])):
         medcoss("data", "preview", "data/xray", "--modality", "xray", "--out", name, "--count", "3", *more)
@@ -153,7 +149,7 @@ def test_data_preview_with_a_checkpoint_draws_three_lines(medcoss, run_folder: P
     assert "never saw ct" in err
 
 
-def test_an_unknown_verb_or_option_is_usage(medcoss) -> None:  # type: ignore[no-untyped-def]
+def test_an_unknown_verb_or_option_is_usage(medcoss: Run) -> None:
     _, err = medcoss("pretrian", code=2)
     assert "did you mean pretrain?" in err
     medcoss("pretrain", "--no-such-option", code=2)
@@ -161,7 +157,7 @@ def test_an_unknown_verb_or_option_is_usage(medcoss) -> None:  # type: ignore[no
     assert out.startswith("medcoss ")
 
 
-def test_resume_takes_no_other_settings(medcoss, run_folder: Path) -> None:  # type: ignore[no-untyped-def]
+def test_resume_takes_no_other_settings(medcoss: Run, run_folder: Path) -> None:
     _, err = medcoss("pretrain", "mini", "--resume", "runs/tiny", code=2)
     assert "medcoss pretrain --resume runs/tiny" in err
     _, err = medcoss("pretrain", "--resume", "data", code=2)
