@@ -92,6 +92,7 @@ def prepare_stage(job: Job, number: int, stage: Stage) -> StageData:
     rows = prepare(
         modality, found, job.prepared, workers=recipe.data.workers, bad_share=recipe.data.bad_share, screen=screen
     )
+    job.run.quarantine(number, rows.quarantine)
     if job.devices.first:
         job.devices.wait()
     probes = choose_probes(rows.groups, (recipe.seed, number))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from pathlib import Path
@@ -44,6 +45,10 @@ def test_a_run_leaves_what_it_promises(trained: tuple[Path, State]) -> None:
     run = folder / "runs" / "run"
     for name in ("recipe.yaml", "run.json", "metrics.jsonl", "log.txt", "ckpt.pt", "retention.json", "retention.png"):
         assert (run / name).stat().st_size > 0, name
+    with (run / "quarantine.csv").open() as file:
+        left_out = list(csv.DictReader(file))
+    assert {row["stage"] for row in left_out} == {"1", "2"}
+    assert all("of split" in row["reason"] and row["bad"] == "no" for row in left_out)
     for stage in ("1-report", "2-xray"):
         assert (run / "stages" / stage / "encoder.safetensors").exists()
     assert not (run / "resume.pt").exists()

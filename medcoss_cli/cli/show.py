@@ -107,7 +107,9 @@ class Terminal(Screen):
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=Text(title, style="bold") if title else None, box=box.SIMPLE_HEAD, title_justify="left")
+        if title:  # a table's own title would be wrapped to the table's width
+            self.tables.print(Text(title, style="bold"))
+        table = Table(box=box.SIMPLE_HEAD)
         for i, column in enumerate(columns):
             numbers = i > 0 and all(not row[i] or row[i][0] in "-0123456789" for row in rows)
             table.add_column(Text(column), justify="right" if numbers else "left", overflow="fold")

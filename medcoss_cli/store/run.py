@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import json
 import platform
 import sys
@@ -115,6 +117,20 @@ class Run:
                 continue  # torn by a kill
         atomic.write(path, "".join(f"{line}\n" for line in kept).encode())
 
+    def quarantine(self, stage: int, table: Path) -> None:
+        """Take over what a stage's prepared set says of files that could not be used; a resumed stage says it once."""
+        if not self.writes:
+            return
+        path = self.folder / "quarantine.csv"
+        header, *rows = _rows(table)
+        kept = [row for row in _rows(path)[1:] if row[0] != str(stage)] if path.exists() else []
+        if not rows and not kept:
+            return
+        text = io.StringIO()
+        table_of_all = csv.writer(text, lineterminator="\n")
+        table_of_all.writerows([["stage", *header], *kept, *([str(stage), *row] for row in rows)])
+        atomic.write(path, text.getvalue().encode("utf-8", "surrogateescape"))
+
     def save_resume(self, state: Mapping[str, Any]) -> None:
         """Write resume.pt: where the stage stands."""
         if self.writes:
@@ -175,6 +191,11 @@ class Run:
                 file.write(text)
         except OSError as error:
             raise atomic.told(error, self.folder / name) from error
+
+
+def _rows(table: Path) -> list[list[str]]:
+    with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return list(csv.reader(file))
 
 
 def without_paths(recipe: Mapping[str, Any]) -> dict[str, Any]:
