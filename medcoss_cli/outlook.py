@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from medcoss_cli.begin import Options
-from medcoss_cli.data.prepare import find
+from medcoss_cli.data.read import find
 from medcoss_cli.job import Recipe, folders
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.model import Model

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medcoss_cli.data.prepare import find, learn_vocabulary, prepare
+from medcoss_cli.data.prepare import prepare
 from medcoss_cli.data.prepared import PreparedSet
+from medcoss_cli.data.read import find, learn_vocabulary
 from medcoss_cli.discovery import load_modality
 from medcoss_cli.errors import RecipeError
 from medcoss_cli.kit.vocabulary import Codec

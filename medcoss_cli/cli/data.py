@@ -96,16 +96,17 @@ def prepare(
     """
     import os
 
-    from medcoss_cli.data import prepare as prepare_data
+    from medcoss_cli.data import read
+    from medcoss_cli.data.prepare import prepare as write_prepared
 
     screen = show.screen(as_json)
     part = _modality(modality, size)
     where = prepared or Path(os.environ.get("MEDCOSS_PREPARED", "prepared"))
-    found = prepare_data.find(part, folder, split, screen)
+    found = read.find(part, folder, split, screen)
     tokenizer: Any = part.tokenizer
     if hasattr(tokenizer, "learn"):
-        part = part.with_vocabulary(prepare_data.learn_vocabulary(part, found, screen))
-    rows = prepare_data.prepare(part, found, where, workers=workers, bad_share=bad_share, screen=screen)
+        part = part.with_vocabulary(read.learn_vocabulary(part, found, screen))
+    rows = write_prepared(part, found, where, workers=workers, bad_share=bad_share, screen=screen)
     screen.say(f"prepared set (private: holds samples): {rows.folder}")
     if as_json:
         kept = ("modality", "size", "rows", "data_hash", "bad", "refused", "notes")
@@ -129,17 +130,17 @@ def preview(
 
     Example: medcoss data preview scans --modality ct --from ckpt.pt
     """
-    from medcoss_cli.data import prepare as prepare_data
     from medcoss_cli.data import preview as draw
+    from medcoss_cli.data import read
     from medcoss_cli.store import atomic
 
     screen = show.screen()
     if checkpoint is None:
         part = _modality(modality, size)
-        found = prepare_data.find(part, folder, split, screen)
+        found = read.find(part, folder, split, screen)
         tokenizer: Any = part.tokenizer
         if hasattr(tokenizer, "learn"):
-            part = part.with_vocabulary(prepare_data.learn_vocabulary(part, found, screen))
+            part = part.with_vocabulary(read.learn_vocabulary(part, found, screen))
         rows = draw.views(part, draw.read_some(part, found, count), seed)
     else:
         from medcoss_cli.begin import read_state
@@ -150,7 +151,7 @@ def preview(
             known = ", ".join(model.modalities)
             raise UsageError(f"the checkpoint never saw {modality}", where=checkpoint, fix=f"it knows {known}")
         part = model.modalities[modality]
-        found = prepare_data.find(part, folder, split, screen)
+        found = read.find(part, folder, split, screen)
         rows = draw.reconstructions(model, modality, draw.read_some(part, found, count), seed)
     atomic.write(out, draw.montage(part, rows))
     screen.say(f"picture (private: shows samples): {out}")

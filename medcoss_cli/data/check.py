@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from medcoss_cli.data.prepare import Blank, read_checked
+from medcoss_cli.data.read import Blank, read_checked
 from medcoss_cli.errors import DataError
 from medcoss_cli.plugin import Modality, Record
 from medcoss_cli.screen import Screen

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from medcoss_cli.data.batches import Batch
-from medcoss_cli.data.prepare import Found, encode, read_checked
+from medcoss_cli.data.read import Found, encode, read_checked
 from medcoss_cli.errors import DataError
 from medcoss_cli.model.model import Model
 from medcoss_cli.plugin import Modality, Sample

@@ -106,7 +106,7 @@ def _find(modality: Modality, folder: Path, found: list[Record], faults: list[st
 
 
 def _read(modality: Modality, found: list[Record], samples: list[Sample], faults: list[str]) -> None:
-    from medcoss_cli.data.prepare import read_checked
+    from medcoss_cli.data.read import read_checked
 
     for record in found[:COUNT]:
         try:
@@ -133,7 +133,7 @@ def _train(modality: Modality, samples: list[Sample], faults: list[str]) -> None
     import torch
 
     from medcoss_cli.data.batches import Batch
-    from medcoss_cli.data.prepare import encode
+    from medcoss_cli.data.read import encode
     from medcoss_cli.model.encoder import EncoderShape
     from medcoss_cli.model.model import Model
     from medcoss_cli.randomness import generator

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medcoss_cli.data.prepare import find, prepare, read_checked
+from medcoss_cli.data.prepare import prepare
 from medcoss_cli.data.prepared import PreparedSet
+from medcoss_cli.data.read import find, read_checked
 from medcoss_cli.errors import DataError, MedcossError, ResourceError
 from medcoss_cli.kit.defaults import complete
 from medcoss_cli.plugin import LeftOut, Modality, Record, Sample

@@ -1,0 +1,136 @@
+"""From a folder of files to samples: find, read, check, resize, encode. No torch in here."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medcoss_cli.data.resize import resize
+from medcoss_cli.errors import DataError, MedcossError, ResourceError
+from medcoss_cli.plugin import LeftOut, Modality, Record, Sample
+from medcoss_cli.screen import Screen
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies in a folder, before it is read."""
+
+    root: Path
+    records: list[Record]
+    left_out: list[LeftOut]
+
+
+class Blank(DataError):  # noqa: N818 - not a fault
+    """A part of a good file with nothing in it: left out, but the file is not bad."""
+
+
+def find(modality: Modality, root: Path, split: str = "train", screen: Screen | None = None) -> Found:
+    """List a folder's records and say what is left out.
+
+    Raises: DataError for a folder that is missing or has nothing of this modality, with the reasons.
+    """
+    screen = screen or Screen()
+    if not root.exists():
+        raise DataError("there is no such folder", where=root, fix="check the path and the data root")
+    if not os.access(root, os.R_OK):
+        raise ResourceError("the folder may not be read", where=root, fix="ask its owner for read permission")
+    found = Found(root, [], [])
+    for item in modality.loader.find(root, split):
+        if isinstance(item, Record):
+            found.records.append(item)
+        else:
+            found.left_out.append(item)
+    if not found.records:
+        reasons = reason_counts(item.reason for item in found.left_out)
+        raise DataError(
+            f"no {modality.title} data here" + (f" (left out: {reasons})" if reasons else ", the folder is empty"),
+            where=root,
+            fix=f"`medcoss data check {root}` shows what lies there",
+        )
+    files = len({record.source for record in found.records})
+    screen.say(f"{modality.name}: {len(found.records)} records in {files} files")
+    if found.left_out:
+        screen.warn(
+            f"{modality.name}: {len(found.left_out)} left out: {reason_counts(i.reason for i in found.left_out)}"
+        )
+    return found
+
+
+def reason_counts(reasons: Iterable[str], most: int = 4) -> str:
+    """The commonest reasons with their numbers, in one line."""
+    counts = Counter(reasons).most_common()
+    shown = "; ".join(f"{count} x {reason}" for reason, count in counts[:most])
+    return shown + (f"; and {len(counts) - most} other reasons" if len(counts) > most else "")
+
+
+def read_checked(modality: Modality, record: Record) -> Sample:
+    """Read one record and see that it is what the modality says: dims, channels, finite, not constant.
+
+    NaN and infinite values become the smallest finite value, with a note. Raises: DataError with a reason.
+    """
+    try:
+        sample = modality.loader.read(record)
+    except MedcossError:
+        raise
+    except MemoryError as error:
+        raise DataError("not enough memory to read it", where=record.source) from error
+    except Exception as error:
+        raise DataError(f"it cannot be read ({type(error).__name__}: {error})", where=record.source) from error
+    array = sample.array
+    if isinstance(array, str):
+        if modality.dims != 1:
+            raise DataError("a text where an image is expected", where=record.source)
+        return sample
+    if array.ndim - 1 != modality.dims:
+        raise DataError(f"{array.ndim - 1}D data where {modality.dims}D is expected", where=record.source)
+    if array.shape[0] != modality.channels:
+        raise DataError(f"{array.shape[0]} channels where {modality.channels} are expected", where=record.source)
+    if array.size == 0:
+        raise DataError("it is empty", where=record.source)
+    if array.dtype.kind == "f":
+        finite = np.isfinite(array)
+        if not finite.any():
+            raise DataError("every value is NaN or infinite", where=record.source)
+        if not finite.all():
+            array = np.where(finite, array, array[finite].min())
+            share = 1 - finite.mean()
+            note = f"NaN or infinite values ({share:.2%}) became the smallest finite value"
+            sample = dataclasses.replace(sample, array=array, notes=(*sample.notes, note))
+    if array.min() == array.max():
+        kind = DataError if record.part is None else Blank
+        raise kind("every value is the same", where=record.source)
+    return sample
+
+
+def encode(modality: Modality, sample: Sample) -> tuple[np.ndarray[Any, Any], float, float]:
+    """Resize to the modality's size and turn into the integers that are stored."""
+    assert modality.intensity is not None
+    if not isinstance(sample.array, str):
+        sample = dataclasses.replace(sample, array=resize(sample.array, modality.size))
+    integers, scale, offset = modality.intensity.encode(sample)
+    return np.asarray(integers), float(scale), float(offset)
+
+
+def learn_vocabulary(modality: Modality, found: Found, screen: Screen) -> str:
+    """Learn the vocabulary of a text modality from all its texts (JSON text)."""
+    texts: list[str] = []
+    groups: list[str | None] = []
+    with screen.progress(f"reading {modality.name} for a vocabulary", len(found.records)) as bar:
+        for record in found.records:
+            try:
+                texts.append(read_checked(modality, record).array)
+                groups.append(record.group)
+            except DataError:
+                continue  # told when the set is prepared
+            finally:
+                bar.advance()
+    tokenizer: Any = modality.tokenizer
+    vocabulary: str = tokenizer.learn(texts, groups)
+    return vocabulary
