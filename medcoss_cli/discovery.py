@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
-import re
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, distributions, entry_points
 from pathlib import Path
 from typing import Any
 
 import pluggy
 
 from medcoss_cli import plugin
-from medcoss_cli.errors import MedcossError, PluginError, UsageError
-from medcoss_cli.kit.defaults import complete
-from medcoss_cli.plugin import PLUGIN_API, Augment, Decoder, Intensity, Loader, Modality, Tokenizer
+from medcoss_cli.errors import PluginError, UsageError
+from medcoss_cli.guard import Broken, OtherApi, check, guarded
+from medcoss_cli.plugin import PLUGIN_API, Modality
 
 GROUP = "medcoss"
-_PARTS = {"loader": Loader, "intensity": Intensity, "augment": Augment, "tokenizer": Tokenizer, "decoder": Decoder}
+STRATEGIES, RECIPES = f"{GROUP}.strategies", f"{GROUP}.recipes"
 
 
 @dataclass(frozen=True)
 class Status:
-    """What became of one entry point. `status` is "ok", or "broken: ..." with the reason."""
+    """What became of one entry point: "ok", "broken: ..." with the reason, or "API 2, this medcoss speaks 1"."""
 
     name: str
     distribution: str
@@ -33,18 +33,34 @@ class Status:
     modality: Modality | None = None
 
 
-class _Broken(Exception):  # noqa: N818 - a reason on its way to a Status
-    """Why a plugin cannot be used."""
-
-
-def _points(group: str) -> list[EntryPoint]:
+@lru_cache
+def _points(group: str) -> tuple[EntryPoint, ...]:
     """Entry points of a group: medcoss's own first, then by distribution and name."""
-    points = list(entry_points(group=group))
-    return sorted(points, key=lambda p: (_dist(p)[0] != "medcoss", *_dist(p), p.name))
+    try:
+        points = list(entry_points(group=group))
+    except Exception:  # noqa: BLE001 - one distribution's unreadable metadata must not hide all others
+        points = _readable_points(group)
+    return tuple(sorted(points, key=lambda point: (_dist(point)[0] != GROUP, *_dist(point), point.name)))
+
+
+def _readable_points(group: str) -> list[EntryPoint]:
+    found: dict[str, list[EntryPoint]] = {}
+    for distribution in distributions():
+        with contextlib.suppress(Exception):
+            points = [point for point in distribution.entry_points if point.group == group]
+            found.setdefault(distribution.name, points)  # the first on the path counts, as in importlib.metadata
+    return [point for points in found.values() for point in points]
 
 
 def _dist(point: EntryPoint) -> tuple[str, str]:
-    return (point.dist.name, point.dist.version) if point.dist is not None else ("unknown", "0")
+    found = point.dist
+    return (found.name or "unknown", found.version or "0") if found is not None else ("unknown", "0")
+
+
+def forget() -> None:
+    """Look again: what is installed has changed (tests, or a session that installs a plugin)."""
+    for cached in (_points, load_modality):
+        cached.cache_clear()
 
 
 def names() -> list[str]:
@@ -73,21 +89,25 @@ def _point(name: str) -> EntryPoint:
 def load_modality(name: str) -> Modality:
     """The modality of this name, complete. Only its own plugin is imported.
 
-    Raises: PluginError if it is not installed, or broken.
+    Raises: PluginError if it is not installed, or broken, or written for another plugin API.
     """
     point = _point(name)
     try:
-        modality = _load(point)
-    except _Broken as error:
+        return _load(point)
+    except Broken as error:
         raise PluginError(
-            f"the plugin {name} ({' '.join(_dist(point))}) is broken: {error}",
-            fix=f"repair it, or pip install --upgrade {_dist(point)[0]}; `medcoss plugins check {name}` tells more",
+            f"the plugin {name} ({' '.join(_dist(point))}) cannot be used: {error.told}{error}",
+            fix=_repair(point, error),
         ) from error.__cause__
-    return modality
+
+
+def _repair(point: EntryPoint, error: Broken) -> str:
+    both = f"{GROUP} " if isinstance(error, OtherApi) and _dist(point)[0] != GROUP else ""
+    return f"pip install --upgrade {both}{_dist(point)[0]}, or tell its author"
 
 
 def statuses() -> list[Status]:
-    """Every entry point loaded, one after another, each behind its own guard."""
+    """Every entry point of a modality loaded, one after another, each behind its own guard."""
     found: list[Status] = []
     specs: dict[str, tuple[str, Any]] = {}
     for point in _points(GROUP):
@@ -95,112 +115,114 @@ def statuses() -> list[Status]:
         taken = next((s for s in found if s.name == point.name), None)
         try:
             if taken is not None:
-                raise _Broken(f"the name is taken by {taken.distribution}")
+                raise Broken(f"the name is taken by {taken.distribution}")
             modality = _load(point)
             tokenizer: Any = modality.tokenizer
             first, spec = specs.setdefault(tokenizer.key, (point.name, dict(tokenizer.spec)))
             if dict(tokenizer.spec) != spec:
-                raise _Broken(f"its tokenizer {tokenizer.key} differs from that of {first}")
-        except _Broken as error:
-            status, modality = f"broken: {error}", None
+                raise Broken(f"its tokenizer {tokenizer.key} differs from that of {first}")
+        except Broken as error:
+            status, modality = f"{error.told}{error}", None
         found.append(Status(point.name, *_dist(point), status, modality))
     return found
 
 
 def _load(point: EntryPoint) -> Modality:
-    """Import, check the API version, call the hook, check every part. Raises: _Broken with the reason."""
-    module = _guarded(point.load, "it cannot be imported")
-    api = getattr(module, "PLUGIN_API", None)
-    if api is None:
-        raise _Broken("it does not say PLUGIN_API = 1")
-    if not isinstance(api, int) or api != PLUGIN_API:
-        raise _Broken(f"it speaks plugin API {api}, this medcoss speaks {PLUGIN_API}")
-    manager = pluggy.PluginManager(GROUP)
-    manager.add_hookspecs(plugin)
-    _guarded(lambda: manager.register(module, point.name), "it cannot be registered")
-    brought = _guarded(manager.hook.medcoss_modalities, "its hook medcoss_modalities fails")
-    modalities = [m for some in brought for m in (some if isinstance(some, list) else [some])]
-    if not modalities:
-        raise _Broken("its hook medcoss_modalities returns nothing")
+    """Import, check the API version, call the hook, check every part. Raises: Broken with the reason."""
+    modalities = _brought(point, "medcoss_modalities")
     wrong = next((m for m in modalities if not isinstance(m, Modality)), None)
     if wrong is not None:
-        raise _Broken(f"its hook medcoss_modalities returns {type(wrong).__name__}, not Modality")
+        raise Broken(f"its hook medcoss_modalities returns {type(wrong).__name__}, not Modality")
     for modality in modalities:
         if modality.name == point.name:
             return check(modality)
-    raise _Broken(f"it brings {', '.join(m.name for m in modalities)}, but its entry point is called {point.name}")
+    raise Broken(f"it brings {', '.join(str(m.name) for m in modalities)}, but its entry point is called {point.name}")
 
 
-def check(modality: Modality) -> Modality:
-    """The modality, completed, if every part is what the contract asks for. Raises: an exception with the reason."""
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", modality.name):
-        raise _Broken(f"the name {modality.name!r} is not lower-case letters, digits and underscores")
-    if modality.dims not in (1, 2, 3):
-        raise _Broken(f"dims is {modality.dims!r}, not 1, 2 or 3")
-    if modality.pretext not in ("masked_patches", "masked_words"):
-        raise _Broken(f"pretext is {modality.pretext!r}, not masked_patches or masked_words")
-    size: Any = modality.size
-    if not isinstance(size, tuple) or len(size) != modality.dims or not all(isinstance(n, int) and n > 0 for n in size):
-        raise _Broken(f"size is {size!r}, not {modality.dims} positive whole numbers")
-    if not isinstance(modality.channels, int) or modality.channels < (modality.pretext == "masked_patches"):
-        raise _Broken(f"channels is {modality.channels!r}, not a positive whole number")
-    modality = _guarded(lambda: complete(modality), "its parts do not fit together")
-    for name, protocol in _PARTS.items():
-        part = getattr(modality, name)
-        if inspect.isclass(part) or not isinstance(part, protocol):
-            raise _Broken(f"its {name} is {type(part).__name__}, which lacks a part of {protocol.__name__}")
-    tokenizer: Any = modality.tokenizer
-    if not isinstance(tokenizer.key, str) or "." in tokenizer.key:
-        raise _Broken(f"its tokenizer's key {tokenizer.key!r} is not a text without a dot")
-    if modality.demo is not None and not callable(modality.demo):
-        raise _Broken("its demo cannot be called")
-    return modality
+def _brought(point: EntryPoint, hook: str) -> list[Any]:
+    """What a plugin's hook returns, as one list that is not empty."""
+    module = guarded(point.load, "it cannot be imported")
+    api = getattr(module, "PLUGIN_API", None)
+    if api is None:
+        raise Broken(f"it does not say PLUGIN_API = {PLUGIN_API}")
+    if str(api).partition(".")[0] != str(PLUGIN_API):
+        raise OtherApi(f"API {api}, this medcoss speaks {PLUGIN_API}")
+    manager = pluggy.PluginManager(GROUP)
+    manager.add_hookspecs(plugin)
+    guarded(lambda: manager.register(module, point.name), "it cannot be registered")
+    brought = guarded(getattr(manager.hook, hook), f"its hook {hook} fails")
+    things = [thing for some in brought for thing in (some if isinstance(some, list | tuple) else [some])]
+    if not things:
+        raise Broken(f"its hook {hook} is missing or returns nothing")
+    return things
 
 
-def _guarded(call: Any, what: str) -> Any:
-    """Call a stranger's code: whatever it raises becomes a reason, except Ctrl-C."""
-    try:
-        return call()
-    except (_Broken, KeyboardInterrupt):
-        raise
-    except MedcossError as error:
-        raise _Broken(f"{what} ({error})") from error
-    except BaseException as error:
-        text = str(error).splitlines()[0] if str(error) else ""
-        raise _Broken(f"{what} ({type(error).__name__}: {text})") from error
-
-
-@lru_cache
 def strategy_names() -> list[str]:
     """Names of the installed strategies; nothing is imported."""
-    return list(dict.fromkeys(point.name for point in _points(f"{GROUP}.strategies")))
+    return list(dict.fromkeys(point.name for point in _points(STRATEGIES)))
 
 
 def load_strategy(name: str) -> Any:
     """The Strategy class of this name. Raises: UsageError if there is none, PluginError if it is broken."""
+    point = next((point for point in _points(STRATEGIES) if point.name == name), None)
+    if point is None:
+        raise UsageError(f"there is no strategy {name!r}", fix=f"installed are {', '.join(strategy_names())}")
+    try:
+        return _strategy(point)
+    except Broken as error:
+        raise PluginError(
+            f"the strategy {name} ({' '.join(_dist(point))}) cannot be used: {error.told}{error}",
+            fix=_repair(point, error),
+        ) from error.__cause__
+
+
+def _strategy(point: EntryPoint) -> Any:
+    """The class that an entry point names, or that the hook of the plugin it names brings."""
     from medcoss_cli.strategies import Strategy
 
-    for point in _points(f"{GROUP}.strategies"):
-        if point.name == name:
-            try:
-                found = _guarded(point.load, "it cannot be imported")
-                if not (inspect.isclass(found) and issubclass(found, Strategy)):
-                    raise _Broken("it is no subclass of medcoss_cli.strategies.Strategy")
-            except _Broken as error:
-                raise PluginError(f"the strategy {name} ({' '.join(_dist(point))}) is broken: {error}") from error
-            return found
-    raise UsageError(f"there is no strategy {name!r}", fix=f"installed are {', '.join(strategy_names())}")
+    named = guarded(point.load, "it cannot be imported")
+    classes = [named] if inspect.isclass(named) else _brought(point, "medcoss_strategies")
+    wrong = next((c for c in classes if not (inspect.isclass(c) and issubclass(c, Strategy))), None)
+    if wrong is not None:
+        raise Broken(f"{getattr(wrong, '__name__', repr(wrong))} is no subclass of medcoss_cli.strategies.Strategy")
+    called = {getattr(c, "name", c.__name__.lower()): c for c in classes}
+    if not inspect.isclass(named) and point.name not in called:
+        raise Broken(f"it brings {', '.join(called)}, but its entry point is called {point.name}")
+    return named if inspect.isclass(named) else called[point.name]
 
 
 def plugin_recipes() -> dict[str, Path]:
-    """Recipes that plugins bring (entry points in medcoss.recipes naming a folder-returning function); broken ones are
-    passed over, `plugins list` tells of them."""
+    """Recipes that plugins bring, by name; the first to bring a name has it. Broken plugins are passed over."""
     found: dict[str, Path] = {}
-    for point in _points(f"{GROUP}.recipes"):
+    for _, paths in _recipe_points():
+        for path in paths if isinstance(paths, list) else []:
+            found.setdefault(path.stem, path)
+    return found
+
+
+def recipe_statuses() -> list[Status]:
+    """What became of every plugin that brings recipes; as `statuses`, without a modality."""
+    found = []
+    for point, paths in _recipe_points():
+        status = "ok" if isinstance(paths, list) else f"{paths.told}{paths}"
+        found.append(Status(point.name, *_dist(point), status))
+    return found
+
+
+def _recipe_points() -> list[tuple[EntryPoint, list[Path] | Broken]]:
+    found: list[tuple[EntryPoint, list[Path] | Broken]] = []
+    for point in _points(RECIPES):
         try:
-            brought = _guarded(point.load, "it cannot be imported")
-            paths = _guarded(brought, "it fails") if callable(brought) else brought
-            found |= {Path(path).stem: Path(path) for path in paths}
-        except (_Broken, TypeError):
-            continue
+            named = guarded(point.load, "it cannot be imported")
+            if inspect.isfunction(named):  # the entry point may as well name a function that returns paths
+                brought = guarded(lambda call=named: list(call()), "it fails")  # type: ignore[misc]  # bound at once
+            else:
+                brought = _brought(point, "medcoss_recipes")
+            paths = guarded(lambda these=brought: [Path(path) for path in these], "it does not bring paths")  # type: ignore[misc]  # bound at once
+            missing = next((path.name for path in paths if not path.is_file()), None)
+            if missing is not None:
+                raise Broken(f"its recipe {missing} is not there")
+            found.append((point, paths))
+        except Broken as error:
+            found.append((point, error))
     return found

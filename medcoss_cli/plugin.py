@@ -181,3 +181,17 @@ class Modality:
 @hookspec
 def medcoss_modalities() -> list[Modality]:  # type: ignore[empty-body]  # a hook specification has no body
     """Return the modalities this plugin brings."""
+
+
+@hookspec
+def medcoss_strategies() -> list[type]:  # type: ignore[empty-body]  # a hook specification has no body
+    """Return the subclasses of `medcoss_cli.strategies.Strategy` this plugin brings.
+
+    The entry point in the group `medcoss.strategies` is called as the class's `name` says, or as the class in lower case;
+    it may as well name the class itself.
+    """
+
+
+@hookspec
+def medcoss_recipes() -> list[Path]:  # type: ignore[empty-body]  # a hook specification has no body
+    """Return the recipes (YAML files) this plugin brings; its entry point is in the group `medcoss.recipes`."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from medcoss_cli.cli import options, show
 from medcoss_cli.errors import PluginError
+
+if TYPE_CHECKING:
+    from medcoss_cli.discovery import Status
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Modalities that are installed, and new ones.")
 
@@ -21,21 +24,34 @@ def list_plugins(as_json: options.Json = False) -> None:
 
     Example: medcoss plugins list
     """
-    from medcoss_cli.discovery import statuses
+    from medcoss_cli.discovery import recipe_statuses, statuses
 
-    found = statuses()
+    found, screen = [_facts(status) for status in statuses()], show.screen(as_json)
     if as_json:
-        show.result_json(
-            [{"name": s.name, "distribution": s.distribution, "version": s.version, "status": s.status} for s in found]
-        )
-        return
-    rows = []
-    for s in found:
-        m = s.modality
-        size = " x ".join(map(str, m.size)) if m else ""
-        key = m.tokenizer.key if m and m.tokenizer else ""
-        rows.append([s.name, m.title if m else "", size, key, f"{s.distribution} {s.version}", s.status])
-    show.screen().table("", ["modality", "title", "size", "tokenizer", "from", "status"], rows)
+        show.result_json(found)
+    else:
+        rows = []
+        for f in found:
+            size, source = " x ".join(map(str, f["size"])), f"{f['distribution']} {f['version']}"
+            rows.append([f["name"], f["title"], size, f["tokenizer"], source, f["status"]])
+        screen.table("", ["modality", "title", "size", "tokenizer", "from", "status"], rows)
+    for status in recipe_statuses():
+        if status.status != "ok":
+            screen.warn(f"recipes of {status.distribution} {status.version} ({status.name}) are {status.status}")
+
+
+def _facts(status: Status) -> dict[str, Any]:
+    """A line of the list; what a broken plugin does not tell is empty."""
+    modality = status.modality
+    return {
+        "name": status.name,
+        "title": modality.title if modality else "",
+        "size": list(modality.size) if modality else [],
+        "tokenizer": modality.tokenizer.key if modality and modality.tokenizer else "",
+        "distribution": status.distribution,
+        "version": status.version,
+        "status": status.status,
+    }
 
 
 @app.command()
@@ -73,7 +89,7 @@ def info(name: Name, as_json: options.Json = False) -> None:
 @app.command()
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the modality, as in ecg.")],
-    dims: Annotated[int, typer.Option(min=1, max=3, help="1: signals, 2: images, 3: volumes.")] = 1,
+    dims: Annotated[int, typer.Option(min=1, max=3, help="1: signals, 2: images, 3: volumes.")] = 2,
     where: Annotated[Path, typer.Option(metavar="DIR", help="Where its folder is made.")] = Path(),
 ) -> None:
     """Write a plugin for a new modality, which passes its own tests as it is.
@@ -89,7 +105,7 @@ def new(
 
 
 @app.command()
-def check(name: Name) -> None:
+def check(name: Name, as_json: options.Json = False) -> None:
     """Run the conformance suite on an installed modality, on its own demo data.
 
     Example: medcoss plugins check ct
@@ -98,10 +114,13 @@ def check(name: Name) -> None:
 
     from medcoss_cli.discovery import load_modality
     from medcoss_cli.kit import conformance
+    from medcoss_cli.plugin import PLUGIN_API
 
     modality = load_modality(name)
     with tempfile.TemporaryDirectory() as folder:
         faults = conformance.check(modality, Path(folder))
+    if as_json:
+        show.result_json({"name": name, "conforms": not faults, "faults": faults})
     if faults:
-        raise PluginError(f"{name} does not conform:\n  " + "\n  ".join(faults))
-    show.screen().say(f"{name} conforms to plugin API 1")
+        raise PluginError(f"{name} does not conform to plugin API {PLUGIN_API}:\n  " + "\n  ".join(faults))
+    show.screen(as_json).say(f"{name} conforms to plugin API {PLUGIN_API}")

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from medcoss_cli.cli import options, show
+from medcoss_cli.errors import RecipeError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Recipes: what a run does, in YAML.")
 
@@ -21,12 +22,20 @@ def list_recipes(as_json: options.Json = False) -> None:
     """
     from medcoss_cli.recipe.read import read_recipe, shipped_recipes
 
-    found = [(name, read_recipe(str(path))) for name, path in shipped_recipes().items()]
+    screen = show.screen(as_json)
+    found = []
+    for name, path in shipped_recipes().items():
+        try:
+            recipe = read_recipe(str(path))
+        except RecipeError as error:  # a plugin's recipe, written for another version perhaps
+            screen.warn(f"the recipe {name} is passed over: {error}")
+            continue
+        found.append({"name": name, "kind": recipe.kind, "title": recipe.title})
     if as_json:
-        show.result_json([{"name": name, "kind": recipe.kind, "title": recipe.title} for name, recipe in found])
+        show.result_json(found)
         return
-    rows = [[name, f"medcoss {recipe.kind}", recipe.title] for name, recipe in found]
-    show.screen().table("", ["recipe", "verb", "title"], rows)
+    rows = [[entry["name"], f"medcoss {entry['kind']}", entry["title"]] for entry in found]
+    screen.table("", ["recipe", "verb", "title"], rows)
 
 
 @app.command(name="show")

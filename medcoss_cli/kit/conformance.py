@@ -7,20 +7,18 @@ def test_it_conforms(tmp_path):
 
 from __future__ import annotations
 
-import math
+import csv
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
-from typing import Any
 
-from medcoss_cli import discovery
+from medcoss_cli import guard
 from medcoss_cli.errors import MedcossError
 from medcoss_cli.plugin import LeftOut, Modality, Record, Sample
 
 COUNT = 6  # demo samples that are written and read
-WIDTH = 48  # of the small networks that are built
 
 
 def check(modality: Modality, folder: Path) -> list[str]:
@@ -31,144 +29,178 @@ def check(modality: Modality, folder: Path) -> list[str]:
         folder: an empty folder to write the demo set into.
     """
     try:
-        modality = discovery.check(modality)
-    except Exception as error:  # noqa: BLE001 - whatever is wrong is told
+        modality = guard.check(modality)
+    except guard.Broken as error:
         return [str(error)]
-    faults: list[str] = []
-    found: list[Record] = []
-    samples: list[Sample] = []
-    steps: list[tuple[str, Callable[[], None]]] = [
-        ("importing it", lambda: _imports_no_torch(modality, faults)),
-        ("its demo", lambda: _demo(modality, folder, faults)),
-        ("its loader's find", lambda: _find(modality, folder, found, faults)),
-        ("its loader's read", lambda: _read(modality, found, samples, faults)),
-        ("an empty folder", lambda: _empty(modality, folder / "empty", faults)),
-        ("its networks", lambda: _train(modality, samples, faults)),
+    files = _Files(modality, folder)
+    steps: list[tuple[str, Callable[[], Iterator[str]]]] = [
+        ("importing it", files.imports),
+        ("its demo", files.demo),
+        ("its manifest.csv", files.manifest),
+        ("its loader's find", files.find),
+        ("its loader's read", files.read),
+        ("its loader's find among odd files", files.odd_files),
     ]
+    faults = _told(steps)
+    if files.samples:
+        from medcoss_cli.kit.conformance_networks import Networks
+
+        networks = Networks(modality, files.samples)
+        steps = [
+            ("its intensity", networks.intensity),
+            ("its augment", networks.augment),
+            ("its tokenizer", networks.tokenizer),
+            ("its decoder", networks.decoder),
+        ]
+        faults += _told(steps)
+    return faults
+
+
+def _told(steps: list[tuple[str, Callable[[], Iterator[str]]]]) -> list[str]:
+    faults: list[str] = []
     for what, step in steps:
         try:
-            step()
+            faults.extend(step())
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; it is told, and the next step tried
             told = str(error) if isinstance(error, MedcossError) else f"{type(error).__name__}: {error}"
             faults.append(f"{what} fails ({told})")
     return faults
 
 
-def _imports_no_torch(modality: Modality, faults: list[str]) -> None:
-    module = type(modality.loader).__module__ if modality.demo is None else modality.demo.__module__
-    code = f"import sys, {module}; print([m for m in ('torch', 'pydicom', 'SimpleITK') if m in sys.modules])"
-    environment_path = [path for path in sys.path if path]
-    done = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path[:0] = {environment_path!r}\n{code}"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode == 0 and done.stdout.strip() != "[]":
-        faults.append(f"importing {module} imports {done.stdout.strip()}; import heavy libraries inside functions")
+class _Files:
+    """Each step yields what is wrong; a step that needs what an earlier one did not bring is passed over."""
 
+    def __init__(self, modality: Modality, folder: Path) -> None:
+        self.modality, self.folder = modality, folder
+        self.records: list[Record] = []
+        self.samples: list[Sample] = []
 
-def _demo(modality: Modality, folder: Path, faults: list[str]) -> None:
-    if modality.demo is None:
-        faults.append("it has no demo(root, count, seed), so nobody can try it without data")
-        return
-    for name in ("first", "second"):
-        modality.demo(folder / name, COUNT, 0)
-    first, second = (
-        {p.name: p.read_bytes() for p in (folder / n).rglob("*") if p.is_file()} for n in ("first", "second")
-    )
-    if not first:
-        faults.append("its demo writes no file")
-    if first != second:
-        different = sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))
-        faults.append(f"its demo writes other bytes the second time with the same seed ({', '.join(different[:3])})")
+    def imports(self) -> Iterator[str]:
+        """Importing the plugin's modules imports nothing heavy."""
+        parts = [type(p) for p in vars(self.modality).values()] + [self.modality.demo]
+        modules = sorted({getattr(part, "__module__", "") or "" for part in parts})
+        ours = ("", "builtins", "pathlib", "medcoss_cli", "__main__")
+        for module, heavy in imported_by([m for m in modules if m.split(".")[0] not in ours]).items():
+            yield f"importing {module} imports {heavy}; import heavy libraries inside functions"
 
+    def demo(self) -> Iterator[str]:
+        """The demo set is written, and is a function of its seed."""
+        demo = self.modality.demo
+        if demo is None:
+            yield "it has no demo(root, count, seed), so nobody can try it without data"
+            return
+        for name, seed in (("first", 0), ("second", 0), ("other", 1)):
+            demo(self.folder / name, COUNT, seed)
+        first, second, other = (_contents(self.folder / name) for name in ("first", "second", "other"))
+        if not first:
+            yield "its demo writes no file"
+        elif first != second:
+            different = sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))
+            yield f"its demo writes other bytes the second time with the same seed ({', '.join(different[:3])})"
+        elif first == other:
+            yield "its demo writes the same bytes with another seed"
 
-def _find(modality: Modality, folder: Path, found: list[Record], faults: list[str]) -> None:
-    if modality.demo is None:
-        return
-    items = [list(modality.loader.find(folder / "first", "all")) for _ in range(2)]
-    if items[0] != items[1]:
-        faults.append("its loader finds another order the second time")
-    strange = next((item for item in items[0] if not isinstance(item, Record | LeftOut)), None)
-    if strange is not None:
-        faults.append(f"its loader yields {type(strange).__name__}, not Record or LeftOut")
-    found += [item for item in items[0] if isinstance(item, Record)]
-    if not found:
-        faults.append("its loader finds nothing in its own demo set")
-    bad = [item for item in items[0] if isinstance(item, LeftOut) and item.bad]
-    if bad:
-        faults.append(f"its loader calls {len(bad)} files of its own demo set bad ({bad[0].reason})")
-    try:
-        ForkingPickler.dumps(modality.loader)
-    except Exception as error:  # noqa: BLE001 - any reason will do
-        faults.append(f"its loader cannot go to a worker process ({error}); make it a frozen dataclass of plain values")
+    def manifest(self) -> Iterator[str]:
+        """The demo set's manifest names what is there, splits, and groups that stay in one split."""
+        root = self.folder / "first"
+        if not root.is_dir():
+            return
+        if not (root / "manifest.csv").is_file():
+            yield "its demo writes no manifest.csv (path, split, group, label)"
+            return
+        with (root / "manifest.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        missing = {"path", "split", "group"} - set(rows[0] if rows else ())
+        if missing:
+            yield f"its manifest.csv lacks the columns {', '.join(sorted(missing))}"
+            return
+        splits: dict[str, str] = {}
+        for row in rows:
+            for key in ("path", "mask"):
+                if row.get(key) and not (root / row[key]).exists():
+                    yield f"its manifest.csv names a {key} that is not there ({row[key]})"
+            if row["split"] not in ("train", "val", "test"):
+                yield f"its manifest.csv has a split {row['split']!r}, not train, val or test"
+            if row["group"] and splits.setdefault(row["group"], row["split"]) != row["split"]:
+                yield f"its manifest.csv has the group {row['group']} in two splits"
 
-
-def _read(modality: Modality, found: list[Record], samples: list[Sample], faults: list[str]) -> None:
-    from medcoss_cli.data.read import read_checked
-
-    for record in found[:COUNT]:
+    def find(self) -> Iterator[str]:
+        """Records are found in the same order each time, and can be sent to worker processes."""
+        root = self.folder / "first"
+        if not root.is_dir():
+            return
+        first, second = (list(self.modality.loader.find(root, "all")) for _ in range(2))
+        if first != second:
+            yield "its loader finds another order the second time"
+        strange = next((item for item in first if not isinstance(item, Record | LeftOut)), None)
+        if strange is not None:
+            yield f"its loader yields {type(strange).__name__}, not Record or LeftOut"
+        self.records = [item for item in first if isinstance(item, Record)]
+        if not self.records:
+            yield "its loader finds nothing in its own demo set"
+        bad = [item for item in first if isinstance(item, LeftOut) and item.bad]
+        if bad:
+            yield f"its loader calls {len(bad)} files of its own demo set bad ({bad[0].reason})"
+        train = [item for item in self.modality.loader.find(root, "train") if isinstance(item, Record)]
+        if not set(train) <= set(self.records):
+            yield "its loader finds records of the train split that are not among all"
+        if self.records and not train:
+            yield "its loader finds no record of the train split in its own demo set"
         try:
-            samples.append(read_checked(modality, record))
-        except MedcossError as error:
-            faults.append(f"a file of its own demo set is refused ({error.what})")
-    if samples and found and not isinstance(samples[0].array, str):
-        again = read_checked(modality, found[0]).array
-        if not (again == samples[0].array).all():
-            faults.append("its loader reads other values the second time")
+            ForkingPickler.dumps(self.modality.loader)
+        except Exception as error:  # noqa: BLE001 - any reason will do
+            yield f"its loader cannot go to a worker process ({error}); make it a frozen dataclass of plain values"
+
+    def read(self) -> Iterator[str]:
+        """Each record is read, twice to the same values."""
+        from medcoss_cli.data.read import read_checked
+
+        for record in self.records[:COUNT]:
+            try:
+                sample = read_checked(self.modality, record)
+            except MedcossError as error:
+                yield f"a file of its own demo set is refused ({error.what})"
+                continue
+            self.samples.append(sample)
+            if any(str(self.folder) in note or record.source.name in note for note in sample.notes):
+                yield "a note of its samples tells the file's name"
+            if sample.spacing is not None and len(sample.spacing) != self.modality.dims:
+                yield f"its samples' spacing has {len(sample.spacing)} numbers, not {self.modality.dims}"
+        if self.samples:
+            before, after = self.samples[0].array, read_checked(self.modality, self.records[0]).array
+            same = before == after
+            if not (same if isinstance(same, bool) else same.all()):
+                yield "its loader reads other values the second time"
+
+    def odd_files(self) -> Iterator[str]:
+        """Nothing there, nothing in it, and broken files: told, not a crash."""
+        loader = self.modality.loader
+        odd = self.folder / "odd"
+        odd.mkdir(exist_ok=True)
+        for root, what in ((odd, "an empty folder"), (self.folder / "nowhere", "a folder that is not there")):
+            try:
+                if any(isinstance(item, Record) for item in loader.find(root, "train")):
+                    yield f"its loader finds records in {what}"
+            except MedcossError:
+                continue
+        for record in self.records[:1]:
+            if record.source.is_file():
+                (odd / record.source.name).write_bytes(b"")
+                (odd / f"cut-{record.source.name}").write_bytes(record.source.read_bytes()[:20])
+        list(loader.find(odd, "train"))  # broken files among good ones: left out, or refused when read; never a crash
 
 
-def _empty(modality: Modality, folder: Path, faults: list[str]) -> None:
-    folder.mkdir(exist_ok=True)
-    if any(isinstance(item, Record) for item in modality.loader.find(folder, "train")):
-        faults.append("its loader finds records in an empty folder")
+def imported_by(modules: list[str]) -> dict[str, str]:
+    """Heavy libraries that modules import, by module, each seen in a fresh process; light modules are left out."""
+    heavy = "[m for m in ('torch', 'pydicom', 'SimpleITK') if m in sys.modules]"
+    found = {}
+    for module in modules:
+        code = f"import sys; sys.path[:0] = {[p for p in sys.path if p]!r}\nimport {module}\nprint(*{heavy})"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        if done.returncode == 0 and done.stdout.strip():
+            found[module] = done.stdout.strip().splitlines()[-1]
+    return found
 
 
-def _train(modality: Modality, samples: list[Sample], faults: list[str]) -> None:
-    """Encode, decode, augment, embed, decode, loss, gradient: on its own demo samples."""
-    if not samples:
-        return
-    import numpy as np
-    import torch
-
-    from medcoss_cli.data.batches import Batch
-    from medcoss_cli.data.read import encode
-    from medcoss_cli.model.encoder import EncoderShape
-    from medcoss_cli.model.model import Model
-    from medcoss_cli.randomness import generator
-
-    tokenizer: Any = modality.tokenizer
-    if hasattr(tokenizer, "learn"):
-        modality = modality.with_vocabulary(tokenizer.learn([s.array for s in samples], [None] * len(samples)))
-    assert modality.intensity is not None
-    assert modality.augment is not None
-    rows = [encode(modality, sample) for sample in samples]
-    stored = torch.from_numpy(np.stack([row[0] for row in rows]))
-    if stored.is_floating_point():
-        faults.append(f"its intensity encodes to {stored.dtype}, not to integers")
-    views = [modality.augment(stored[:1], generator(0, "check")) for _ in range(2)]
-    if not torch.equal(*views):
-        faults.append("its augmentation gives another view with the same generator")
-    if views[0].shape != stored[:1].shape or views[0].dtype != stored.dtype:
-        faults.append(f"its augmentation turns {tuple(stored[:1].shape)} into {tuple(views[0].shape)} {views[0].dtype}")
-    scale, offset = (torch.tensor([row[i] for row in rows], dtype=torch.float32) for i in (1, 2))
-    inputs = modality.intensity.decode(stored, scale, offset)
-    if inputs.is_floating_point() and not (inputs.isfinite().all() and inputs.abs().max() < 100):
-        faults.append(
-            f"what its intensity decodes is not finite or far from the range of ±1 ({inputs.abs().max():.3g})"
-        )
-    model = Model(EncoderShape(width=WIDTH, depth=1, heads=2), seed=0)
-    model.add(modality)
-    batch = Batch(modality.name, True, inputs, None, slice(0, len(inputs)), len(inputs), (0, "check"))
-    value, count = model.masked_loss(batch)
-    if not (math.isfinite(value.item()) and float(count) > 0):
-        faults.append(f"its loss is {value.item()} over {float(count)}")
-        return
-    value.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
-    still = [name for name, p in model.named_parameters() if p.grad is None and not name.startswith("encoder.cls")]
-    if still:
-        faults.append(f"no gradient reaches {', '.join(still[:3])}")
-    pooled = model.pooled(modality.name, inputs)
-    if pooled.shape != (len(inputs), WIDTH):
-        faults.append(f"pooled features are {tuple(pooled.shape)}, not {(len(inputs), WIDTH)}")
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}

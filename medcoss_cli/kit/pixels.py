@@ -101,7 +101,8 @@ class PixelHead(nn.Module):
     def reconstruct(self, features: Tensor, keep: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
         """What the encoder saw and what the decoder makes of it, both shaped like the batch with the tokenizer's channels.
 
-        Removed patches are 0 in the first; in the second they are the prediction, taken back from its normalisation
+        Removed patches are as dark as the darkest value in the first; in the second they are the prediction, taken back
+        from its normalisation
         with the true mean and deviation of each patch, as MAE's own pictures are made.
         """
         patches = patchify(batch, self.patch, self.channels)
@@ -109,7 +110,7 @@ class PixelHead(nn.Module):
         variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
         pred = self.decode(features, keep, everywhere).float() * (variance + 1e-6).sqrt() + mean
         gone = removed(keep, patches.shape[1]).unsqueeze(-1)
-        seen = patches.masked_fill(gone, 0.0)
+        seen = torch.where(gone, patches.amin((1, 2), keepdim=True), patches)
         made = torch.where(gone, pred, patches)
         return (
             unpatchify(seen, self.size, self.patch, self.channels),

@@ -1,31 +1,21 @@
-"""Reading a recipe: YAML with line numbers, overrides from the command line, all faults told at once."""
+"""Reading a recipe: found by name, overridden from the command line, validated; all faults told at once."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from medcoss_cli import discovery
 from medcoss_cli.errors import RecipeError
-from medcoss_cli.recipe.schema import KINDS, ExtendRecipe, PretrainRecipe
+from medcoss_cli.recipe.document import Document, Keys, dotted
+from medcoss_cli.recipe.schema import KINDS, PRESETS, ExtendRecipe, PretrainRecipe
 
-Lines = dict[tuple[str | int, ...], str]
-"""Where each key stands: "file:line", or "override key"."""
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which 1e-3 is a number, as everybody who writes a learning rate expects."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-)
+_TAKEN_BY = {"pretrain": "medcoss pretrain {}", "extend": "medcoss extend --recipe {} --modality NAME"}
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -33,7 +23,8 @@ def shipped_recipes() -> dict[str, Path]:
     package = Path(__file__).parents[1]
     inside, beside = package / "recipes", package.parent / "recipes"
     own = inside if inside.is_dir() else beside
-    return {path.stem: path for path in sorted(own.glob("*.yaml"))} | discovery.plugin_recipes()
+    found = {path.stem: path for path in sorted(own.glob("*.yaml"))}
+    return found | {name: path for name, path in discovery.plugin_recipes().items() if name not in found}
 
 
 def find_recipe(name: str) -> Path:
@@ -44,9 +35,9 @@ def find_recipe(name: str) -> Path:
     shipped = shipped_recipes()
     if path.parent in (Path(), Path("recipes")) and path.stem in shipped and path.suffix in ("", ".yaml", ".yml"):
         return shipped[path.stem]
-    near = _nearest(path.stem, shipped)
     raise RecipeError(
-        f"there is no recipe {name!r}{near}", fix=f"name a file, or one of {', '.join(shipped)} (medcoss recipes list)"
+        f"there is no recipe {name!r}{_nearest(path.stem, shipped)}",
+        fix=f"name a file, or one of {', '.join(shipped)} (medcoss recipes list)",
     )
 
 
@@ -61,26 +52,30 @@ def read_recipe(name: str, overrides: Sequence[str] = (), kind: str | None = Non
     Raises: RecipeError with every fault, each with its place, key, what was found and what is allowed.
     """
     path = find_recipe(name)
-    lines: Lines = {}
-    faults: list[str] = []
-    content = _read_yaml(path, lines, faults)
+    document = Document(path, {"encoder": PRESETS})
     for override in overrides:
-        _apply(override, content, lines)
-    found = content.get("kind")
-    if found not in KINDS:
-        known = ", ".join(KINDS)
+        document.override(override)
+    content, faults = document.content, document.faults
+    said: Any = content.get("kind")
+    known = isinstance(said, str) and said in KINDS
+    if known and kind is not None and said != kind:
         raise RecipeError(
-            f"kind: {found!r} is none of {known}", where=lines.get(("kind",), path), fix="add `kind: pretrain`"
+            f"this is a recipe to {said}, not to {kind}", where=path, fix=f"run {_TAKEN_BY[said].format(name)}"
         )
-    if kind is not None and found != kind:
-        raise RecipeError(f"this is a recipe to {found}, not to {kind}", where=path, fix=f"medcoss {found} ...")
+    if not known:  # the other keys are looked at all the same, as those of the kind that is probably meant
+        told = f"{said!r} is none of" if "kind" in content else "this key is needed:"
+        faults.append(f"{document.place(('kind',))}: kind: {told} {', '.join(KINDS)}{_nearest(str(said), KINDS)}")
+        content = content | {"kind": kind or ("extend" if "stages" not in content else "pretrain")}
+    model = KINDS[content["kind"]]
     try:
-        recipe = KINDS[found].model_validate(content)
+        recipe = model.model_validate(content)
     except ValidationError as error:
-        faults += [_fault(entry, lines, path, KINDS[found]) for entry in error.errors()]
+        schema = model.model_json_schema()
+        faults += dict.fromkeys(_fault(entry, document, schema) for entry in error.errors())
     if faults:
+        faults.sort(key=lambda fault: _order(fault, overrides))
         many = f"{len(faults)} faults in this recipe:\n  " if len(faults) > 1 else ""
-        raise RecipeError(many + "\n  ".join(faults), where=None, fix=None)
+        raise RecipeError(many + "\n  ".join(faults))
     return recipe
 
 
@@ -94,122 +89,95 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def _read_yaml(path: Path, lines: Lines, faults: list[str]) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=_Loader)
-        loader = _Loader(text)
-        try:
-            content = loader.get_single_data()
-        finally:
-            loader.dispose()
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise RecipeError(
-            f"this is not YAML ({error.problem})", where=place, fix="check indentation, colons, quotes"
-        ) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f"the recipe cannot be read ({error})", where=path) from error
-    if not isinstance(content, dict) or node is None:
-        raise RecipeError("the recipe holds no keys", where=path, fix="see `medcoss recipes show mini`")
-    _note_lines(node, (), path, lines, faults)
-    return content
+def _order(fault: str, overrides: Sequence[str]) -> tuple[int, int]:
+    """By line of the file, then the overrides as they were given."""
+    given = next((i for i, override in enumerate(overrides, 1) if fault.startswith(f"override {override}: ")), 0)
+    line = None if given else re.match(r".*?:(\d+): ", fault)
+    return given, int(line[1]) if line else 0
 
 
-def _note_lines(node: yaml.Node, at: tuple[str | int, ...], path: Path, lines: Lines, faults: list[str]) -> None:
-    """Remember where every key stands; a key that stands twice is a fault."""
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            name, place = str(key.value), f"{path}:{key.start_mark.line + 1}"
-            if name in seen:
-                faults.append(f"{place}: {'.'.join(map(str, (*at, name)))}: the key stands here twice")
-            seen.add(name)
-            lines[(*at, name)] = place
-            _note_lines(value, (*at, name), path, lines, faults)
-    elif isinstance(node, yaml.SequenceNode):
-        for i, value in enumerate(node.value):
-            lines[(*at, i)] = f"{path}:{value.start_mark.line + 1}"
-            _note_lines(value, (*at, i), path, lines, faults)
-
-
-def _apply(override: str, content: dict[str, Any], lines: Lines) -> None:
-    """Put one key=value into the content, making the parts on the way where they are left out."""
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise RecipeError(f"{override!r} is not of the form key=value", fix="for example train.epochs=3")
-    loader = _Loader(text)
-    try:
-        value = loader.get_single_data()
-    except yaml.YAMLError as error:
-        raise RecipeError(f"the value of {key} is not YAML", where=f"override {override}") from error
-    finally:
-        loader.dispose()
-    at: tuple[str | int, ...] = ()
-    target: Any = content
-    steps = [int(step) if step.isdigit() else step for step in key.strip().split(".")]
-    for step in steps[:-1]:
-        at = (*at, step)
-        if isinstance(target, list) and isinstance(step, int) and step < len(target):
-            target = target[step]
-        elif isinstance(target, dict):
-            if not isinstance(target.get(str(step)), dict | list):
-                target[str(step)] = {}
-            target = target[str(step)]
-        else:
-            raise RecipeError(f"there is no {'.'.join(map(str, at))}", where=f"override {override}", fix="count from 0")
-    last = steps[-1]
-    if isinstance(target, list):
-        if not isinstance(last, int) or last >= len(target):
-            raise RecipeError(f"there is no {key}", where=f"override {override}", fix="count from 0")
-        target[last] = value
-    else:
-        target[str(last)] = value
-    for known in [k for k in lines if k[: len(steps)] == tuple(steps)]:
-        del lines[known]
-    for end in range(1, len(steps) + 1):
-        lines.setdefault(tuple(steps[:end]), f"override {override}")
-
-
-def _fault(entry: Any, lines: Lines, path: Path, kind: type[BaseModel]) -> str:
+def _fault(entry: Any, document: Document, schema: dict[str, Any]) -> str:
     """One fault in one line: place, key, what was found, what is allowed, the nearest key."""
-    keys = tuple(part for part in entry["loc"] if not (isinstance(part, str) and ("[" in part or part in _UNION_ARMS)))
-    name = ".".join(map(str, keys)) or "the recipe"
-    place = next((lines[keys[:end]] for end in range(len(keys), 0, -1) if keys[:end] in lines), str(path))
+    keys = _written(entry["loc"], schema)
+    place, name = document.place(keys), dotted(keys)
     if entry["type"] == "extra_forbidden":
-        allowed = _allowed(kind, keys[:-1])
+        allowed = list(_properties(_at(schema, keys[:-1]), schema))
         near = _nearest(str(keys[-1]), allowed)
-        return f"{place}: {name}: there is no such key{near or '; allowed: ' + ', '.join(allowed)}"
+        return f"{place}: {name}: there is no such key{near or '; allowed are ' + ', '.join(allowed)}"
     if entry["type"] == "missing":
-        return f"{place}: {name}: this key is needed"
-    found = entry["input"]
-    said_by_us = entry["type"] == "value_error"  # which names what it found
-    shown = "" if isinstance(found, dict | list) or said_by_us else f"{found!r}: "
-    message = entry["msg"].removeprefix("Value error, ")
-    return f"{place}: {name}: {shown}{message[0].lower()}{message[1:]}"
+        return f"{place}: {name}: this key is needed: {_allowed(_at(schema, keys), schema)}"
+    if entry["type"] == "value_error":  # said by the schema, which names what it found
+        return f"{place}: {name}: {entry['msg'].removeprefix('Value error, ')}"
+    return f"{place}: {name}: {_shown(entry['input'])} where {_allowed(_at(schema, keys), schema)} is allowed"
 
 
-_UNION_ARMS = {"float", "int", "str", "constrained-float"}
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return "a part with keys"
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    return "nothing" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
 
 
-def _allowed(kind: type[BaseModel], keys: Sequence[str | int]) -> list[str]:
-    """The keys that a part of a recipe may have."""
-    model: Any = kind
+def _written(loc: Sequence[str | int], schema: dict[str, Any]) -> Keys:
+    """The keys as they stand in the file: pydantic adds the names of a union's arms."""
+    keys: Keys = ()
+    for part in loc:
+        here = _at(schema, keys)
+        known = _properties(here, schema)
+        if isinstance(part, int) or part in known or (known and part == loc[-1]):
+            keys = (*keys, part)
+    return keys
+
+
+def _at(schema: dict[str, Any], keys: Keys) -> dict[str, Any]:
+    """The JSON Schema of what stands at some keys; {} where there is none."""
+    node = schema
     for key in keys:
         if isinstance(key, int):
-            continue
-        annotation = next(f.annotation for n, f in model.model_fields.items() if (f.alias or n) == key)
-        model = _model_in(annotation)
-    return [field.alias or name for name, field in model.model_fields.items()]
+            lists = [arm for arm in _arms(node, schema) if "items" in arm]
+            node = lists[0]["items"] if lists else {}
+        else:
+            node = _properties(node, schema).get(key, {})
+    return node
 
 
-def _model_in(annotation: Any) -> Any:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((m for m in map(_model_in, getattr(annotation, "__args__", ())) if m is not None), None)
+def _arms(node: dict[str, Any], schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a schema allows, one after the other, references resolved."""
+    if "$ref" in node:
+        return _arms(schema["$defs"][node["$ref"].rpartition("/")[2]], schema)
+    return [a for arm in node["anyOf"] for a in _arms(arm, schema)] if "anyOf" in node else [node]
 
 
-def _nearest(word: str, known: Any) -> str:
+def _properties(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    return next((arm["properties"] for arm in _arms(node, schema) if "properties" in arm), {})
+
+
+_TYPES = {"integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false"}
+_BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+
+
+def _allowed(node: dict[str, Any], schema: dict[str, Any]) -> str:
+    """A schema in words: "a number above 0, or null"."""
+    said = []
+    for arm in _arms(node, schema):
+        if "const" in arm or "enum" in arm:
+            said += [repr(value) for value in arm.get("enum", [arm.get("const")])]
+        elif "properties" in arm:
+            said.append(f"a part with keys ({', '.join(arm['properties'])})")
+        elif "items" in arm:
+            least = f" with at least {arm['minItems']} entry" if arm.get("minItems") else ""
+            said.append(f"a list{least}")
+        elif "minLength" in arm:
+            said.append("text that is not empty")
+        elif arm.get("type") == "null":
+            said.append("null")
+        else:
+            bounds = " and ".join(f"{words} {arm[key]:g}" for key, words in _BOUNDS.items() if key in arm)
+            said.append(_TYPES.get(arm.get("type", ""), "something else") + (f" ({bounds})" if bounds else ""))
+    return " or ".join(said)
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, list(known), 1, 0.6)
     return f"; did you mean {close[0]}?" if close else ""

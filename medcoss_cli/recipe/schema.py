@@ -16,15 +16,16 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """`encoder: base` stands for these dimensions."""
 
-Share = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=0.9)]
 Count = Annotated[int, Field(ge=1)]
 Size = list[Count]
+Text = Annotated[str, Field(min_length=1)]
 
 
 class Part(BaseModel):
-    """A piece of a recipe; unknown keys are faults."""
+    """A piece of a recipe; unknown keys are faults, and no type is taken for another (`seed: true`, `mixup: "no"`)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Data(Part):
@@ -74,6 +75,13 @@ class Encoder(_Transformer):
         return PRESETS[value]
 
 
+class _OrPreset:
+    """Tells the JSON Schema that a word may stand for the dimensions."""
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
+        return {"anyOf": [{"enum": list(PRESETS)}, handler(core)]}
+
+
 class Decoder(_Transformer):
     """Dimensions of the throw-away decoder of image modalities."""
 
@@ -115,11 +123,11 @@ class Rehearsal(Part):
 class Stage(Part):
     """One modality's turn."""
 
-    modality: str
-    data: str = Field(description="its folder; relative to the data root")
+    modality: Text
+    data: Text = Field(description="its folder; relative to the data root")
     size: Size | None = Field(None, description="what the encoder sees; else the modality's own")
-    tokenizer: str | None = Field(None, description="another tokenizer key, as in patch2d-8")
-    vocabulary: str | None = Field(None, description="a file to take instead of learning one")
+    tokenizer: Text | None = Field(None, description="another tokenizer key, as in patch2d-8")
+    vocabulary: Text | None = Field(None, description="a file to take instead of learning one")
     vocabulary_size: Annotated[int, Field(ge=100)] | None = None
     epochs: Annotated[float, Field(gt=0)] | None = None
     warmup: Annotated[float, Field(ge=0)] | None = None
@@ -141,7 +149,7 @@ class _Recipe(Part):
     mixup: bool = Field(True, description="intra-modal mixup of rehearsal batches")
     rehearsal: Rehearsal = Rehearsal()  # type: ignore[call-arg]  # every key has a default
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
 
     @field_validator("strategy")
     @classmethod
@@ -157,7 +165,7 @@ class PretrainRecipe(_Recipe):
     """Several modalities, one after another, from random weights."""
 
     kind: Literal["pretrain"]
-    encoder: Encoder = Encoder()  # type: ignore[call-arg]  # every key has a default
+    encoder: Annotated[Encoder, _OrPreset()] = Encoder()  # type: ignore[call-arg]  # every key has a default
     decoder: Decoder = Decoder()
     stages: Annotated[list[Stage], Field(min_length=1)]
 
@@ -169,8 +177,8 @@ class ExtendRecipe(_Recipe):
     decoder: Decoder | None = Field(None, description="null: as the checkpoint's")
     rehearsal: Rehearsal = Rehearsal(share=0.25)  # type: ignore[call-arg]  # every key has a default
     size: Size | None = None
-    tokenizer: str | None = None
-    vocabulary: str | None = None
+    tokenizer: Text | None = None
+    vocabulary: Text | None = None
     vocabulary_size: Annotated[int, Field(ge=100)] | None = None
 
 

@@ -68,13 +68,13 @@ def test_every_exit_code_is_documented() -> None:
 def test_the_modality_in_ten_lines_is_one() -> None:
     code = README.split("## A modality in ten lines")[1].split("```python")[1].split("```")[0]
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
-    from medcoss_cli import discovery
+    from medcoss_cli import guard
 
     space: dict[str, object] = {}
     exec(compile(code, "README", "exec"), space)
     (modality,) = space["medcoss_modalities"]()  # type: ignore[operator]  # defined by the README
     assert isinstance(modality, Modality)
-    assert discovery.check(modality).tokenizer is not None
+    assert guard.check(modality).tokenizer is not None
 
 
 @pytest.mark.parametrize("name", sorted(shipped_recipes()))
