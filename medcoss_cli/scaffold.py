@@ -51,7 +51,7 @@ def new_plugin(name: str, dims: int, where: Path) -> Path:
         raise UsageError(
             "the folder is there already", where=folder, fix="remove it, or choose another place with --where"
         )
-    words = {"name": name, "title": name.replace("_", " ").capitalize(), "dims": str(dims), **_DIMS[dims]}
+    words = {"name": name, "title": _title(name), "dims": str(dims), **_DIMS[dims]}
     for source in sorted(TEMPLATES.rglob("*.txt")):
         path = source.relative_to(TEMPLATES).with_suffix("")
         if path.name.startswith("demo") and path.name != f"demo{dims}.py":
@@ -59,3 +59,8 @@ def new_plugin(name: str, dims: int, where: Path) -> Path:
         target = folder / str(path).replace("NAME", name).replace(f"demo{dims}.py", "demo.py")
         atomic.write(target, Template(source.read_text(encoding="utf-8")).substitute(words).encode())
     return folder
+
+
+def _title(name: str) -> str:
+    """As in "ECG" or "Slit lamp": short names are mostly abbreviations."""
+    return name.upper() if len(name) <= 3 else name.replace("_", " ").capitalize()
