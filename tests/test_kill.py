@@ -27,7 +27,14 @@ def start(folder: Path, data: Path, *arguments: str) -> subprocess.Popen[bytes]:
         "MEDCOSS_PREPARED": str(data / "prepared"),
     }
     command = [sys.executable, "-m", "medcoss_cli", "pretrain", *arguments]
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    )
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -51,7 +51,7 @@ def test_what_it_writes_is_tidy_and_names_itself(tmp_path: Path, dims: int) -> N
     assert project["project"]["entry-points"]["medcoss"] == {"slit_lamp": "medcoss_slit_lamp"}
     assert 'title="Slit lamp"' in (folder / "medcoss_slit_lamp" / "__init__.py").read_text()
     command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--select", "E,F,I,UP,B", "--line-length", "120"]
-    done = subprocess.run([*command, str(folder)], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, "."], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 

@@ -58,6 +58,12 @@ def test_overrides_reach_every_depth_and_are_yaml(small: Path) -> None:
     assert recipe.mixup is False
 
 
+def test_what_looks_like_a_date_or_a_number_is_read_as_people_mean_it(small: Path) -> None:
+    recipe = pretrain(small, "title=2024-13-45", "train.lr=2e-4", "train.weight_decay=5.E-2", "rehearsal.ratio=.1e0")
+    assert recipe.title == "2024-13-45"
+    assert (recipe.train.lr, recipe.train.weight_decay, recipe.rehearsal.ratio) == (2e-4, 0.05, 0.1)
+
+
 def test_a_shipped_recipe_goes_by_name_with_and_without_folder_and_ending(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
