@@ -140,8 +140,9 @@ def for_stage(model: Model, stage: Stage, decoder: Mapping[str, int] | None, scr
         )
     nearest = before or relative
     size = stage.size or (nearest.size if nearest else None)
-    if decoder is None and relative is not None:
-        decoder = vars(relative.decoder)
+    if decoder is None:  # as large as those the checkpoint has
+        alike_decoders = [m.decoder for m in model.modalities.values() if type(m.decoder) is type(modality.decoder)]
+        decoder = vars(alike_decoders[-1]) if alike_decoders else None
     vocabulary = getattr(relative.tokenizer, "vocabulary", None) if relative else None
     if stage.vocabulary is not None:
         if vocabulary is not None:

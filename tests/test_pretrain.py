@@ -189,3 +189,17 @@ def test_a_modality_that_comes_again_keeps_both_shares_and_its_size(
     other = read_recipe("extend", [*pace, "size=[64, 64]"], kind="extend")
     with pytest.raises(RecipeError, match="samples are of size"):
         pretrain(begin.begin_extend(other, "xray", start, None, options(tmp_path, data), Screen()))  # type: ignore[arg-type]
+
+
+def test_an_extension_by_another_kind_takes_over_the_size_of_the_decoder(
+    tmp_path: Path, data: Path, trained: tuple[Path, State]
+) -> None:
+    volumes = write_demo(tmp_path / "volumes", ct=2)
+    pace = ["train.epochs=1", "train.warmup=0", "train.batch=4", "size=[16, 32, 32]"]
+    recipe = read_recipe("extend", pace, kind="extend")
+    start = trained[0] / "runs" / "run" / "ckpt.pt"
+    job = begin.begin_extend(recipe, "ct", start, volumes / "ct", options(tmp_path, data), Screen())  # type: ignore[arg-type]
+    state = pretrain(job)
+    decoders = [state.model.modalities[name].decoder for name in ("xray", "ct")]
+    assert decoders[0] == decoders[1]
+    assert state.history[-1]["retention"]["xray"]["cka"] > 0.5
