@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -28,6 +30,8 @@ PACKAGES = (
     "onnxruntime",
     "onnxscript",
 )
+SPACE = 5  # GiB; the prepared set of 100,000 grey images of 224 x 224 takes as much
+GROUPS, GROUP_OF_SELF = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 @dataclass(frozen=True)
@@ -48,43 +52,80 @@ def diagnose() -> Diagnosis:
 
     from medcoss_cli.devices import has_bf16
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores, memory = allowed_cores(), allowed_memory()
     threads = torch.get_num_threads()
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    device = torch.device("cuda" if gpus else "cpu")
-    bf16 = has_bf16(device)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    gpus = [_gpu(torch.cuda.get_device_properties(i)) for i in range(torch.cuda.device_count())]
+    bf16 = has_bf16(torch.device("cuda" if gpus else "cpu"))
     plugins = {s.name: f"{s.distribution} {s.version}: {s.status}" for s in discovery.statuses()}
     decoders = _decoders()
-    disk = {name: _free(Path(os.environ.get(variable, name))) for name, variable in _FOLDERS.items()}
+    folders = {name: Path(os.environ.get(variable, name)) for name, variable in _FOLDERS.items()}
 
-    slow = []
-    if not gpus:
-        slow.append("no GPU: the paper's ViT-B wants one; encoders up to about `small`, as in mini, train on this CPU")
-    if not bf16:
-        slow.append("no bf16 in hardware: train.precision=auto means fp32 here")
-    if threads < cores:
-        slow.append(f"torch uses {threads} of {cores} cores: unset OMP_NUM_THREADS, or set it to {cores}")
-    if threads > cores:
-        slow.append(f"torch uses {threads} threads on {cores} cores: set OMP_NUM_THREADS={cores}")
-    if memory < 8:
-        slow.append(f"{memory:.0f} GiB of memory: lower train.batch, or raise train.accumulate")
+    slow = _slow(bool(gpus), bf16, threads, cores, memory)
     slow += [f"the plugin {name} is {s.split(': ', 1)[1]}" for name, s in plugins.items() if not s.endswith(": ok")]
-    slow += [f"{name} files cannot be read: {state}" for name, state in decoders.items() if state != "yes"]
+    slow += [f"{name} files cannot be read {s.removeprefix('no ')}" for name, s in decoders.items() if s != "yes"]
+    for name in ("runs", "prepared"):
+        slow += (
+            [f"nothing can be written where {name} would lie"] if not os.access(_there(folders[name]), os.W_OK) else []
+        )
+        slow += [f"little space is left where {name} would lie"] if _free(folders[name]) < SPACE else []
     return Diagnosis(
         versions={"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         machine={
             "GPUs": ", ".join(gpus) or "none",
-            "CPU cores": str(cores),
+            "CPU cores": str(cores) if cores == os.cpu_count() else f"{cores} of {os.cpu_count()}",
             "torch threads": str(threads),
             "memory": f"{memory:.0f} GiB",
             "bf16": "yes" if bf16 else "no",
         },
         plugins=plugins,
         decoders=decoders,
-        disk=disk,
+        disk={name: f"{_free(folder):.0f} GiB free" for name, folder in folders.items()},
         slow=slow,
     )
+
+
+def _slow(gpu: bool, bf16: bool, threads: int, cores: int, memory: float) -> list[str]:
+    """Advice on the machine; `memory` in GiB."""
+    told = []
+    if not gpu and Path("/dev/nvidia0").exists():
+        told.append("there is a GPU, but this torch cannot use it: install a torch build for its driver (pytorch.org)")
+    elif not gpu:
+        told.append("no GPU: the paper's ViT-B wants one; encoders up to about `small`, as in mini, train on this CPU")
+    if not bf16:
+        told.append("no bf16 in hardware: train.precision=auto means fp32 here")
+    if threads < cores and "OMP_NUM_THREADS" in os.environ:  # else torch has chosen one thread for each physical core
+        told.append(f"torch uses {threads} of {cores} cores: unset OMP_NUM_THREADS, or set it to {cores}")
+    if threads > cores:
+        told.append(f"torch uses {threads} threads on {cores} cores: set OMP_NUM_THREADS={cores}")
+    if memory < 8:
+        told.append(f"{memory:.0f} GiB of memory: lower train.batch, or raise train.accumulate")
+    return told
+
+
+def allowed_cores() -> int:
+    """CPU cores that this process may use: of the machine, by its affinity, and by the quotas of its control groups."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for text in _control_groups("cpu.max"):  # "200000 100000": microseconds of CPU time in each period, or "max 100000"
+        quota, _, period = text.partition(" ")
+        if quota.isdigit():
+            cores = min(cores, max(1, round(int(quota) / int(period))))
+    return cores
+
+
+def allowed_memory() -> float:
+    """GiB that this process may use: of the machine, and by the limits of its control groups."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([memory, *(int(text) for text in _control_groups("memory.max") if text.isdigit())]) / 2**30
+
+
+def _control_groups(name: str) -> Iterator[str]:
+    """A file of this process's control group (version 2) and of those above it, as containers and Slurm set them."""
+    with contextlib.suppress(OSError):
+        line = next((line for line in GROUP_OF_SELF.read_text().splitlines() if line.startswith("0::/")), "0::/")
+        group = GROUPS / line[4:]
+        for folder in (group, *group.parents):
+            if folder.is_relative_to(GROUPS) and (folder / name).is_file():
+                yield (folder / name).read_text().strip()
 
 
 _FOLDERS = {"runs": "", "prepared": "MEDCOSS_PREPARED", "data": "MEDCOSS_DATA"}
@@ -115,8 +156,14 @@ def _decoders() -> dict[str, str]:
     }
 
 
-def _free(folder: Path) -> str:
-    while not folder.exists():
-        folder = folder.absolute().parent
-    writable = "" if os.access(folder, os.W_OK) else ", not writable"
-    return f"{shutil.disk_usage(folder).free / 2**30:.0f} GiB free{writable}"
+def _gpu(properties: Any) -> str:
+    return f"{properties.name} ({properties.total_memory / 2**30:.0f} GiB)"
+
+
+def _there(folder: Path) -> Path:
+    """The folder, or the one above it that is there already."""
+    return next(there for there in (folder.absolute(), *folder.absolute().parents) if there.exists())
+
+
+def _free(folder: Path) -> float:
+    return shutil.disk_usage(_there(folder)).free / 2**30

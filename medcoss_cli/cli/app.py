@@ -18,45 +18,85 @@ from typer.main import get_command
 
 from medcoss_cli import __version__
 from medcoss_cli.cli import show
-from medcoss_cli.errors import MedcossError, ResourceError, UsageError
+from medcoss_cli.errors import Interrupted, MedcossError, ResourceError, UsageError
 
-VERBS = ("demo", "pretrain", "extend", "data", "plugins", "recipes", "checkpoint", "doctor")
-"""Each is `app` in the module of the same name beside this one."""
+VERBS = {
+    "demo": "See it work on synthetic data, in a few minutes.",
+    "pretrain": "Teach one encoder several modalities, one after another.",
+    "extend": "Teach a trained encoder one more modality without forgetting.",
+    "data": "Look at data, and prepare it.",
+    "plugins": "Modalities that are installed, and new ones.",
+    "recipes": "Recipes: what a run does, in YAML.",
+    "checkpoint": "Look into a checkpoint, or make a shareable part of it.",
+    "doctor": "Say what is installed, and what would be slow here.",
+}
+"""Each is `app` in the module of the same name beside this one; the sentence stands in `medcoss --help`."""
 
 
-class Verbs(TyperGroup):
-    """Imports a verb's module when it is needed."""
+class Group(TyperGroup):
+    """A verb of several: its help has whole sentences, where Typer's ends after 45 letters."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl([(name, self.sentence(name)) for name in self.list_commands(ctx)])
+
+    def sentence(self, name: str) -> str:
+        """The first line of a verb's help."""
+        return (self.commands[name].help or "").partition("\n")[0]
+
+
+class Verbs(Group):
+    """Imports a verb's module when it is needed, so that a slow or broken one is felt by nobody else."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(VERBS)
+
+    def sentence(self, name: str) -> str:
+        return VERBS[name]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in VERBS:
             near = difflib.get_close_matches(cmd_name, VERBS, 1, 0.6)
             hint = f"did you mean {near[0]}? " if near else ""
             raise UsageError(f"there is no verb {cmd_name!r}", fix=f"{hint}medcoss --help lists them")
-        command = get_command(import_module(f"medcoss_cli.cli.{cmd_name}").app)
+        verb: typer.Typer = import_module(f"medcoss_cli.cli.{cmd_name}").app
+        verb.rich_markup_mode = None  # plain help takes a third of the time, and has room for its sentences
+        verb.info.cls = Group
+        command = get_command(verb)
         command.name = cmd_name
         return command
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # before Typer turns it into an exit without a word
+            raise Interrupted("interrupted") from None
 
 
 app = typer.Typer(
     cls=Verbs,
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Teach one encoder many kinds of medical data, one kind after another, without forgetting. Not a medical device.",
 )
 
 
-@app.callback()
-def top(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere.")] = False,
-) -> None:
-    """Options of every verb."""
-    if version:
+def _version(asked: bool) -> None:
+    if asked:
         show.result(f"medcoss {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere.")] = False,
+) -> None:
+    """Options of every verb; `main` has taken --debug away before they are read."""
 
 
 def main() -> None:
@@ -64,42 +104,43 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1 or bool(os.environ.get("MEDCOSS_DEBUG"))
     signal.signal(signal.SIGTERM, _terminated)
-    if arguments == ["--version"]:  # without a verb the group would print its help
-        show.result(f"medcoss {__version__}")
-        return
+    show.begin()
     try:
         app(args=arguments, prog_name="medcoss")
-    except MedcossError as error:
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last resort
         if debug:
             traceback.print_exc()
-        show.fault(str(error))
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        show.fault("interrupted")
-        sys.exit(130)
-    except Exception as error:  # noqa: BLE001 - the last resort
-        if debug:
-            traceback.print_exc()
-        told = _resources(error)
-        if told is not None:
-            show.fault(str(told))
-            sys.exit(told.exit_code)
-        name = type(error).__name__
-        show.fault(f"a fault of medcoss itself ({name}: {error}); run it again with --debug and report what it prints")
-        sys.exit(1)
+        told = _told(error)
+        show.fault(str(told))
+        sys.exit(told.exit_code)
+    finally:
+        show.end()
 
 
-def _resources(error: Exception) -> ResourceError | None:
+def _told(error: BaseException) -> MedcossError:
+    """The error as a user is told of it."""
+    if isinstance(error, MedcossError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted("interrupted")
+    name = type(error).__name__
+    return _resources(error) or MedcossError(
+        f"a fault of medcoss itself ({name}: {error})", fix="run it again with --debug and report what it prints"
+    )
+
+
+def _resources(error: BaseException) -> ResourceError | None:
     """Errors of the machine, not of medcoss."""
-    if isinstance(error, MemoryError) or "out of memory" in str(error):
+    code, where = getattr(error, "errno", None), getattr(error, "filename", None)
+    no_memory = any(words in str(error) for words in ("out of memory", "can't allocate memory"))  # torch: GPU, CPU
+    if isinstance(error, MemoryError) or code == errno.ENOMEM or no_memory:
         return ResourceError("there is not enough memory", fix="lower train.batch, or raise train.accumulate")
-    code = getattr(error, "errno", None)
     if code in (errno.ENOSPC, errno.EDQUOT):
-        return ResourceError("there is no space left", where=getattr(error, "filename", None), fix="make room")
+        return ResourceError("there is no space left", where=where, fix="make room")
     if code in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return ResourceError(
-            "permission denied", where=getattr(error, "filename", None), fix="check who may read and write"
-        )
+        return ResourceError("permission denied", where=where, fix="check who may read and write")
+    if code in (errno.EMFILE, errno.ENFILE):
+        return ResourceError("too many files are open", where=where, fix="raise the limit with `ulimit -n`")
     return None
 
 

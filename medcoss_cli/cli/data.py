@@ -92,6 +92,7 @@ def prepare(
     """Read, resize and store a folder once, so that training reads integers from memory-mapped files.
 
     pretrain and extend do this themselves; here it is done ahead, perhaps on another machine.
+
     Example: medcoss data prepare scans --modality ct --size 16x192x192
     """
     import os

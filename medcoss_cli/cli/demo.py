@@ -30,6 +30,7 @@ def demo(
     """See it work: five synthetic modalities, then a new one, and what is remembered with rehearsal and without.
 
     Takes a few minutes on two cores. Called again, it goes on where it was stopped.
+
     Example: medcoss demo
     """
     from medcoss_cli import begin

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from medcoss_cli import errors
+from medcoss_cli import __version__, errors
 from medcoss_cli.cli.app import VERBS, app
-from medcoss_cli.plugin import Modality
+from medcoss_cli.plugin import PLUGIN_API, Modality
+from medcoss_cli.recipe import schema as recipe_schema
 from medcoss_cli.recipe.read import json_schema, read_recipe, shipped_recipes
+from medcoss_cli.store import checkpoint
 
 REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text()
@@ -60,9 +62,20 @@ def test_every_verb_has_help_with_an_example() -> None:
 
 def test_every_exit_code_is_documented() -> None:
     section = README.split("## Exit codes")[1].split("##")[0]
-    documented = {int(code) for code in re.findall(r"(?:^|· |\n)(\d+) [a-z]", section)}
+    documented = {int(code) for code in re.findall(r"(?m)^\| (\d+) \| [a-z]", section)}
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.MedcossError)]
     assert documented == {0} | {kind.exit_code for kind in kinds}
+
+
+def test_the_changelog_names_the_versions_of_the_contracts() -> None:
+    text = (REPOSITORY / "CHANGELOG.md").read_text()
+    assert re.findall(r"(?m)^## \[(\d[^]]*)\]", text)[0] == __version__
+    for contract, version in (
+        ("Plugin API", PLUGIN_API),
+        ("Checkpoint schema", checkpoint.SCHEMA),
+        ("Recipe schema", recipe_schema.SCHEMA),
+    ):
+        assert re.findall(rf"(?m)^- {contract} (\d+)", text)[:1] == [str(version)]
 
 
 def test_the_modality_in_ten_lines_is_one() -> None:
