@@ -51,6 +51,20 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True)
+class Grid:
+    """Size and place of a volume, as its file says; what it does not say is None."""
+
+    size: tuple[int, int, int]
+    """Voxels along the axes x, y, z of the file, x running fastest in memory."""
+    spacing: tuple[float, float, float] | None = None
+    """mm along x, y, z of the grid."""
+    origin: tuple[float, float, float] | None = None
+    """Position of the first voxel in mm, LPS."""
+    direction: tuple[float, ...] | None = None
+    """Row-major 3 x 3; column a is the direction of grid axis a in LPS."""
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """What reading a record gives: one array in physical units, with geometry where the file has it."""
 
@@ -64,6 +78,8 @@ class Sample:
     """Row-major 3 x 3 direction cosines, LPS, columns in (x, y, z) order; None where the file does not say."""
     notes: tuple[str, ...] = ()
     """What was done to read it that a careful user wants to know ("first of 2 volumes"). No names, no paths."""
+    stored: Grid | None = None
+    """The volume's grid in its file, before its axes were turned; where a mask of the whole volume is written."""
 
 
 @runtime_checkable
@@ -81,6 +97,9 @@ class Loader(Protocol):
     def read(self, record: Record) -> Sample:
         """Read one record. Raises DataError with a reason for what cannot be read."""
         ...
+
+    # A loader that cuts its files into parts may also have `whole() -> Loader`: the same, one record for each file or
+    # series, neither resampled nor cut. Labelled data is read with it.
 
 
 @runtime_checkable

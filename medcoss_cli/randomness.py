@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -13,5 +15,17 @@ def generator(*key: int | str) -> torch.Generator:
     Two different keys give unrelated streams; the same key gives the same stream on every rank, in every worker and
     after every resume.
     """
-    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+    return torch.Generator().manual_seed(seed_of(*key))
+
+
+def seed_of(*key: int | str) -> int:
+    """The number that a key stands for, for what takes a seed instead of a generator."""
+    return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "little") >> 1
+
+
+@contextmanager
+def seeded(*key: int | str) -> Iterator[None]:
+    """Inside, torch's global generators are a function of the key (libraries draw from them); outside, as before."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_of(*key))
+        yield

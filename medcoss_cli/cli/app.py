@@ -24,6 +24,7 @@ VERBS = {
     "demo": "See it work on synthetic data, in a few minutes.",
     "pretrain": "Teach one encoder several modalities, one after another.",
     "extend": "Teach a trained encoder one more modality without forgetting.",
+    "report": "Make one HTML page of a run.",
     "data": "Look at data, and prepare it.",
     "plugins": "Modalities that are installed, and new ones.",
     "recipes": "Recipes: what a run does, in YAML.",

@@ -1,7 +1,8 @@
-"""The verbs `data demo|check|prepare|preview`."""
+"""The verbs `data demo|check|prepare|preview|manifest`."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,8 @@ from medcoss_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from medcoss_cli.plugin import Modality
+
+SETS = "pubmed20k, chestxr, qata, ricord, lits, vs, la, nch, glas"
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Look at data, and prepare it.")
 
@@ -156,6 +159,63 @@ def preview(
         rows = draw.reconstructions(model, modality, draw.read_some(part, found, count), seed)
     atomic.write(out, draw.montage(part, rows))
     screen.say(f"picture (private: shows samples): {out}")
+
+
+@app.command()
+def manifest(
+    name: Annotated[str, typer.Argument(help=f"A published set ({SETS}), or `folder`: one of your own.")],
+    root: Annotated[
+        Path, typer.Option("--root", metavar="DIR", help="Where the set lies; manifest.csv is written here.")
+    ],
+    profile: Annotated[
+        str | None, typer.Option("--profile", help="Splits of a published set as in the paper (default), or official.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of what is drawn at random.")] = 0,
+    val: Annotated[
+        float | None, typer.Option(min=0.0, max=0.9, help="folder: the share that validates; else 0.2.")
+    ] = None,
+    test: Annotated[
+        float | None, typer.Option(min=0.0, max=0.9, help="folder: the share that tests; else 0.2.")
+    ] = None,
+    group_pattern: Annotated[
+        str | None,
+        typer.Option(metavar="REGEX", help=r"folder: the patient in a file's name or path, as in '^(p\d+)_'."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a manifest.csv that is there.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Write the manifest.csv of a labelled set: path, split, group (patient), and label or mask.
+
+    Published sets are taken in the layout they were published in. An own folder holds a folder per class, or images
+    and masks, each perhaps inside train, val and test; or tables with the columns label and text.
+
+    Example: medcoss data manifest glas --root data/Warwick_QU_Dataset
+    """
+    from medcoss_cli import published
+
+    own = name == "folder"
+    if own and profile is not None:
+        raise UsageError("--profile is for published sets", fix="leave it out")
+    if not own and not (val is test is group_pattern is None):
+        raise UsageError(f"{name} has splits of its own", fix="leave --val, --test and --group-pattern out")
+    screen = show.screen(as_json)
+    path = published.build(
+        name,
+        root,
+        profile or "paper",
+        seed,
+        screen,
+        overwrite=overwrite,
+        val=0.2 if val is None else val,
+        test=0.2 if test is None else test,
+        pattern=group_pattern,
+    )
+    counts = published.counts(path)
+    rows = [[count.split, count.label, f"{count.cases:,}", f"{count.groups:,}"] for count in counts]
+    screen.table(f"{name}: {published.PUBLISHED[name].title}", ["split", "class", "cases", "groups"], rows)
+    screen.say(f"manifest (private: names files and patients): {path}")
+    if as_json:
+        show.result_json({"manifest": str(path), "counts": [asdict(count) for count in counts]})
 
 
 def _modality(name: str, size: str | None) -> Modality:

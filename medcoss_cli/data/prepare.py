@@ -7,6 +7,7 @@ import dataclasses
 import fcntl
 import hashlib
 import io
+import itertools
 import json
 import os
 import shutil
@@ -30,7 +31,7 @@ from medcoss_cli.plugin import Modality, Record
 from medcoss_cli.screen import Screen
 from medcoss_cli.store import atomic
 
-LAYOUT = 1  # of a prepared set; part of its key
+LAYOUT = 2  # of a prepared set; part of its key
 SHARD_BYTES = 64 * 2**20
 
 
@@ -70,7 +71,7 @@ def prepare(
             raise ResourceError(
                 "no prepared set can be written here", where=where, fix="name another folder with --prepared DIR"
             ) from error
-        with _lock(folder, screen):
+        with locked(folder, screen):
             if not (folder / INDEX).exists():  # another process may have written it while we waited
                 _write(modality, found, folder, workers or len(os.sched_getaffinity(0)), bad_share, screen)
     prepared = PreparedSet.open(folder)
@@ -81,6 +82,7 @@ def prepare(
 
 def _write(modality: Modality, found: Found, folder: Path, workers: int, bad_share: float, screen: Screen) -> None:
     tasks = list(_tasks(modality, found))
+    starts = list(itertools.accumulate(map(len, tasks), initial=0))
     broken = sum(item.bad for item in found.left_out)
     sources = Counter(record.source for record in found.records)
     files = len(sources) + broken
@@ -103,12 +105,12 @@ def _write(modality: Modality, found: Found, folder: Path, workers: int, bad_sha
     with screen.progress(f"preparing {modality.name}", len(found.records)) as bar:
         if workers == 1 or len(tasks) == 1 or len(found.records) < 64:
             for number, task in enumerate(tasks):
-                take(number, _shard(modality, found.root, task, folder, number))
+                take(number, _shard(modality, found.root, task, folder, number, starts[number]))
         else:
-            pool = ProcessPoolExecutor(min(workers, len(tasks)), get_context("forkserver"), _quiet)
+            pool = ProcessPoolExecutor(min(workers, len(tasks)), get_context("forkserver"), quiet)
             try:
                 waiting: dict[Future[Any], int] = {
-                    pool.submit(_shard, modality, found.root, task, folder, number): number
+                    pool.submit(_shard, modality, found.root, task, folder, number, starts[number]): number
                     for number, task in enumerate(tasks)
                 }
                 for future in as_completed(waiting):
@@ -146,6 +148,7 @@ def _write_index(
         scale=np.array([x for shard in shards for x in shard["scale"]], np.float32),
         offset=np.array([x for shard in shards for x in shard["offset"]], np.float32),
         groups=groups.astype(np.int32),
+        records=np.array([x for shard in shards for x in shard["records"]], np.int64),
     )
     atomic.write(folder / "rows.npz", table.getvalue())
     index = {
@@ -176,15 +179,20 @@ def _tasks(modality: Modality, found: Found) -> Iterator[list[Record]]:
 
 
 def _shard(
-    modality: Modality, root: Path, records: Sequence[Record], folder: Path, number: int
+    modality: Modality, root: Path, records: Sequence[Record], folder: Path, number: int, first: int
 ) -> tuple[dict[str, Any], list[Refused]]:
-    """Read, encode and write one shard, unless it was written before. Returns its facts and what was refused."""
+    """Read, encode and write one shard, unless it was written before. Returns its facts and what was refused.
+
+    Args:
+        first: number of its first record among all.
+    """
     path, facts_path = folder / f"shard-{number:05d}.npy", folder / f"shard-{number:05d}.json"
     if facts_path.exists():
         facts = json.loads(facts_path.read_text(encoding="utf-8"))
         return facts, [Refused(records[i], reason, bad) for i, reason, bad in facts["refused"]]
     rows: list[tuple[np.ndarray[Any, Any], float, float]] = []
     groups: list[str] = []
+    numbers: list[int] = []
     refused: list[tuple[int, str, bool]] = []
     notes: Counter[str] = Counter()
     for i, record in enumerate(records):
@@ -194,6 +202,7 @@ def _shard(
         except DataError as error:
             refused.append((i, error.what, not isinstance(error, Blank)))
             continue
+        numbers.append(first + i)
         notes.update(sample.notes)
         owner = record.group if record.group is not None else _own_group(root, record)
         groups.append(hashlib.sha256(owner.encode()).hexdigest()[:16])
@@ -212,6 +221,7 @@ def _shard(
         "scale": scale,
         "offset": offset,
         "groups": groups,
+        "records": numbers,
         "refused": refused,
         "notes": notes,
     }
@@ -233,18 +243,19 @@ def _key(modality: Modality, found: Found) -> str:
     """Hash of inputs (names, sizes, times, parts) and settings (loader, intensity, size, vocabulary)."""
     digest = hashlib.sha256(f"{LAYOUT} {modality.size} {modality.channels}".encode())
     for part in (modality.loader, modality.intensity):
-        digest.update(_settings(part).encode())
+        digest.update(settings(part).encode())
     stamps: dict[Path, str] = {}
     for record in found.records:
         if record.source not in stamps:
-            stamps[record.source] = _stamp(record.source)
+            stamps[record.source] = stamp(record.source)
         line = (_relative(record.source, found.root), stamps[record.source], record.part, record.group)
         digest.update(repr(line).encode())
     digest.update(repr([(str(i.source), i.reason) for i in found.left_out if i.bad]).encode())
     return f"{modality.name}-{digest.hexdigest()[:16]}"
 
 
-def _settings(part: Any) -> str:
+def settings(part: Any) -> str:
+    """A part and all its values, for the key of a prepared set."""
     values = (
         {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
         if dataclasses.is_dataclass(part)
@@ -253,7 +264,8 @@ def _settings(part: Any) -> str:
     return f"{type(part).__module__}.{type(part).__qualname__} {sorted(values.items())}"
 
 
-def _stamp(source: Path) -> str:
+def stamp(source: Path) -> str:
+    """Names, sizes and times of a file, or of the files of a folder."""
     files = sorted(p for p in source.iterdir() if p.is_file()) if source.is_dir() else [source]
     return repr([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files])
 
@@ -302,7 +314,7 @@ def _tell(prepared: PreparedSet, modality: Modality, screen: Screen) -> None:
         screen.say(f"{modality.name}: {count} x {note}")
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """In a worker: the parent handles Ctrl-C; one thread, since there is a worker for every core."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from threadpoolctl import threadpool_limits
@@ -311,7 +323,7 @@ def _quiet() -> None:
 
 
 @contextmanager
-def _lock(folder: Path, screen: Screen) -> Iterator[None]:
+def locked(folder: Path, screen: Screen) -> Iterator[None]:
     """One writer at a time; a second waits and then finds the set finished."""
     with (folder / ".lock").open("w") as file:
         try:

@@ -64,7 +64,7 @@ class PreparedSet:
     @cached_property
     def _rows(self) -> dict[str, np.ndarray[Any, Any]]:
         with np.load(self.folder / "rows.npz", allow_pickle=False) as table:
-            return {name: table[name] for name in ("scale", "offset", "groups")}
+            return {name: table[name] for name in ("scale", "offset", "groups", "records")}
 
     @cached_property
     def _shards(self) -> list[np.ndarray[Any, Any]]:
@@ -79,6 +79,11 @@ class PreparedSet:
     def groups(self) -> np.ndarray[Any, Any]:
         """(rows,) the number of each row's patient or document."""
         return self._rows["groups"]
+
+    @property
+    def records(self) -> np.ndarray[Any, Any]:
+        """(rows,) which of the records that were found each row is."""
+        return self._rows["records"]
 
     def read(
         self, indices: np.ndarray[Any, Any]

@@ -58,29 +58,66 @@ class Hounsfield:
 
 @dataclass(frozen=True)
 class ZScore:
-    """Clipped to two percentiles of the sample, then mean 0 and deviation 1; int16, each sample with its scale."""
+    """Clipped to two percentiles of the sample, then mean 0 and deviation 1; int16, each sample with its scale.
+
+    Args:
+        low, high: percentiles.
+        by_channel: percentiles, mean and deviation of each channel for itself.
+    """
 
     low: float = 0.2
     high: float = 99.8
+    by_channel: bool = False
 
     def encode(self, sample: Sample) -> tuple[np.ndarray[Any, Any], float, float]:
         """(int16 (C, *size), scale, offset); a constant sample becomes 0."""
         import numpy as np
 
         values = np.asarray(sample.array, dtype=np.float64)
-        bottom, top = np.percentile(values, (self.low, self.high))
-        values = np.clip(values, bottom, top)
-        deviation = values.std()
-        if not deviation > 0:
-            return np.zeros(values.shape, np.int16), 1.0, 0.0
-        values = (values - values.mean()) / deviation
-        least, most = float(values.min()), float(values.max())
-        scale, offset = (most - least) / 65534, (most + least) / 2
-        return np.rint((values - offset) / scale).astype(np.int16), scale, offset
+        axes = tuple(range(1 if self.by_channel else 0, values.ndim))
+        values = np.clip(values, *np.percentile(values, (self.low, self.high), axis=axes, keepdims=True))
+        deviation = values.std(axis=axes, keepdims=True)
+        values = (values - values.mean(axis=axes, keepdims=True)) / np.where(deviation > 0, deviation, 1.0)
+        return _stored(values)
 
     def decode(self, integers: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
         """(N, C, *size) float32 z-scores."""
         return _affine(integers, scale, offset)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Clipped to [low, high], then (value - mean) / deviation, the same for every sample; int16.
+
+    Source: nnU-Net's CT rule, where all four come from the training set's foreground.
+    """
+
+    low: float
+    high: float
+    mean: float
+    deviation: float
+
+    def encode(self, sample: Sample) -> tuple[np.ndarray[Any, Any], float, float]:
+        """(int16 (C, *size), scale, offset)."""
+        import numpy as np
+
+        values = np.clip(np.asarray(sample.array, dtype=np.float64), self.low, self.high)
+        return _stored((values - self.mean) / self.deviation)
+
+    def decode(self, integers: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+        """(N, C, *size) float32."""
+        return _affine(integers, scale, offset)
+
+
+def _stored(values: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], float, float]:
+    """(int16, scale, offset) that keep the values to 1/65534 of their range."""
+    import numpy as np
+
+    least, most = float(values.min()), float(values.max())
+    if not most > least:
+        return np.zeros(values.shape, np.int16), 1.0, least
+    scale, offset = (most - least) / 65534, (most + least) / 2
+    return np.rint((values - offset) / scale).astype(np.int16), scale, offset
 
 
 def _affine(integers: Tensor, scale: Tensor, offset: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -133,6 +133,15 @@ class VolumeFolder:
     """Read every volume of a 4D file; False: refuse it."""
     hounsfield: bool = False
     """Refuse a volume without air (no voxel below -200): its values are not Hounsfield units."""
+    placed: bool = False
+    """Refuse a DICOM series whose slices do not lie where an even grid says (uneven steps, tilted gantry)."""
+
+    def whole(self) -> VolumeFolder:
+        """The same files, each volume one sample as it was scanned, its axes turned: for masks and whole-volume labels."""
+        deepest = 2**30
+        return replace(
+            self, window=deepest, stride=deepest, spacing=None, trim=0.0, crop_above=deepest, placed=True
+        )
 
     @property
     def _plan(self) -> Plan:
@@ -189,6 +198,10 @@ class VolumeFolder:
         for item in series.find([entry.path for entry in slices], self.dicom):
             if isinstance(item, LeftOut):
                 yield item
+                continue
+            astray = [note for note in item.grid.notes if note in (series.UNEVEN, series.TILTED)]
+            if self.placed and astray:
+                yield LeftOut(item.source, f"{astray[0].partition(':')[0]}: resample the series to an even grid", bad=True)
                 continue
             try:
                 depth = self._plan.depth(item.grid, item.source)

@@ -96,7 +96,8 @@ def _columns(manifest: Path) -> list[str]:
         raise DataError("the manifest cannot be read as CSV in UTF-8", where=manifest) from error
 
 
-def _rows(manifest: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def rows_of(manifest: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line, values by column) of a manifest. Raises: DataError."""
     columns = _columns(manifest)
     try:
         with manifest.open(newline="", encoding="utf-8-sig") as file:
@@ -110,7 +111,8 @@ def _rows(manifest: Path) -> Iterator[tuple[int, dict[str, str]]]:
         raise DataError("the manifest cannot be read as CSV in UTF-8", where=manifest) from error
 
 
-def _inside(folder: Path, name: str, where: str) -> Path:
+def inside(folder: Path, name: str, where: str) -> Path:
+    """A path as a manifest writes it. Raises: DataError for one that leaves the folder."""
     path = Path(os.path.normpath(name.replace("\\", "/")))
     if path.is_absolute() or path.parts[:1] == ("..",) or (len(name) > 1 and name[1] == ":"):
         raise DataError(f"the path {name!r} leaves the folder", where=where, fix="write it relative to the manifest")
@@ -123,13 +125,13 @@ def _ruled(folder: Path, files: list[Path], split: str) -> Iterator[Entry | Left
     kept: dict[Path, str | None] = {}
     rows: dict[Path, dict[int, str | None]] = {}
     others: dict[Path, str] = {}
-    for line, row in _rows(manifest):
+    for line, row in rows_of(manifest):
         where = f"{manifest}:{line}"
         if row.get("mask"):
-            masks.add(_inside(folder, row["mask"], where))
+            masks.add(inside(folder, row["mask"], where))
         if not row.get("path"):
             continue
-        path = _inside(folder, row["path"], where)
+        path = inside(folder, row["path"], where)
         of, group, index = row.get("split", ""), row.get("group") or None, row.get("index", "")
         if of and split not in ("all", of):
             others[path] = of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -63,6 +64,17 @@ class Encoder(nn.Module):
         for block in self.blocks:
             tokens = block(tokens, attn_mask=mask)
         return tokens
+
+
+    def taps(self, tokens: Tensor, after: Sequence[int]) -> list[Tensor]:
+        """Features (N, L, D) after each of these blocks, counted from 1, without a cls token; for segmentation."""
+        seen = []
+        for number, block in enumerate(self.blocks, 1):
+            tokens = block(tokens)
+            seen.append(tokens)
+            if number >= max(after):
+                break
+        return [seen[number - 1] for number in after]
 
 
 def initialise(module: nn.Module, generator: Generator) -> None:

@@ -13,9 +13,13 @@ from pydantic import TypeAdapter, ValidationError
 from medcoss_cli import discovery
 from medcoss_cli.errors import RecipeError
 from medcoss_cli.recipe.document import Document, Keys, dotted
-from medcoss_cli.recipe.schema import KINDS, PRESETS, ExtendRecipe, PretrainRecipe
+from medcoss_cli.recipe.schema import KINDS, PRESETS, Recipe
 
-_TAKEN_BY = {"pretrain": "medcoss pretrain {}", "extend": "medcoss extend --recipe {} --modality NAME"}
+_TAKEN_BY = {
+    "pretrain": "medcoss pretrain {}",
+    "extend": "medcoss extend --recipe {} --modality NAME",
+    "finetune": "medcoss finetune {}",
+}
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -41,7 +45,7 @@ def find_recipe(name: str) -> Path:
     )
 
 
-def read_recipe(name: str, overrides: Sequence[str] = (), kind: str | None = None) -> PretrainRecipe | ExtendRecipe:
+def read_recipe(name: str, overrides: Sequence[str] = (), kind: str | None = None) -> Recipe:
     """Read and validate.
 
     Args:
@@ -65,7 +69,9 @@ def read_recipe(name: str, overrides: Sequence[str] = (), kind: str | None = Non
     if not known:  # the other keys are looked at all the same, as those of the kind that is probably meant
         told = f"{said!r} is none of" if "kind" in content else "this key is needed:"
         faults.append(f"{document.place(('kind',))}: kind: {told} {', '.join(KINDS)}{_nearest(str(said), KINDS)}")
-        content = content | {"kind": kind or ("extend" if "stages" not in content else "pretrain")}
+        content = content | {"kind": kind or next(k for k, sign in _SIGNS.items() if sign in content or not sign)}
+    if content["kind"] == "finetune" and content.get("profile") == "official":
+        _lay_over(content, content.get("official") or {})
     model = KINDS[content["kind"]]
     try:
         recipe = model.model_validate(content)
@@ -79,9 +85,24 @@ def read_recipe(name: str, overrides: Sequence[str] = (), kind: str | None = Non
     return recipe
 
 
+_SIGNS = {"pretrain": "stages", "finetune": "task", "extend": ""}
+"""Keys that tell what is meant where `kind` does not."""
+
+
+def _lay_over(content: dict[str, Any], other: Any) -> None:
+    """Put another recipe's keys over those of this one, part by part."""
+    if not isinstance(other, dict):
+        return  # told as a fault by the schema
+    for key, value in other.items():
+        if isinstance(value, dict) and isinstance(content.get(key), dict):
+            _lay_over(content[key], value)
+        else:
+            content[key] = value
+
+
 def json_schema() -> dict[str, Any]:
     """JSON Schema of all kinds of recipe, for editors."""
-    adapter: TypeAdapter[Any] = TypeAdapter(PretrainRecipe | ExtendRecipe)
+    adapter: TypeAdapter[Any] = TypeAdapter(Recipe)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "medcoss recipe",

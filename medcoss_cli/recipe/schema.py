@@ -182,4 +182,124 @@ class ExtendRecipe(_Recipe):
     vocabulary_size: Annotated[int, Field(ge=100)] | None = None
 
 
-KINDS: dict[str, type[PretrainRecipe] | type[ExtendRecipe]] = {"pretrain": PretrainRecipe, "extend": ExtendRecipe}
+class Labelled(Data):
+    """Labelled data: a folder with a manifest.csv of path, split, group, and label or mask."""
+
+    folder: Text = Field(description="where manifest.csv lies; relative to the data root")
+    fold: Count | None = Field(None, description="the manifest's rows of this fold validate, the other folds train")
+    validation: Share = Field(0.2, description="share of the training groups that validates where no split does")
+
+
+class Fixed(Part):
+    """Intensities clipped to a range, then shifted and scaled."""
+
+    clip: Annotated[list[float], Field(min_length=2, max_length=2)] = Field(description="lowest and highest value")
+    mean: float
+    deviation: Annotated[float, Field(gt=0)]
+
+
+class Input(Part):
+    """What the network sees of a sample."""
+
+    size: Size | None = Field(None, description="of an image, or of the patch cut from a volume; else the modality's own")
+    spacing: list[Annotated[float, Field(gt=0)]] | None = Field(
+        None, description="mm per axis (depth, height, width) a volume is resampled to; null: as scanned"
+    )
+    crop: bool = Field(False, description="crop to what is not zero")
+    intensity: Literal["modality", "zscore", "foreground"] | Fixed = Field(
+        "modality",
+        description="modality: as in pre-training; zscore: per sample and channel; foreground: the training masks'",
+    )
+    augment: Literal["none", "modality", "colour", "elastic"] = Field(
+        "modality", description="modality: as in pre-training; colour: of images; elastic: of images and volumes"
+    )
+
+
+class Hybrid(Part):
+    """A convolutional network beside the frozen encoder (appendix D of the paper)."""
+
+    cnn: Text | None = Field(None, description="a file of weights its residual encoder starts from")
+    depth: Literal[10, 18, 34, 50] = Field(50, description="layers of the residual encoder")
+
+
+class Head(Part):
+    """What is put on the encoder."""
+
+    layers: Literal[1, 2] = Field(1, description="of a classification head")
+    pool: Literal["real", "all"] = Field("real", description="tokens that are averaged; all: padding as well")
+    features: Count = Field(16, description="channels of a segmentation decoder at full resolution")
+    freeze: bool = Field(False, description="train the head alone")
+    probe: bool = Field(False, description="a linear probe: one layer on the frozen encoder")
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="learning rate per block further down")
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    hybrid: Hybrid | None = None
+
+
+class Tune(Part):
+    """How a head is trained."""
+
+    lr: Annotated[float, Field(gt=0)]
+    batch: Count
+    steps: Count
+    epoch: Count | None = Field(None, description="steps of an epoch, for the schedule; else one pass over the data")
+    schedule: Literal["poly", "cosine"] = Field("poly", description="poly: (1 - epoch/epochs)^0.9, per epoch")
+    warmup: Annotated[int, Field(ge=0)] = Field(0, description="steps with a rising learning rate")
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    clip: Annotated[float, Field(gt=0)] | None = Field(12.0, description="largest norm of the gradient")
+    balance: bool = Field(False, description="weight classes by how rare they are")
+    validate_every: Count | None = Field(None, description="steps; else once an epoch")
+    select: Literal["best", "last"] = Field("best", description="the state that is kept")
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    save_minutes: Annotated[float, Field(gt=0)] = Field(5.0, description="between two writes of resume.pt")
+
+
+class Predict(Part):
+    """How masks are predicted."""
+
+    overlap: Annotated[float, Field(ge=0, lt=1)] = Field(0.5, description="of neighbouring windows")
+    mirror: bool = Field(True, description="average over all flips")
+    pad: float = Field(0.0, description="value beyond the border of a volume smaller than the patch")
+    postprocess: Literal["none", "largest_organ"] = "none"
+
+
+class FinetuneRecipe(Part):
+    """One labelled task, from a checkpoint's encoder or from scratch."""
+
+    kind: Literal["finetune"]
+    recipe_schema: Literal[1] = Field(1, alias="schema")
+    title: str = ""
+    task: Literal["classification", "segmentation"]
+    modality: Text
+    classes: list[Text] | dict[Text, list[Annotated[int, Field(ge=1)]] | Literal["any"]] | None = Field(
+        None, description="labels in order; of a segmentation: name and mask values; else what the manifest says"
+    )
+    start: Text = Field("ckpt.pt", alias="from", description="a checkpoint, or scratch")
+    profile: Literal["paper", "official"] = Field("paper", description="official: with the keys under `official`")
+    official: dict[str, Any] = Field({}, description="what the authors' code does differently")
+    seed: Annotated[int, Field(ge=0)] = 0
+    encoder: Annotated[Encoder, _OrPreset()] | None = Field(None, description="of scratch; else as the checkpoint's")
+    tokenizer: Text | None = Field(None, description="its key; else the checkpoint's, or the modality's own")
+    vocabulary_size: Annotated[int, Field(ge=100)] | None = Field(None, description="of scratch")
+    data: Labelled
+    input: Input = Input()  # type: ignore[call-arg]  # every key has a default
+    head: Head = Head()  # type: ignore[call-arg]  # every key has a default
+    train: Tune
+    predict: Predict = Predict()  # type: ignore[call-arg]  # every key has a default
+
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+    @model_validator(mode="after")
+    def whole(self) -> Self:
+        """Keys that need one another."""
+        if self.task == "segmentation" and not isinstance(self.classes, dict):
+            raise ValueError("classes of a segmentation are written {name: [mask values], ...}, or {name: any}")
+        if self.task == "classification" and isinstance(self.classes, dict):
+            raise ValueError("classes of a classification are a list of labels")
+        if self.head.hybrid is not None and self.task != "segmentation":
+            raise ValueError("head.hybrid is for segmentation")
+        return self
+
+
+Recipe = PretrainRecipe | ExtendRecipe | FinetuneRecipe
+
+KINDS: dict[str, type[Recipe]] = {"pretrain": PretrainRecipe, "extend": ExtendRecipe, "finetune": FinetuneRecipe}

@@ -23,12 +23,14 @@ ALLOWED = {  # who may import whom; contracts (errors, plugin, randomness, scree
     # the command line, and what its verbs call
     "__main__": {"cli"},
     "cli": {"cli", "begin", "data", "discovery", "doctor", "kit", "outlook", "pretrain", "recipe", "retention"}
-    | {"scaffold", "stage", "store"},
+    | {"published", "report", "scaffold", "stage", "store"},
     "outlook": {"begin", "data", "job", "model", "recipe", "stage", "state"},
     "pretrain": {"data", "model", "engine", "job", "stage", "state", "retention", "discovery"},
     "begin": {"devices", "discovery", "job", "model", "recipe", "state", "store"},
     "doctor": {"devices", "discovery"},
     "scaffold": {"discovery", "store"},
+    "report": {"report", "retention", "store"},
+    "published": {"published", "kit", "store"},
     # what pretraining is made of
     "engine": {"data", "model", "recipe", "store", "strategies", "job"},
     "job": {"data", "devices", "recipe", "retention", "state", "store"},
@@ -36,7 +38,8 @@ ALLOWED = {  # who may import whom; contracts (errors, plugin, randomness, scree
     "stage": {"data", "discovery", "kit", "model", "retention"},
     "retention": {"data", "model", "store"},
     "strategies": {"strategies", "model"},
-    "data": {"data", "model", "store", "kit"},
+    "data": {"data", "model", "store", "kit", "masks"},
+    "masks": {"masks", "kit", "store"},
     "store": {"store", "discovery"},
     "model": {"model"},
     # what is known of plugins and recipes
@@ -123,7 +126,7 @@ def test_the_core_names_no_modality(path: Path) -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and id(node) not in documented and node.value in STANDARD
     ]
-    assert named == []
+    assert named == (["report"] if path == CORE / "cli" / "app.py" else [])  # there it is the verb of that name
 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: str(path.relative_to(REPOSITORY)))

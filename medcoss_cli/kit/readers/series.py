@@ -26,6 +26,9 @@ REPEATED = "the same slice as another file"
 """The reason of a copy that is left out."""
 TILT = 0.9998
 """Cosine of 1 degree: slices shifted sideways by more come from a tilted gantry."""
+TILTED = "slices are shifted sideways (tilted gantry): not corrected"
+UNEVEN = "uneven steps between slices: their median is taken"
+"""Notes on volumes whose voxels do not lie where their grid says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +192,7 @@ def _ordered(group: list[Header], source: Path) -> _Order:
     gap, notes = _steps(along[numbers], source)
     travel = points[numbers[-1]] - points[numbers[0]]
     if abs(travel @ normal) < TILT * float(np.linalg.norm(travel)):
-        notes = (*notes, "slices are shifted sideways (tilted gantry): not corrected")
+        notes = (*notes, TILTED)
     spacing = None if first.spacing is None else (first.spacing[1], first.spacing[0], gap)
     direction = np.column_stack([cosines[0], cosines[1], normal])
     x, y, z = (float(v) for v in points[numbers[0]])
@@ -207,7 +210,7 @@ def _steps(along: Array, source: Path) -> tuple[float, tuple[str, ...]]:
         where = ", ".join(f"after slice {n + 1}: {steps[n]:.4g} mm" for n in wide[:3])
         raise DataError(f"slices are missing ({where}, where {usual:.4g} mm is usual)", where=source)
     uneven = float(np.abs(steps / usual - 1).max()) > 0.05
-    return usual, ("uneven steps between slices: their median is taken",) if uneven else ()
+    return usual, (UNEVEN,) if uneven else ()
 
 
 def _by_number(group: list[Header], size: tuple[int, int, int]) -> _Order:

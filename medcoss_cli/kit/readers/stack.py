@@ -21,7 +21,7 @@ def read_window(record: Record, plan: Plan, hounsfield: bool) -> Sample:
     *which, _, first, end = record.part or ("window", 0, 0)
     stat = record.source.stat() if record.source.exists() else None
     changed = (stat.st_mtime_ns, stat.st_size) if stat else (0, 0)
-    volume, grid = _volume(record.source, tuple(which), plan, hounsfield, changed)
+    volume, grid, stored = _volume(record.source, tuple(which), plan, hounsfield, changed)
     depth, height, width = volume.shape
     begin, stop = int(first), int(end) or depth
     if stop > depth:
@@ -30,18 +30,18 @@ def read_window(record: Record, plan: Plan, hounsfield: bool) -> Sample:
     # a copy, so that a window does not keep its whole volume in memory
     array = np.array(volume[begin:stop], dtype=np.float32)[None]
     spacing = None if part.spacing is None else part.spacing[::-1]
-    return Sample(array, spacing=spacing, origin=part.origin, direction=part.direction, notes=part.notes)
+    return Sample(array, spacing=spacing, origin=part.origin, direction=part.direction, notes=part.notes, stored=stored)
 
 
 @functools.lru_cache(maxsize=1)
 def _volume(
     source: Path, which: tuple[str | int, ...], plan: Plan, hounsfield: bool, changed: tuple[int, int]
-) -> tuple[Array, Grid]:
-    """The whole volume (D, H, W) as `plan` wants it, and its grid."""
+) -> tuple[Array, Grid, Grid]:
+    """The whole volume (D, H, W) as `plan` wants it, its grid, and the grid of its file."""
     if which[:1] == ("series",):
         array, grid = series.read(series.open_series(source, str(which[1])))
     else:
         array, grid = nifti.read(source, int(which[1]) if which else 0)
     if hounsfield and not bool((array < AIR).any()):
         raise DataError(f"no air (no voxel below {AIR}): these are not Hounsfield units", where=source)
-    return plan.apply(array, grid, source)
+    return *plan.apply(array, grid, source), grid

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from medcoss_cli import plugin
 from medcoss_cli.errors import DataError
 
 Array = np.ndarray[Any, Any]
@@ -23,16 +24,9 @@ OBLIQUE = 0.9986
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
-    """Size and place of a volume, as its header says; what it does not say is None."""
+class Grid(plugin.Grid):
+    """Size and place of a volume, and how many a file holds."""
 
-    size: tuple[int, int, int]
-    spacing: tuple[float, float, float] | None = None
-    """mm along x, y, z of the grid."""
-    origin: tuple[float, float, float] | None = None
-    """Position of the first voxel in mm, LPS."""
-    direction: tuple[float, ...] | None = None
-    """Row-major 3 x 3; column a is the direction of grid axis a in LPS."""
     volumes: int = 1
     """More than one where a file holds a time series."""
     notes: tuple[str, ...] = ()
@@ -86,9 +80,9 @@ def _turn(grid: Grid) -> tuple[tuple[int, int, int], tuple[bool, bool, bool], Gr
 class Plan:
     """What a loader makes of a volume, known from its header alone."""
 
-    spacing: float | None
-    crop_above: int
-    trim: float
+    spacing: float | None = None
+    crop_above: int = MAX_VOXELS
+    trim: float = 0.0
 
     def resampled(self, grid: Grid, path: Path) -> Grid:
         """The grid after turning and resampling. Raises DataError."""
@@ -133,6 +127,14 @@ class Plan:
             array = _resample(array, new.size)
         kept = self.cut(new.size)
         return np.ascontiguousarray(array[kept]), moved(new, kept)
+
+
+def restored(array: Array, stored: plugin.Grid) -> Array:
+    """An array (D, H, W) with axes turned to L, P, S back on the grid of its file: (z, y, x). The inverse of turning."""
+    order, flips, _ = _turn(Grid(stored.size, stored.spacing, stored.origin, stored.direction))
+    array = array[tuple(slice(None, None, -1) if flips[w] else slice(None) for w in (2, 1, 0))]
+    turned = [2 - order[w] for w in (2, 1, 0)]  # what `Plan.apply` transposes by
+    return np.ascontiguousarray(array.transpose(np.argsort(turned)))
 
 
 def moved(grid: Grid, kept: tuple[slice, slice, slice]) -> Grid:

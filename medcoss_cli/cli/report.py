@@ -1,0 +1,36 @@
+"""The verb `report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medcoss_cli.cli import show
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs; several are compared.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="The page; else RUN/report.html, ./report.html of several."),
+    ] = None,
+    with_samples: Annotated[
+        bool, typer.Option("--with-samples", help="Put pictures of samples on the page, which is then private.")
+    ] = False,
+) -> None:
+    """Make one HTML page of a run, or one that compares several; it may be shared.
+
+    Example: medcoss report runs/mini
+    """
+    from medcoss_cli.report import write
+
+    screen = show.screen()
+    written = write(runs, out, with_samples=with_samples)
+    if with_samples and not written.samples:
+        screen.warn("there are no pictures of samples here; the page holds none")
+    screen.say(f"{'private: holds samples' if written.samples else 'shareable'}: {written.path}")

@@ -1,0 +1,92 @@
+"""From a sample's own grid to the grid the network works on, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from medcoss_cli.data.resize import resize
+from medcoss_cli.errors import DataError
+from medcoss_cli.plugin import Sample
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How a sample's array lies on the network's grid: cut to `box`, then resized from `before` to `after`."""
+
+    whole: tuple[int, ...]
+    """Voxels of the sample along its axes."""
+    box: tuple[slice, ...]
+    after: tuple[int, ...]
+
+    @property
+    def before(self) -> tuple[int, ...]:
+        return tuple(part.stop - part.start for part in self.box)
+
+    def image(self, array: Array) -> Array:
+        """(C, *whole) to (C, *after) float32, linear, antialiased where it shrinks."""
+        return resize(array[(slice(None), *self.box)], self.after)
+
+    def labels(self, mask: Array) -> Array:
+        """(*whole) to (*after) whole numbers, the nearest."""
+        mask = mask[self.box]
+        places = [((np.arange(a) + 0.5) * b / a).astype(int) for a, b in zip(self.after, mask.shape, strict=True)]
+        return mask[np.ix_(*places)]
+
+    def restore(self, labels: Array) -> Array:
+        """Predicted labels (*after) to (*whole): each voxel the label that is strongest there after linear resizing."""
+        whole = np.zeros(self.whole, labels.dtype)
+        if labels.shape == self.before:
+            whole[self.box] = labels
+            return whole
+        inside = np.zeros(self.before, labels.dtype)
+        strongest = resize((labels == 0)[None], self.before)[0]
+        for label in np.unique(labels[labels > 0]):
+            here = resize((labels == label)[None], self.before)[0]
+            inside[here > strongest] = label
+            strongest = np.maximum(strongest, here)
+        whole[self.box] = inside
+        return whole
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How samples are brought to the network's grid.
+
+    Args:
+        size: every sample is resized to it (images).
+        spacing: mm per axis (D, H, W) that volumes are resampled to; without both, as scanned.
+        crop: cut to the box of what is not 0 first (MRI; nnU-Net's preparation).
+    """
+
+    size: tuple[int, ...] | None = None
+    spacing: tuple[float, ...] | None = None
+    crop: bool = False
+
+    def frame(self, sample: Sample) -> Frame:
+        """Where this sample comes to lie. Raises: DataError if a spacing is asked for and the file has none."""
+        whole = tuple(sample.array.shape[1:])
+        box = _box(sample.array) if self.crop else tuple(slice(0, n) for n in whole)
+        before = tuple(part.stop - part.start for part in box)
+        if self.size is not None:
+            return Frame(whole, box, self.size)
+        if self.spacing is None:
+            return Frame(whole, box, before)
+        if sample.spacing is None:
+            raise DataError(f"no voxel spacing, so it cannot be brought to {' x '.join(map(str, self.spacing))} mm")
+        steps = zip(before, sample.spacing, self.spacing, strict=True)
+        return Frame(whole, box, tuple(max(1, round(n * own / asked)) for n, own, asked in steps))
+
+
+def _box(array: Array) -> tuple[slice, ...]:
+    """The smallest box around all voxels that are not 0; everything where all are."""
+    full = (array != 0).any(axis=0)
+    sides = []
+    for axis, length in enumerate(full.shape):
+        there = np.flatnonzero(full.any(axis=tuple(a for a in range(full.ndim) if a != axis)))
+        sides.append(slice(int(there[0]), int(there[-1]) + 1) if len(there) else slice(0, length))
+    return tuple(sides)

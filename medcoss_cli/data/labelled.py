@@ -1,0 +1,188 @@
+"""Labelled data: a folder's `manifest.csv` with path, split, group, and label or mask, read without knowing the modality."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from medcoss_cli.data.read import Found
+from medcoss_cli.errors import DataError
+from medcoss_cli.kit.manifest import NAME, inside, rows_of
+from medcoss_cli.plugin import Record
+from medcoss_cli.randomness import generator
+from medcoss_cli.screen import Screen
+
+SPLITS = ("train", "val", "test")
+_SAME = {"valid": "val", "validation": "val", "dev": "val", "training": "train", "testing": "test"}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One row of a manifest. Private: it names files and patients."""
+
+    path: Path
+    split: str
+    group: str
+    where: str
+    """manifest.csv:line"""
+    label: str | None = None
+    mask: Path | None = None
+    row: int | None = None
+    """Data row of a table, counted from 0."""
+    record: Record | None = None
+    """What the modality's loader found there."""
+
+
+def read_manifest(
+    root: Path, *, masks: bool, fold: int | None = None, validation: float = 0.0, seed: int = 0
+) -> list[Case]:
+    """The cases of a folder, each in train, val or test.
+
+    Args:
+        masks: cases have masks (segmentation), else labels (classification).
+        fold: rows of this fold validate, train rows of other folds train.
+        validation: share of the training groups that validates where the manifest names nothing for it.
+
+    Raises: DataError for a path outside the folder, a missing label or mask, a group on two sides of a split.
+    """
+    manifest = root / NAME
+    if not manifest.is_file():
+        raise DataError(
+            f"there is no {NAME} here, which tells labels and splits",
+            where=root,
+            fix=f"write one: medcoss data manifest folder --root {root}",
+        )
+    column, other = ("mask", "label") if masks else ("label", "mask")
+    cases = []
+    for line, row in rows_of(manifest):
+        where = f"{manifest}:{line}"
+        if not row.get("path"):
+            continue
+        if not row.get(column) and not (masks and row.get(other)):
+            raise DataError(f"no {column} in this row", where=where, fix=f"fill the column {column!r}, or drop the row")
+        if not row.get(column):
+            continue  # a set with labels and masks may have images without a mask
+        path = inside(root, row["path"], where)
+        mask = inside(root, row["mask"], where) if masks else None
+        for needed in filter(None, (path, mask)):
+            if not needed.exists():
+                raise DataError(f"{needed.relative_to(root)} is not there", where=where, fix="check the path")
+        index, number = row.get("index", ""), row.get("fold", "")
+        if index and not index.isdecimal():
+            raise DataError(f"index {index!r} is no row number", where=where, fix="count data rows from 0")
+        split = _split(row.get("split", ""), number, fold, where)
+        # a case without a group is its own
+        group = row.get("group") or f"{row['path']}|{index}"
+        cases.append(Case(path, split, group, where, row.get("label"), mask, int(index) if index else None))
+    if not cases:
+        raise DataError(f"no row of the manifest has a {column}", where=manifest)
+    _disjoint(cases)
+    if not any(case.split == "val" for case in cases) and validation:
+        cases = _set_aside(cases, validation, seed)
+    return cases
+
+
+def _split(said: str, number: str, fold: int | None, where: str) -> str:
+    split = _SAME.get(said.lower(), said.lower()) or "train"
+    if split not in SPLITS:
+        raise DataError(f"split {said!r} is none of {', '.join(SPLITS)}", where=where)
+    if fold is None or split == "test":
+        return split
+    if not number.isdecimal():
+        raise DataError("no fold in this row", where=where, fix="fill the column 'fold', or leave data.fold out")
+    return "val" if int(number) == fold else "train"
+
+
+def _disjoint(cases: Sequence[Case]) -> None:
+    """Raises: DataError if a group (patient, document) is on two sides of a split."""
+    first: dict[str, Case] = {}
+    both: dict[str, Case] = {}
+    for case in cases:
+        known = first.setdefault(case.group, case)
+        if known.split != case.split:
+            both.setdefault(case.group, case)
+    if both:
+        group, case = next(iter(both.items()))
+        raise DataError(
+            f"{len(both)} groups (patients) are in two splits, the first is {group!r} in {first[group].split} "
+            f"(line {first[group].where.rpartition(':')[2]}) and {case.split}",
+            where=case.where,
+            fix="put all rows of a group into one split",
+        )
+
+
+def _set_aside(cases: list[Case], share: float, seed: int) -> list[Case]:
+    """Some groups of the training cases validate: of each label as many, as far as groups allow."""
+    train = [case for case in cases if case.split == "train"]
+    groups = sorted({case.group for case in train})
+    label_of = {case.group: case.label for case in train}
+    taken: set[str] = set()
+    for label in sorted({str(label) for label in label_of.values()}):
+        own = [group for group in groups if str(label_of[group]) == label]
+        order = torch.randperm(len(own), generator=generator(seed, "validation", label)).tolist()
+        taken |= {own[i] for i in order[: round(share * len(own))]}
+    return [replace(c, split="val") if c.split == "train" and c.group in taken else c for c in cases]
+
+
+def with_records(cases: Sequence[Case], found: Found, *, single: bool) -> list[Case]:
+    """Each case with what the loader found at its path; a case of several records comes several times.
+
+    Args:
+        single: a case must be one record (it has one mask).
+
+    Raises: DataError for a case of which nothing was found, with the loader's reason.
+    """
+    at: dict[tuple[Path, int | None], Case] = {(case.path, case.row): case for case in cases}
+    matched: list[Case] = []
+    seen: Counter[tuple[Path, int | None]] = Counter()
+    for record in found.records:
+        row = int(record.part[1]) if record.part is not None and record.part[0] == "row" else None
+        places = [record.source, *record.source.parents]
+        case = next((at[place, row] for place in places if (place, row) in at), None)
+        if case is None:
+            continue
+        seen[case.path, case.row] += 1
+        if single and seen[case.path, case.row] > 1:
+            raise DataError("several images in one case that has one mask", where=case.where)
+        matched.append(replace(case, record=record))
+    reasons = {item.source: item.reason for item in found.left_out}
+    for case in cases:
+        if not seen[case.path, case.row] and case.path not in reasons:
+            raise DataError(f"nothing that can be read at {case.path.name}", where=case.where)
+    return matched
+
+
+def classes_of(cases: Iterable[Case], asked: Sequence[str] | None, screen: Screen) -> list[str]:
+    """The labels in order: as asked, else all of the training cases, sorted.
+
+    Raises: DataError for a label that is not among them, or a class without a training case; thin classes are told.
+    """
+    cases = list(cases)
+    counts = {split: Counter(case.label for case in cases if case.split == split) for split in SPLITS}
+    classes = list(asked) if asked else sorted(str(label) for label in counts["train"])
+    for case in cases:
+        if case.label not in classes:
+            raise DataError(
+                f"the label {case.label!r} is none of {', '.join(classes)}",
+                where=case.where,
+                fix="name all labels under `classes`, or correct the row",
+            )
+    if len(classes) < 2:
+        raise DataError("one class alone cannot be told from others", where=cases[0].where.rpartition(":")[0])
+    for name in classes:
+        if not counts["train"][name]:
+            raise DataError(
+                f"the class {name!r} has no training case",
+                where=cases[0].where.rpartition(":")[0],
+                fix="add cases, or leave the class out of `classes` and of the manifest",
+            )
+        if counts["train"][name] == 1:
+            screen.warn(f"the class {name!r} has one training case: what is learned of it cannot be trusted")
+        for split in ("val", "test"):
+            if counts[split] and not counts[split][name]:
+                screen.warn(f"the class {name!r} has no case in {split}: its scores there are of the other classes")
+    return classes

@@ -1,0 +1,272 @@
+"""A prepared set of images with masks: each case once on the network's grid, as integers, in memory-mapped files."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medcoss_cli.data.geometry import Layout
+from medcoss_cli.data.labelled import Case
+from medcoss_cli.data.prepare import locked, quiet, settings, stamp
+from medcoss_cli.data.read import read_checked
+from medcoss_cli.errors import DataError, ResourceError
+from medcoss_cli.masks import check_on, read_mask
+from medcoss_cli.plugin import Modality, Sample
+from medcoss_cli.screen import Screen
+from medcoss_cli.store import atomic
+
+Array = np.ndarray[Any, Any]
+LAYOUT = 1  # of this kind of prepared set; part of its key
+POINTS = 2000  # places remembered of each class, for crops that have it in them
+Values = dict[str, list[int] | str]
+"""Of each class the mask values that are it, or "any" for all but 0. A later class lies inside or over earlier ones."""
+
+
+@dataclass(frozen=True)
+class SegmentedSet:
+    """What `prepare_masks` wrote. Private: it holds the user's samples."""
+
+    folder: Path
+    index: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.index["cases"])
+
+    @property
+    def data_hash(self) -> str:
+        """Hash of the stored integers and masks; says nothing of names or paths."""
+        return str(self.index["data_hash"])
+
+    def rows(self, split: str) -> Array:
+        """Numbers of the cases of a split."""
+        return np.array([i for i, case in enumerate(self.index["cases"]) if case["split"] == split], dtype=np.int64)
+
+    def image(self, row: int) -> tuple[Array, float, float]:
+        """Integers (C, *after), mapped, with scale and offset."""
+        case = self.index["cases"][row]
+        return self._open(f"{case['file']}.image.npy"), case["scale"], case["offset"]
+
+    def mask(self, row: int) -> Array:
+        """Labels (*after) uint8, mapped: 0 background, 1 the first class."""
+        return self._open(f"{self.index['cases'][row]['file']}.mask.npy")
+
+    def points(self, row: int) -> Array:
+        """(n, 1 + axes): the label and the place of some voxels of each class."""
+        return self._points[row]
+
+    @cached_property
+    def _points(self) -> dict[int, Array]:
+        return {i: np.load(self.folder / f"{c['file']}.points.npy") for i, c in enumerate(self.index["cases"])}
+
+    def _open(self, name: str) -> Array:
+        opened: Array = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
+        return opened
+
+
+def read_case(modality: Modality, case: Case, values: Values) -> tuple[Sample, Array]:
+    """A case's image and its labels (*size) uint8 on the same grid. Raises: DataError, also for an unknown mask value."""
+    assert case.record is not None
+    sample = read_checked(modality, case.record)
+    return sample, read_labels(modality, case, sample, values)
+
+
+def read_labels(modality: Modality, case: Case, sample: Sample, values: Values) -> Array:
+    """A case's labels (*size) uint8. Raises: DataError where the mask is not on the sample's grid."""
+    assert case.mask is not None
+    mask, grid = read_mask(case.mask, modality.dims)
+    check_on(mask.shape, grid, sample, case.where)
+    return labels_of(mask, values, case.where)
+
+
+def labels_of(mask: Array, values: Values, where: str) -> Array:
+    """Mask values to labels 1, 2, ... in the order of the classes; a later class is painted over earlier ones."""
+    labels = np.zeros(mask.shape, np.uint8)
+    known = [value for listed in values.values() if listed != "any" for value in listed]
+    there = {int(value) for value in np.unique(mask)} - {0}
+    strange = sorted(there - set(map(int, known))) if "any" not in values.values() else []
+    if strange:
+        raise DataError(
+            f"the mask has the value {strange[0]}, the recipe's classes have {', '.join(map(str, sorted(set(known))))}",
+            where=where,
+            fix="name every value under `classes`, or correct the mask",
+        )
+    for number, listed in enumerate(values.values(), 1):
+        labels[mask != 0 if listed == "any" else np.isin(mask, listed)] = number
+    return labels
+
+
+def targets_of(labels: Any, values: Values) -> list[Any]:
+    """For each class where it is: nested classes (organ 1 and 2, tumour 2) hold the labels of those inside them."""
+    names = list(values)
+    inside = {name: _inside(values, name) for name in names}
+    return [sum(labels == names.index(inner) + 1 for inner in inside[name]) > 0 for name in names]
+
+
+def _inside(values: Values, name: str) -> list[str]:
+    own = values[name]
+    if own == "any":
+        return list(values)
+    return [n for n, listed in values.items() if n == name or (listed != "any" and set(listed) <= set(own))]
+
+
+def prepare_masks(
+    modality: Modality,
+    cases: Sequence[Case],
+    values: Values,
+    layout: Layout,
+    where: Path,
+    *,
+    workers: int | None,
+    bad_share: float,
+    screen: Screen,
+) -> SegmentedSet:
+    """The prepared set of these cases under `where`, written now or taken as it is there; goes on where it stopped.
+
+    Raises: DataError for the first bad mask, or for more unreadable images than are allowed.
+    """
+    folder = where / _key(modality, cases, values, layout)
+    if not (folder / "index.json").exists():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ResourceError(
+                "no prepared set can be written here", where=where, fix="name another folder with --prepared DIR"
+            ) from error
+        with locked(folder, screen):
+            _write(modality, cases, values, layout, folder, workers or len(os.sched_getaffinity(0)), bad_share, screen)
+    return SegmentedSet(folder, json.loads((folder / "index.json").read_text(encoding="utf-8")))
+
+
+def _write(
+    modality: Modality,
+    cases: Sequence[Case],
+    values: Values,
+    layout: Layout,
+    folder: Path,
+    workers: int,
+    bad_share: float,
+    screen: Screen,
+) -> None:
+    one = partial(_case, modality, values, layout, folder)
+    done = []
+    with contextlib.ExitStack() as open_:
+        bar = open_.enter_context(screen.progress(f"preparing {modality.name} and masks", len(cases)))
+        each: Callable[..., Any] = map
+        if workers > 1 and len(cases) >= 16:
+            pool = open_.enter_context(ProcessPoolExecutor(workers, get_context("forkserver"), quiet))
+            each = partial(pool.map, chunksize=1)
+        for facts in each(one, range(len(cases)), cases):
+            done.append(facts)
+            bar.advance()
+    good = [facts for facts in done if "reason" not in facts]
+    for facts in done:
+        if "reason" in facts:
+            screen.warn(facts["reason"])
+    if len(done) - len(good) > bad_share * len(done):
+        raise DataError(
+            f"{len(done) - len(good)} of {len(done)} images cannot be used",
+            where=cases[0].where.rpartition(":")[0],
+            fix="repair or remove them, or allow more with data.bad_share=0.2",
+        )
+    digest = hashlib.sha256("".join(facts["hash"] for facts in good).encode()).hexdigest()
+    atomic.write(folder / "index.json", json.dumps({"data_hash": digest, "cases": good}, indent=1).encode())
+
+
+def _case(modality: Modality, values: Values, layout: Layout, folder: Path, number: int, case: Case) -> dict[str, Any]:
+    name = f"case-{number:05d}"
+    facts_path = folder / f"{name}.json"
+    if facts_path.exists():
+        facts: dict[str, Any] = json.loads(facts_path.read_text(encoding="utf-8"))
+        return facts
+    assert case.record is not None
+    try:
+        sample = read_checked(modality, case.record)
+        layout.frame(sample)
+    except DataError as error:
+        return {"reason": str(error), "hash": ""}
+    labels = read_labels(modality, case, sample, values)
+    integers, scale, offset, mask = on_grid(modality, layout, sample, labels)
+    assert mask is not None
+    for part, array in (("image", integers), ("mask", mask), ("points", _points(mask, number))):
+        stream = io.BytesIO()
+        np.save(stream, array, allow_pickle=False)
+        atomic.write(folder / f"{name}.{part}.npy", stream.getvalue())
+    facts = {
+        "file": name,
+        "case": number,
+        "split": case.split,
+        "group": hashlib.sha256(case.group.encode()).hexdigest()[:16],
+        "scale": scale,
+        "offset": offset,
+        "hash": hashlib.sha256(integers.tobytes() + mask.tobytes()).hexdigest(),
+        "voxels": [int((mask == label).sum()) for label in range(1, len(values) + 1)],
+    }
+    atomic.write(facts_path, json.dumps(facts).encode())
+    return facts
+
+
+def on_grid(
+    modality: Modality, layout: Layout, sample: Sample, labels: Array | None = None
+) -> tuple[Array, float, float, Array | None]:
+    """A sample on the network's grid: integers (C, *after), scale, offset, and its labels there (*after)."""
+    assert modality.intensity is not None
+    frame = layout.frame(sample)
+    image = replace(sample, array=frame.image(sample.array))
+    integers, scale, offset = modality.intensity.encode(image)
+    return integers, scale, offset, None if labels is None else frame.labels(labels)
+
+
+def foreground(modality: Modality, cases: Sequence[Case], values: Values, screen: Screen) -> tuple[float, ...]:
+    """(0.5th percentile, 99.5th percentile, mean, deviation) of the values inside the training masks (nnU-Net's CT rule).
+
+    Up to 100,000 voxels of each case.
+    """
+    taken = []
+    train = [case for case in cases if case.split == "train"]
+    with screen.progress("intensities inside the masks", len(train)) as bar:
+        for number, case in enumerate(train):
+            sample, labels = read_case(modality, case, values)
+            inside = sample.array[:, labels > 0].ravel()
+            if len(inside) > 100_000:
+                inside = np.random.default_rng(number).choice(inside, 100_000, replace=False)
+            taken.append(inside)
+            bar.advance()
+    every = np.concatenate(taken) if taken else np.zeros(0)
+    if len(every) == 0 or every.std() == 0:
+        raise DataError("the training masks are empty, so they tell no intensities", fix="set input.intensity=zscore")
+    low, high = np.percentile(every, (0.5, 99.5))
+    inside = np.clip(every, low, high)
+    return float(low), float(high), float(inside.mean()), float(inside.std())
+
+
+def _points(mask: Array, number: int) -> Array:
+    generator = np.random.default_rng(number)
+    rows = []
+    for label in np.unique(mask[mask > 0]):
+        places = np.argwhere(mask == label)
+        if len(places) > POINTS:
+            places = places[generator.choice(len(places), POINTS, replace=False)]
+        rows.append(np.column_stack([np.full(len(places), label), places]))
+    return np.concatenate(rows).astype(np.int32) if rows else np.zeros((0, 1 + mask.ndim), np.int32)
+
+
+def _key(modality: Modality, cases: Sequence[Case], values: Values, layout: Layout) -> str:
+    digest = hashlib.sha256(f"{LAYOUT} {layout} {values} {settings(modality.loader)} {settings(modality.intensity)}".encode())
+    for case in cases:
+        assert case.record is not None
+        assert case.mask is not None
+        stamps = stamp(case.record.source), stamp(case.mask)
+        digest.update(repr((str(case.path), case.split, case.group, case.record.part, str(case.mask), stamps)).encode())
+    return f"{modality.name}-masks-{digest.hexdigest()[:16]}"

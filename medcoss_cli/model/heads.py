@@ -1,0 +1,122 @@
+"""What fine-tuning puts on the encoder: an MLP for classes, a convolutional decoder for masks (appendix A of the paper).
+
+N samples, D width, c classes; *size is (H, W) or (D, H, W).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from medcoss_cli.model.encoder import Encoder
+
+TAPS = (4, 7, 10)
+"""Blocks of a 12-block encoder whose outputs the segmentation decoder sees beside the last (A.2)."""
+
+
+class ClassHead(nn.Sequential):
+    """Pooled features (N, D) to logits (N, c): one layer, or two with LayerNorm and GELU between (A.1).
+
+    Images are normalised first, as the authors do; texts are not.
+    """
+
+    def __init__(self, width: int, classes: int, *, layers: int, norm: bool) -> None:
+        parts: list[nn.Module] = [nn.LayerNorm(width, eps=1e-6)] if norm else []
+        if layers == 2:
+            parts += [nn.Linear(width, width), nn.LayerNorm(width), nn.GELU()]
+        super().__init__(*parts, nn.Linear(width, classes))
+
+
+def taps_of(depth: int, patch: int) -> tuple[int, ...]:
+    """Blocks, counted from 1, whose outputs are used, the last one included: 4, 7, 10, 12 of 12 for a patch of 16.
+
+    A patch of 2^n has n halvings of the grid; each but the last gets a tap, the deepest ones where there are fewer.
+
+    Raises: ValueError for a patch that is no power of two.
+    """
+    halvings = int(math.log2(patch))
+    if 2**halvings != patch or patch < 2:
+        raise ValueError(f"a decoder for patches of {patch} is not known, only for powers of two")
+    wanted = [TAPS[0]] * max(0, halvings - 1 - len(TAPS)) + list(TAPS[max(0, len(TAPS) - halvings + 1) :])
+    return (*(max(1, round(depth * tap / 12)) for tap in wanted), depth)
+
+
+class MaskDecoder(nn.Module):
+    """UNETR's decoder: encoder features at several depths and the image itself, to logits at full resolution.
+
+    Source: appendix A.2 and Fig. 6; Hatamizadeh et al. 2022. Blocks are MONAI's.
+
+    Args:
+        width: D of the encoder.
+        features: channels at full resolution, doubled with every halving.
+        halvings: log2 of the patch; the first tap belongs to the finest grid but the image's.
+    """
+
+    def __init__(self, dims: int, channels: int, width: int, features: int, halvings: int, classes: int) -> None:
+        super().__init__()
+        from monai.networks.blocks.unetr_block import UnetrBasicBlock, UnetrPrUpBlock, UnetrUpBlock
+
+        common: dict[str, Any] = {"spatial_dims": dims, "kernel_size": 3, "norm_name": "instance", "res_block": True}
+        self.image = UnetrBasicBlock(in_channels=channels, out_channels=features, stride=1, **common)
+        self.sides = nn.ModuleList(
+            UnetrPrUpBlock(
+                in_channels=width,
+                out_channels=features * 2**level,
+                num_layer=halvings - 1 - level,
+                stride=1,
+                upsample_kernel_size=2,
+                conv_block=True,
+                **common,
+            )
+            for level in range(1, halvings)
+        )
+        widths = [width, *(features * 2**level for level in reversed(range(halvings)))]
+        self.ups = nn.ModuleList(
+            UnetrUpBlock(in_channels=a, out_channels=b, upsample_kernel_size=2, **common)
+            for a, b in zip(widths, widths[1:], strict=False)
+        )
+        conv = nn.Conv2d if dims == 2 else nn.Conv3d
+        self.out = conv(features, classes, 1)
+
+    def forward(self, inputs: Tensor, taps: Sequence[Tensor]) -> Tensor:
+        """Inputs (N, C, *size) and features (N, D, *grid) per tap, the last one deepest: logits (N, c, *size)."""
+        skips = [self.image(inputs), *(side(tap) for side, tap in zip(self.sides, taps, strict=False))]
+        merged = taps[-1]
+        for up, skip in zip(self.ups, reversed(skips), strict=True):
+            merged = up(merged, skip)
+        logits: Tensor = self.out(merged)
+        return logits
+
+
+class HybridDecoder(nn.Module):
+    """A learnable residual U-Net with the frozen encoder's features fused into its deepest grid (appendix D, Fig. 7).
+
+    The figure gives no numbers: features are resized to that grid, concatenated and projected back, as in nnSAM.
+    The network is MONAI's FlexibleUNet, whose residual encoder has the customary names (`layer1.0.conv1.weight`).
+    """
+
+    def __init__(self, dims: int, channels: int, width: int, depth: int, classes: int) -> None:
+        super().__init__()
+        from monai.networks.nets.flexible_unet import FlexibleUNet
+
+        self.net = FlexibleUNet(channels, classes, f"resnet{depth}", spatial_dims=dims, is_pad=False)
+        deepest = 2048 if depth == 50 else 512
+        conv = nn.Conv2d if dims == 2 else nn.Conv3d
+        self.fuse = conv(deepest + width, deepest, 1)
+
+    def forward(self, inputs: Tensor, taps: Sequence[Tensor]) -> Tensor:
+        """As MaskDecoder; of the taps the last alone is used. *size is padded at the end to multiples of 32."""
+        size = inputs.shape[2:]
+        padding = [n for side in reversed(size) for n in (0, -side % 32)]
+        grids = self.net.encoder(F.pad(inputs, padding))
+        mode = "bilinear" if len(size) == 2 else "trilinear"
+        seen = F.interpolate(taps[-1], grids[-1].shape[2:], mode=mode, align_corners=False)
+        grids[-1] = self.fuse(torch.cat([grids[-1], seen], dim=1))
+        logits: Tensor = self.net.segmentation_head(self.net.decoder(grids, self.net.skip_connect))
+        return logits[(slice(None), slice(None), *(slice(0, side) for side in size))]

@@ -1,0 +1,102 @@
+"""The page of several runs: labelled tasks by their start, and what each pre-training remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from medcoss_cli import retention
+from medcoss_cli.report import finetuning, pictures, pretraining
+from medcoss_cli.report.page import MISSING, document, figure, section, shown, spread, table
+from medcoss_cli.report.runs import Finetuning, Pretraining, Run
+
+
+def page(runs: Sequence[Run], with_samples: bool) -> bytes:
+    """Tasks side by side, retention side by side; which of both there are depends on the runs."""
+    tuned = [run for run in runs if isinstance(run, Finetuning)]
+    trained = [run for run in runs if isinstance(run, Pretraining)]
+    tasks = by_task(tuned)
+    open_ones = sum(not run.finished for run in runs)
+    facts = {"runs": len(runs), "labelled tasks": len(tasks), "fine-tunings": len(tuned), "pre-trainings": len(trained)}
+    return document(
+        f"Comparison of {len(runs)} runs",
+        ", ".join(dict.fromkeys(run.title for run in tuned)) or "Retention by strategy",
+        {name: shown(count) for name, count in facts.items() if count},
+        (
+            section("Labelled tasks", _radar(tasks), _tasks(tasks), about="On the test data, over all seeds of a run."),
+            _trainings(trained),
+            *(
+                finetuning.samples(run, with_samples, f"Cases: {run.title}, {run.start}")
+                for run in tuned
+                if run.pictures or not any(other.pictures for other in tuned)
+            ),
+        ),
+        unfinished=f"Unfinished: {open_ones} of these runs." if open_ones else None,
+        private=any(run.pictures for run in tuned),
+    )
+
+
+def by_task(runs: Sequence[Finetuning]) -> dict[tuple[str, str], dict[str, Finetuning]]:
+    """Runs by title and modality, then by start; a second run of the same start is called "checkpoint 2"."""
+    tasks: dict[tuple[str, str], dict[str, Finetuning]] = {}
+    for run in runs:
+        group = tasks.setdefault((run.title, run.modality), {})
+        group[_free(run.start, group)] = run
+    return tasks
+
+
+def _free(name: str, taken: Mapping[str, object]) -> str:
+    number = 1
+    while (free := name if number == 1 else f"{name} {number}") in taken:
+        number += 1
+    return free
+
+
+def _groups(tasks: Mapping[tuple[str, str], Mapping[str, Finetuning]]) -> list[str]:
+    return list(dict.fromkeys(start for group in tasks.values() for start in group))
+
+
+def _radar(tasks: Mapping[tuple[str, str], Mapping[str, Finetuning]]) -> str:
+    if len(tasks) < 3:
+        return ""
+    means = {
+        start: [
+            run.summary.get(run.main, (None, None))[0] if (run := group.get(start)) else None
+            for group in tasks.values()
+        ]
+        for start in _groups(tasks)
+    }
+    picture = pictures.radar([f"{title}\n{modality}" for title, modality in tasks], means)
+    return figure(picture, "Accuracy of classification, Dice of segmentation; the rim is 1, the centre 0.")
+
+
+def _tasks(tasks: Mapping[tuple[str, str], Mapping[str, Finetuning]]) -> str:
+    starts = _groups(tasks)
+    lines = []
+    for (title, modality), group in tasks.items():
+        metric = next(iter(group.values())).main
+        cells = [spread(*run.summary.get(metric, (None, None))) if (run := group.get(s)) else MISSING for s in starts]
+        lines.append([title, modality, finetuning.metric_name(metric), *cells])
+    return table(["task", "modality", "metric", *starts], lines, "Mean ± standard deviation over the seeds")
+
+
+def _trainings(runs: Sequence[Pretraining]) -> str:
+    named: dict[str, Pretraining] = {}
+    for run in runs:
+        named[_free(run.strategy, named)] = run
+    if not named:
+        return ""
+    facts = [pretraining.summary(run) for run in named.values()]
+    lines = [[name, *(fact[name] for fact in facts)] for name in facts[0] if name != "strategy"]
+    overview = section("Pre-training", table(["", *named], lines), _after_all(named))
+    return overview + pretraining.remembered([*named.items()])
+
+
+def _after_all(named: Mapping[str, Pretraining]) -> str:
+    """CKA of every modality after the last stage of each run."""
+    last = {name: run.retention[-1]["retention"] for name, run in named.items() if run.retention}
+    modalities = dict.fromkeys(m for rows in last.values() for m in rows)
+    lines = [[m, *(shown(rows.get(m, {}).get("cka")) for rows in last.values())] for m in modalities]
+    least = [retention.lowest(named[name].retention) for name in last]
+    if lines:
+        lines.append(["least remembered", *(f"{x[0]}, {x[1]:.3f}" if x else MISSING for x in least)])
+    return table(["probes of", *last], lines, "CKA after the last stage")

@@ -1,0 +1,142 @@
+"""The page of a run of kind pretrain or extend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from medcoss_cli import retention
+from medcoss_cli.report import pictures
+from medcoss_cli.report.page import MISSING, document, duration, figure, section, settings, shown, table
+from medcoss_cli.report.runs import Pretraining, listing, mapping, number
+
+
+def page(run: Pretraining) -> bytes:
+    """Curves, retention, stages, data, recipe and versions."""
+    stages = run.stages
+    if run.kind == "extend":
+        new = mapping(run.recipe.get("stage")).get("modality") or (list(stages.values()) or [MISSING])[-1]
+        title = f"One more modality: {new}"
+    else:
+        title = "Pre-training of one encoder"
+    asked = len(listing(run.recipe.get("stages")))
+    done = f"{len(run.retention)} of {asked} stages are done" if asked else "the new stage is not done"
+    return document(
+        title,
+        " → ".join(stages.values()) or "no stage has begun",
+        summary(run),
+        (
+            section("Training", _curves(run), about="Steps of all stages, one after another."),
+            remembered([("", run)]),
+            section("Stages", _stages(run)),
+            section("Data", _data(run), about="Samples of the probes are never trained on."),
+            section("Recipe", settings(run.recipe)),
+            section("Versions", table(["part", "version"], [[*item] for item in run.versions.items()])),
+        ),
+        unfinished=None if run.finished else f"Unfinished: {done}.",
+    )
+
+
+def summary(run: Pretraining) -> dict[str, str]:
+    """The few facts that stand at the top."""
+    samples = [number(entry.get("samples")) for entry in run.history]
+    least = retention.lowest(run.retention)
+    shape = [number(run.encoder.get(key)) for key in ("width", "depth")]
+    return {
+        "modalities": str(len(set(run.stages.values()))),
+        "samples": shown(sum(x for x in samples if x is not None)) if samples else MISSING,
+        "encoder": f"{shown(shape[0])} × {shown(shape[1])}" if None not in shape else MISSING,
+        "strategy": run.strategy,
+        "steps of this run": shown(len(run.steps)),
+        "time of this run": duration(_seconds(run.steps)),
+        "least remembered": f"{least[0]}, CKA {least[1]:.3f}" if least else MISSING,
+        "finished": run.finished or "not yet",
+    }
+
+
+def remembered(runs: Sequence[tuple[str, Pretraining]]) -> str:
+    """Retention of runs, one below the other on the same axes, and their tables."""
+    runs = [(name, run) for name, run in runs if run.retention]
+    if not runs:
+        return ""
+    tables = ""
+    for name, run in runs:
+        columns = ["probes of", *(f"{stage['stage']} {stage['modality']}" for stage in run.retention)]
+        for value, words in (("cka", "CKA after each stage"), ("loss", "Masked loss after each stage")):
+            tables += table(columns, retention.rows(run.retention, value), f"{name}: {words}" if name else words)
+    picture = pictures.retention([(name, run.retention) for name, run in runs])
+    return section(
+        "Retention",
+        figure(picture, "What the encoder makes of the probes after each stage, against the end of their own stage."),
+        tables,
+        about="Linear CKA compares features (1: unchanged up to rotation and scale); "
+        "the masked loss is that of the decoder kept from the modality's own stage.",
+    )
+
+
+def _curves(run: Pretraining) -> str:
+    if not run.steps:
+        return ""
+    new: list[tuple[str, pictures.Line]] = []
+    old: list[tuple[str, pictures.Line]] = []
+    rates, cuts, begun = [], [], 0
+    for stage in sorted({row["stage"] for row in run.steps}):
+        rows = [row for row in run.steps if row["stage"] == stage]
+        fresh = [row for row in rows if row["new"]]
+        new.append((run.stages.get(stage, ""), _line(fresh, "relative", begun)))
+        for name in dict.fromkeys(row["modality"] for row in rows if not row["new"]):
+            samples = [row for row in rows if not row["new"] and row["modality"] == name]
+            old.append((name, _line(samples, "loss", begun)))
+        rates.append(_line(rows, "lr", begun))
+        begun += max(row["step"] for row in rows)
+        cuts.append(begun)
+    picture = pictures.training(new, old, rates, cuts)
+    return figure(picture, "Means over short spans; the bands reach from the lowest to the highest value.")
+
+
+def _line(rows: Sequence[Mapping[str, Any]], key: str, begun: int) -> list[tuple[float, float]]:
+    return [(begun + row["step"], y) for row in rows if (y := number(row.get(key))) is not None]
+
+
+def _stages(run: Pretraining) -> str:
+    columns = ["stage", "modality", "strategy", "batch", "learning rate", "steps", "of them rehearsal", "last loss"]
+    facts = {entry["stage"]: entry for entry in run.history}
+    lines = []
+    for stage, modality in run.stages.items():
+        entry = facts.get(stage, {})
+        rows = [row for row in run.steps if row["stage"] == stage]
+        old = sum(not row["new"] for row in rows) if rows else None
+        last = [y for _, y in _line(rows, "relative", 0)[-20:]]
+        lines.append(
+            [
+                str(stage),
+                modality,
+                str(entry.get("strategy") or run.strategy),
+                shown(entry.get("batch")),
+                f"{rate:g}" if (rate := number(entry.get("learning_rate"))) is not None else MISSING,
+                shown(entry.get("steps", len(rows) or None)),
+                shown(entry.get("rehearsal_steps", old)),
+                shown(sum(last) / len(last) if last else None),
+                duration(_seconds(rows)),
+            ]
+        )
+    words = "The last loss is the mean of the last 20 steps on new data; 1 is predicting the mean."
+    return table([*columns, "time"], lines, words)
+
+
+def _data(run: Pretraining) -> str:
+    columns = ["modality", "size", "samples", "groups", "trained on", "probes", "buffer"]
+    lines = [
+        [
+            entry["modality"],
+            " × ".join(map(shown, listing(mapping(run.modalities.get(entry["modality"])).get("size")))) or MISSING,
+            *(shown(entry.get(key)) for key in ("samples", "groups", "train", "probes", "buffer")),
+        ]
+        for entry in run.history
+    ]
+    return table(columns, lines)
+
+
+def _seconds(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    known = [x for row in rows if (x := number(row.get("seconds"))) is not None]
+    return sum(known) if known else None

@@ -1,0 +1,262 @@
+"""What a page is made of: a run's folder, read. Only numbers, classes, modalities and settings come through."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from medcoss_cli.errors import DataError, UsageError
+from medcoss_cli.store import checkpoint
+from medcoss_cli.store.run import without_paths
+
+_PLACES = ("folder", "cnn", "start")  # keys of a finetune recipe that name files
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """A run of kind pretrain or extend.
+
+    Args:
+        finished: the day, or None.
+        history: the checkpoint's entry of every finished stage, those before this run too.
+        modalities: the checkpoint's facts of each.
+        encoder: the checkpoint's facts, or the recipe's.
+        retention: stage, modality and measures, as retention.json holds them.
+        steps: lines of metrics.jsonl.
+    """
+
+    kind: str
+    finished: str | None
+    recipe: dict[str, Any]
+    versions: dict[str, str]
+    history: list[dict[str, Any]]
+    modalities: dict[str, Any]
+    encoder: dict[str, Any]
+    retention: list[dict[str, Any]]
+    steps: list[dict[str, Any]]
+
+    @property
+    def strategy(self) -> str:
+        return str(self.recipe.get("strategy") or "–")
+
+    @property
+    def stages(self) -> dict[int, str]:
+        """Modality by number of stage: those that are done, and the one that is at work."""
+        known = {entry["stage"]: entry["modality"] for entry in (*self.history, *self.retention)}
+        return dict(sorted((known | {row["stage"]: row["modality"] for row in self.steps if row["new"]}).items()))
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """A run of kind finetune.
+
+    Args:
+        finished: the day, or None.
+        results: results.json; empty while there is none.
+        steps: lines of metrics.jsonl by seed.
+        pictures: caption and PNG of samples; only where they were asked for.
+    """
+
+    finished: str | None
+    recipe: dict[str, Any]
+    versions: dict[str, str]
+    results: dict[str, Any]
+    steps: dict[int, list[dict[str, Any]]]
+    pictures: list[tuple[str, bytes]]
+
+    @property
+    def task(self) -> str:
+        return str(self.results.get("task") or self.recipe.get("task") or "task")
+
+    @property
+    def modality(self) -> str:
+        return str(self.results.get("modality") or self.recipe.get("modality") or "–")
+
+    @property
+    def title(self) -> str:
+        return str(self.results.get("title") or f"{self.task} of {self.modality}".capitalize())
+
+    @property
+    def start(self) -> str:
+        return str(self.results.get("start") or "–")
+
+    @property
+    def main(self) -> str:
+        """The metric that is compared."""
+        return "dice" if self.task == "segmentation" else "accuracy"
+
+    @property
+    def summary(self) -> dict[str, tuple[float | None, float | None]]:
+        """Mean and standard deviation over the seeds."""
+        entries = {metric: mapping(entry) for metric, entry in mapping(self.results.get("summary")).items()}
+        return {metric: (number(entry.get("mean")), number(entry.get("sd"))) for metric, entry in entries.items()}
+
+    @property
+    def seeds(self) -> list[dict[str, Any]]:
+        return [mapping(entry) for entry in listing(self.results.get("seeds"))]
+
+
+Run = Pretraining | Finetuning
+
+
+def read(folder: Path, with_samples: bool = False) -> Run:
+    """What there is of a run, finished or not.
+
+    Raises: UsageError if the folder is none of a run's, DataError for a file that medcoss did not write like this.
+    """
+    if not (folder / "run.json").is_file() or not (folder / "recipe.yaml").is_file():
+        raise UsageError("this is no run's folder", where=folder, fix="name a folder under runs/")
+    facts = _json(folder / "run.json")
+    kind, end = facts.get("kind"), facts.get("finished")
+    day = re.match(r"\d{4}-\d\d-\d\d", end) if isinstance(end, str) else None
+    finished = day and day[0]
+    recipe = _recipe(folder / "recipe.yaml")
+    versions = _versions(facts)
+    if kind == "finetune":
+        results = _json(folder / "results.json") if (folder / "results.json").exists() else {}
+        return Finetuning(
+            finished if results else None,
+            _settings(mapping(results.get("recipe")) or recipe),
+            _versions(results) or versions,
+            results,
+            {int(seed.name[5:]): list(_lines(seed / "metrics.jsonl")) for seed in _seeds(folder)},
+            list(_pictures(folder)) if with_samples else [],
+        )
+    if kind not in ("pretrain", "extend"):
+        raise DataError("no page is made of a run of this kind", where=folder / "run.json")
+    known = checkpoint.load(folder / "ckpt.pt") if (folder / "ckpt.pt").exists() else None
+    if kind == "extend":
+        recipe["stage"] = mapping(facts.get("stage"))
+    history = known.history if known else []
+    return Pretraining(
+        kind,
+        finished,
+        _settings(recipe),
+        versions | (_versions(history[-1]) if history else {}),
+        history,
+        known.modalities if known else {},
+        known.encoder if known else mapping(recipe.get("encoder")),
+        _retention(folder / "retention.json"),
+        [row for row in _lines(folder / "metrics.jsonl") if _is_step(row)],
+    )
+
+
+def number(value: object) -> float | None:
+    """A finite number, or None for what is none (null, NaN, absent)."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if abs(value) < 1e300 and math.isfinite(value) else None
+
+
+def mapping(value: object) -> dict[str, Any]:
+    """A JSON object, or an empty one for what is none."""
+    return {str(key): entry for key, entry in value.items()} if isinstance(value, Mapping) else {}
+
+
+def listing(value: object) -> list[Any]:
+    """A JSON array, or an empty one for what is none."""
+    return value if isinstance(value, list) else []
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(path) from error
+    if not isinstance(content, dict):
+        raise _damaged(path)
+    return content
+
+
+def _recipe(path: Path) -> dict[str, Any]:
+    try:
+        return mapping(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise _damaged(path) from error
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Lines of a metrics.jsonl; the last one may have been torn by a kill."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    except (OSError, ValueError) as error:
+        raise _damaged(path) from error
+    for i, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            if i < len(lines):
+                raise _damaged(f"{path}:{i}") from error
+            return
+        yield mapping(row)
+
+
+def _retention(path: Path) -> list[dict[str, Any]]:
+    """Stages of a retention.json; a measure that is no number is left out."""
+    stages = listing(_json(path).get("stages")) if path.exists() else []
+    try:
+        return [
+            {
+                "stage": int(stage["stage"]),
+                "modality": str(stage["modality"]),
+                "retention": {m: row for m, row in _measures(stage).items() if "cka" in row},
+            }
+            for stage in stages
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(path) from error
+
+
+def _measures(stage: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    rows = mapping(stage.get("retention"))
+    return {m: {k: x for k, v in mapping(row).items() if (x := number(v)) is not None} for m, row in rows.items()}
+
+
+def _is_step(row: Mapping[str, Any]) -> bool:
+    kinds = {"stage": int, "step": int, "modality": str, "new": bool}
+    return all(isinstance(row.get(key), kind) for key, kind in kinds.items())
+
+
+def _settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe as the page may show it: no path, no name of a file, nothing that was left to its default."""
+
+    def cleaned(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            parts = {key: cleaned(entry) for key, entry in value.items() if key not in _PLACES}
+            return {key: entry for key, entry in parts.items() if entry is not None and entry != {}}
+        if isinstance(value, list):
+            return [entry for entry in map(cleaned, value) if entry is not None]
+        return None if isinstance(value, str) and re.search(r"[/\\~]", value) else value
+
+    return mapping(cleaned(without_paths(recipe)))
+
+
+def _versions(facts: Mapping[str, Any]) -> dict[str, str]:
+    return {name: value for name, value in mapping(facts.get("versions")).items() if isinstance(value, str)}
+
+
+def _seeds(folder: Path) -> list[Path]:
+    found = [path for path in folder.glob("seed-*") if re.fullmatch(r"seed-\d{1,9}", path.name)]
+    return sorted(found, key=lambda path: int(path.name[5:]))
+
+
+def _pictures(folder: Path) -> Iterator[tuple[str, bytes]]:
+    for seed in _seeds(folder):
+        for path in sorted((seed / "cases").glob("*.png"), key=lambda path: _natural(path.stem)):
+            yield f"{path.stem.replace('-', ' ').capitalize()} (seed {seed.name[5:]})", path.read_bytes()
+
+
+def _natural(stem: str) -> list[tuple[int, str]]:
+    """Sorts "best-2" before "best-10"."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", stem)]
+
+
+def _damaged(where: object) -> DataError:
+    return DataError("this file of the run is damaged", where=where, fix="restore it, or go on with --resume RUN")

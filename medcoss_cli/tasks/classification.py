@@ -1,0 +1,87 @@
+"""Classes: a prepared set of one fixed size, cross-entropy, ACC, AUC and F1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from medcoss_cli import metrics
+from medcoss_cli.data.labelled import Case
+from medcoss_cli.data.prepared import PreparedSet
+from medcoss_cli.model.tuned import Tuned
+from medcoss_cli.plugin import Modality
+from medcoss_cli.randomness import generator
+from medcoss_cli.tasks import Scores, order
+
+CHUNK = 64  # samples at a time in validation
+View = Callable[[Tensor, tuple[int | str, ...]], Tensor]
+
+
+class Classification:
+    """Training and validation samples with their classes.
+
+    Args:
+        cases: in the order of the records the set was prepared from.
+        view: augments a batch of inputs; None: the modality's own augmentation, on the stored integers.
+        balance: weight classes by how rare they are.
+    """
+
+    def __init__(
+        self,
+        modality: Modality,
+        prepared: PreparedSet,
+        cases: Sequence[Case],
+        classes: Sequence[str],
+        view: View | None,
+        *,
+        balance: bool,
+    ) -> None:
+        self.modality, self.prepared, self.view, self.classes = modality, prepared, view, classes
+        kept = [cases[record] for record in prepared.records]
+        self.labels = np.array([classes.index(str(case.label)) for case in kept])
+        self.train = np.array([i for i, case in enumerate(kept) if case.split == "train"], dtype=np.int64)
+        self.val = np.array([i for i, case in enumerate(kept) if case.split == "val"], dtype=np.int64)
+        self.cases = len(self.train)
+        counts = np.bincount(self.labels[self.train], minlength=len(classes))
+        weight = self.cases / (len(classes) * np.maximum(counts, 1))
+        self.weight = torch.tensor(weight, dtype=torch.float32) if balance else None
+
+    def _inputs(self, rows: np.ndarray, device: torch.device, key: tuple[int | str, ...] | None = None) -> Tensor:  # type: ignore[type-arg]
+        integers, scale, offset = (torch.from_numpy(part) for part in self.prepared.read(rows))
+        augment, intensity = self.modality.augment, self.modality.intensity
+        assert augment is not None
+        assert intensity is not None
+        if key is not None and self.view is None:
+            integers = torch.cat(
+                [augment(integers[i : i + 1], generator(*key, "augment", i)) for i in range(len(integers))]
+            )
+        return intensity.decode(*(part.to(device) for part in (integers, scale, offset)))
+
+    def batch(self, seed: int, step: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Inputs (N, C, *size), or ids (N, L), and classes (N,)."""
+        rows = self.train[order(seed, size, step, self.cases)]
+        inputs = self._inputs(rows, device, (seed, step))
+        if self.view is not None:
+            inputs = self.view(inputs, (seed, step))
+        return inputs, torch.from_numpy(self.labels[rows]).to(device)
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy, the mean over the batch."""
+        weight = None if self.weight is None else self.weight.to(logits.device)
+        return F.cross_entropy(logits.float(), targets, weight=weight)
+
+    @torch.no_grad()
+    def validate(self, network: Tuned, device: torch.device) -> Scores | None:
+        if not len(self.val):
+            return None
+        network.eval()
+        logits = torch.cat(
+            [network(self._inputs(self.val[i : i + CHUNK], device)).float().cpu() for i in range(0, len(self.val), CHUNK)]
+        )
+        truth = self.labels[self.val]
+        loss = F.cross_entropy(logits, torch.from_numpy(truth)).item()
+        return {**metrics.classification(logits.softmax(1).numpy(), truth), "loss": loss}

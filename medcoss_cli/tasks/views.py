@@ -1,0 +1,94 @@
+"""Random views for fine-tuning, the authors' values (METHOD, section 6); MONAI and torchvision do the work.
+
+Every view is a function of its key: libraries that draw from global generators are seeded inside.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medcoss_cli.randomness import seed_of, seeded
+
+
+def colour(inputs: Tensor, key: tuple[int | str, ...]) -> Tensor:
+    """Images (N, C, H, W) in [0, 1]: colour jitter, grey, blur, horizontal flip (ChestXR, NCH)."""
+    transform = _colour()
+    if inputs.shape[1] == 1:
+        inputs = inputs.expand(-1, 3, -1, -1)
+    views = []
+    for place, image in enumerate(inputs):
+        with seeded(*key, "view", place):
+            views.append(transform(image))
+    return torch.stack(views)
+
+
+@cache
+def _colour() -> Any:
+    from torchvision.transforms import v2
+
+    return v2.Compose(
+        [
+            v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8),
+            v2.RandomGrayscale(0.2),
+            v2.RandomApply([v2.GaussianBlur(5, (0.1, 2.0))], p=0.5),
+            v2.RandomHorizontalFlip(0.5),
+        ]
+    )
+
+
+def elastic(image: Tensor, labels: Tensor, key: tuple[int | str, ...]) -> tuple[Tensor, Tensor]:
+    """An image (C, *size) and its labels (1, *size): turned, scaled, bent, mirrored, then brightness, gamma, noise, blur.
+
+    Beyond the border lies 0, in both.
+    """
+    transform = _elastic(image.ndim - 1)
+    transform.set_random_state(seed=seed_of(*key, "view") % 2**32)
+    view = transform({"image": image, "labels": labels})
+    return view["image"].as_tensor(), view["labels"].as_tensor().to(labels.dtype)
+
+
+def elastic_images(inputs: Tensor, key: tuple[int | str, ...]) -> Tensor:
+    """The same for a batch (N, C, *size) without masks (RICORD)."""
+    blank = torch.zeros_like(inputs[0, :1])
+    return torch.stack([elastic(image, blank, (*key, place))[0] for place, image in enumerate(inputs)])
+
+
+@cache
+def _elastic(dims: int) -> Any:
+    from monai import transforms as mt
+
+    both, image = ["image", "labels"], ["image"]
+    modes = ("bilinear", "nearest")
+    turn = 15 / 180 * torch.pi
+    if dims == 2:
+        shape = [
+            mt.RandAffined(both, prob=0.1, rotate_range=turn, mode=modes, padding_mode="zeros"),
+            mt.RandAffined(both, prob=0.1, scale_range=(-0.25, 0.25), mode=modes, padding_mode="zeros"),
+            mt.Rand2DElasticd(both, (24, 24), (0, 1.5), prob=0.1, mode=modes, padding_mode="zeros"),
+        ]
+        shade = [
+            mt.RandScaleIntensityd(image, (-0.3, 0.5), prob=0.15, channel_wise=True),
+            mt.RandAdjustContrastd(image, prob=0.15, gamma=(0.5, 2.0), invert_image=True),
+            mt.RandGaussianNoised(image, prob=0.15, std=0.05**0.5),
+            mt.RandGaussianSmoothd(image, (0.5, 1.5), (0.5, 1.5), prob=0.15),
+        ]
+    else:
+        shape = [
+            mt.RandAffined(both, prob=0.2, rotate_range=(turn, turn, turn), mode=modes, padding_mode="zeros"),
+            mt.RandAffined(both, prob=0.2, scale_range=((-0.15, 0.25),) * 3, mode=modes, padding_mode="zeros"),
+            mt.Rand3DElasticd(both, (9, 13), (0, 900), prob=0.2, mode=modes, padding_mode="zeros"),
+        ]
+        shade = [
+            mt.RandGaussianNoised(image, prob=0.1, std=0.1**0.5),
+            mt.RandGaussianSmoothd(image, (0.5, 1.0), (0.5, 1.0), (0.5, 1.0), prob=0.2),
+            mt.RandScaleIntensityd(image, (-0.25, 0.25), prob=0.15),
+            mt.RandStdShiftIntensityd(image, (-0.1, 0.1), prob=0.15),
+            mt.RandSimulateLowResolutiond(image, prob=0.25, zoom_range=(0.5, 1.0)),
+            mt.RandAdjustContrastd(image, prob=0.15, gamma=(0.7, 1.5), retain_stats=True),
+        ]
+    mirror = [mt.RandFlipd(both, prob=0.5, spatial_axis=axis) for axis in range(dims)]
+    return mt.Compose([*shape, *shade, *mirror]).flatten()
