@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-import signal
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from types import FrameType
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import torch
@@ -16,6 +14,7 @@ from torch import nn
 
 from medcoss_cli.data.batches import Batch, Plan, batches
 from medcoss_cli.errors import DataError, Interrupted, NumbersError
+from medcoss_cli.interruption import Interruption
 from medcoss_cli.job import Job
 from medcoss_cli.model.model import Model
 from medcoss_cli.recipe.schema import Stage
@@ -67,7 +66,7 @@ class Engine:
         self.optimiser = optimiser(strategy.parameters(model), train.weight_decay)
         self.parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
         self.at = 0  # steps done
-        self.stopped = False
+        self.stopped = False  # a signal has come, to this rank or another
         self.seen = math.nan  # the newest loss on new data, relative to the baseline
 
     def batches(self) -> Iterator[Batch]:
@@ -114,7 +113,7 @@ class Engine:
 
     def __enter__(self) -> Engine:
         self.open = ExitStack()
-        self.open.enter_context(self._signals())
+        self.interruption = self.open.enter_context(Interruption(self.screen.say))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -141,7 +140,7 @@ class Engine:
         self.micro += 1
         if self.micro < self.train.accumulate:
             return
-        self.total[2] = float(self.stopped)
+        self.total[2] = float(self.interruption.asked)
         summed, counted, stop = self.devices.add_up(self.total.to(self.devices.device)).tolist()
         if not math.isfinite(summed):
             raise NumbersError(
@@ -186,27 +185,6 @@ class Engine:
             waiting=f"{100 * self.waited / seconds:.0f} %",
         )
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM let the step finish; a second one takes its usual effect."""
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            self.stopped = True
-            signal.signal(number, before[number])
-            self.screen.say("stopping after this step; once more to stop at once")
-
-        before: dict[int, Any] = {}
-        for number in map(int, (signal.SIGINT, signal.SIGTERM)):
-            try:
-                before[number] = signal.signal(number, stop)
-            except ValueError:  # not in the main thread (a notebook's worker): the caller handles signals
-                break
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
     def _check_weights(self) -> None:
         if not all(bool(p.isfinite().all()) for p in self.parameters):
             raise NumbersError(
@@ -244,4 +222,4 @@ class Engine:
             self.model.load_state_dict(state["model"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.strategy.load_state(state["strategy"])
-        self.run.truncate_metrics(self.plan.stage, self.at)
+        self.run.truncate_metrics(stage=self.plan.stage, step=self.at)

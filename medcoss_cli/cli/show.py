@@ -207,3 +207,13 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+
+
+def number(value: float | None) -> str:
+    """Three decimals, or a dash for what is not known."""
+    return "–" if value is None or value != value else f"{value:.3f}"
+
+
+def spread(mean: float | None, sd: float | None) -> str:
+    """Mean ± standard deviation."""
+    return number(mean) if mean is None or sd is None else f"{number(mean)} ± {number(sd)}"

@@ -263,7 +263,9 @@ def _points(mask: Array, number: int) -> Array:
 
 
 def _key(modality: Modality, cases: Sequence[Case], values: Values, layout: Layout) -> str:
-    digest = hashlib.sha256(f"{LAYOUT} {layout} {values} {settings(modality.loader)} {settings(modality.intensity)}".encode())
+    digest = hashlib.sha256(
+        f"{LAYOUT} {layout} {values} {settings(modality.loader)} {settings(modality.intensity)}".encode()
+    )
     for case in cases:
         assert case.record is not None
         assert case.mask is not None

@@ -139,9 +139,7 @@ class VolumeFolder:
     def whole(self) -> VolumeFolder:
         """The same files, each volume one sample as it was scanned, its axes turned: for masks and whole-volume labels."""
         deepest = 2**30
-        return replace(
-            self, window=deepest, stride=deepest, spacing=None, trim=0.0, crop_above=deepest, placed=True
-        )
+        return replace(self, window=deepest, stride=deepest, spacing=None, trim=0.0, crop_above=deepest, placed=True)
 
     @property
     def _plan(self) -> Plan:
@@ -201,7 +199,9 @@ class VolumeFolder:
                 continue
             astray = [note for note in item.grid.notes if note in (series.UNEVEN, series.TILTED)]
             if self.placed and astray:
-                yield LeftOut(item.source, f"{astray[0].partition(':')[0]}: resample the series to an even grid", bad=True)
+                yield LeftOut(
+                    item.source, f"{astray[0].partition(':')[0]}: resample the series to an even grid", bad=True
+                )
                 continue
             try:
                 depth = self._plan.depth(item.grid, item.source)

@@ -65,7 +65,6 @@ class Encoder(nn.Module):
             tokens = block(tokens, attn_mask=mask)
         return tokens
 
-
     def taps(self, tokens: Tensor, after: Sequence[int]) -> list[Tensor]:
         """Features (N, L, D) after each of these blocks, counted from 1, without a cls token; for segmentation."""
         seen = []

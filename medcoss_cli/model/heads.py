@@ -5,6 +5,7 @@ N samples, D width, c classes; *size is (H, W) or (D, H, W).
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
-    from medcoss_cli.model.encoder import Encoder
+    pass
 
 TAPS = (4, 7, 10)
 """Blocks of a 12-block encoder whose outputs the segmentation decoder sees beside the last (A.2)."""
@@ -79,7 +80,7 @@ class MaskDecoder(nn.Module):
         widths = [width, *(features * 2**level for level in reversed(range(halvings)))]
         self.ups = nn.ModuleList(
             UnetrUpBlock(in_channels=a, out_channels=b, upsample_kernel_size=2, **common)
-            for a, b in zip(widths, widths[1:], strict=False)
+            for a, b in itertools.pairwise(widths)
         )
         conv = nn.Conv2d if dims == 2 else nn.Conv3d
         self.out = conv(features, classes, 1)

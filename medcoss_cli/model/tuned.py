@@ -10,6 +10,7 @@ from typing import Any, cast
 from timm.layers import DropPath
 from torch import Tensor, nn
 
+from medcoss_cli.errors import CheckpointError
 from medcoss_cli.model.encoder import Encoder, EncoderShape, initialise
 from medcoss_cli.model.heads import ClassHead, HybridDecoder, MaskDecoder, taps_of
 from medcoss_cli.plugin import Modality
@@ -61,14 +62,21 @@ class Tuned(nn.Module):
         patch: Any = getattr(modality.tokenizer, "patch", None)
         with seeded(seed, "weights", "head"):  # MONAI draws its weights from the global generator
             if head.task == "classification":
-                self.head: nn.Module = ClassHead(encoder.width, head.classes, layers=head.layers, norm=patch is not None)
+                self.head: nn.Module = ClassHead(
+                    encoder.width, head.classes, layers=head.layers, norm=patch is not None
+                )
             elif head.hybrid is not None:
                 self.taps: tuple[int, ...] = (encoder.depth,)
                 self.head = HybridDecoder(modality.dims, modality.channels, encoder.width, head.hybrid, head.classes)
             else:
                 self.taps = taps_of(encoder.depth, patch[0])
                 self.head = MaskDecoder(
-                    modality.dims, modality.channels, encoder.width, head.features, int(math.log2(patch[0])), head.classes
+                    modality.dims,
+                    modality.channels,
+                    encoder.width,
+                    head.features,
+                    int(math.log2(patch[0])),
+                    head.classes,
                 )
         if head.frozen:
             self.tokenizer.requires_grad_(False)
@@ -107,6 +115,28 @@ class Tuned(nn.Module):
         """Take tokenizer and encoder from a model's state dict. Raises: RuntimeError where one does not fit."""
         for prefix, part in ((f"tokenizers.{key}.", self.tokenizer), ("encoder.", self.encoder)):
             part.load_state_dict({n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)})
+
+    def take_cnn(self, weights: Mapping[str, Tensor]) -> str:
+        """Start the residual network of a hybrid from other weights, where names and shapes fit; says what was taken.
+
+        Raises: CheckpointError where nothing fits.
+        """
+        own = cast(HybridDecoder, self.head).net.encoder.state_dict()
+        fit = {n: own[n] for n in own}
+        taken = 0
+        for name, weight in weights.items():
+            ending = next(
+                (e for e in (name, name.partition(".")[2]) if e in own and own[e].shape == weight.shape), None
+            )
+            if ending is not None:
+                fit[ending] = weight
+                taken += 1
+        if not taken:
+            raise CheckpointError(
+                "no tensor of head.hybrid.cnn fits the residual network", fix="check head.hybrid.depth"
+            )
+        cast(HybridDecoder, self.head).net.encoder.load_state_dict(fit)
+        return f"residual network: {taken} of {len(own)} tensors taken, {len(weights) - taken} left"
 
     def depth_of(self, name: str) -> int:
         """How deep a weight lies: 0 the tokenizer and cls token, 1 the first block, depth + 1 the head."""

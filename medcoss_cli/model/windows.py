@@ -34,7 +34,9 @@ def mirrored(network: Callable[[Tensor], Tensor], *, mirror: bool) -> Callable[[
 
     def predict(inputs: Tensor) -> Tensor:
         axes = range(2, inputs.ndim)
-        turns = itertools.chain.from_iterable(itertools.combinations(axes, n) for n in range(len(axes) + 1 if mirror else 1))
+        turns = itertools.chain.from_iterable(
+            itertools.combinations(axes, n) for n in range(len(axes) + 1 if mirror else 1)
+        )
         flips = list(turns)
         total = cast(Tensor, sum(network(inputs.flip(flip)).float().sigmoid().flip(flip) for flip in flips))
         return total / len(flips)

@@ -201,7 +201,9 @@ class Fixed(Part):
 class Input(Part):
     """What the network sees of a sample."""
 
-    size: Size | None = Field(None, description="of an image, or of the patch cut from a volume; else the modality's own")
+    size: Size | None = Field(
+        None, description="of an image, or of the patch cut from a volume; else the modality's own"
+    )
     spacing: list[Annotated[float, Field(gt=0)]] | None = Field(
         None, description="mm per axis (depth, height, width) a volume is resampled to; null: as scanned"
     )
@@ -210,8 +212,10 @@ class Input(Part):
         "modality",
         description="modality: as in pre-training; zscore: per sample and channel; foreground: the training masks'",
     )
-    augment: Literal["none", "modality", "colour", "elastic"] = Field(
-        "modality", description="modality: as in pre-training; colour: of images; elastic: of images and volumes"
+    augment: Literal["none", "modality", "colour", "elastic"] | None = Field(
+        None,
+        description="modality: as in pre-training; colour: of images; elastic: of images and volumes, and their masks; "
+        "null: modality for classes, elastic for masks",
     )
 
 
@@ -295,6 +299,12 @@ class FinetuneRecipe(Part):
             raise ValueError("classes of a segmentation are written {name: [mask values], ...}, or {name: any}")
         if self.task == "classification" and isinstance(self.classes, dict):
             raise ValueError("classes of a classification are a list of labels")
+        if self.task == "segmentation" and self.input.augment in ("modality", "colour"):
+            raise ValueError(f"input.augment {self.input.augment} does not turn masks along; take elastic, or none")
+        if self.task == "classification" and self.input.intensity == "foreground":
+            raise ValueError("input.intensity foreground is for segmentation")
+        if self.predict.postprocess == "largest_organ" and len(self.classes or ()) != 2:
+            raise ValueError("predict.postprocess largest_organ is for two classes: an organ and what lies inside it")
         if self.head.hybrid is not None and self.task != "segmentation":
             raise ValueError("head.hybrid is for segmentation")
         return self

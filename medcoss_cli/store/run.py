@@ -19,15 +19,15 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from medcoss_cli.errors import UsageError
-from medcoss_cli.store import atomic, lock, plain
-from medcoss_cli.store.checkpoint import SCHEMA, check_header
+from medcoss_cli.store import atomic, lock
+from medcoss_cli.store.progress import Progress
 
 _FILES = ("run.json", "recipe.yaml", "metrics.jsonl", "log.txt", "resume.pt", "ckpt.pt", "quarantine.csv")
 _MADE = (*_FILES, "retention.json", "retention.png")  # run.json goes first: what is left is then no run any more
 _PATHS = ("root", "prepared", "data", "vocabulary", "from")
 
 
-class Run:
+class Run(Progress):
     """One invocation's folder, locked while this process lives (kill -9 leaves no lock behind).
 
     Args:
@@ -35,7 +35,8 @@ class Run:
     """
 
     def __init__(self, folder: Path, facts: dict[str, Any], writes: bool = True) -> None:
-        self.folder, self.facts, self.writes = folder, facts, writes
+        super().__init__(folder, writes)
+        self.facts = facts
         self._lock = lock.hold(folder) if writes else None
         if writes:
             for place in (folder, *folder.glob("stages/*/")):
@@ -94,29 +95,6 @@ class Run:
     def checkpoint(self) -> Path:
         return self.folder / "ckpt.pt"
 
-    def log(self, line: str) -> None:
-        """Add a line with the time to log.txt."""
-        self._append("log.txt", f"{time.strftime('%H:%M:%S')} {line}\n")
-
-    def metric(self, row: Mapping[str, Any]) -> None:
-        """Add a line to metrics.jsonl."""
-        self._append("metrics.jsonl", json.dumps(row) + "\n")
-
-    def truncate_metrics(self, stage: int, step: int) -> None:
-        """Drop rows that come behind `step` of `stage` (steps count from 1): they are about to be written again."""
-        path = self.folder / "metrics.jsonl"
-        if not self.writes or not path.exists():
-            return
-        kept = []
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                row = json.loads(line)
-                if (row["stage"], row["step"]) <= (stage, step):
-                    kept.append(line)
-            except (ValueError, KeyError, TypeError):
-                continue  # torn by a kill
-        atomic.write(path, "".join(f"{line}\n" for line in kept).encode())
-
     def quarantine(self, stage: int, table: Path) -> None:
         """Take over what a stage's prepared set says of files that could not be used; a resumed stage says it once."""
         if not self.writes:
@@ -130,26 +108,6 @@ class Run:
         table_of_all = csv.writer(text, lineterminator="\n")
         table_of_all.writerows([["stage", *header], *kept, *([str(stage), *row] for row in rows)])
         atomic.write(path, text.getvalue().encode("utf-8", "surrogateescape"))
-
-    def save_resume(self, state: Mapping[str, Any]) -> None:
-        """Write resume.pt: where the stage stands."""
-        if self.writes:
-            header = {"schema": SCHEMA, "version": version("medcoss"), "file": "resume"}
-            plain.save({"medcoss": header, **state}, self.folder / "resume.pt")
-
-    def load_resume(self) -> dict[str, Any] | None:
-        """What save_resume wrote, or None. Raises: CheckpointError for a file that save_resume did not write."""
-        path = self.folder / "resume.pt"
-        if not path.exists():
-            return None
-        state = plain.load(path, fix="remove it: the stage then begins again")
-        check_header(state.pop("medcoss", None), path, "resume")
-        return state
-
-    def drop_resume(self) -> None:
-        """The stage is done and its checkpoint written."""
-        if self.writes:
-            (self.folder / "resume.pt").unlink(missing_ok=True)
 
     def save_encoder(self, number: int, modality: str, weights: Mapping[str, Tensor]) -> None:
         """The stage's product: encoder and tokenizers."""
@@ -182,15 +140,6 @@ class Run:
     def _write_facts(self) -> None:
         if self.writes:
             atomic.write(self.folder / "run.json", json.dumps(self.facts, indent=2).encode())
-
-    def _append(self, name: str, text: str) -> None:
-        if not self.writes:
-            return
-        try:
-            with (self.folder / name).open("a", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(text)
-        except OSError as error:
-            raise atomic.told(error, self.folder / name) from error
 
 
 def _rows(table: Path) -> list[list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from medcoss_cli.plugin import Modality
 from medcoss_cli.randomness import generator
 from medcoss_cli.tasks import Scores, order
 
+Array = np.ndarray[Any, Any]
 CHUNK = 64  # samples at a time in validation
 View = Callable[[Tensor, tuple[int | str, ...]], Tensor]
 
@@ -41,16 +43,20 @@ class Classification:
         balance: bool,
     ) -> None:
         self.modality, self.prepared, self.view, self.classes = modality, prepared, view, classes
-        kept = [cases[record] for record in prepared.records]
-        self.labels = np.array([classes.index(str(case.label)) for case in kept])
-        self.train = np.array([i for i, case in enumerate(kept) if case.split == "train"], dtype=np.int64)
-        self.val = np.array([i for i, case in enumerate(kept) if case.split == "val"], dtype=np.int64)
+        self.kept = [cases[record] for record in prepared.records]
+        self.labels = np.array([classes.index(str(case.label)) for case in self.kept])
+        self.train, self.val = self.rows("train"), self.rows("val")
         self.cases = len(self.train)
         counts = np.bincount(self.labels[self.train], minlength=len(classes))
+        self.shares = counts / max(1, self.cases)
         weight = self.cases / (len(classes) * np.maximum(counts, 1))
         self.weight = torch.tensor(weight, dtype=torch.float32) if balance else None
 
-    def _inputs(self, rows: np.ndarray, device: torch.device, key: tuple[int | str, ...] | None = None) -> Tensor:  # type: ignore[type-arg]
+    def rows(self, split: str) -> Array:
+        """Numbers of the rows of a split."""
+        return np.array([i for i, case in enumerate(self.kept) if case.split == split], dtype=np.int64)
+
+    def _inputs(self, rows: Array, device: torch.device, key: tuple[int | str, ...] | None = None) -> Tensor:
         integers, scale, offset = (torch.from_numpy(part) for part in self.prepared.read(rows))
         augment, intensity = self.modality.augment, self.modality.intensity
         assert augment is not None
@@ -75,13 +81,21 @@ class Classification:
         return F.cross_entropy(logits.float(), targets, weight=weight)
 
     @torch.no_grad()
+    def logits(self, network: Tuned, rows: Array, device: torch.device) -> Tensor:
+        """Logits (n, c) on the CPU, in eval mode, nothing augmented."""
+        network.eval()
+        parts = [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)]
+        return torch.cat([network(self._inputs(part, device)).float().cpu() for part in parts])
+
+    def probabilities(self, network: Tuned, rows: Array, device: torch.device) -> Array:
+        """Probabilities (n, c)."""
+        probabilities: Array = self.logits(network, rows, device).softmax(1).numpy()
+        return probabilities
+
     def validate(self, network: Tuned, device: torch.device) -> Scores | None:
+        """ACC, AUC, F1 and the loss on the validation rows."""
         if not len(self.val):
             return None
-        network.eval()
-        logits = torch.cat(
-            [network(self._inputs(self.val[i : i + CHUNK], device)).float().cpu() for i in range(0, len(self.val), CHUNK)]
-        )
-        truth = self.labels[self.val]
+        logits, truth = self.logits(network, self.val, device), self.labels[self.val]
         loss = F.cross_entropy(logits, torch.from_numpy(truth)).item()
         return {**metrics.classification(logits.softmax(1).numpy(), truth), "loss": loss}

@@ -63,8 +63,13 @@ class Segmentation:
         images, labels = [], []
         for place, row in enumerate(self.train[order(seed, size, step, self.cases)]):
             part = self.crop(int(row), (seed, step, place))
-            image, mask = self.decoded(int(row), device, part), torch.from_numpy(np.array(self.prepared.mask(int(row))[part]))
-            missing = [n for s, own in zip(reversed(self.size), reversed(mask.shape), strict=True) for n in (0, s - own)]
+            image, mask = (
+                self.decoded(int(row), device, part),
+                torch.from_numpy(np.array(self.prepared.mask(int(row))[part])),
+            )
+            missing = [
+                n for s, own in zip(reversed(self.size), reversed(mask.shape), strict=True) for n in (0, s - own)
+            ]
             image, mask = F.pad(image, missing), F.pad(mask, missing).to(device)[None]
             if self.view is not None:
                 image, mask = self.view(image, mask, (seed, step, place))
@@ -122,4 +127,6 @@ class Segmentation:
 def _decode(modality: Modality, integers: Any, scale: float, offset: float, device: torch.device) -> Tensor:
     assert modality.intensity is not None
     stored = torch.from_numpy(integers).to(device)[None]
-    return modality.intensity.decode(stored, torch.tensor([scale], device=device), torch.tensor([offset], device=device))[0]
+    return modality.intensity.decode(
+        stored, torch.tensor([scale], device=device), torch.tensor([offset], device=device)
+    )[0]

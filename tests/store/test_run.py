@@ -229,7 +229,7 @@ def test_metrics_are_cut_where_the_run_goes_on(
         run.metric(row)
     with (run.folder / "metrics.jsonl").open("a") as file:
         file.write('{"stage": 1, "st')  # a kill in the midst of a line
-    run.truncate_metrics(stage, step)
+    run.truncate_metrics(stage=stage, step=step)
     expected = [r for r in written if r["stage"] < stage or (r["stage"] == stage and r["step"] <= step)]
     assert rows(run) == expected
     run.metric({"stage": stage, "step": step + 1})
@@ -298,7 +298,7 @@ def test_other_ranks_write_nothing(tmp_path: Path) -> None:
     other = Run.resume(first.folder, writes=False)
     other.log("x")
     other.metric({"stage": 1, "step": 6})
-    other.truncate_metrics(1, 0)
+    other.truncate_metrics(stage=1, step=0)
     other.save_resume({})
     other.drop_resume()
     other.save_encoder(1, "xray", {"w": torch.zeros(1)})

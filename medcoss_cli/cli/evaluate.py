@@ -1,0 +1,55 @@
+"""The verb `evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medcoss_cli.cli import options, show
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder that `medcoss finetune` left.")],
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="Labelled data with a manifest.csv; else the run's own."),
+    ] = None,
+    encoder: Annotated[
+        Path | None,
+        typer.Option("--encoder", metavar="CKPT", help="Run heads trained on a frozen encoder on this newer one."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Write results.json and cases (private) here.")
+    ] = None,
+    as_json: options.Json = False,
+    data_root: options.DataRoot = None,
+    prepared: options.Prepared = None,
+) -> None:
+    """Test a fine-tuned run: on its own test cases, on data it never saw, or on a newer encoder.
+
+    Example: medcoss evaluate runs/nch --encoder runs/extend-ultrasound/ckpt.pt
+    """
+    from medcoss_cli import begin
+    from medcoss_cli import evaluate as verb
+    from medcoss_cli.report.finetuning import metric_name
+
+    screen = show.screen(as_json)
+    results = verb.evaluate(run, data, encoder, out, begin.Options(None, False, data_root, prepared), screen)
+    labels = list(results["summary"])
+    first = results["seeds"][0]["test"]
+    rows = []
+    for metric in results["summary"][labels[0]]:
+        entries = [results["summary"][label][metric] for label in labels]
+        cells = [show.spread(entry["mean"], entry["sd"]) for entry in entries]
+        rows.append([metric_name(metric), *cells, show.number(first["baseline"].get(metric))])
+    count, seeds = first["samples"], len({entry["seed"] for entry in results["seeds"]})
+    screen.table(f"{count} cases, {seeds} seeds (mean ± sd)", ["metric", *labels, "trivial"], rows)
+    if out is not None:
+        screen.say(f"results (shareable): {out / 'results.json'}; cases (private: name files): {out}/cases-*.csv")
+    if as_json:
+        show.result_json(results)

@@ -1,0 +1,100 @@
+"""The verb `finetune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medcoss_cli.cli import options, show
+from medcoss_cli.errors import UsageError
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def finetune(
+    recipe: Annotated[str | None, typer.Argument(help="A recipe file, or the name of a shipped one.")] = None,
+    overrides: options.Overrides = None,
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="CKPT", help="A checkpoint, or scratch; else what the recipe says.")
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", metavar="0,10,100", help="One training for each; else the recipe's seed.")
+    ] = None,
+    name: options.Name = None,
+    resume: options.Resume = None,
+    overwrite: options.Overwrite = False,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
+    data_root: options.DataRoot = None,
+    prepared: options.Prepared = None,
+) -> None:
+    """Train a head for a labelled task on a checkpoint's encoder, and test it.
+
+    Example: medcoss finetune lits --from ckpt.pt --data-root my-data --seeds 0,10,100
+    """
+    from medcoss_cli import begin, tuning
+    from medcoss_cli.finetune import finetune as carry_out
+    from medcoss_cli.recipe.read import read_recipe
+    from medcoss_cli.recipe.schema import FinetuneRecipe
+
+    screen = show.screen(as_json)
+    chosen = begin.Options(name, overwrite, data_root, prepared)
+    if resume is not None:
+        if recipe is not None or source or seeds or overwrite or name:
+            raise UsageError("--resume goes on as the run was begun", fix=f"medcoss finetune --resume {resume}")
+        job = tuning.resume_finetune(resume, chosen, screen)
+    else:
+        if recipe is None:
+            raise UsageError("no recipe is given", fix="medcoss finetune lits, or see `medcoss recipes list`")
+        read = read_recipe(recipe, overrides or [], kind="finetune")
+        assert isinstance(read, FinetuneRecipe)
+        if dry_run:
+            tuning.outlook(read, source, chosen, screen)
+            return
+        job = tuning.begin_finetune(read, Path(recipe).stem, source, _numbers(seeds), chosen, screen)
+    results = carry_out(job)
+    job.run.finish()
+    job.run.close()
+    show_results(results, job.run.folder, job.screen)
+    if as_json:
+        show.result_json({"run": str(job.run.folder), **results})
+
+
+def _numbers(seeds: str | None) -> list[int] | None:
+    if seeds is None:
+        return None
+    parts = [part.strip() for part in seeds.split(",")]
+    if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
+        raise UsageError(f"--seeds {seeds} is no list of different numbers", fix="write --seeds 0,10,100")
+    return [int(part) for part in parts]
+
+
+def show_results(results: dict[str, Any], folder: Path, screen: Any) -> None:
+    """Test metrics: mean and deviation over the seeds, each seed with its interval, the trivial baseline."""
+    from medcoss_cli.report.finetuning import metric_name
+
+    tested = [seed for seed in results["seeds"] if seed["test"]]
+    rows = []
+    for metric, entry in results["summary"].items():
+        cells = [show.spread(entry["mean"], entry["sd"])]
+        cells += [_with_interval(seed["test"], metric) for seed in tested]
+        rows.append([metric_name(metric), *cells, show.number(tested[0]["test"]["baseline"].get(metric))])
+    if rows:
+        columns = ["metric", "mean ± sd", *(f"seed {seed['seed']}" for seed in tested), "trivial"]
+        screen.table(f"Test: {results['title'] or results['task']}, from {results['start']}", columns, rows)
+    seconds = sum(seed["seconds"] for seed in results["seeds"])
+    most = max(seed["peak_memory_gib"] for seed in results["seeds"])
+    screen.say(f"{seconds:.0f} s, at most {most:.1f} GiB of memory")
+    screen.say(
+        f"results (shareable): {folder / 'results.json'}; cases (private: names files): {folder}/seed-*/cases.csv"
+    )
+    screen.say(f"next: medcoss predict {folder} FILES -o OUT, medcoss report {folder}")
+
+
+def _with_interval(test: dict[str, Any], metric: str) -> str:
+    low, high = test["intervals"].get(metric) or (None, None)
+    text = show.number(test["metrics"].get(metric))
+    return text if low is None or low != low else f"{text} [{show.number(low)}, {show.number(high)}]"

@@ -1,0 +1,184 @@
+"""How good a fine-tuned run is on labelled data: its own test cases, a folder it never saw, or with a newer encoder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medcoss_cli.begin import Options, read_state
+from medcoss_cli.data.labelled import Case, classes_of
+from medcoss_cli.data.prepare import prepare
+from medcoss_cli.data.read import Found
+from medcoss_cli.devices import Devices
+from medcoss_cli.errors import CheckpointError, UsageError
+from medcoss_cli.job import folders
+from medcoss_cli.model.tuned import Tuned
+from medcoss_cli.plugin import Modality
+from medcoss_cli.recipe.read import read_recipe
+from medcoss_cli.recipe.schema import FinetuneRecipe
+from medcoss_cli.results import mean_sd, write_rows
+from medcoss_cli.screen import Screen
+from medcoss_cli.store import atomic, tuned
+from medcoss_cli.task import Task
+from medcoss_cli.tasks.classification import Classification
+from medcoss_cli.tasks.examine import Outcome, examine_classes, examine_masks
+from medcoss_cli.tasks.material import bounded, facts_of, find_cases, for_test
+from medcoss_cli.tuning import one_device
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One seed's network, ready to be used."""
+
+    seed: int
+    task: Task
+    modality: Modality
+    network: Tuned
+    facts: dict[str, Any]
+
+
+def trained(run: Path, seed: int | None = None) -> Iterator[Trained]:
+    """The networks of a run, seed by seed. Raises: UsageError where there are none."""
+    known = sorted(
+        (int(path.parent.name[5:]), path) for path in run.glob("seed-*/model.pt") if path.parent.name[5:].isdecimal()
+    )
+    if not known:
+        raise UsageError(
+            "there is no fine-tuned model here", where=run, fix="name a folder that `medcoss finetune` left"
+        )
+    if seed is not None and seed not in dict(known):
+        raise UsageError(
+            f"there is no seed {seed} in this run", where=run, fix=f"it has {', '.join(str(s) for s, _ in known)}"
+        )
+    for number, path in known:
+        if seed in (None, number):
+            stored = tuned.load(path)
+            try:
+                task = Task(**stored.task)
+            except TypeError as error:
+                raise CheckpointError("the model's task is damaged", where=path) from error
+            modality = task.load_modality()
+            yield Trained(number, task, modality, task.build(modality, stored.weights), stored.facts)
+
+
+def evaluate(
+    run: Path, data: Path | None, encoder: Path | None, out: Path | None, options: Options, screen: Screen
+) -> dict[str, Any]:
+    """Every seed's metrics on a folder's test cases.
+
+    Args:
+        data: a folder with a manifest; None: the run's own.
+        encoder: a newer checkpoint, whose encoder takes the place of the frozen one the heads were trained on.
+        out: folder for results.json and cases.csv.
+
+    Returns: what --json prints. Raises: UsageError for an encoder under a head that was trained together with its own.
+    """
+    place = one_device()
+    recipe, root, prepared = _recipe(run, data, options)
+    seeds = []
+    cases: list[Case] = []
+    for one in trained(run):
+        device, masks = place.device, one.task.kind == "segmentation"
+        if not cases:
+            every, lost = find_cases(
+                one.modality,
+                root,
+                masks=masks,
+                screen=screen,
+                fold=None if data else recipe.data.fold,
+            )
+            bounded(every, lost, recipe.data.bad_share, screen)
+            cases = for_test(every, screen)
+            if not masks:
+                classes_of([*cases, *_one_of_each(one.task.classes, cases)], one.task.classes, Screen())
+        networks = {"as trained": one.network}
+        if encoder is not None:
+            networks["newer encoder"] = _renewed(one, encoder)
+        for label, network in networks.items():
+            outcome = _examine(one, network.to(device), cases, root, prepared, recipe, place, screen)
+            seeds.append({"seed": one.seed, "encoder": label, "test": outcome.result})
+            if out is not None:
+                write_rows(out / f"cases-{one.seed}{'-newer' if label != 'as trained' else ''}.csv", outcome.rows)
+    labels = list(dict.fromkeys(entry["encoder"] for entry in seeds))
+    results = {
+        "kind": "evaluate",
+        "task": one.task.kind,
+        "title": one.task.title,
+        "modality": one.task.modality,
+        "classes": one.task.classes,
+        "data": facts_of(cases),
+        "seeds": seeds,
+        "summary": {
+            label: _summary([e["test"]["metrics"] for e in seeds if e["encoder"] == label]) for label in labels
+        },
+    }
+    if out is not None:
+        atomic.write(out / "results.json", json.dumps(results, indent=1).encode())
+    return results
+
+
+def _recipe(run: Path, data: Path | None, options: Options) -> tuple[FinetuneRecipe, Path, Path]:
+    """The run's recipe, the folder of labelled data, and the folder of prepared sets."""
+    if not (run / "run.json").is_file() or not (run / "recipe.yaml").is_file():
+        raise UsageError("this is no run's folder", where=run, fix="name a folder that `medcoss finetune` left")
+    recipe = read_recipe(str(run / "recipe.yaml"), [], kind="finetune")
+    assert isinstance(recipe, FinetuneRecipe)
+    facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    own = options.data_root or Path(facts["data_root"])
+    root, prepared = folders(recipe, own, options.prepared or Path(facts["prepared"]))
+    return recipe, data if data is not None else root / recipe.data.folder, prepared
+
+
+def _one_of_each(classes: list[str], cases: list[Case]) -> list[Case]:
+    """A training case of every class, so that only labels that the head does not know are faults."""
+    first = cases[0]
+    return [Case(first.path, "train", first.group, first.where, label=name) for name in classes]
+
+
+def _examine(
+    one: Trained,
+    network: Tuned,
+    cases: list[Case],
+    root: Path,
+    prepared: Path,
+    recipe: FinetuneRecipe,
+    place: Devices,
+    screen: Screen,
+) -> Outcome:
+    if one.task.kind == "segmentation":
+        return examine_masks(one.task, one.modality, network, cases, place.device, one.seed, screen)
+    found = Found(root, [case.record for case in cases if case.record is not None], [])
+    rows = prepare(
+        one.modality, found, prepared, workers=recipe.data.workers, bad_share=recipe.data.bad_share, screen=screen
+    )
+    lesson = Classification(one.modality, rows, cases, one.task.classes, None, balance=False)
+    return examine_classes(lesson, network, "test", place.device, one.seed)
+
+
+def _renewed(one: Trained, encoder: Path) -> Tuned:
+    """The same head on the encoder and tokenizer of a newer checkpoint."""
+    if not one.task.head["frozen"]:
+        raise UsageError(
+            "this head was trained together with its encoder, so a newer one does not fit it",
+            where="--encoder",
+            fix="fine-tune with head.probe=true or head.freeze=true",
+        )
+    model = read_state(encoder).model
+    key = one.task.tokenizer
+    if key not in model.tokenizers or vars(model.shape) != one.task.encoder:
+        raise CheckpointError(
+            f"its encoder (width {model.shape.width}, depth {model.shape.depth}; tokenizers {', '.join(model.tokenizers)}) "
+            f"is not of the kind the head was trained on (width {one.task.encoder['width']}, "
+            f"depth {one.task.encoder['depth']}; {key})",
+            where=encoder,
+        )
+    network = one.task.build(one.modality, one.network.state_dict())
+    network.take(model.state_dict(), key)
+    return network
+
+
+def _summary(tests: list[dict[str, float]]) -> dict[str, Any]:
+    return {name: mean_sd([test[name] for test in tests if name in test]) for name in tests[0]}

@@ -1,0 +1,88 @@
+"""Fine-tuning: a head for one labelled task on a checkpoint's encoder, as a recipe says; several seeds, tested."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from medcoss_cli.model.tuned import Tuned
+from medcoss_cli.results import peak_memory, write_results, write_rows
+from medcoss_cli.store import atomic, tuned
+from medcoss_cli.store.progress import Progress
+from medcoss_cli.tasks.classification import Classification
+from medcoss_cli.tasks.examine import Outcome, draw_cases, examine_classes, examine_masks
+from medcoss_cli.tasks.segmentation import Segmentation
+from medcoss_cli.tasks.train import Standing, Training
+from medcoss_cli.tuning import Tuning
+
+
+def finetune(job: Tuning) -> dict[str, Any]:
+    """Train every seed, test what validated best, and write results.json after each; finished seeds are not repeated."""
+    for seed in job.seeds:
+        folder = job.run.folder / f"seed-{seed}"
+        if (folder / "result.json").exists():
+            continue
+        folder.mkdir(exist_ok=True)
+        began = time.monotonic()
+        network, progress = job.network(seed), Progress(folder)
+        standing = Training(
+            network,
+            job.lesson,
+            job.recipe.train,
+            seed,
+            progress,
+            _data_hash(job.lesson),
+            job.devices,
+            job.screen,
+            job.recipe.head.layer_decay,
+        ).run()
+        _keep(job, network, standing, folder)
+        outcome = examine(job, network, seed)
+        if outcome is not None:
+            write_rows(folder / "cases.csv", outcome.rows)
+            if job.task.kind == "segmentation":
+                _draw(job, network, outcome, folder)
+        seconds = round(time.monotonic() - began, 1)
+        result = _result(seed, standing, outcome) | {"seconds": seconds, "peak_memory_gib": round(peak_memory(), 2)}
+        atomic.write(folder / "result.json", json.dumps(result).encode())
+        progress.drop_resume()
+        write_results(job)
+    return write_results(job)
+
+
+def examine(job: Tuning, network: Tuned, seed: int) -> Outcome | None:
+    """The test of one seed; None where the data has no test cases."""
+    cases = [case for case in job.cases if case.split == "test"]
+    if not cases:
+        job.screen.warn("the data has no test cases: nothing is tested")
+        return None
+    device = job.devices.device
+    if isinstance(job.lesson, Classification):
+        return examine_classes(job.lesson, network, "test", device, seed)
+    return examine_masks(job.task, job.modality, network, cases, device, seed, job.screen)
+
+
+def _data_hash(lesson: Classification | Segmentation) -> str:
+    return lesson.prepared.data_hash
+
+
+def _keep(job: Tuning, network: Tuned, standing: Standing, folder: Path) -> None:
+    facts = {"best_step": standing.best_step, "validation": standing.scores or {}}
+    tuned.save(tuned.Stored(job.task.to_plain(), network.state_dict(), facts), folder / "model.pt")
+
+
+def _result(seed: int, standing: Standing, outcome: Outcome | None) -> dict[str, Any]:
+    return {
+        "seed": seed,
+        "steps": standing.step,
+        "best_step": standing.best_step,
+        "validation": standing.scores,
+        "test": outcome.result if outcome else None,
+    }
+
+
+def _draw(job: Tuning, network: Tuned, outcome: Outcome, folder: Path) -> None:
+    cases = [case for case in job.cases if case.split == "test"]
+    draw_cases(job.task, job.modality, network, cases, outcome, folder / "cases", job.devices.device)

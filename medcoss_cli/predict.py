@@ -1,0 +1,192 @@
+"""A fine-tuned run on new files: classes with probabilities, or masks on the grid of every input."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medcoss_cli.data.read import read_checked
+from medcoss_cli.devices import Devices
+from medcoss_cli.errors import DataError, ResourceError, UsageError
+from medcoss_cli.evaluate import Trained, trained
+from medcoss_cli.masks import files_of, overlay, write_png, write_segmentation, write_volume
+from medcoss_cli.plugin import LeftOut, Record, Sample
+from medcoss_cli.screen import Screen
+from medcoss_cli.store import atomic
+from medcoss_cli.tasks import criterion
+from medcoss_cli.tasks.apply import bytes_needed, classify, segment
+from medcoss_cli.tuning import one_device
+
+LARGE = 2**31
+"""Bytes from which on a volume's need of memory is told before it is begun."""
+
+
+@dataclass
+class Written:
+    """What a prediction left behind."""
+
+    done: int = 0
+    files: list[Path] = field(default_factory=list)
+    bad: list[LeftOut] = field(default_factory=list)
+
+
+def predict(
+    run: Path, inputs: Sequence[Path], out: Path, *, seed: int | None, overlays: int, screen: Screen
+) -> Written:
+    """Predict every record of these files and folders; a broken file is put aside and the others are done.
+
+    Args:
+        seed: whose network; None: the one that validated best.
+        overlays: pictures to draw of the first cases.
+
+    Raises: DataError if nothing can be read at all, ResourceError where a volume needs more memory than there is.
+    """
+    one, place = best(run, seed, screen), one_device()
+    one.network.to(place.device)
+    records, written = list_records(one, inputs, screen)
+    rows: list[dict[str, Any]] = []
+    with screen.progress("predicting", len(records)) as bar:
+        for base, record in records:
+            name = _name(base, record)
+            try:
+                sample = read_checked(one.modality, record)
+                if one.task.kind == "classification":
+                    rows.append(_classified(one, sample, name, place))
+                else:
+                    written.files += _segmented(one, sample, record, out / name, place, written.done < overlays, screen)
+                written.done += 1
+            except DataError as error:
+                written.bad.append(LeftOut(record.source, error.what, bad=True))
+            bar.advance()
+    if rows:
+        written.files += _tables(out, rows)
+    if written.bad:
+        table = [["file", "reason"], *([str(item.source), item.reason] for item in written.bad)]
+        written.files.append(_csv(out / "quarantine.csv", table))
+    return written
+
+
+def best(run: Path, seed: int | None, screen: Screen) -> Trained:
+    """The network of a seed, or of the one that validated best, said aloud where there are several."""
+    known = list(trained(run, seed))
+    scores = {one.seed: criterion(one.facts["validation"]) if one.facts.get("validation") else 0.0 for one in known}
+    one = max(known, key=lambda one: (scores[one.seed], -one.seed))
+    if len(known) > 1:
+        screen.say(f"seed {one.seed} of {len(known)}, the best on validation; --seed N takes another")
+    return one
+
+
+def list_records(one: Trained, inputs: Sequence[Path], screen: Screen) -> tuple[list[tuple[Path, Record]], Written]:
+    """(folder, record) of all that lies at the inputs, and what cannot be used. Raises: DataError for nothing at all."""
+    written, records = Written(), []
+    for path in inputs:
+        if not path.exists():
+            raise UsageError("there is no such file or folder", where=path)
+        for item in one.modality.loader.find(path, "all"):
+            if isinstance(item, Record):
+                records.append((path, item))
+            elif item.bad or path == item.source:
+                written.bad.append(LeftOut(item.source, item.reason, bad=True))
+            else:
+                screen.warn(f"left out: {item.source.name}: {item.reason}")
+    if not records:
+        reason = f", the first reason: {written.bad[0].reason}" if written.bad else ""
+        raise DataError(f"nothing that can be read as {one.modality.title}{reason}", where=inputs[0])
+    return records, written
+
+
+def _name(base: Path, record: Record) -> Path:
+    """Where the results of a record go below the output folder: the input's place, without its ending."""
+    source = record.source if record.source != base else Path(record.source.name)
+    relative = source.relative_to(base) if source.is_relative_to(base) else source
+    if record.source.is_file():
+        stem = relative.name.removesuffix(".gz")
+        relative = relative.with_name(Path(stem).stem if Path(stem).suffix else stem)
+    part = record.part or ()
+    number = part[1] if part[:1] == ("row",) else part[1] if part[:1] == ("volume",) else None
+    if part[:1] == ("series",):
+        relative = relative / _safe(str(part[1])) if relative.name else Path(_safe(str(part[1])))
+    return relative if number is None else relative.with_name(f"{relative.name}-{number}")
+
+
+def _safe(text: str) -> str:
+    return "".join(c if c.isalnum() or c in ".-_" else "_" for c in text)[:80].strip(".") or "series"
+
+
+def _classified(one: Trained, sample: Sample, name: Path, place: Devices) -> dict[str, Any]:
+    scores = classify(one.modality, one.network, sample, place.device)
+    shares = {f"p_{label}": round(float(p), 6) for label, p in zip(one.task.classes, scores, strict=True)}
+    return {"input": name.as_posix(), "predicted": one.task.classes[int(scores.argmax())], **shares}
+
+
+def _segmented(
+    one: Trained, sample: Sample, record: Record, target: Path, place: Devices, draw: bool, screen: Screen
+) -> Iterator[Path]:
+    """The mask's files: NIfTI for volumes and, of a DICOM series, a DICOM Segmentation; PNG for images."""
+    shape = one.task.layout.frame(sample).after
+    needed = bytes_needed(one.task, shape, one.modality.channels)
+    if needed > LARGE:
+        screen.say(
+            f"a volume of {' x '.join(map(str, shape))} on the network's grid: about {needed / 2**30:.1f} GiB of memory"
+        )
+    if needed > _available():
+        raise ResourceError(
+            f"the volume needs about {needed / 2**30:.1f} GiB of memory, {_available() / 2**30:.1f} are free",
+            where=record.source,
+            fix="close other programs, or fine-tune with a coarser input.spacing",
+        )
+    labels = segment(one.task, one.modality, one.network, sample, place.device)
+    if one.modality.dims == 2:
+        write_png(labels, one.task.classes, path := target.with_name(f"{target.name}.png"))
+        yield path
+    else:
+        stored = sample.stored
+        if stored is None:
+            raise DataError("its loader does not say on which grid the volume lies", where=record.source)
+        write_volume(labels, stored, path := target.with_name(f"{target.name}.nii.gz"))
+        yield path
+        if files := files_of(record):
+            try:
+                path = target.with_name(f"{target.name}.seg.dcm")
+                for note in write_segmentation(labels, stored, files, one.task.classes, path):
+                    screen.warn(note)
+                yield path
+            except (UsageError, DataError) as error:  # the NIfTI is there all the same
+                screen.warn(f"no DICOM Segmentation: {error}")
+    if draw:
+        overlay(
+            sample.array,
+            labels,
+            None,
+            one.task.classes,
+            path := target.with_name(f"{target.name}-overlay.png"),
+            sample.spacing,
+        )
+        yield path
+
+
+def _available() -> float:
+    """Bytes of memory that are free, infinite where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024.0 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError):
+        return float("inf")
+
+
+def _tables(out: Path, rows: Sequence[dict[str, Any]]) -> Iterator[Path]:
+    yield _csv(out / "predictions.csv", [list(rows[0]), *(list(row.values()) for row in rows)])
+    atomic.write(out / "predictions.json", json.dumps(rows, indent=1).encode("utf-8", "surrogateescape"))
+    yield out / "predictions.json"
+
+
+def _csv(path: Path, table: Sequence[Sequence[Any]]) -> Path:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(table)
+    atomic.write(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    return path

@@ -1,0 +1,70 @@
+"""What a fine-tuning leaves for people and programs: tables of cases, and results.json."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import resource
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medcoss_cli.state import versions
+from medcoss_cli.store import atomic
+from medcoss_cli.store.run import without_paths
+from medcoss_cli.tasks.material import facts_of
+from medcoss_cli.tasks.train import parameters_of
+from medcoss_cli.tuning import Tuning
+
+
+def peak_memory() -> float:
+    """GiB of this process at its largest."""
+    unit = 2**30 if sys.platform == "darwin" else 2**20  # ru_maxrss is bytes on macOS, KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A table of cases. Private: it names files."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    atomic.write(path, text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def write_results(job: Tuning) -> dict[str, Any]:
+    """results.json from the seeds that are done: numbers, classes and the recipe without paths."""
+    known = [job.run.folder / f"seed-{seed}" / "result.json" for seed in job.seeds]
+    seeds = [json.loads(path.read_text(encoding="utf-8")) for path in known if path.exists()]
+    tests = [entry["test"]["metrics"] for entry in seeds if entry["test"]]
+    results = {
+        "kind": "finetune",
+        "task": job.task.kind,
+        "title": job.task.title,
+        "modality": job.task.modality,
+        "dims": job.modality.dims,
+        "start": job.run.facts["start"],
+        "recipe": without_paths(job.recipe.model_dump(mode="json")),
+        "classes": job.task.classes,
+        "weights": parameters_of(job.network(job.seeds[0])),
+        "data": facts_of(job.cases),
+        "unreadable": len(job.lost),
+        "versions": versions({job.task.modality: job.modality}),
+        "seeds": seeds,
+        "summary": {
+            name: mean_sd([test[name] for test in tests if name in test]) for name in (tests[0] if tests else {})
+        },
+    }
+    atomic.write(job.run.folder / "results.json", json.dumps(results, indent=1).encode())
+    return results
+
+
+def mean_sd(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean and sample standard deviation of the finite values."""
+    own = [value for value in values if math.isfinite(value)]
+    mean = sum(own) / len(own) if own else None
+    sd = math.sqrt(sum((v - mean) ** 2 for v in own) / (len(own) - 1)) if mean is not None and len(own) > 1 else None
+    return {"mean": mean, "sd": sd}

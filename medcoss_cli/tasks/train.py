@@ -1,0 +1,220 @@
+"""The loop of fine-tuning: AdamW, the paper's schedule, validation, the best state kept, resumed to the same bits."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medcoss_cli.devices import Devices
+from medcoss_cli.errors import DataError, Interrupted, NumbersError, ResourceError
+from medcoss_cli.interruption import Interruption
+from medcoss_cli.model.tuned import Tuned
+from medcoss_cli.randomness import seeded
+from medcoss_cli.recipe.schema import Tune
+from medcoss_cli.screen import Screen
+from medcoss_cli.store.progress import Progress
+from medcoss_cli.tasks import Lesson, Scores, criterion
+
+PATIENCE = 4
+"""Validations without a better one, while the training loss falls, before overfitting is told."""
+
+
+def rate(step: int, tune: Tune, epoch: int) -> float:
+    """Learning rate of a step: poly, lr (1 - e / epochs)^0.9 per epoch (appendix B.2), or half a cosine per step."""
+    if step < tune.warmup:
+        return tune.lr * (step + 1) / tune.warmup
+    if tune.schedule == "cosine":
+        share = (step - tune.warmup) / max(1, tune.steps - tune.warmup)
+        return tune.lr * 0.5 * (1 + math.cos(math.pi * share))
+    part: float = (1 - (step // epoch) / math.ceil(tune.steps / epoch)) ** 0.9
+    return tune.lr * part
+
+
+def optimiser(network: Tuned, weight_decay: float, layer_decay: float) -> torch.optim.AdamW:
+    """AdamW (0.9, 0.999), decay on all that is trained; `scale` is a group's share of the learning rate."""
+    depths: dict[int, list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            depths.setdefault(network.depth_of(name) if layer_decay < 1 else 0, []).append(parameter)
+    top = network.shape.depth + 1 if layer_decay < 1 else 0
+    groups = [{"params": own, "scale": layer_decay ** (top - depth)} for depth, own in sorted(depths.items())]
+    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.999), weight_decay=weight_decay)
+
+
+@dataclass
+class Standing:
+    """Where a training stands, beside weights and optimiser: plain values, and the best weights so far."""
+
+    step: int = 0
+    best_step: int = 0
+    best: float = -math.inf
+    scores: Scores | None = None
+    weights: dict[str, Tensor] | None = None
+    losses: list[float] = field(default_factory=list)
+    """Mean training loss between validations, up to the newest."""
+    losses_at_best: float = math.inf
+    told: bool = False
+
+
+class Training:
+    """One seed's training.
+
+    Args:
+        progress: its folder, with metrics.jsonl and resume.pt.
+        data_hash: of the prepared data, so that it is not resumed on other data.
+        layer_decay: of the learning rate from block to block.
+    """
+
+    def __init__(
+        self,
+        network: Tuned,
+        lesson: Lesson,
+        tune: Tune,
+        seed: int,
+        progress: Progress,
+        data_hash: str,
+        devices: Devices,
+        screen: Screen,
+        layer_decay: float = 1.0,
+    ) -> None:
+        self.network, self.lesson, self.tune, self.seed = network.to(devices.device), lesson, tune, seed
+        self.progress, self.data_hash, self.devices, self.screen = progress, data_hash, devices, screen
+        self.epoch = tune.epoch or math.ceil(lesson.cases / tune.batch)
+        self.optimiser = optimiser(self.network, tune.weight_decay, layer_decay)
+        self.at = Standing()
+        self.recent: list[float] = []
+
+    def run(self) -> Standing:
+        """To the last step; the network then has the best weights, or the last (`select`, or nothing to validate on).
+
+        Raises: Interrupted after a signal, when everything is saved; NumbersError, ResourceError (memory).
+        """
+        self._load()
+        at, tune = self.at, self.tune
+        every, saved = tune.validate_every or self.epoch, time.monotonic()
+        with (
+            Interruption(self.screen.say) as interruption,
+            self.screen.progress(f"seed {self.seed}", tune.steps, at.step) as bar,
+            memory_told(tune.batch),
+        ):
+            while at.step < tune.steps:
+                loss = self._step()
+                if at.step % every == 0 or at.step == tune.steps:
+                    self._validate()
+                shown = {"best": f"{at.best:.3f}"} if at.weights is not None else {}
+                bar.advance(loss=f"{loss:.3f}", **shown)
+                if interruption.asked:
+                    self._save()
+                    raise Interrupted(
+                        f"seed {self.seed} stopped after step {at.step} of {tune.steps}, everything is saved",
+                        fix=f"go on with --resume {self.progress.folder.parent}",
+                    )
+                if time.monotonic() - saved > 60 * tune.save_minutes:
+                    self._save()
+                    saved = time.monotonic()
+        if at.weights is not None:
+            self.network.load_state_dict(at.weights)
+        else:
+            at.best_step = at.step
+        return at
+
+    def _step(self) -> float:
+        began, at, tune = time.perf_counter(), self.at, self.tune
+        self.network.train()
+        inputs, targets = self.lesson.batch(self.seed, at.step, tune.batch, self.devices.device)
+        with seeded(self.seed, at.step, "drop path"), self.devices.autocast(tune.precision, self.network.shape.width):
+            logits = self.network(inputs)
+        loss = self.lesson.loss(logits, targets)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise NumbersError(
+                f"the loss is {value} at step {at.step + 1} of seed {self.seed}",
+                where=self.progress.folder,
+                fix="lower train.lr, or set train.precision=fp32, and begin again",
+            )
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
+        if tune.clip is not None:
+            nn.utils.clip_grad_norm_([p for p in self.network.parameters() if p.requires_grad], tune.clip)
+        now = rate(at.step, tune, self.epoch)
+        for group in self.optimiser.param_groups:
+            group["lr"] = now * group["scale"]
+        self.optimiser.step()
+        at.step += 1
+        self.recent.append(value)
+        seconds = round(time.perf_counter() - began, 4)
+        self.progress.metric({"step": at.step, "loss": value, "lr": now, "seconds": seconds})
+        return value
+
+    def _validate(self) -> None:
+        at = self.at
+        at.losses.append(sum(self.recent) / max(1, len(self.recent)))
+        self.recent = []
+        scores = self.lesson.validate(self.network, self.devices.device)
+        if scores is None:
+            return
+        self.progress.metric({"step": at.step, "validation": scores})
+        value = criterion(scores)
+        if self.tune.select == "last":
+            at.scores, at.best, at.best_step = scores, value, at.step
+        elif value > at.best or at.weights is None:
+            at.best, at.best_step, at.scores, at.losses_at_best = value, at.step, scores, at.losses[-1]
+            at.weights = copy.deepcopy({k: v.detach().cpu() for k, v in self.network.state_dict().items()})
+        every = self.tune.validate_every or self.epoch
+        if not at.told and at.step - at.best_step >= PATIENCE * every and at.losses[-1] < 0.8 * at.losses_at_best:
+            at.told = True
+            self.screen.warn(
+                f"seed {self.seed} overfits: best on validation at step {at.best_step}, while the training loss fell "
+                f"from {at.losses_at_best:.3f} to {at.losses[-1]:.3f}; fewer steps, more augmentation or head.freeze may do"
+            )
+
+    def _save(self) -> None:
+        content = {
+            "data_hash": self.data_hash,
+            "model": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "standing": vars(self.at),
+            "recent": self.recent,
+        }
+        self.progress.save_resume(content)
+
+    def _load(self) -> None:
+        content = self.progress.load_resume()
+        if content is not None:
+            if content["data_hash"] != self.data_hash:
+                raise DataError(
+                    "the data has changed since the run was interrupted",
+                    where=self.progress.folder,
+                    fix="put the files back as they were, or begin again with --overwrite",
+                )
+            self.network.load_state_dict(content["model"])
+            self.optimiser.load_state_dict(content["optimiser"])
+            self.at, self.recent = Standing(**content["standing"]), content["recent"]
+        self.progress.truncate_metrics(step=self.at.step)
+
+
+@contextmanager
+def memory_told(batch: int) -> Iterator[None]:
+    """Out of memory becomes a sentence that says what to try. Raises: ResourceError."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
+        plain = isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError)
+        if plain and "allocate memory" not in str(error):
+            raise
+        half = f"train.batch={batch // 2}" if batch > 1 else "head.features=8"
+        raise ResourceError("not enough memory for a step", fix=f"try {half}, or a smaller input.size") from error
+
+
+def parameters_of(network: Tuned) -> dict[str, Any]:
+    """How many weights there are, and how many of them are trained."""
+    every = [(p.numel(), p.requires_grad) for p in network.parameters()]
+    return {"weights": sum(n for n, _ in every), "trained": sum(n for n, trained in every if trained)}
