@@ -9,12 +9,12 @@ from typing import Any
 
 from medcoss_cli import devices, discovery
 from medcoss_cli.devices import Devices
-from medcoss_cli.errors import CheckpointError, DataError
+from medcoss_cli.errors import CheckpointError, DataError, UsageError
 from medcoss_cli.job import Job, Recipe, folders
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.model import Model
 from medcoss_cli.recipe.read import read_recipe
-from medcoss_cli.recipe.schema import ExtendRecipe, PretrainRecipe, Stage
+from medcoss_cli.recipe.schema import ExtendRecipe, FinetuneRecipe, PretrainRecipe, Stage
 from medcoss_cli.screen import Logged, Screen
 from medcoss_cli.state import State
 from medcoss_cli.store import checkpoint
@@ -85,7 +85,9 @@ def resume(folder: Path, options: Options, screen: Screen) -> Job:
     place = devices.join()
     run = Run.resume(folder, writes=place.first)
     facts = run.facts
-    recipe: Recipe = read_recipe(str(run.recipe), [])
+    recipe = read_recipe(str(run.recipe), [])
+    if isinstance(recipe, FinetuneRecipe):
+        raise UsageError("this is a run of finetune", where=folder, fix=f"medcoss finetune --resume {folder}")
     before = facts.get("before", 0)
     if run.checkpoint.exists():
         state = read_state(run.checkpoint)

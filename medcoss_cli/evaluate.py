@@ -78,7 +78,7 @@ def evaluate(
     """
     place = one_device()
     recipe, root, prepared = _recipe(run, data, options)
-    seeds = []
+    seeds: list[dict[str, Any]] = []
     cases: list[Case] = []
     for one in trained(run):
         device, masks = place.device, one.task.kind == "segmentation"

@@ -11,7 +11,7 @@ from medcoss_cli import retention
 from medcoss_cli.data.batches import Plan, Pool
 from medcoss_cli.devices import Devices
 from medcoss_cli.errors import RecipeError
-from medcoss_cli.recipe.schema import ExtendRecipe, PretrainRecipe, Stage
+from medcoss_cli.recipe.schema import ExtendRecipe, FinetuneRecipe, PretrainRecipe, Stage
 from medcoss_cli.screen import Screen
 from medcoss_cli.state import State
 from medcoss_cli.store import checkpoint
@@ -81,7 +81,7 @@ class Job:
         self.devices.wait()
 
 
-def folders(recipe: Recipe, data_root: Path | None, prepared: Path | None) -> tuple[Path, Path]:
+def folders(recipe: Recipe | FinetuneRecipe, data_root: Path | None, prepared: Path | None) -> tuple[Path, Path]:
     """(data root, folder of prepared sets): the recipe's, then the option's, then the environment's, then ./data."""
     root = recipe.data.root or data_root or os.environ.get("MEDCOSS_DATA") or "data"
     kept = prepared or recipe.data.prepared or os.environ.get("MEDCOSS_PREPARED") or "prepared"

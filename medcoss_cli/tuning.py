@@ -77,9 +77,10 @@ def begin_finetune(
     task, modality, weights, cases, lost, root = settle(recipe, start, options, screen)
     reading, lesson = _lesson(recipe, task, modality, cases, lost, root, options, screen)
     data_root, _ = folders(recipe, options.data_root, options.prepared)
+    chosen = list(seeds or [recipe.seed])
     facts = {
         "kind": "finetune",
-        "seeds": list(seeds or [recipe.seed]),
+        "seeds": chosen,
         "start": "checkpoint" if weights else SCRATCH,
         "data_root": str(data_root.absolute()),
         "prepared": str(reading.prepared.absolute()),
@@ -97,7 +98,7 @@ def begin_finetune(
         screen.warn(f"{options.runs / name} is there already, this run is {run.folder}")
     tuned.save(tuned.Stored(task.to_plain(), dict(weights), {}), run.folder / START)
     logged = Logged(screen, run.log)
-    return Tuning(recipe, task, modality, weights, cases, lost, lesson, facts["seeds"], run, place, logged)
+    return Tuning(recipe, task, modality, weights, cases, lost, lesson, chosen, run, place, logged)
 
 
 def resume_finetune(folder: Path, options: Options, screen: Screen) -> Tuning:
@@ -137,6 +138,12 @@ def outlook(recipe: FinetuneRecipe, start: str | None, options: Options, screen:
     screen.say(f"{tune.steps} steps of {tune.batch}, {passes:.1f} passes over the training cases; nothing was written")
 
 
+def _stage(recipe: FinetuneRecipe) -> Stage:
+    """The modality and tokenizer as a stage of pre-training would name them."""
+    named = {"modality": recipe.modality, "data": ".", "tokenizer": recipe.tokenizer}
+    return Stage.model_validate(named | {"vocabulary_size": recipe.vocabulary_size})
+
+
 def build(task: Task, modality: Modality, seed: int, drop_path: float = 0.0) -> Tuned:
     """A task's network with weights drawn from the seed."""
     return Tuned(modality, EncoderShape(**task.encoder), HeadShape(**task.head), seed=seed, drop_path=drop_path)
@@ -147,7 +154,7 @@ def settle(
 ) -> tuple[Task, Modality, Mapping[str, Tensor], list[Case], list[LeftOut], Path]:
     """What the recipe, the checkpoint and the manifest say together: the task in plain values, and its cases."""
     model, weights = _start(recipe, start or recipe.start, screen)
-    chosen = for_stage(model, Stage(modality=recipe.modality, data=".", tokenizer=recipe.tokenizer), None, screen)
+    chosen = for_stage(model, _stage(recipe), None, screen)
     assert chosen.tokenizer is not None
     key = chosen.tokenizer.key
     if weights:
@@ -214,7 +221,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         from safetensors.torch import load_file
 
         try:
-            return load_file(path)
+            tensors: dict[str, Tensor] = load_file(path)
+            return tensors
         except (OSError, SafetensorError) as error:
             raise CheckpointError("it cannot be read as safetensors", where=path) from error
     content = plain.load(path)

@@ -196,7 +196,7 @@ def manifest(
     own = name == "folder"
     if own and profile is not None:
         raise UsageError("--profile is for published sets", fix="leave it out")
-    if not own and not (val is test is group_pattern is None):
+    if not own and any(asked is not None for asked in (val, test, group_pattern)):
         raise UsageError(f"{name} has splits of its own", fix="leave --val, --test and --group-pattern out")
     screen = show.screen(as_json)
     path = published.build(

@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -30,7 +30,7 @@ from medcoss_cli.store import atomic
 Array = np.ndarray[Any, Any]
 LAYOUT = 1  # of this kind of prepared set; part of its key
 POINTS = 2000  # places remembered of each class, for crops that have it in them
-Values = dict[str, list[int] | str]
+Values = Mapping[str, Sequence[int] | str]
 """Of each class the mask values that are it, or "any" for all but 0. A later class lies inside or over earlier ones."""
 
 

@@ -90,7 +90,10 @@ class Tuned(nn.Module):
         if self.head_shape.task == "classification":
             return cast(Tensor, self.head(self.pooled(tokens, self.tokenizer.valid(inputs))))
         grid = self.tokenizer.grid(tuple(inputs.shape[2:]))
-        taps = [tap.transpose(1, 2).unflatten(2, grid) for tap in self.encoder.taps(tokens, self.taps)]
+        taps = [
+            tap.transpose(1, 2).reshape(*tap.shape[:1], tap.shape[2], *grid)
+            for tap in self.encoder.taps(tokens, self.taps)
+        ]
         return cast(Tensor, self.head(inputs, taps))
 
     def pooled(self, tokens: Tensor, valid: Tensor | None) -> Tensor:

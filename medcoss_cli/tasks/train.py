@@ -109,8 +109,7 @@ class Training:
                 loss = self._step()
                 if at.step % every == 0 or at.step == tune.steps:
                     self._validate()
-                shown = {"best": f"{at.best:.3f}"} if at.weights is not None else {}
-                bar.advance(loss=f"{loss:.3f}", **shown)
+                bar.advance(loss=f"{loss:.3f}", best="–" if at.best == -math.inf else f"{at.best:.3f}")
                 if interruption.asked:
                     self._save()
                     raise Interrupted(

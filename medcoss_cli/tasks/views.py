@@ -6,6 +6,7 @@ Every view is a function of its key: libraries that draw from global generators 
 from __future__ import annotations
 
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -59,7 +60,7 @@ def elastic_images(inputs: Tensor, key: tuple[int | str, ...]) -> Tensor:
 
 @cache
 def _elastic(dims: int) -> Any:
-    from monai import transforms as mt
+    mt: Any = import_module("monai.transforms")  # MONAI does not say what it exports
 
     both, image = ["image", "labels"], ["image"]
     modes = ("bilinear", "nearest")
