@@ -1,0 +1,18 @@
+"""Metrics of fine-tuning, as the paper has them and exact beside them (METHOD, section 6)."""
+
+from medcoss_cli.metrics.classes import classification, confusion
+from medcoss_cli.metrics.intervals import bootstrap
+from medcoss_cli.metrics.masks import dice, dice_paper, hd95, hd95_directed, mask_case, mask_summary, object_f1
+
+__all__ = [
+    "bootstrap",
+    "classification",
+    "confusion",
+    "dice",
+    "dice_paper",
+    "hd95",
+    "hd95_directed",
+    "mask_case",
+    "mask_summary",
+    "object_f1",
+]
