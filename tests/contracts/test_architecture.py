@@ -23,7 +23,7 @@ ALLOWED = {  # who may import whom; contracts (errors, plugin, randomness, scree
     # the command line, and what its verbs call
     "__main__": {"cli"},
     "cli": {"cli", "begin", "data", "discovery", "doctor", "kit", "outlook", "pretrain", "recipe", "retention"}
-    | {"published", "report", "scaffold", "stage", "store"},
+    | {"evaluate", "finetune", "predict", "published", "report", "scaffold", "stage", "store", "tuning"},
     "outlook": {"begin", "data", "job", "model", "recipe", "stage", "state"},
     "pretrain": {"data", "model", "engine", "job", "stage", "state", "retention", "discovery"},
     "begin": {"devices", "discovery", "job", "model", "recipe", "state", "store"},
@@ -31,8 +31,20 @@ ALLOWED = {  # who may import whom; contracts (errors, plugin, randomness, scree
     "scaffold": {"discovery", "store"},
     "report": {"report", "retention", "store"},
     "published": {"published", "kit", "store"},
+    # fine-tuning: the verbs, what begins a run, the two kinds of task, what a network is measured by
+    "finetune": {"model", "results", "store", "tasks", "tuning"},
+    "evaluate": {"begin", "data", "devices", "job", "model", "recipe", "results", "store", "task", "tasks", "tuning"},
+    "predict": {"data", "devices", "evaluate", "masks", "store", "tasks", "tuning"},
+    "results": {"state", "store", "tasks", "tuning"},
+    "tuning": {"begin", "data", "devices", "discovery", "job", "model", "recipe", "stage", "store", "task", "tasks"},
+    "tasks": {"data", "devices", "interruption", "masks", "metrics", "model", "postprocess", "recipe", "store"}
+    | {"task", "tasks"},
+    "task": {"data", "discovery", "kit", "model", "stage"},
+    "metrics": {"metrics"},
+    "postprocess": set(),
+    "interruption": set(),
     # what pretraining is made of
-    "engine": {"data", "model", "recipe", "store", "strategies", "job"},
+    "engine": {"data", "interruption", "model", "recipe", "store", "strategies", "job"},
     "job": {"data", "devices", "recipe", "retention", "state", "store"},
     "state": {"data", "discovery", "model", "retention", "stage", "store"},
     "stage": {"data", "discovery", "kit", "model", "retention"},

@@ -70,9 +70,13 @@ def _pubmed20k(root: Path, size: tuple[int, ...], cases: int, rng: np.random.Gen
         abstracts = []
         for _ in range(count):
             number += 1
-            lines = [f"{role}\tThe {role.lower()} of trial {number} in {rng.integers(20, 99)} patients ." for role in ROLES]
+            lines = [
+                f"{role}\tThe {role.lower()} of trial {number} in {rng.integers(20, 99)} patients ." for role in ROLES
+            ]
             abstracts.append("\n".join([f"###{number}", *lines]) + "\n")
-        (root / f"{name}.txt").write_text("\n".join(abstracts), encoding="utf-8")  # blank lines between, none at the end
+        (root / f"{name}.txt").write_text(
+            "\n".join(abstracts), encoding="utf-8"
+        )  # blank lines between, none at the end
 
 
 def _chestxr(root: Path, size: tuple[int, ...], cases: int, rng: np.random.Generator) -> None:
@@ -160,7 +164,9 @@ def _glas(root: Path, size: tuple[int, ...], cases: int, rng: np.random.Generato
     for part, count in (("testA", max(2, cases // 2)), ("testB", 2), ("train", 2 * cases)):
         for i in range(1, count + 1):
             patient += i % 2
-            grade, finer = ("benign", "adenomatous") if (i - 1) // 2 % 2 == 0 else ("malignant", "moderately differentiated")
+            grade, finer = (
+                ("benign", "adenomatous") if (i - 1) // 2 % 2 == 0 else ("malignant", "moderately differentiated")
+            )
             of = 1 if (part, i) == ("train", 1) else patient
             lines.append(f"{part}_{i},{of}, {grade}, {finer}")
             save(root / f"{part}_{i}.bmp", picture(rng, shape, 2), colour=True)

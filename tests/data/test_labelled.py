@@ -1,0 +1,136 @@
+"""Manifests of labelled data: what is read, and every way one can be wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from medcoss_cli.data.labelled import classes_of, read_manifest
+from medcoss_cli.errors import DataError
+from medcoss_cli.screen import Screen
+
+OUTSIDE = (
+    "../a.png",
+    "../../etc/passwd",
+    "/etc/passwd",
+    "//server/share/a.png",
+    "a/../../b.png",
+    "./../a.png",
+    "a/b/../../../c.png",
+    "..",
+    "../",
+    "/",
+    "//",
+    "..\\a.png",
+    "..\\..\\a.png",
+    "a\\..\\..\\b.png",
+    "C:\\a.png",
+    "C:/a.png",
+    "c:a.png",
+    "\\\\server\\share\\a.png",
+    "\\a.png",
+    "/..",
+    "./a/../..",
+    "a/../..//b.png",
+    "../a/../../b.png",
+    "/tmp/../etc/passwd",
+    ".././a.png",
+)
+
+
+class Listening(Screen):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.said.append(text)
+
+
+def manifest(root: Path, *lines: str, header: str = "path,split,group,label") -> Path:
+    for line in lines:
+        name = line.split(",")[0]
+        if name and "/" not in name and "\\" not in name:
+            (root / name).touch()
+    (root / "manifest.csv").write_text("\n".join([header, *lines]) + "\n")
+    return root
+
+
+@pytest.mark.parametrize("path", OUTSIDE)
+@pytest.mark.parametrize("column", ["path", "mask"])
+def test_a_path_that_leaves_the_folder_is_refused(tmp_path: Path, path: str, column: str) -> None:
+    root = tmp_path / "a" / "b"
+    root.mkdir(parents=True)
+    (root / "x.png").touch()
+    row = f'"{path}",train,p1,m.png' if column == "path" else f'x.png,train,p1,"{path}"'
+    manifest(root, row, header="path,split,group,mask")
+    with pytest.raises(DataError) as told:
+        read_manifest(root, masks=True)
+    assert "manifest.csv:2" in str(told.value)
+
+
+def test_a_link_that_leads_out_of_the_folder_is_the_users_own_doing(tmp_path: Path) -> None:
+    (tmp_path / "out.png").touch()
+    root = tmp_path / "set"
+    root.mkdir()
+    (root / "in.png").symlink_to(tmp_path / "out.png")
+    (root / "manifest.csv").write_text("path,split,group,label\nin.png,train,p1,a\n")
+    assert len(read_manifest(root, masks=False)) == 1
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (("a.png,train,p1,x", "b.png,test,p1,x"), "in two splits, the first is 'p1' in train"),
+        (("a.png,train,p1,",), "no label in this row"),
+        (("a.png,later,p1,x",), "split 'later' is none of"),
+    ],
+)
+def test_rows_that_cannot_be(tmp_path: Path, lines: tuple[str, ...], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        read_manifest(manifest(tmp_path, *lines), masks=False)
+
+
+def test_no_manifest_says_how_to_write_one(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="medcoss data manifest folder"):
+        read_manifest(tmp_path, masks=False)
+
+
+def test_groups_not_cases_are_set_aside_and_every_class_gives_some(tmp_path: Path) -> None:
+    lines = [f"{label}{i}{n}.png,train,{label}{i},{label}" for label in "ab" for i in range(10) for n in range(3)]
+    root = manifest(tmp_path, *lines)
+    cases = read_manifest(root, masks=False, validation=0.2)
+    val = {case.group for case in cases if case.split == "val"}
+    assert len(val) == 4
+    assert {group[0] for group in val} == {"a", "b"}
+    assert not val & {case.group for case in cases if case.split == "train"}
+    assert cases == read_manifest(root, masks=False, validation=0.2)
+    assert cases != read_manifest(root, masks=False, validation=0.2, seed=1)
+
+
+def test_a_fold_validates(tmp_path: Path) -> None:
+    lines = [f"{i}.png,{'test' if i == 9 else 'train'},p{i},x,{i % 3 + 1}" for i in range(10)]
+    root = manifest(tmp_path, *lines, header="path,split,group,label,fold")
+    cases = read_manifest(root, masks=False, fold=2)
+    assert [case.group for case in cases if case.split == "val"] == ["p1", "p4", "p7"]
+    assert [case.group for case in cases if case.split == "test"] == ["p9"]
+
+
+def test_classes_thin_empty_and_unknown(tmp_path: Path) -> None:
+    def classes(*lines: str, asked: list[str] | None = None) -> tuple[list[str], list[str]]:
+        screen = Listening()
+        return classes_of(read_manifest(manifest(tmp_path, *lines), masks=False), asked, screen), screen.said
+
+    good = ["a.png,train,1,x", "b.png,train,2,y", "c.png,train,3,y", "d.png,test,4,y", "e.png,test,5,y"]
+    known, said = classes(*good)
+    assert known == ["x", "y"]
+    assert any("'x' has one training case" in line for line in said)
+    assert any("'x' has no case in test" in line for line in said)
+    with pytest.raises(DataError, match="label 'y' is none of x"):
+        classes(*good, asked=["x"])
+    with pytest.raises(DataError, match="'z' has no training case"):
+        classes(*good, asked=["x", "y", "z"])
+    with pytest.raises(DataError, match="one class alone"):
+        classes("a.png,train,1,x", "b.png,test,2,x")

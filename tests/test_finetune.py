@@ -1,0 +1,262 @@
+"""Fine-tuning through the doors that the verb uses: it learns, resumes to the same bits, and leaves what it promises."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from medcoss_cli.errors import CheckpointError, DataError, Interrupted, NumbersError, RecipeError, UsageError
+from medcoss_cli.finetune import finetune
+from medcoss_cli.store import tuned
+from tests.training import StopAfter, train, write_demo
+from tests.tuning import CLASSES, MASKS, begin, recipe_of, resume, tune
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_demo(tmp_path_factory.mktemp("data"), report=80, xray=60, ct=16)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    folder = tmp_path_factory.mktemp("pretrained")
+    train(folder, data)
+    return folder / "runs" / "run" / "ckpt.pt"
+
+
+def weights(folder: Path, seed: int = 0) -> dict[str, torch.Tensor]:
+    return tuned.load(folder / f"seed-{seed}" / "model.pt").weights
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_classes_with_two_seeds_from_a_checkpoint(tmp_path: Path, data: Path, checkpoint: Path) -> None:
+    results, run = tune(tmp_path, data, CLASSES, start=str(checkpoint), seeds=(0, 10))
+    assert results["start"] == "checkpoint"
+    assert [seed["seed"] for seed in results["seeds"]] == [0, 10]
+    values = [seed["test"]["metrics"]["accuracy"] for seed in results["seeds"]]
+    assert results["summary"]["accuracy"]["mean"] == pytest.approx(sum(values) / 2)
+    test = results["seeds"][0]["test"]
+    assert sum(map(sum, test["confusion"])) == test["samples"] == results["data"]["test"]["samples"]
+    low, high = test["intervals"]["accuracy"]
+    assert low <= test["metrics"]["accuracy"] <= high
+    with (run / "seed-0" / "cases.csv").open() as file:
+        cases = list(csv.DictReader(file))
+    hits = sum(case["label"] == case["predicted"] for case in cases)
+    assert hits / len(cases) == pytest.approx(test["metrics"]["accuracy"])
+    steps = [json.loads(line) for line in (run / "seed-10" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in steps if "loss" in row] == list(range(1, 9))
+    assert [row["step"] for row in steps if "validation" in row] == [4, 8]
+    assert not (run / "seed-0" / "resume.pt").exists()
+
+
+def test_the_start_is_the_checkpoints_encoder_and_tokenizer(tmp_path: Path, data: Path, checkpoint: Path) -> None:
+    from medcoss_cli.begin import read_state
+
+    known = read_state(checkpoint).model.state_dict()
+    job = begin(tmp_path, data, CLASSES, start=str(checkpoint))
+    network = job.network(0).state_dict()
+    job.run.close()
+    for name, weight in network.items():
+        if name.startswith("encoder."):
+            assert torch.equal(weight, known[name])
+        elif name.startswith("tokenizer."):
+            assert torch.equal(weight, known[name.replace("tokenizer.", "tokenizers.patch2d-8.")])
+        else:
+            assert name.startswith("head.")
+
+
+def test_a_frozen_encoder_stays_as_it_came_also_in_the_hybrid(tmp_path: Path, data: Path) -> None:
+    for number, (text, overrides) in enumerate(
+        [(CLASSES, ["head.probe=true"]), (MASKS, ["head.hybrid.depth=10", "train.steps=2"])]
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        job = begin(folder, data, text, *overrides)
+        before = {k: v.clone() for k, v in job.network(0).state_dict().items() if not k.startswith("head.")}
+        head = {k: v.clone() for k, v in job.network(0).state_dict().items() if k.startswith("head.")}
+        finetune(job)
+        job.run.close()
+        after = weights(job.run.folder)
+        assert all(torch.equal(after[k], v) for k, v in before.items())
+        assert any(not torch.equal(after[k], v) for k, v in head.items())
+
+
+@pytest.mark.parametrize("text", [CLASSES, MASKS], ids=["classes", "masks"])
+def test_a_run_that_was_stopped_goes_on_to_the_same_bits(tmp_path: Path, data: Path, text: str) -> None:
+    overrides = ["head.drop_path=0.1", "input.augment=elastic"]
+    _, whole = tune(tmp_path, data, text, *overrides, name="whole")
+    with pytest.raises(Interrupted):
+        tune(tmp_path, data, text, *overrides, screen=StopAfter(3))
+    with pytest.raises(Interrupted):
+        resume(tmp_path, data, StopAfter(1))
+    resume(tmp_path, data)
+    run = tmp_path / "runs" / "run"
+    assert same(weights(whole), weights(run))
+    told = [
+        [json.loads(line) | {"seconds": 0} for line in (folder / "seed-0" / "metrics.jsonl").read_text().splitlines()]
+        for folder in (whole, run)
+    ]
+    assert told[0] == told[1]
+    tests = [json.loads((f / "results.json").read_text())["seeds"][0]["test"] for f in (whole, run)]
+    assert json.dumps(tests[0]) == json.dumps(tests[1])
+
+
+def test_masks_are_scored_on_the_scans_own_grid(tmp_path: Path, data: Path) -> None:
+    results, run = tune(tmp_path, data, MASKS)
+    test = results["seeds"][0]["test"]
+    assert {"dice", "dice_a", "dice_paper_a", "hd95_a", "hd95_mm_a", "missed_a"} <= test["metrics"].keys()
+    empty = sum(case["dice_a"] == 1.0 and case["hd95_a"] == 0.0 for case in test["cases"])
+    assert test["baseline"]["dice_a"] <= 0.5 + empty  # an empty mask is right where nothing is
+    assert len(test["cases"]) == results["data"]["test"]["samples"]
+    assert list((run / "seed-0" / "cases").glob("*.png"))
+
+
+def test_images_with_masks(tmp_path: Path, data: Path) -> None:
+    text = CLASSES.replace("classification", "segmentation").replace(
+        "input: {size: [32, 32]}", "input: {size: [32, 32]}"
+    )
+    results, _ = tune(tmp_path, data, text + "classes: {lungs: any}\nhead: {features: 4}\n", "train.steps=4")
+    assert 0 <= results["summary"]["dice"]["mean"] <= 1
+
+
+def test_words_from_scratch_learn_their_vocabulary_from_training_texts(tmp_path: Path, data: Path) -> None:
+    text = CLASSES.replace("xray", "report").replace("tokenizer: patch2d-8\n", "vocabulary_size: 300\n")
+    results, run = tune(tmp_path, data, text, "input.size=[32]", "input.augment=none", "head.layers=2")
+    assert results["dims"] == 1
+    assert json.loads(tuned.load(run / "seed-0" / "model.pt").task["vocabulary"])
+
+
+def test_it_learns_what_can_be_learned(tmp_path: Path, data: Path) -> None:
+    """Dark and bright images; a head that learns nothing stays at a half."""
+    from PIL import Image
+
+    root = tmp_path / "data" / "shades"
+    root.mkdir(parents=True)
+    generator = torch.Generator().manual_seed(0)
+    lines = ["path,split,group,label"]
+    for i in range(48):
+        bright = i % 2
+        pixels = torch.rand(32, 32, generator=generator) * 100 + 120 * bright
+        Image.fromarray(pixels.byte().numpy()).save(root / f"{i}.png")
+        lines.append(f"{i}.png,{('train', 'val', 'test')[i % 3]},g{i},{('dark', 'bright')[bright]}")
+    (root / "manifest.csv").write_text("\n".join(lines) + "\n")
+    results, _ = tune(
+        tmp_path,
+        tmp_path / "data",
+        CLASSES,
+        "data.folder=shades",
+        "train.steps=60",
+        "train.lr=3e-3",
+        "input.augment=none",
+    )
+    assert results["summary"]["accuracy"]["mean"] >= 0.9
+    assert results["seeds"][0]["test"]["baseline"]["accuracy"] == 0.5
+
+
+def test_nothing_of_the_data_is_in_what_may_be_shared(tmp_path: Path, data: Path) -> None:
+    _, run = tune(tmp_path, data, CLASSES)
+    told = (run / "results.json").read_text()
+    names = [path.name for path in (data / "xray").rglob("*.png")]
+    assert names
+    for word in (*names, str(tmp_path), str(data)):
+        assert word not in told
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(NumbersError, match=r"the loss is (nan|inf)"):
+        tune(tmp_path, data, CLASSES, "train.lr=1e30", "train.clip=1e30", "train.weight_decay=1e20")
+
+
+def test_a_checkpoint_without_the_tokenizer_says_what_it_has(tmp_path: Path, data: Path, checkpoint: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"has the tokenizers .*patch2d-8.*; ct needs patch3d-8"):
+        tune(tmp_path, data, MASKS, start=str(checkpoint))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_volume_smaller_than_the_patch_is_padded(tmp_path: Path, data: Path) -> None:
+    results, _ = tune(tmp_path, data, MASKS, "input.spacing=[40,40,40]", "train.steps=2")
+    assert results["seeds"][0]["test"]["samples"] > 0
+
+
+def test_recipes_that_cannot_be(tmp_path: Path) -> None:
+    for overrides, said in (
+        (["input.augment=colour"], "does not turn masks along"),
+        (["classes=[a, b]"], "classes of a segmentation"),
+        (["predict.postprocess=largest_organ"], "two classes"),
+    ):
+        with pytest.raises(RecipeError, match=said):
+            recipe_of(tmp_path, MASKS, *overrides)
+    with pytest.raises(RecipeError, match="for segmentation"):
+        recipe_of(tmp_path, CLASSES, "head.hybrid.depth=10")
+
+
+def manifest(data: Path, to: Path, change: str, instead: str) -> Path:
+    """The X-rays with one row of their manifest changed."""
+    root = to / "changed"
+    (root / "xray").mkdir(parents=True)
+    for path in (data / "xray").iterdir():
+        if path.name != "manifest.csv":
+            (root / "xray" / path.name).symlink_to(path)
+    text = (data / "xray" / "manifest.csv").read_text()
+    assert change in text
+    (root / "xray" / "manifest.csv").write_text(text.replace(change, instead, 1))
+    return root
+
+
+def test_labels_and_groups_that_cannot_be(tmp_path: Path, data: Path) -> None:
+    header, first, *_ = (data / "xray" / "manifest.csv").read_text().splitlines()
+    row = dict(zip(header.split(","), first.split(","), strict=True))
+    label = row["label"]
+    others = {line.split(",")[header.split(",").index("label")] for line in _} | {label}
+    for i, (old, new, said) in enumerate(
+        [
+            (first, first.replace(label, "unheard"), "the label 'unheard' is none of"),
+            (row["path"], "../../etc/passwd", "leaves the folder"),
+            (row["path"], "nowhere.png", "is not there"),
+        ]
+    ):
+        root = manifest(data, tmp_path / str(i), old, new)
+        with pytest.raises(DataError, match=said):
+            tune(tmp_path / str(i), root, CLASSES, f"classes=[{', '.join(sorted(others))}]")
+
+
+def test_a_patient_on_two_sides_is_refused(tmp_path: Path, data: Path) -> None:
+    lines = (data / "xray" / "manifest.csv").read_text().splitlines()
+    at = lines[0].split(",")
+    rows = [dict(zip(at, line.split(","), strict=True)) for line in lines[1:]]
+    train_, test = (next(r for r in rows if r["split"] == s) for s in ("train", "test"))
+    old = ",".join(test[k] for k in at)
+    root = manifest(data, tmp_path, old, ",".join((test | {"group": train_["group"]})[k] for k in at))
+    with pytest.raises(DataError, match="are in two splits"):
+        tune(tmp_path, root, CLASSES)
+
+
+def test_resume_is_told_what_it_is_not(tmp_path: Path, data: Path, checkpoint: Path) -> None:
+    from medcoss_cli import begin as pretraining
+    from medcoss_cli import tuning
+    from medcoss_cli.screen import Screen
+    from tests.training import options
+
+    with pytest.raises(UsageError, match="no run of finetune"):
+        tuning.resume_finetune(checkpoint.parent, options(tmp_path, data), Screen())
+    _, run = tune(tmp_path, data, CLASSES, "train.steps=2")
+    with pytest.raises(UsageError, match="a run of finetune"):
+        pretraining.resume(run, options(tmp_path, data), Screen())
+
+
+def test_the_schedule_is_the_papers(tmp_path: Path) -> None:
+    from medcoss_cli.tasks.train import rate
+
+    tune_ = recipe_of(tmp_path, CLASSES, "train.lr=2e-4", "train.steps=100", "train.epoch=20").train
+    assert [rate(step, tune_, 20) for step in (0, 19, 20, 99)] == pytest.approx(
+        [2e-4, 2e-4, 2e-4 * 0.8**0.9, 2e-4 * 0.2**0.9]
+    )
+    assert math.isclose(rate(0, tune_.model_copy(update={"warmup": 10}), 20), 2e-5)

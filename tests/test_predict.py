@@ -1,0 +1,168 @@
+"""Prediction: every input's own grid, broken files aside, the others done; evaluation on new data and a newer encoder."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813 - its users' name for it
+import torch
+
+from medcoss_cli.errors import DataError, UsageError
+from medcoss_cli.evaluate import evaluate, trained
+from medcoss_cli.predict import predict
+from medcoss_cli.screen import Screen
+from tests.conftest import CommandLine
+from tests.training import options, train, write_demo
+from tests.tuning import CLASSES, MASKS, tune
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_demo(tmp_path_factory.mktemp("data"), report=80, xray=60, ct=16)
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    return tune(tmp_path_factory.mktemp("classes"), data, CLASSES, seeds=(0, 10))[1]
+
+
+@pytest.fixture(scope="module")
+def masks(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    return tune(tmp_path_factory.mktemp("masks"), data, MASKS)[1]
+
+
+def test_classes_come_with_probabilities_and_broken_files_aside(
+    tmp_path: Path, data: Path, classes: Path, command_line: CommandLine
+) -> None:
+    scans = tmp_path / "scans"
+    (scans / "ward 3").mkdir(parents=True)
+    good = sorted((data / "xray").rglob("*.png"))[:3]
+    for i, path in enumerate(good):
+        (scans / "ward 3" / f"{i}.png").symlink_to(path)
+    (scans / "broken.png").write_bytes(good[0].read_bytes()[:200])
+    answer = command_line("predict", str(classes), str(scans), "-o", str(tmp_path / "out"))
+    assert answer.code == 4
+    assert "quarantine.csv; the others are done" in answer.err
+    with (tmp_path / "out" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["input"] for row in rows] == ["ward 3/0", "ward 3/1", "ward 3/2"]
+    for row in rows:
+        shares = {key[2:]: float(value) for key, value in row.items() if key.startswith("p_")}
+        assert math.isclose(sum(shares.values()), 1, abs_tol=1e-4)
+        assert row["predicted"] == max(shares, key=lambda key: shares[key])
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text())[0]["input"] == "ward 3/0"
+    with (tmp_path / "out" / "quarantine.csv").open() as file:
+        assert [Path(row["file"]).name for row in csv.DictReader(file)] == ["broken.png"]
+
+
+def test_a_case_gets_the_class_it_got_in_the_test(tmp_path: Path, data: Path, classes: Path) -> None:
+    with (classes / "seed-0" / "cases.csv").open() as file:
+        tested = list(csv.DictReader(file))
+    lines = (data / "xray" / "manifest.csv").read_text().splitlines()
+    column = lines[0].split(",").index("path")
+    for case in tested[:3]:
+        path = data / "xray" / lines[int(case["where"].rpartition(":")[2]) - 1].split(",")[column]
+        out = tmp_path / path.stem
+        predict(classes, [path], out, seed=0, overlays=0, screen=Screen())
+        with (out / "predictions.csv").open() as file:
+            [row] = csv.DictReader(file)
+        assert float(row[f"p_{case['predicted']}"]) == pytest.approx(float(case[f"p_{case['predicted']}"]), abs=1e-4)
+
+
+def test_a_mask_lies_on_the_grid_of_its_volume(tmp_path: Path, masks: Path) -> None:
+    generator = np.random.default_rng(0)
+    image = sitk.GetImageFromArray(generator.integers(-1000, 400, (9, 20, 30)).astype(np.int16))
+    image.SetSpacing((3.0, 2.5, 7.0))
+    image.SetOrigin((-11.0, 5.0, 77.0))
+    turn = np.array([[0.0, -1, 0], [0.8, 0, -0.6], [0.6, 0, 0.8]])
+    image.SetDirection(turn.flatten().tolist())
+    sitk.WriteImage(image, str(tmp_path / "scan.nii.gz"))
+    written = predict(masks, [tmp_path / "scan.nii.gz"], tmp_path / "out", seed=None, overlays=1, screen=Screen())
+    mask = sitk.ReadImage(str(tmp_path / "out" / "scan.nii.gz"))
+    assert mask.GetSize() == image.GetSize()
+    for name in ("Spacing", "Origin", "Direction"):
+        assert getattr(mask, f"Get{name}")() == pytest.approx(getattr(image, f"Get{name}")(), abs=1e-5)
+    assert {path.name for path in written.files} == {"scan.nii.gz", "scan-overlay.png"}
+
+
+def test_a_dicom_series_gets_a_dicom_segmentation(tmp_path: Path, data: Path, masks: Path) -> None:
+    import pydicom
+
+    series = next(path.parent for path in sorted((data / "ct").rglob("*.dcm")))
+    written = predict(masks, [series], tmp_path / "out", seed=None, overlays=0, screen=Screen())
+    [nifti] = [path for path in written.files if path.name.endswith(".nii.gz")]
+    [segmentation] = [path for path in written.files if path.suffix == ".dcm"]
+    assert pydicom.dcmread(segmentation).Modality == "SEG"
+    slices = len(list(series.glob("*.dcm")))
+    assert sitk.ReadImage(str(nifti)).GetSize()[2] == slices
+
+
+def test_nothing_to_predict_and_no_such_seed(tmp_path: Path, classes: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="nothing that can be read"):
+        predict(classes, [tmp_path / "empty"], tmp_path / "out", seed=None, overlays=0, screen=Screen())
+    with pytest.raises(UsageError, match="there is no seed 7"):
+        predict(classes, [tmp_path / "empty"], tmp_path / "out", seed=7, overlays=0, screen=Screen())
+    with pytest.raises(UsageError, match="no fine-tuned model"):
+        list(trained(tmp_path))
+
+
+def test_evaluation_gives_what_the_run_gave(tmp_path: Path, data: Path, classes: Path, masks: Path) -> None:
+    for run in (classes, masks):
+        known = json.loads((run / "results.json").read_text())
+        again = evaluate(run, None, None, tmp_path / run.parent.name, options(tmp_path, data), Screen())
+        for seed, own in zip(known["seeds"], again["seeds"], strict=True):
+            assert json.dumps(own["test"]) == json.dumps(seed["test"])
+        assert (tmp_path / run.parent.name / "results.json").exists()
+
+
+def test_a_newer_encoder_under_an_old_head(tmp_path: Path, data: Path, classes: Path) -> None:
+    train(tmp_path, data)
+    old = tmp_path / "runs" / "run" / "ckpt.pt"
+    _, run = tune(tmp_path, data, CLASSES, "head.probe=true", start=str(old), name="probe")
+    same = evaluate(run, None, old, None, options(tmp_path, data), Screen())
+    first, second = same["seeds"]
+    assert json.dumps(first["test"]) == json.dumps(second["test"])
+    train(tmp_path, data, "seed=1", name="other")
+    other = evaluate(run, None, tmp_path / "runs" / "other" / "ckpt.pt", None, options(tmp_path, data), Screen())
+    assert other["seeds"][0]["test"] == first["test"]
+    networks = [torch.tensor(e["test"]["confusion"]) for e in other["seeds"]]
+    assert networks[0].sum() == networks[1].sum()
+    with pytest.raises(UsageError, match="trained together with its encoder"):
+        evaluate(classes, None, old, None, options(tmp_path, data), Screen())
+
+
+def test_labels_the_head_does_not_know_are_refused(tmp_path: Path, data: Path, classes: Path) -> None:
+    root = tmp_path / "new"
+    root.mkdir()
+    source = next((data / "xray").rglob("*.png"))
+    (root / "a.png").symlink_to(source)
+    (root / "manifest.csv").write_text("path,split,group,label\na.png,test,p1,unheard\n")
+    with pytest.raises(DataError, match="the label 'unheard' is none of"):
+        evaluate(classes, root, None, None, options(tmp_path, data), Screen())
+
+
+def test_the_command_line_from_recipe_to_report(
+    tmp_path: Path, data: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "task.yaml").write_text(CLASSES)
+    place = ["--data-root", str(data), "--prepared", str(data / "prepared")]
+    run = tmp_path / "runs" / "task"
+    monkeypatch.chdir(tmp_path)
+    dry = command_line("finetune", "task.yaml", "--dry-run", *place)
+    assert (dry.code, run.exists()) == (0, False)
+    assert "8 steps of 8" in dry.out + dry.err
+    done = command_line("finetune", "task.yaml", "--seeds", "0,1", "--json", *place)
+    assert done.code == 0
+    assert [seed["seed"] for seed in json.loads(done.out)["seeds"]] == [0, 1]
+    assert command_line("finetune", "task.yaml", "--seeds", "0,x", *place).code == 2
+    tested = command_line("evaluate", str(run), "--json")
+    assert tested.code == 0
+    assert json.loads(tested.out)["summary"].keys() == {"as trained"}
+    assert command_line("report", str(run)).code == 0
+    assert (run / "report.html").exists()
