@@ -12,7 +12,7 @@ from medcoss_cli.results import peak_memory, write_results, write_rows
 from medcoss_cli.store import atomic, tuned
 from medcoss_cli.store.progress import Progress
 from medcoss_cli.tasks.classification import Classification
-from medcoss_cli.tasks.examine import Outcome, draw_cases, examine_classes, examine_masks
+from medcoss_cli.tasks.examine import Outcome, draw_cases, draw_classes, examine_classes, examine_masks
 from medcoss_cli.tasks.segmentation import Segmentation
 from medcoss_cli.tasks.train import Standing, Training
 from medcoss_cli.tuning import Tuning
@@ -42,8 +42,7 @@ def finetune(job: Tuning) -> dict[str, Any]:
         outcome = examine(job, network, seed)
         if outcome is not None:
             write_rows(folder / "cases.csv", outcome.rows)
-            if job.task.kind == "segmentation":
-                _draw(job, network, outcome, folder)
+            _draw(job, network, outcome, folder)
         seconds = round(time.monotonic() - began, 1)
         result = _result(seed, standing, outcome) | {"seconds": seconds, "peak_memory_gib": round(peak_memory(), 2)}
         atomic.write(folder / "result.json", json.dumps(result).encode())
@@ -84,5 +83,8 @@ def _result(seed: int, standing: Standing, outcome: Outcome | None) -> dict[str,
 
 
 def _draw(job: Tuning, network: Tuned, outcome: Outcome, folder: Path) -> None:
-    cases = [case for case in job.cases if case.split == "test"]
-    draw_cases(job.task, job.modality, network, cases, outcome, folder / "cases", job.devices.device)
+    cases, place = [case for case in job.cases if case.split == "test"], folder / "cases"
+    if job.task.kind == "segmentation":
+        draw_cases(job.task, job.modality, network, cases, outcome, place, job.devices.device)
+    else:
+        draw_classes(job.task, job.modality, cases, outcome, place)

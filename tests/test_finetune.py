@@ -55,6 +55,7 @@ def test_classes_with_two_seeds_from_a_checkpoint(tmp_path: Path, data: Path, ch
     assert [row["step"] for row in steps if "loss" in row] == list(range(1, 9))
     assert [row["step"] for row in steps if "validation" in row] == [4, 8]
     assert not (run / "seed-0" / "resume.pt").exists()
+    assert list((run / "seed-0" / "cases").glob("*.png"))
 
 
 def test_the_start_is_the_checkpoints_encoder_and_tokenizer(tmp_path: Path, data: Path, checkpoint: Path) -> None:

@@ -5,8 +5,17 @@ Labels are whole numbers, 0 is the background. Arrays are (H, W), or (D, H, W) w
 """
 
 from medcoss_cli.masks.dicom import files_of, write_segmentation
-from medcoss_cli.masks.picture import overlay
+from medcoss_cli.masks.picture import overlay, portrait
 from medcoss_cli.masks.read import check_on, read_mask
 from medcoss_cli.masks.write import write_png, write_volume
 
-__all__ = ["check_on", "files_of", "overlay", "read_mask", "write_png", "write_segmentation", "write_volume"]
+__all__ = [
+    "check_on",
+    "files_of",
+    "overlay",
+    "portrait",
+    "read_mask",
+    "write_png",
+    "write_segmentation",
+    "write_volume",
+]

@@ -68,6 +68,25 @@ def overlay(
     atomic.write(path, out.getvalue())
 
 
+def portrait(image: Array, caption: str, path: Path, spacing: Sequence[float] | None = None) -> None:
+    """Draw an image (C, H, W), or the middle slice of a volume (C, D, H, W), with a caption below (PNG)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    shown = _window(image if len(image) == 3 else image[:1])
+    flat = shown[:, shown.shape[1] // 2] if shown.ndim == 4 else shown
+    aspect = spacing[-2] / spacing[-1] if spacing and len(spacing) > 1 else 1.0
+    figure = Figure(figsize=(3.2, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.set_axis_off()
+    axes.imshow(np.moveaxis(flat, 0, -1) if len(flat) == 3 else flat[0], cmap="gray", vmin=0, vmax=1, aspect=aspect)
+    axes.set_title(caption, fontsize="small", y=-0.14).set_parse_math(False)
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=120)
+    atomic.write(path, out.getvalue())
+
+
 def _window(image: Array) -> Array:
     """0..1 from the 0.5th to the 99.5th percentile of the finite values."""
     finite = image[np.isfinite(image)]

@@ -15,7 +15,7 @@ from medcoss_cli.data.labelled import Case
 from medcoss_cli.data.read import read_checked
 from medcoss_cli.data.segmented import Values, read_labels, targets_of
 from medcoss_cli.errors import DataError
-from medcoss_cli.masks import overlay
+from medcoss_cli.masks import overlay, portrait
 from medcoss_cli.model.tuned import Tuned
 from medcoss_cli.plugin import LeftOut, Modality
 from medcoss_cli.screen import Screen
@@ -139,6 +139,25 @@ def draw_cases(
         truth = read_labels(modality, case, sample, task.values)
         labels = segment(task, modality, network, sample, device)
         overlay(sample.array, labels, truth, task.classes, folder / f"{name}.png", sample.spacing)
+
+
+def draw_classes(task: Task, modality: Modality, cases: Sequence[Case], outcome: Outcome, folder: Path) -> None:
+    """Pictures of the three surest right and the three surest wrong cases; texts have none. Private: they show samples."""
+    if modality.dims == 1:
+        return
+    at = {case.where: case for case in cases}
+    rows = sorted(outcome.rows, key=lambda row: -float(row[f"p_{row['predicted']}"]))
+    right = [row for row in rows if row["label"] == row["predicted"]][:3]
+    wrong = [row for row in rows if row["label"] != row["predicted"]][:3]
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind, chosen in (("right", right), ("wrong", wrong)):
+        for number, row in enumerate(chosen, 1):
+            case = at[row["where"]]
+            assert case.record is not None
+            sample = read_checked(modality, case.record)
+            share = float(row[f"p_{row['predicted']}"])
+            caption = f"{row['label']}, predicted {row['predicted']} ({share:.2f})"
+            portrait(sample.array, caption, folder / f"{kind}-{number}.png", sample.spacing)
 
 
 def _masks(labels: Array, values: Values) -> dict[str, Array]:

@@ -430,3 +430,27 @@ def test_cut_or_damaged_files_are_refused_or_read_and_nothing_else(
         records, left = found(STILLS if kind != "enhanced" else VolumeFolder(dicom=("MR",), spacing=None), path)
         assert not records or kind == "rle"
         assert left or kind == "rle"
+
+
+@pytest.mark.parametrize(
+    ("positions", "shift", "said"),
+    [
+        ([0, 2, 4, 6.4, 8.4, 10.4], 0.0, "uneven steps"),
+        ([0, 2, 4, 6, 8, 10], 0.5, "tilted gantry"),
+        ([0, 2, 4, 6], 0.0, ""),
+    ],
+)
+def test_a_whole_volume_is_refused_where_its_voxels_do_not_lie_on_an_even_grid(
+    tmp_path: Path, positions: list[float], shift: float, said: str
+) -> None:
+    """Windows of it may be learned from, with a note; a mask would come to lie beside what it names."""
+    folder = series(tmp_path, positions)
+    for path in sorted(folder.iterdir()):
+        data = pydicom.dcmread(path)
+        x, y, z = (float(place) for place in data.ImagePositionPatient)
+        data.ImagePositionPatient = [x, y + shift * z, z]
+        save(data, path)
+    assert found(NATIVE, tmp_path)[0]
+    records, left_out = found(NATIVE.whole(), tmp_path)
+    assert (len(records), len(left_out)) == ((0, 1) if said else (1, 0))
+    assert all(said in item.reason and item.bad for item in left_out)
