@@ -13,7 +13,9 @@ from medcoss_cli.errors import PluginError
 if TYPE_CHECKING:
     from medcoss_cli.discovery import Status
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Modalities that are installed, and new ones.")
+app = typer.Typer(
+    add_completion=False, help="Modalities that are installed, and new ones.\n\nExample: medcoss plugins list"
+)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A modality, as in `medcoss plugins list`.")]
 

@@ -57,9 +57,9 @@ def show_retention(job: Job, history: list[dict[str, Any]]) -> None:
     from medcoss_cli import retention
 
     columns = ["modality", *(f"{stage['stage']} {stage['modality']}" for stage in history)]
-    title = f"Retention ({job.strategy}): CKA of features after each stage with those after its own (1: unchanged)"
+    title = f"Retention ({job.strategy}): CKA of the features now with those then (1: unchanged)"
     job.screen.table(title, columns, retention.rows(history, "cka"))
-    title = "Loss of masked modelling on the same probes with the decoder kept from its own stage"
+    title = "Loss of masked modelling with the decoder kept from then (1: predicting the mean)"
     job.screen.table(title, columns, retention.rows(history, "loss"))
 
 
@@ -70,5 +70,16 @@ def peak_memory() -> float:
 
 
 def _stage(entry: dict[str, Any]) -> dict[str, Any]:
-    kept = ("stage", "modality", "samples", "train", "probes", "buffer", "steps", "rehearsal_steps", "retention")
+    kept = (
+        "stage",
+        "modality",
+        "samples",
+        "train",
+        "probes",
+        "buffer",
+        "steps",
+        "rehearsal_steps",
+        "baseline",
+        "retention",
+    )
     return {key: entry[key] for key in kept if key in entry}
