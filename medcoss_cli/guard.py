@@ -80,7 +80,11 @@ def _check_tokenizer(modality: Modality, tokenizer: Any) -> None:
     if not _plain(dict(tokenizer.spec)):
         raise Broken(f"its tokenizer's spec holds more than plain values: {tokenizer.spec!r}")
     if modality.pretext == "masked_patches" and modality.channels not in (1, tokenizer.channels):
-        raise Broken(f"its samples have {modality.channels} channels, its tokenizer {tokenizer.channels}")
+        raise Broken(
+            f"its samples have {modality.channels} channels, its tokenizer {tokenizer.channels}; "
+            f"{modality.channels} need a tokenizer of their own: "
+            f'Patches("patch{modality.dims}d-16-{modality.name}", channels={modality.channels})'
+        )
     patch = getattr(tokenizer, "patch", None)
     if patch is None:
         return

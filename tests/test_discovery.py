@@ -41,6 +41,7 @@ ODD = """class Odd:
 BROKEN = {
     "raises": ("raise RuntimeError('no licence server')", "cannot be imported (RuntimeError: no licence server)"),
     "leaves": ("import sys; sys.exit(3)", "cannot be imported (SystemExit"),
+    "endless": ("def again(): again()\nagain()", "cannot be imported (RecursionError: maximum recursion"),
     "syntax": ("def broken(:", "cannot be imported (SyntaxError"),
     "absent": (None, "cannot be imported (ModuleNotFoundError"),
     "shouts": ("print('hello'); raise KeyError", "cannot be imported (KeyError)"),
@@ -55,7 +56,10 @@ BROKEN = {
     "square": (MODALITY.format(api=1, body=modality("square", size="(32,)")), "size is (32,), not 2 positive"),
     "flat": (MODALITY.format(api=1, body=modality("flat", dims="0")), "dims is 0, not 1, 2 or 3"),
     "odd_size": (MODALITY.format(api=1, body=modality("odd_size", size="(40, 32)")), "no multiple of its tokenizer's"),
-    "two_tone": (MODALITY.format(api=1, body=modality("two_tone", channels="2")), "have 2 channels, its tokenizer 3"),
+    "two_tone": (
+        MODALITY.format(api=1, body=modality("two_tone", channels="2")),
+        'its tokenizer 3; 2 need a tokenizer of their own: Patches("patch2d-16-two_tone", channels=2)',
+    ),
     "misfit": (
         MODALITY.format(api=1, body=modality("misfit", tokenizer="Patches('patch3d-16')")),
         "no multiple of its tokenizer's patch (16, 16, 16)",
@@ -82,7 +86,7 @@ BROKEN = {
         MODALITY.format(api=1, body=modality("another")),
         "brings another, but its entry point is called othername",
     ),
-    "otherspec": (MODALITY.format(api=1, body=modality("otherspec", tokenizer=SPEC)), "tokenizer patch2d-16 differs"),
+    "otherspec": (MODALITY.format(api=1, body=modality("otherspec", tokenizer=SPEC)), "as in patch2d-16-otherspec"),
 }
 
 
@@ -93,6 +97,8 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, (code, _) in BROKEN.items():
         install(folder, name, code)
     install(folder, "good", MODALITY.format(api=1, body=modality("good")))
+    leads = {"dims": "1", "size": "(64,)", "channels": "12", "tokenizer": "Patches('patch1d-16-leads', channels=12)"}
+    install(folder, "leads", MODALITY.format(api=1, body=modality("leads", **leads)))
     install(folder, "future", MODALITY.format(api=2, body=modality("future")))
     return folder
 
@@ -124,7 +130,7 @@ def test_each_is_listed_with_its_reason_and_the_good_ones_work(broken: Path) -> 
         assert status.startswith("broken: "), name
         assert reason in status, status
     assert found[("medcoss-x-future", "future")] == FUTURE
-    assert found[("medcoss-x-good", "good")] == "ok"
+    assert found[("medcoss-x-good", "good")] == found[("medcoss-x-leads", "leads")] == "ok"
     assert found[("medcoss", "xray")] == "ok"
 
 

@@ -67,7 +67,9 @@ def head(case: Case) -> tuple[Array, Array]:
     reach = np.clip(1 - depth / 32, 0, 1)
     brain = (u < 1) & (z > floor - 48)
     sulcus = brain & (np.abs(fold) < 0.17 * reach) & (reach > 0.2)
-    cortex = brain & ((np.abs(fold) < 0.17 * reach + 0.8 * np.sqrt(reach)) | (depth < 3.4) | ((np.abs(x) < 4.8) & apart))
+    cortex = brain & (
+        (np.abs(fold) < 0.17 * reach + 0.8 * np.sqrt(reach)) | (depth < 3.4) | ((np.abs(x) < 4.8) & apart)
+    )
     signal[brain] = WHITE
     signal[cortex] = GREY
     signal[sulcus | (brain & split)] = CSF + 40

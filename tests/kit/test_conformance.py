@@ -228,8 +228,11 @@ SMALL: dict[str, Any] = {"width": 32, "depth": 1, "heads": 2}
         ({"loader": Tells()}, "a note of its samples tells the file's name"),
         ({"loader": Tells()}, "spacing has 3 numbers, not 2"),
         ({"loader": Held(lambda: 0)}, "cannot go to a worker process"),
-        ({"loader": ImageFolder()}, "its loader finds nothing in its own demo set"),
-        ({"channels": 3}, "is refused (1 channels where 3 are expected)"),
+        (
+            {"loader": ImageFolder()},
+            "finds nothing in its own demo set (left out: a NumPy array where images are read)",
+        ),
+        ({"channels": 3}, "6 of 6 samples of its own demo set are refused (1 channels where 3 are expected)"),
         ({"intensity": Floats()}, "its intensity encodes to torch.float32, not to integers"),
         ({"intensity": Turned()}, "what the encoder sees has a correlation of"),
         ({"intensity": Loud()}, "far from the range of ±1"),
