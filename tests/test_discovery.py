@@ -52,7 +52,10 @@ BROKEN = {
         MODALITY.format(api=1, body=modality("arguments")).replace("modalities()", "modalities(x)"),
         "cannot be registered (PluginValidationError",
     ),
-    "classy": (MODALITY.format(api=1, body=modality("classy", loader="ImageFolder")), "loader is type, which lacks"),
+    "classy": (
+        MODALITY.format(api=1, body=modality("classy", loader="ImageFolder")),
+        "loader is the class ImageFolder, not an object of it",
+    ),
     "square": (MODALITY.format(api=1, body=modality("square", size="(32,)")), "size is (32,), not 2 positive"),
     "flat": (MODALITY.format(api=1, body=modality("flat", dims="0")), "dims is 0, not 1, 2 or 3"),
     "odd_size": (MODALITY.format(api=1, body=modality("odd_size", size="(40, 32)")), "no multiple of its tokenizer's"),
@@ -77,7 +80,7 @@ BROKEN = {
     "silent": ("x = 1", "does not say PLUGIN_API = 1"),
     "partless": (
         MODALITY.format(api=1, body=modality("partless", loader="object()")),
-        "loader is object, which lacks a part",
+        "loader is object, which lacks find and read, a part of Loader",
     ),
     "wrong": (MODALITY.format(api=1, body="return ['a string']"), "returns str, not Modality"),
     "hookless": (MODALITY.format(api=1, body="return 1 / 0"), "hook medcoss_modalities fails (ZeroDivisionError"),
@@ -148,6 +151,18 @@ def test_each_is_listed_with_its_reason_and_the_good_ones_work(broken: Path) -> 
 def test_every_other_verb_still_works(broken: Path, arguments: list[str]) -> None:
     answer = medcoss(broken, *arguments)
     assert answer.returncode == 0, answer.stderr
+
+
+def test_doctor_tells_both_of_one_name(broken: Path) -> None:
+    plugins = json.loads(medcoss(broken, "doctor", "--json").stdout)["plugins"]
+    assert plugins["xray"].endswith(": ok")
+    assert plugins["xray (medcoss-x-xray)"].endswith("broken: the name is taken by medcoss")
+
+
+def test_check_tells_what_a_plugin_is_beside_the_others(broken: Path) -> None:
+    answer = medcoss(broken, "plugins", "check", "otherspec")
+    assert answer.returncode == 3
+    assert "its tokenizer patch2d-16 differs from that of" in answer.stderr
 
 
 @pytest.mark.parametrize(

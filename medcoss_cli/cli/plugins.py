@@ -114,13 +114,14 @@ def check(name: Name, as_json: options.Json = False) -> None:
     """
     import tempfile
 
-    from medcoss_cli.discovery import load_modality
+    from medcoss_cli.discovery import load_modality, statuses
     from medcoss_cli.kit import conformance
     from medcoss_cli.plugin import PLUGIN_API
 
     modality = load_modality(name)
+    status = next(s.status for s in statuses() if s.name == name)  # what it is beside the others that are installed
     with tempfile.TemporaryDirectory() as folder:
-        faults = conformance.check(modality, Path(folder))
+        faults = [*([] if status == "ok" else [status]), *conformance.check(modality, Path(folder))]
     if as_json:
         show.result_json({"name": name, "conforms": not faults, "faults": faults})
     if faults:
