@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -67,7 +67,8 @@ class Engine:
         self.optimiser = optimiser(strategy.parameters(model), train.weight_decay)
         self.parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
         self.at = 0  # steps done
-        self.stopped = False
+        self.asked = False  # by a signal to this rank
+        self.agreed = False  # some rank was asked, and all know
         self.seen = math.nan  # the newest loss on new data, relative to the baseline
 
     def batches(self) -> Iterator[Batch]:
@@ -101,16 +102,14 @@ class Engine:
                 batch = next(parts)
                 self.waited += time.perf_counter() - asked
                 yield batch
-            if self.stopped:
-                self._save()
-                raise Interrupted(
-                    f"stopped after step {self.at} of {self.plan.steps}, everything is saved",
-                    fix=f"go on with --resume {self.run.folder}",
-                )
+            if self.agreed or (self.asked and self.devices.ranks == 1):
+                self._stop()
             if time.monotonic() - saved > 60 * self.train.save_minutes:
                 self._save()
                 saved = time.monotonic()
         self._check_weights()
+        if self.devices.add_up(torch.tensor([float(self.asked)], device=self.devices.device)).item() > 0:
+            self._stop()  # a signal in the last step
 
     def __enter__(self) -> Engine:
         self.open = ExitStack()
@@ -141,7 +140,7 @@ class Engine:
         self.micro += 1
         if self.micro < self.train.accumulate:
             return
-        self.total[2] = float(self.stopped)
+        self.total[2] = float(self.asked)
         summed, counted, stop = self.devices.add_up(self.total.to(self.devices.device)).tolist()
         if not math.isfinite(summed):
             raise NumbersError(
@@ -156,7 +155,7 @@ class Engine:
             group["lr"] = rate
         self.optimiser.step()
         self.at += 1
-        self.stopped = stop > 0  # any rank's signal stops all
+        self.agreed = stop > 0  # any rank's signal stops all
         self._tell(batch, summed / counted, rate)
 
     def facts(self) -> dict[str, Any]:
@@ -191,7 +190,7 @@ class Engine:
         """SIGINT and SIGTERM let the step finish; a second one takes its usual effect."""
 
         def stop(number: int, frame: FrameType | None) -> None:
-            self.stopped = True
+            self.asked = True
             signal.signal(number, before[number])
             self.screen.say("stopping after this step; once more to stop at once")
 
@@ -206,6 +205,13 @@ class Engine:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _stop(self) -> NoReturn:
+        self._save()
+        raise Interrupted(
+            f"stopped after step {self.at} of {self.plan.steps}, everything is saved",
+            fix=f"go on with --resume {self.run.folder}",
+        )
 
     def _check_weights(self) -> None:
         if not all(bool(p.isfinite().all()) for p in self.parameters):
