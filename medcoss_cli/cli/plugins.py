@@ -32,11 +32,16 @@ def list_plugins(as_json: options.Json = False) -> None:
     if as_json:
         show.result_json(found)
     else:
-        rows = []
+        usable, others = [], []
         for f in found:
             size, source = " x ".join(map(str, f["size"])), f"{f['distribution']} {f['version']}"
-            rows.append([f["name"], f["title"], size, f["tokenizer"], source, f["status"]])
-        screen.table("", ["modality", "title", "size", "tokenizer", "from", "status"], rows)
+            if f["status"] == "ok":
+                usable.append([f["name"], f["title"], size, f["tokenizer"], source, "ok"])
+            else:
+                others.append([f["name"], source, f["status"]])
+        screen.table("", ["modality", "title", "size", "tokenizer", "from", "status"], usable)
+        if others:  # apart, so that on a narrow terminal there is room for the reasons
+            screen.table("These cannot be used", ["modality", "from", "status"], others)
     for status in recipe_statuses():
         if status.status != "ok":
             screen.warn(f"recipes of {status.distribution} {status.version} ({status.name}) are {status.status}")

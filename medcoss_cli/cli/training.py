@@ -24,7 +24,7 @@ def carry_out(job: Job, *, min_retention: float | None = None, as_json: bool = F
 
     began = time.monotonic()
     job.screen.say(
-        "loss: 1 is as bad as predicting the mean, lower is better; waiting: share of the time spent on data"
+        "loss: 1 is as bad as predicting the mean, lower is better; waiting: for data"
     )
     state = pretrain(job)
     summary: dict[str, Any] = {
