@@ -23,9 +23,7 @@ def carry_out(job: Job, *, min_retention: float | None = None, as_json: bool = F
     from medcoss_cli.pretrain import pretrain
 
     began = time.monotonic()
-    job.screen.say(
-        "loss: 1 is as bad as predicting the mean, lower is better; waiting: for data"
-    )
+    job.screen.say("loss: 1 is as bad as predicting the mean, lower is better; waiting: for data")
     state = pretrain(job)
     summary: dict[str, Any] = {
         "run": str(job.run.folder),

@@ -75,6 +75,7 @@ class _Files:
         self.modality, self.folder = modality, folder
         self.records: list[Record] = []
         self.samples: list[Sample] = []
+        self.of_other_splits: set[Path] = set()
 
     def imports(self) -> Iterator[str]:
         """Importing the plugin's modules imports nothing heavy."""
@@ -115,6 +116,8 @@ class _Files:
         if missing:
             yield f"its manifest.csv lacks the columns {', '.join(sorted(missing))}"
             return
+        trained = {root / row["path"] for row in rows if row["split"] == "train"}
+        self.of_other_splits = {root / row["path"] for row in rows} - trained
         splits: dict[str, str] = {}
         for row in rows:
             for key in ("path", "mask"):
@@ -146,6 +149,8 @@ class _Files:
         train = [item for item in self.modality.loader.find(root, "train") if isinstance(item, Record)]
         if not set(train) <= set(self.records):
             yield "its loader finds records of the train split that are not among all"
+        if any(place in self.of_other_splits for item in train for place in (item.source, *item.source.parents)):
+            yield "its loader finds records of other splits in the train split; medcoss_cli.kit.entries reads manifest.csv"
         if self.records and not train:
             yield "its loader finds no record of the train split in its own demo set"
         try:

@@ -81,6 +81,10 @@ def strange_split(root: Path, count: int, seed: int) -> None:
     write(root, count, seed, ("train", "dev"))
 
 
+def three_splits(root: Path, count: int, seed: int) -> None:
+    write(root, count, seed, ("train", "val", "test"))
+
+
 def unlisted(root: Path, count: int, seed: int) -> None:
     write(root, count, seed)
     (root / "manifest.csv").unlink()
@@ -215,6 +219,7 @@ SMALL: dict[str, Any] = {"width": 32, "depth": 1, "heads": 2}
         ({"demo": one_seed}, "its demo writes the same bytes with another seed"),
         ({"demo": two_splits}, "has the group p0 in two splits"),
         ({"demo": strange_split}, "has a split 'dev'"),
+        ({"demo": three_splits}, "its loader finds records of other splits in the train split"),
         ({"demo": unlisted}, "writes no manifest.csv"),
         ({"demo": missing}, "names a path that is not there (0.npy)"),
         ({"demo": nothing}, "its demo writes no file"),
