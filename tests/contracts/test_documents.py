@@ -20,6 +20,7 @@ from medcoss_cli.plugin import PLUGIN_API, Modality
 from medcoss_cli.recipe import schema as recipe_schema
 from medcoss_cli.recipe.read import json_schema, read_recipe, shipped_recipes
 from medcoss_cli.store import checkpoint
+from tests.training import train, write_demo
 
 REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text()
@@ -92,6 +93,18 @@ def test_the_modality_in_ten_lines_is_one() -> None:
     (modality,) = space["medcoss_modalities"]()  # type: ignore[operator]  # defined by the README
     assert isinstance(modality, Modality)
     assert guard.check(modality).tokenizer is not None
+
+
+def test_the_features_that_the_readme_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_demo(tmp_path / "data", report=20, xray=20)
+    train(tmp_path, data, "train.epochs=0.2", "train.warmup=0", name="mine")
+    monkeypatch.chdir(tmp_path)
+    space: dict[str, Any] = {}
+    exec(compile(README.split("## What comes out")[1].split("```python")[1].split("```")[0], "README", "exec"), space)
+    assert space["features"].shape == (4, 32)
+    told = re.findall(r"(?m)^\| (`.*?) \| ", README.split("## What comes out")[1].split("```python")[0])[1:]
+    for name in re.findall(r"`([^`]+)`", " ".join(told)):
+        assert list(Path("runs/mine").glob(name.replace("<n>-<modality>", "*"))), name
 
 
 def write_recordings(root: Path, count: int, seed: int) -> None:
