@@ -13,9 +13,11 @@ from medcoss_cli.errors import CheckpointError, DataError, UsageError
 from medcoss_cli.job import Job, Recipe, folders
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.model import Model
+from medcoss_cli.plugin import Modality
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import ExtendRecipe, FinetuneRecipe, PretrainRecipe, Stage
 from medcoss_cli.screen import Logged, Screen
+from medcoss_cli.stage import for_stage
 from medcoss_cli.state import State
 from medcoss_cli.store import checkpoint
 from medcoss_cli.store.run import Run
@@ -35,11 +37,25 @@ class Options:
 def begin_pretrain(recipe: PretrainRecipe, stem: str, options: Options, screen: Screen) -> Job:
     """A run from random weights through all stages of the recipe."""
     place = devices.join()
-    for stage in recipe.stages:
-        discovery.load_modality(stage.modality)  # a missing plugin is told now, not after the first stage
+    _check_stages(recipe, options, place)
     state = State(Model(EncoderShape(**recipe.encoder.model_dump()), recipe.seed, recipe.masking.model_dump()))
     run = _new_run(recipe, stem, options, place, screen, {"kind": "pretrain"})
     return _job(recipe, recipe.stages, 0, state, run, options, place, screen)
+
+
+def _check_stages(recipe: PretrainRecipe, options: Options, place: Devices) -> None:
+    """What would stop a later stage is told now, not after days: plugins, tokenizers, sizes, folders."""
+    known: dict[str, Modality] = {}
+    for stage in recipe.stages:
+        known[stage.modality] = for_stage(known, stage, recipe.decoder.model_dump(), Screen())
+    root, _ = folders(recipe, options.data_root, options.prepared)
+    missing = [str(root / stage.data) for stage in recipe.stages if not (root / stage.data).exists()]
+    if missing and place.first:  # the others read what rank 0 prepares
+        raise DataError(
+            "there is no such folder" if len(missing) == 1 else "there are no such folders",
+            where=", ".join(missing),
+            fix="put the data there, name its root with --data-root DIR, or change `data` in the recipe",
+        )
 
 
 def begin_extend(

@@ -120,7 +120,10 @@ def statuses() -> list[Status]:
             tokenizer: Any = modality.tokenizer
             first, spec = specs.setdefault(tokenizer.key, (point.name, dict(tokenizer.spec)))
             if dict(tokenizer.spec) != spec:
-                raise Broken(f"its tokenizer {tokenizer.key} differs from that of {first}")
+                raise Broken(
+                    f"its tokenizer {tokenizer.key} differs from that of {first}; "
+                    f"one of its own needs a key of its own, as in {tokenizer.key}-{point.name}"
+                )
         except Broken as error:
             status, modality = f"{error.told}{error}", None
         found.append(Status(point.name, *_dist(point), status, modality))

@@ -56,7 +56,10 @@ def diagnose() -> Diagnosis:
     threads = torch.get_num_threads()
     gpus = [_gpu(torch.cuda.get_device_properties(i)) for i in range(torch.cuda.device_count())]
     bf16 = has_bf16(torch.device("cuda" if gpus else "cpu"))
-    plugins = {s.name: f"{s.distribution} {s.version}: {s.status}" for s in discovery.statuses()}
+    plugins: dict[str, str] = {}
+    for s in discovery.statuses():
+        name = f"{s.name} ({s.distribution})" if s.name in plugins else s.name  # a second one of a taken name
+        plugins[name] = f"{s.distribution} {s.version}: {s.status}"
     decoders = _decoders()
     folders = {name: Path(os.environ.get(variable, name)) for name, variable in _FOLDERS.items()}
 

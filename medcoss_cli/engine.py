@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -66,7 +66,7 @@ class Engine:
         self.optimiser = optimiser(strategy.parameters(model), train.weight_decay)
         self.parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
         self.at = 0  # steps done
-        self.stopped = False  # a signal has come, to this rank or another
+        self.agreed = False  # some rank was asked to stop, and all know
         self.seen = math.nan  # the newest loss on new data, relative to the baseline
 
     def batches(self) -> Iterator[Batch]:
@@ -100,16 +100,14 @@ class Engine:
                 batch = next(parts)
                 self.waited += time.perf_counter() - asked
                 yield batch
-            if self.stopped:
-                self._save()
-                raise Interrupted(
-                    f"stopped after step {self.at} of {self.plan.steps}, everything is saved",
-                    fix=f"go on with --resume {self.run.folder}",
-                )
+            if self.agreed or (self.interruption.asked and self.devices.ranks == 1):
+                self._stop()
             if time.monotonic() - saved > 60 * self.train.save_minutes:
                 self._save()
                 saved = time.monotonic()
         self._check_weights()
+        if self.devices.add_up(torch.tensor([float(self.interruption.asked)], device=self.devices.device)).item() > 0:
+            self._stop()  # a signal in the last step
 
     def __enter__(self) -> Engine:
         self.open = ExitStack()
@@ -155,7 +153,7 @@ class Engine:
             group["lr"] = rate
         self.optimiser.step()
         self.at += 1
-        self.stopped = stop > 0  # any rank's signal stops all
+        self.agreed = stop > 0  # any rank's signal stops all
         self._tell(batch, summed / counted, rate)
 
     def facts(self) -> dict[str, Any]:
@@ -183,6 +181,13 @@ class Engine:
             loss=f"{self.seen:.3f}",
             samples=f"{batch.total / seconds:.0f}/s",
             waiting=f"{100 * self.waited / seconds:.0f} %",
+        )
+
+    def _stop(self) -> NoReturn:
+        self._save()
+        raise Interrupted(
+            f"stopped after step {self.at} of {self.plan.steps}, everything is saved",
+            fix=f"go on with --resume {self.run.folder}",
         )
 
     def _check_weights(self) -> None:

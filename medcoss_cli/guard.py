@@ -66,8 +66,12 @@ def _checked(modality: Modality) -> Modality:
     modality = guarded(lambda: complete(modality), "its parts do not fit together")
     for name, protocol in _PARTS.items():
         part = getattr(modality, name)
-        if inspect.isclass(part) or not isinstance(part, protocol):
-            raise Broken(f"its {name} is {type(part).__name__}, which lacks a part of {protocol.__name__}")
+        if inspect.isclass(part):
+            raise Broken(f"its {name} is the class {part.__name__}, not an object of it: {part.__name__}()")
+        if not isinstance(part, protocol):
+            asked = [a for a in vars(protocol) if a == "__call__" or not a.startswith("_")]
+            lacks = " and ".join(a for a in asked if not hasattr(part, a))
+            raise Broken(f"its {name} is {type(part).__name__}, which lacks {lacks}, a part of {protocol.__name__}")
     _check_tokenizer(modality, modality.tokenizer)
     if modality.demo is not None and not callable(modality.demo):
         raise Broken("its demo cannot be called")
@@ -80,7 +84,11 @@ def _check_tokenizer(modality: Modality, tokenizer: Any) -> None:
     if not _plain(dict(tokenizer.spec)):
         raise Broken(f"its tokenizer's spec holds more than plain values: {tokenizer.spec!r}")
     if modality.pretext == "masked_patches" and modality.channels not in (1, tokenizer.channels):
-        raise Broken(f"its samples have {modality.channels} channels, its tokenizer {tokenizer.channels}")
+        raise Broken(
+            f"its samples have {modality.channels} channels, its tokenizer {tokenizer.channels}; "
+            f"{modality.channels} need a tokenizer of their own: "
+            f'Patches("patch{modality.dims}d-16-{modality.name}", channels={modality.channels})'
+        )
     patch = getattr(tokenizer, "patch", None)
     if patch is None:
         return

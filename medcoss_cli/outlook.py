@@ -26,9 +26,11 @@ def outlook(recipe: Recipe, stages: Sequence[Stage], state: State | None, option
         state = State(Model(EncoderShape(**recipe.encoder.model_dump()), recipe.seed, recipe.masking.model_dump()))
     root, _ = folders(recipe, options.data_root, options.prepared)
     kept = float(sum(len(samples) for samples in state.buffer.values()))
+    known = dict(state.model.modalities)
     rows = []
     for number, stage in enumerate(stages, len(state.history) + 1):
-        modality = for_stage(state.model, stage, recipe.decoder.model_dump() if recipe.decoder else None, screen)
+        modality = for_stage(known, stage, recipe.decoder.model_dump() if recipe.decoder else None, screen)
+        known[modality.name] = modality
         found = find(modality, root / stage.data, recipe.data.split, screen)
         share = recipe.rehearsal.share
         part = (

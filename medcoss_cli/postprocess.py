@@ -32,6 +32,6 @@ def largest_organ(labels: Array) -> Array:
     tumours, _ = ndimage.label((labels == 2) & organ, touching)
     large = np.bincount(tumours.ravel()) > SMALL
     large[0] = False
-    cleaned = organ.astype(labels.dtype)
+    cleaned: Array = organ.astype(labels.dtype)
     cleaned[large[tumours]] = 2
     return cleaned

@@ -132,10 +132,13 @@ def lowest(history: Sequence[Mapping[str, Any]]) -> tuple[str, float] | None:
 
 
 def rows(history: Sequence[Mapping[str, Any]], value: str = "cka") -> list[list[str]]:
-    """The table modalities x stages: a line per modality, a column per stage, empty before its own stage."""
-    seen = list(dict.fromkeys(stage["modality"] for stage in history))
-    cell = [[stage.get("retention", {}).get(m, {}).get(value) for stage in history] for m in seen]
-    return [[m, *("" if x is None else f"{x:.3f}" for x in line)] for m, line in zip(seen, cell, strict=True)]
+    """The table modalities x stages: a line per modality, a column per stage, empty before its own stage.
+
+    A loss is told as on the screen of training: relative to that of predicting the mean.
+    """
+    unit = {stage["modality"]: stage.get("baseline") or 1.0 if value == "loss" else 1.0 for stage in history}
+    cell = {m: [stage.get("retention", {}).get(m, {}).get(value) for stage in history] for m in unit}
+    return [[m, *("" if x is None else f"{x / unit[m]:.3f}" for x in line)] for m, line in cell.items()]
 
 
 def write(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:

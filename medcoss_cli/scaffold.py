@@ -19,6 +19,7 @@ _DIMS = {
         "tokenizer": "patch1d-16",
         "imports": "Patches, SignalFolder",
         "what": "signals as CSV (a column per channel)",
+        "hint": 'of 12 leads: channels=12 and Patches(key="patch1d-16-$name", channels=12)',
     },
     2: {
         "size": "(224, 224)",
@@ -26,6 +27,7 @@ _DIMS = {
         "tokenizer": "patch2d-16",
         "imports": "ImageFolder, Patches",
         "what": "grey images as PNG, JPEG, TIFF or BMP",
+        "hint": 'colour: channels=3 and ImageFolder(grey=False); DICOM: ImageFolder(dicom=("US",))',
     },
     3: {
         "size": "(16, 192, 192)",
@@ -33,6 +35,7 @@ _DIMS = {
         "tokenizer": "patch3d-16",
         "imports": "Patches, VolumeFolder",
         "what": "volumes as NIfTI, NRRD or MHA",
+        "hint": 'DICOM series: VolumeFolder(dicom=("PT",), spacing=None)',
     },
 }
 
@@ -52,6 +55,7 @@ def new_plugin(name: str, dims: int, where: Path) -> Path:
             "the folder is there already", where=folder, fix="remove it, or choose another place with --where"
         )
     words = {"name": name, "title": _title(name), "dims": str(dims), **_DIMS[dims]}
+    words["hint"] = Template(words["hint"]).substitute(name=name)
     for source in sorted(TEMPLATES.rglob("*.txt")):
         path = source.relative_to(TEMPLATES).with_suffix("")
         if path.name.startswith("demo") and path.name != f"demo{dims}.py":

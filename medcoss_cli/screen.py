@@ -6,6 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 
+def aligned(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table in plain text, cells below each other."""
+    lines = [columns, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
+
+
 class Bar:
     """Progress of one piece of work; this one is silent."""
 
@@ -46,7 +53,7 @@ class Logged(Screen):
         self._screen.warn(text)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        for line in (title, "  ".join(columns), *("  ".join(row) for row in rows)):
+        for line in (title, *aligned(columns, rows)):
             self._log(line)
         self._screen.table(title, columns, rows)
 

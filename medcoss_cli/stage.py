@@ -15,7 +15,6 @@ from medcoss_cli.data.read import find, learn_vocabulary
 from medcoss_cli.discovery import load_modality
 from medcoss_cli.errors import RecipeError
 from medcoss_cli.kit.vocabulary import Codec
-from medcoss_cli.model.model import Model
 from medcoss_cli.model.patches import grid_of
 from medcoss_cli.plugin import Modality
 from medcoss_cli.retention import choose_probes
@@ -61,14 +60,17 @@ def fit(
     modality = replace(modality, tokenizer=part, intensity=part if same is modality.tokenizer else same)
     if size is not None and len(size) != modality.dims:
         raise RecipeError(
-            f"size {list(size)} has {len(size)} numbers, {modality.name} has {modality.dims} axes", where="size"
+            f"size {list(size)} has {len(size)} numbers, {modality.name} has {modality.dims} axes",
+            fix=f"give it {modality.dims}, as in {list(modality.size)}",
         )
     modality = modality.with_size(size or modality.size)
     if hasattr(part, "patch"):
         try:
             grid_of(modality.size, part.patch)
         except ValueError as error:
-            raise RecipeError(f"{error} of tokenizer {part.key} ({modality.name})", where="size") from error
+            raise RecipeError(
+                f"{error} of tokenizer {part.key} ({modality.name})", fix="choose multiples of the patch"
+            ) from error
     if decoder and modality.decoder is not None:
         known = {k: v for k, v in decoder.items() if hasattr(modality.decoder, k)}
         modality = replace(modality, decoder=replace(modality.decoder, **known))  # type: ignore[type-var]  # parts are dataclasses
@@ -81,7 +83,9 @@ def prepare_stage(job: Job, number: int, stage: Stage) -> StageData:
     Raises: DataError for a missing or unusable folder, RecipeError for a size or tokenizer that does not fit.
     """
     recipe, screen = job.recipe, job.screen
-    modality = for_stage(job.state.model, stage, recipe.decoder.model_dump() if recipe.decoder else None, screen)
+    modality = for_stage(
+        job.state.model.modalities, stage, recipe.decoder.model_dump() if recipe.decoder else None, screen
+    )
     root = job.data_root / stage.data
     screen.say(f"stage {number} of {job.before + len(job.stages)}: {modality.title} from {root}")
     if not job.devices.first:
@@ -110,18 +114,22 @@ def prepare_stage(job: Job, number: int, stage: Stage) -> StageData:
     return StageData(modality, rows, train, probes, facts)
 
 
-def for_stage(model: Model, stage: Stage, decoder: Mapping[str, int] | None, screen: Screen) -> Modality:
+def for_stage(
+    known: Mapping[str, Modality], stage: Stage, decoder: Mapping[str, int] | None, screen: Screen
+) -> Modality:
     """The plugin's modality as this stage will train it.
 
-    What the stage does not say is taken from what the model already has: the tokenizer that earlier modalities of the
+    What the stage does not say is taken from what is `known` from earlier stages: the tokenizer that modalities of the
     same kind share (said aloud where it is not the plugin's own), and with it their size, decoder and vocabulary.
+
+    Raises: RecipeError for what does not fit, PluginError for a plugin that cannot be used.
     """
     modality = load_modality(stage.modality)
     own: Any = modality.tokenizer
     alike = {
         m.tokenizer.key: m
-        for m in model.modalities.values()
-        if (m.dims, m.pretext) == (modality.dims, modality.pretext) and m.tokenizer
+        for m in known.values()
+        if (m.dims, m.pretext) == (modality.dims, modality.pretext) and m.tokenizer and _fits(own, m.tokenizer)
     }
     key = stage.tokenizer
     if key is None and own.key not in alike and len(alike) == 1:
@@ -131,7 +139,7 @@ def for_stage(model: Model, stage: Stage, decoder: Mapping[str, int] | None, scr
         )
     key = key or own.key
     relative = alike.get(key)
-    before = model.modalities.get(modality.name)
+    before = known.get(modality.name)
     if before is not None and stage.size is not None and tuple(stage.size) != before.size:
         raise RecipeError(
             f"the checkpoint's {modality.name} samples are of size {list(before.size)}, not {list(stage.size)}",
@@ -141,7 +149,7 @@ def for_stage(model: Model, stage: Stage, decoder: Mapping[str, int] | None, scr
     nearest = before or relative
     size = stage.size or (nearest.size if nearest else None)
     if decoder is None:  # as large as those the checkpoint has
-        alike_decoders = [m.decoder for m in model.modalities.values() if type(m.decoder) is type(modality.decoder)]
+        alike_decoders = [m.decoder for m in known.values() if type(m.decoder) is type(modality.decoder)]
         decoder = vars(alike_decoders[-1]) if alike_decoders else None
     vocabulary = getattr(relative.tokenizer, "vocabulary", None) if relative else None
     if stage.vocabulary is not None:
@@ -150,7 +158,7 @@ def for_stage(model: Model, stage: Stage, decoder: Mapping[str, int] | None, scr
                 f"the checkpoint already has a vocabulary for {key}", where="vocabulary", fix="leave the key out"
             )
         vocabulary = _read_vocabulary(Path(stage.vocabulary))
-    return fit(
+    modality = fit(
         modality,
         tokenizer=key,
         size=tuple(size) if size else None,
@@ -158,6 +166,23 @@ def for_stage(model: Model, stage: Stage, decoder: Mapping[str, int] | None, scr
         vocabulary=vocabulary,
         vocabulary_size=stage.vocabulary_size,
     )
+    for other in known.values():
+        if other.tokenizer and other.tokenizer.key == key and not _fits(modality.tokenizer, other.tokenizer):
+            raise RecipeError(
+                f"the tokenizer {key} of {modality.name} differs from the one that {other.name} has under this key",
+                where="tokenizer",
+                fix=f"tokenizer={key}-{modality.name} gives it its own",
+            )
+    return modality
+
+
+def _fits(own: Any, other: Any) -> bool:
+    """Can a modality with the tokenizer `own` take the network that another one has?"""
+    try:
+        same = own if own.key == other.key or not hasattr(own, "with_key") else own.with_key(other.key)
+    except RecipeError:  # a key of another form
+        return False
+    return bool(same.key == other.key and dict(same.spec) == dict(other.spec))
 
 
 def _read_vocabulary(path: Path) -> str:

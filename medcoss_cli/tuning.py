@@ -154,7 +154,7 @@ def settle(
 ) -> tuple[Task, Modality, Mapping[str, Tensor], list[Case], list[LeftOut], Path]:
     """What the recipe, the checkpoint and the manifest say together: the task in plain values, and its cases."""
     model, weights = _start(recipe, start or recipe.start, screen)
-    chosen = for_stage(model, _stage(recipe), None, screen)
+    chosen = for_stage(model.modalities, _stage(recipe), None, screen)
     assert chosen.tokenizer is not None
     key = chosen.tokenizer.key
     if weights:

@@ -9,12 +9,16 @@ import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from medcoss_cli import discovery
+from medcoss_cli.plugin import Record, Sample
 from medcoss_cli.store import checkpoint
 from tests.conftest import CommandLine
 from tests.training import RECIPE, train, write_demo
@@ -92,6 +96,66 @@ def test_an_unknown_modality(medcoss: CommandLine, start: Path) -> None:
     assert answer.code == 3
     for part in ("xray", "pathology", "did you mean ultrasound?", "pip install medcoss-ultrasond"):
         assert part in answer.err
+
+
+def test_an_unknown_modality_is_told_before_a_missing_checkpoint(medcoss: CommandLine) -> None:
+    answer = medcoss("extend", "--modality", "ultrasond")
+    assert answer.code == 3
+    assert "did you mean ultrasound?" in answer.err
+
+
+def test_the_folders_of_all_stages_are_looked_for_before_the_first(medcoss: CommandLine, tmp_path: Path) -> None:
+    write_demo(tmp_path / "data", report=4)
+    (tmp_path / "tiny.yaml").write_text(RECIPE)
+    answer = medcoss("pretrain", "tiny.yaml")
+    assert answer.code == 4
+    assert answer.err.startswith("error: data/xray: there is no such folder; ")
+    assert not (tmp_path / "runs").exists()
+    answer = medcoss("pretrain", "tiny.yaml", "data.root=nowhere")
+    assert "nowhere/report, nowhere/xray: there are no such folders" in answer.err
+
+
+def test_the_sizes_of_all_stages_are_tried_before_the_first(medcoss: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(RECIPE)
+    answer = medcoss("pretrain", "tiny.yaml", "stages.1.size=[36, 32]")
+    assert answer.code == 2
+    assert "size (36, 32) is not a multiple of the patch (8, 8)" in answer.err
+
+
+@dataclass(frozen=True)
+class Failing:
+    """A loader of a plugin with a bug in it."""
+
+    def find(self, root: Path, split: str = "train") -> Iterator[Record]:
+        yield Record(root / "a")
+        raise KeyError("spacing")
+
+    def read(self, record: Record) -> Sample:
+        raise NotImplementedError
+
+
+def fail(root: Path, count: int, seed: int) -> None:
+    """A demo of a plugin with a bug in it."""
+    raise KeyError("spacing")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["data", "demo", "xray", "new"],
+        ["data", "check", ".", "--modality", "xray"],
+        ["data", "prepare", ".", "--modality", "xray"],
+    ],
+)
+def test_a_bug_of_a_plugin_is_not_called_one_of_medcoss(
+    medcoss: CommandLine, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    broken = replace(discovery.load_modality("xray"), loader=Failing(), demo=fail)
+    monkeypatch.setattr(discovery, "load_modality", lambda name: broken)
+    answer = medcoss(*arguments)
+    assert answer.code == 3, answer.err
+    assert "xray plugin fails" in answer.err
+    assert "(KeyError: 'spacing')" in answer.err
 
 
 def test_three_faults_of_a_recipe_at_once(medcoss: CommandLine, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ ODD = """class Odd:
 BROKEN = {
     "raises": ("raise RuntimeError('no licence server')", "cannot be imported (RuntimeError: no licence server)"),
     "leaves": ("import sys; sys.exit(3)", "cannot be imported (SystemExit"),
+    "endless": ("def again(): again()\nagain()", "cannot be imported (RecursionError: maximum recursion"),
     "syntax": ("def broken(:", "cannot be imported (SyntaxError"),
     "absent": (None, "cannot be imported (ModuleNotFoundError"),
     "shouts": ("print('hello'); raise KeyError", "cannot be imported (KeyError)"),
@@ -51,11 +52,17 @@ BROKEN = {
         MODALITY.format(api=1, body=modality("arguments")).replace("modalities()", "modalities(x)"),
         "cannot be registered (PluginValidationError",
     ),
-    "classy": (MODALITY.format(api=1, body=modality("classy", loader="ImageFolder")), "loader is type, which lacks"),
+    "classy": (
+        MODALITY.format(api=1, body=modality("classy", loader="ImageFolder")),
+        "loader is the class ImageFolder, not an object of it",
+    ),
     "square": (MODALITY.format(api=1, body=modality("square", size="(32,)")), "size is (32,), not 2 positive"),
     "flat": (MODALITY.format(api=1, body=modality("flat", dims="0")), "dims is 0, not 1, 2 or 3"),
     "odd_size": (MODALITY.format(api=1, body=modality("odd_size", size="(40, 32)")), "no multiple of its tokenizer's"),
-    "two_tone": (MODALITY.format(api=1, body=modality("two_tone", channels="2")), "have 2 channels, its tokenizer 3"),
+    "two_tone": (
+        MODALITY.format(api=1, body=modality("two_tone", channels="2")),
+        'its tokenizer 3; 2 need a tokenizer of their own: Patches("patch2d-16-two_tone", channels=2)',
+    ),
     "misfit": (
         MODALITY.format(api=1, body=modality("misfit", tokenizer="Patches('patch3d-16')")),
         "no multiple of its tokenizer's patch (16, 16, 16)",
@@ -73,7 +80,7 @@ BROKEN = {
     "silent": ("x = 1", "does not say PLUGIN_API = 1"),
     "partless": (
         MODALITY.format(api=1, body=modality("partless", loader="object()")),
-        "loader is object, which lacks a part",
+        "loader is object, which lacks find and read, a part of Loader",
     ),
     "wrong": (MODALITY.format(api=1, body="return ['a string']"), "returns str, not Modality"),
     "hookless": (MODALITY.format(api=1, body="return 1 / 0"), "hook medcoss_modalities fails (ZeroDivisionError"),
@@ -82,7 +89,7 @@ BROKEN = {
         MODALITY.format(api=1, body=modality("another")),
         "brings another, but its entry point is called othername",
     ),
-    "otherspec": (MODALITY.format(api=1, body=modality("otherspec", tokenizer=SPEC)), "tokenizer patch2d-16 differs"),
+    "otherspec": (MODALITY.format(api=1, body=modality("otherspec", tokenizer=SPEC)), "as in patch2d-16-otherspec"),
 }
 
 
@@ -93,6 +100,8 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, (code, _) in BROKEN.items():
         install(folder, name, code)
     install(folder, "good", MODALITY.format(api=1, body=modality("good")))
+    leads = {"dims": "1", "size": "(64,)", "channels": "12", "tokenizer": "Patches('patch1d-16-leads', channels=12)"}
+    install(folder, "leads", MODALITY.format(api=1, body=modality("leads", **leads)))
     install(folder, "future", MODALITY.format(api=2, body=modality("future")))
     return folder
 
@@ -124,8 +133,16 @@ def test_each_is_listed_with_its_reason_and_the_good_ones_work(broken: Path) -> 
         assert status.startswith("broken: "), name
         assert reason in status, status
     assert found[("medcoss-x-future", "future")] == FUTURE
-    assert found[("medcoss-x-good", "good")] == "ok"
+    assert found[("medcoss-x-good", "good")] == found[("medcoss-x-leads", "leads")] == "ok"
     assert found[("medcoss", "xray")] == "ok"
+
+
+def test_those_that_cannot_be_used_are_listed_apart(broken: Path) -> None:
+    usable, _, others = medcoss(broken, "plugins", "list").stdout.partition("These cannot be used\n")
+    assert all(line.endswith(" ok") for line in usable.splitlines()[1:])
+    assert any(line.startswith("good ") for line in usable.splitlines())
+    assert len(others.splitlines()) == 1 + len(BROKEN) + 1  # the head, and future
+    assert "medcoss-x-raises 1.0" in others
 
 
 @pytest.mark.parametrize(
@@ -142,6 +159,18 @@ def test_each_is_listed_with_its_reason_and_the_good_ones_work(broken: Path) -> 
 def test_every_other_verb_still_works(broken: Path, arguments: list[str]) -> None:
     answer = medcoss(broken, *arguments)
     assert answer.returncode == 0, answer.stderr
+
+
+def test_doctor_tells_both_of_one_name(broken: Path) -> None:
+    plugins = json.loads(medcoss(broken, "doctor", "--json").stdout)["plugins"]
+    assert plugins["xray"].endswith(": ok")
+    assert plugins["xray (medcoss-x-xray)"].endswith("broken: the name is taken by medcoss")
+
+
+def test_check_tells_what_a_plugin_is_beside_the_others(broken: Path) -> None:
+    answer = medcoss(broken, "plugins", "check", "otherspec")
+    assert answer.returncode == 3
+    assert "its tokenizer patch2d-16 differs from that of" in answer.stderr
 
 
 @pytest.mark.parametrize(

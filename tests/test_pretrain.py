@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from medcoss_cli import begin
+from medcoss_cli.devices import Devices
 from medcoss_cli.errors import Interrupted, NumbersError, RecipeError
 from medcoss_cli.pretrain import pretrain
 from medcoss_cli.recipe.read import read_recipe
@@ -103,6 +107,21 @@ def test_interrupted_and_resumed_gives_the_same_bits(
     assert all(torch.equal(state.buffer[m].integers, trained[1].buffer[m].integers) for m in state.buffer)
     whole = [(row["stage"], row["step"], row["loss"]) for row in metrics(trained[0])]
     assert [(row["stage"], row["step"], row["loss"]) for row in metrics(tmp_path)] == whole
+
+
+def test_a_signal_in_the_middle_of_a_step_is_not_lost(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = Devices.add_up_gradients
+
+    def signalled(self: Devices, *arguments: Any) -> None:
+        monkeypatch.setattr(Devices, "add_up_gradients", inner)
+        os.kill(os.getpid(), signal.SIGTERM)
+        inner(self, *arguments)
+
+    monkeypatch.setattr(Devices, "add_up_gradients", signalled)
+    with pytest.raises(Interrupted, match="stopped after step 1 of"):
+        train(tmp_path, data)
 
 
 def test_accumulation_gives_the_curve_of_whole_batches(tmp_path: Path, data: Path, trained: tuple[Path, State]) -> None:

@@ -61,3 +61,11 @@ def test_the_lowest_is_of_an_earlier_modality() -> None:
     assert lowest(history[:1]) is None
     assert lowest([]) is None
     assert rows(history) == [["a", "1.000", "0.700"], ["b", "", "0.600"]]
+
+
+def test_losses_are_told_relative_to_predicting_the_mean() -> None:
+    history = [
+        {"stage": 1, "modality": "a", "baseline": 5.0, "retention": {"a": {"loss": 4.0}}},
+        {"stage": 2, "modality": "b", "baseline": 0.5, "retention": {"a": {"loss": 5.0}, "b": {"loss": 0.25}}},
+    ]
+    assert rows(history, "loss") == [["a", "0.800", "1.000"], ["b", "", "0.500"]]

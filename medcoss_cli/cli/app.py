@@ -8,9 +8,10 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterable
 from importlib import import_module
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -37,8 +38,21 @@ VERBS = {
 """Each is `app` in the module of the same name beside this one; the sentence stands in `medcoss --help`."""
 
 
+_COMMAND_LINE: Any = typer.BadParameter.__mro__[1]  # what Typer raises for a command line it cannot read
+
+
 class Group(TyperGroup):
     """A verb of several: its help has whole sentences, where Typer's ends after 45 letters."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        if not args:
+            show.result(ctx.get_help())
+            ctx.exit(UsageError.exit_code)
+        return super().parse_args(ctx, args)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        found = super().get_command(ctx, cmd_name)
+        return found or _no_verb(cmd_name, self.commands, ctx.command_path)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Verbs"):
@@ -60,9 +74,7 @@ class Verbs(Group):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in VERBS:
-            near = difflib.get_close_matches(cmd_name, VERBS, 1, 0.6)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise UsageError(f"there is no verb {cmd_name!r}", fix=f"{hint}medcoss --help lists them")
+            _no_verb(cmd_name, VERBS, "medcoss")
         verb: typer.Typer = import_module(f"medcoss_cli.cli.{cmd_name}").app
         verb.rich_markup_mode = None  # plain help takes a third of the time, and has room for its sentences
         verb.info.cls = Group
@@ -77,13 +89,19 @@ class Verbs(Group):
             raise Interrupted("interrupted") from None
 
 
+def _no_verb(name: str, known: Iterable[str], group: str) -> NoReturn:
+    near = difflib.get_close_matches(name, list(known), 1, 0.6)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise UsageError(f"there is no verb {name!r}", fix=f"{hint}{group} --help lists them")
+
+
 app = typer.Typer(
     cls=Verbs,
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Teach one encoder many kinds of medical data, one kind after another, without forgetting. Not a medical device.",
+    help="Teach one encoder many kinds of medical data, one kind after another, without forgetting. Not a medical device."
+    "\n\nExample: medcoss demo",
 )
 
 
@@ -110,7 +128,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminated)
     show.begin()
     try:
-        app(args=arguments, prog_name="medcoss")
+        sys.exit(app(args=arguments, prog_name="medcoss", standalone_mode=False) or 0)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last resort
         if debug:
             traceback.print_exc()
@@ -127,10 +145,23 @@ def _told(error: BaseException) -> MedcossError:
         return error
     if isinstance(error, KeyboardInterrupt):
         return Interrupted("interrupted")
+    if isinstance(error, _COMMAND_LINE):
+        return _misread(error)
     name = type(error).__name__
     return _resources(error) or MedcossError(
         f"a fault of medcoss itself ({name}: {error})", fix="run it again with --debug and report what it prints"
     )
+
+
+def _misread(error: Any) -> UsageError:
+    """What Typer says of a command line, in one sentence like any other."""
+    what, _, hint = error.format_message().removesuffix(".").partition(". ")
+    where = f"{error.ctx.command_path} --help lists" if error.ctx else "--help behind the verb lists"
+    return UsageError(_lower(what), fix=f"{_lower(hint)} {where} what it takes".strip())
+
+
+def _lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]
 
 
 def _resources(error: BaseException) -> ResourceError | None:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from medcoss_cli.store.checkpoint import Checkpoint
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help="Look into a checkpoint, or make a shareable part of it."
+    add_completion=False,
+    help="Look into a checkpoint, or make a shareable part of it.\n\nExample: medcoss checkpoint show runs/mini",
 )
 
 File = Annotated[Path, typer.Argument(metavar="CKPT", help="A ckpt.pt, or the run's folder that holds it.")]

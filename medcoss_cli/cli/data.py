@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medcoss_cli.cli import options, show
-from medcoss_cli.errors import DataError, UsageError
+from medcoss_cli.errors import DataError, MedcossError, PluginError, UsageError
 
 if TYPE_CHECKING:
     from medcoss_cli.plugin import Modality
 
 SETS = "pubmed20k, chestxr, qata, ricord, lits, vs, la, nch, glas"
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Look at data, and prepare it.")
+app = typer.Typer(
+    add_completion=False, help="Look at data, and prepare it.\n\nExample: medcoss data check scans --modality ct"
+)
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder, or one file.")]
 ModalityOption = Annotated[str, typer.Option("--modality", help="As `medcoss plugins list` names it.")]
@@ -26,7 +28,7 @@ Size = Annotated[str | None, typer.Option("--size", metavar="AxBxC", help="What 
 
 @app.command()
 def demo(
-    modality: Annotated[str, typer.Argument(help="As `medcoss plugins list` names it.")],
+    modality: Annotated[str, typer.Argument(metavar="MODALITY", help="As `medcoss plugins list` names it.")],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
     count: Annotated[int, typer.Option(min=1, help="Samples to write.")] = 16,
     seed: Annotated[int, typer.Option(help="The same seed writes the same set.")] = 0,
@@ -44,7 +46,15 @@ def demo(
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError("the folder is not empty", where=folder, fix="name a new one")
-    write(folder, count, seed)
+    try:
+        write(folder, count, seed)
+    except (MedcossError, OSError):
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"the demo of the {modality} plugin fails ({type(error).__name__}: {error})",
+            fix="--debug shows where; tell its author",
+        ) from error
     show.screen().say(f"{count} synthetic {modality} samples in {folder}")
 
 

@@ -110,9 +110,10 @@ def _compare(summaries: dict[str, dict[str, Any]], screen: Screen) -> None:
     """The last column of the retention tables, side by side."""
     last = {label: summary["stages"][-1] for label, summary in summaries.items()}
     columns = ["modality", *(f"CKA {label}" for label in last), *(f"loss {label}" for label in last), "loss at first"]
+    unit = {stage["modality"]: stage["baseline"] or 1.0 for stage in next(iter(summaries.values()))["stages"]}
     rows = []
     for name in next(iter(last.values()))["retention"]:
         then = [stage["retention"].get(name, {}) for stage in last.values()]
-        cells = [f"{row[value]:.3f}" for value in ("cka", "loss") for row in then]
-        rows.append([name, *cells, f"{then[0]['loss_then']:.3f}"])
-    screen.table("What is remembered at the end (CKA 1: unchanged; loss: lower is better)", columns, rows)
+        cells = [f"{row['cka']:.3f}" for row in then] + [f"{row['loss'] / unit[name]:.3f}" for row in then]
+        rows.append([name, *cells, f"{then[0]['loss_then'] / unit[name]:.3f}"])
+    screen.table("What is remembered at the end (CKA 1: unchanged; loss 1: predicting the mean)", columns, rows)

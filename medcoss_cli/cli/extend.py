@@ -19,7 +19,12 @@ def extend(
     modality: Annotated[
         str | None, typer.Option("--modality", help="The new modality, as `plugins list` names it.")
     ] = None,
-    source: Annotated[Path | None, typer.Option("--from", metavar="CKPT", help="The checkpoint to go on from.")] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="CKPT", help="The checkpoint to go on from; else ./ckpt.pt, or the only finished run's."
+        ),
+    ] = None,
     data: Annotated[
         Path | None, typer.Option("--data", metavar="DIR", help="Its data; else <data root>/<modality>.")
     ] = None,
@@ -39,6 +44,7 @@ def extend(
     """
     from medcoss_cli import begin
     from medcoss_cli.cli.training import carry_out
+    from medcoss_cli.discovery import load_modality
     from medcoss_cli.recipe.read import read_recipe
     from medcoss_cli.recipe.schema import ExtendRecipe
     from medcoss_cli.store.checkpoint import find_checkpoint
@@ -52,6 +58,7 @@ def extend(
         return
     if modality is None:
         raise UsageError("no modality is given", fix="medcoss extend --modality NAME; see `medcoss plugins list`")
+    load_modality(modality)  # one that is not installed is told before anything else
     read = read_recipe(recipe, overrides or [], kind="extend")
     assert isinstance(read, ExtendRecipe)
     checkpoint, said = find_checkpoint(source)

@@ -28,6 +28,9 @@ Prepared = Annotated[
 MinRetention = Annotated[
     float | None,
     typer.Option(
-        "--min-retention", min=0.0, max=1.0, help="Exit with 9 if an earlier modality's CKA is lower; all is kept."
+        "--min-retention",
+        min=0.0,
+        max=1.0,
+        help="Exit with 9 if an earlier modality is remembered less (CKA, 0 to 1); all is kept.",
     ),
 ]

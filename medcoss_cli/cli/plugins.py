@@ -13,7 +13,9 @@ from medcoss_cli.errors import PluginError
 if TYPE_CHECKING:
     from medcoss_cli.discovery import Status
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Modalities that are installed, and new ones.")
+app = typer.Typer(
+    add_completion=False, help="Modalities that are installed, and new ones.\n\nExample: medcoss plugins list"
+)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A modality, as in `medcoss plugins list`.")]
 
@@ -30,11 +32,16 @@ def list_plugins(as_json: options.Json = False) -> None:
     if as_json:
         show.result_json(found)
     else:
-        rows = []
+        usable, others = [], []
         for f in found:
             size, source = " x ".join(map(str, f["size"])), f"{f['distribution']} {f['version']}"
-            rows.append([f["name"], f["title"], size, f["tokenizer"], source, f["status"]])
-        screen.table("", ["modality", "title", "size", "tokenizer", "from", "status"], rows)
+            if f["status"] == "ok":
+                usable.append([f["name"], f["title"], size, f["tokenizer"], source, "ok"])
+            else:
+                others.append([f["name"], source, f["status"]])
+        screen.table("", ["modality", "title", "size", "tokenizer", "from", "status"], usable)
+        if others:  # apart, so that on a narrow terminal there is room for the reasons
+            screen.table("These cannot be used", ["modality", "from", "status"], others)
     for status in recipe_statuses():
         if status.status != "ok":
             screen.warn(f"recipes of {status.distribution} {status.version} ({status.name}) are {status.status}")
@@ -112,13 +119,14 @@ def check(name: Name, as_json: options.Json = False) -> None:
     """
     import tempfile
 
-    from medcoss_cli.discovery import load_modality
+    from medcoss_cli.discovery import load_modality, statuses
     from medcoss_cli.kit import conformance
     from medcoss_cli.plugin import PLUGIN_API
 
     modality = load_modality(name)
+    status = next(s.status for s in statuses() if s.name == name)  # what it is beside the others that are installed
     with tempfile.TemporaryDirectory() as folder:
-        faults = conformance.check(modality, Path(folder))
+        faults = [*([] if status == "ok" else [status]), *conformance.check(modality, Path(folder))]
     if as_json:
         show.result_json({"name": name, "conforms": not faults, "faults": faults})
     if faults:

@@ -15,7 +15,9 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def pretrain(
-    recipe: Annotated[str | None, typer.Argument(help="A recipe file, or the name of a shipped one.")] = None,
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped one.")
+    ] = None,
     overrides: options.Overrides = None,
     name: options.Name = None,
     resume: options.Resume = None,

@@ -9,7 +9,7 @@ import typer
 from medcoss_cli.cli import options, show
 from medcoss_cli.errors import RecipeError
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Recipes: what a run does, in YAML.")
+app = typer.Typer(add_completion=False, help="Recipes: what a run does, in YAML.\n\nExample: medcoss recipes show mini")
 
 Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A file, or the name of a shipped recipe.")]
 

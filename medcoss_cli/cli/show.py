@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from medcoss_cli.screen import Bar, Screen
+from medcoss_cli.screen import Bar, Screen, aligned
 
 PAUSE, LONGEST = 5.0, 600.0  # seconds between two plain lines of progress: 2 % of the time passed, within these
 WIDE = 110  # columns of a terminal that has room for a bar beside the facts
@@ -177,10 +177,7 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], st
     """Drawn on a terminal; elsewhere aligned columns of full width, whatever the screen is."""
     cells = [[cell.translate(CONTROLS) for cell in row] for row in (columns, *rows)]
     if not _terminal(stream):
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = [title] if title else []
-        lines += ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
-        _print("\n".join(lines), stream)
+        _print("\n".join([*([title] if title else []), *aligned(cells[0], cells[1:])]), stream)
         return
     from rich import box
     from rich.console import Console

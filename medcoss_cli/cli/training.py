@@ -23,6 +23,7 @@ def carry_out(job: Job, *, min_retention: float | None = None, as_json: bool = F
     from medcoss_cli.pretrain import pretrain
 
     began = time.monotonic()
+    job.screen.say("loss: 1 is as bad as predicting the mean, lower is better; waiting: for data")
     state = pretrain(job)
     summary: dict[str, Any] = {
         "run": str(job.run.folder),
@@ -53,13 +54,13 @@ def carry_out(job: Job, *, min_retention: float | None = None, as_json: bool = F
 
 
 def show_retention(job: Job, history: list[dict[str, Any]]) -> None:
-    """The tables modalities x stages: features now against then, and the masked loss."""
+    """The tables modalities x stages: features now against then, and the masked loss with the decoder kept from then."""
     from medcoss_cli import retention
 
     columns = ["modality", *(f"{stage['stage']} {stage['modality']}" for stage in history)]
-    title = f"Retention ({job.strategy}): CKA of features after each stage with those after its own (1: unchanged)"
+    title = f"Retention ({job.strategy}): CKA of features after each stage (1: as they were then)"
     job.screen.table(title, columns, retention.rows(history, "cka"))
-    title = "Loss of masked modelling on the same probes with the decoder kept from its own stage"
+    title = "Loss of masked modelling after each stage (1: as bad as predicting the mean)"
     job.screen.table(title, columns, retention.rows(history, "loss"))
 
 
@@ -70,5 +71,16 @@ def peak_memory() -> float:
 
 
 def _stage(entry: dict[str, Any]) -> dict[str, Any]:
-    kept = ("stage", "modality", "samples", "train", "probes", "buffer", "steps", "rehearsal_steps", "retention")
+    kept = (
+        "stage",
+        "modality",
+        "samples",
+        "train",
+        "probes",
+        "buffer",
+        "steps",
+        "rehearsal_steps",
+        "baseline",
+        "retention",
+    )
     return {key: entry[key] for key in kept if key in entry}

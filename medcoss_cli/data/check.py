@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from medcoss_cli.data.read import Blank, read_checked
+from medcoss_cli.data.read import Blank, listed, read_checked
 from medcoss_cli.errors import DataError
 from medcoss_cli.plugin import Modality, Record
 from medcoss_cli.screen import Screen
@@ -30,7 +30,7 @@ def check_modality(modality: Modality, root: Path, split: str, screen: Screen) -
     if not root.exists():
         raise DataError("there is no such folder", where=root, fix="check the path")
     verdicts: list[Verdict] = []
-    items = list(modality.loader.find(root, split))
+    items = list(listed(modality, root, split))
     with screen.progress(f"reading {modality.name}", len(items)) as bar:
         for item in items:
             bar.advance()

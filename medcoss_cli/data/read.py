@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from medcoss_cli.data.resize import resize
-from medcoss_cli.errors import DataError, MedcossError, ResourceError
+from medcoss_cli.errors import DataError, MedcossError, PluginError, ResourceError
 from medcoss_cli.plugin import LeftOut, Modality, Record, Sample
 from medcoss_cli.screen import Screen
 
@@ -42,7 +42,7 @@ def find(modality: Modality, root: Path, split: str = "train", screen: Screen | 
     if not os.access(root, os.R_OK):
         raise ResourceError("the folder may not be read", where=root, fix="ask its owner for read permission")
     found = Found(root, [], [])
-    for item in modality.loader.find(root, split):
+    for item in listed(modality, root, split):
         if isinstance(item, Record):
             found.records.append(item)
         else:
@@ -61,6 +61,20 @@ def find(modality: Modality, root: Path, split: str = "train", screen: Screen | 
             f"{modality.name}: {len(found.left_out)} left out: {reason_counts(i.reason for i in found.left_out)}"
         )
     return found
+
+
+def listed(modality: Modality, root: Path, split: str) -> Iterator[Record | LeftOut]:
+    """What the plugin's loader finds. Raises: PluginError where it fails in a way that is no user's fault."""
+    try:
+        yield from modality.loader.find(root, split)
+    except (MedcossError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"the {modality.name} plugin fails to list this folder ({type(error).__name__}: {error})",
+            where=root,
+            fix="--debug shows where; tell its author",
+        ) from error
 
 
 def reason_counts(reasons: Iterable[str], most: int = 4) -> str:

@@ -4,11 +4,13 @@ from medcoss_cli.kit.augment import CropAndFlip, Mirror, Unchanged
 from medcoss_cli.kit.decoders import PixelDecoder, WordDecoder
 from medcoss_cli.kit.intensity import Colour8, Grey8, Hounsfield, ZScore
 from medcoss_cli.kit.loaders import ImageFolder, SignalFolder, TextFolder, VolumeFolder
+from medcoss_cli.kit.manifest import Entry, entries
 from medcoss_cli.kit.tokenizers import Patches, Words
 
 __all__ = [
     "Colour8",
     "CropAndFlip",
+    "Entry",
     "Grey8",
     "Hounsfield",
     "ImageFolder",
@@ -22,4 +24,5 @@ __all__ = [
     "WordDecoder",
     "Words",
     "ZScore",
+    "entries",
 ]

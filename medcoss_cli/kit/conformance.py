@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -74,6 +75,7 @@ class _Files:
         self.modality, self.folder = modality, folder
         self.records: list[Record] = []
         self.samples: list[Sample] = []
+        self.of_other_splits: set[Path] = set()
 
     def imports(self) -> Iterator[str]:
         """Importing the plugin's modules imports nothing heavy."""
@@ -114,6 +116,8 @@ class _Files:
         if missing:
             yield f"its manifest.csv lacks the columns {', '.join(sorted(missing))}"
             return
+        trained = {root / row["path"] for row in rows if row["split"] == "train"}
+        self.of_other_splits = {root / row["path"] for row in rows} - trained
         splits: dict[str, str] = {}
         for row in rows:
             for key in ("path", "mask"):
@@ -137,13 +141,16 @@ class _Files:
             yield f"its loader yields {type(strange).__name__}, not Record or LeftOut"
         self.records = [item for item in first if isinstance(item, Record)]
         if not self.records:
-            yield "its loader finds nothing in its own demo set"
+            reasons = ", ".join(dict.fromkeys(item.reason for item in first if isinstance(item, LeftOut)))
+            yield "its loader finds nothing in its own demo set" + (f" (left out: {reasons})" if reasons else "")
         bad = [item for item in first if isinstance(item, LeftOut) and item.bad]
         if bad:
             yield f"its loader calls {len(bad)} files of its own demo set bad ({bad[0].reason})"
         train = [item for item in self.modality.loader.find(root, "train") if isinstance(item, Record)]
         if not set(train) <= set(self.records):
             yield "its loader finds records of the train split that are not among all"
+        if any(place in self.of_other_splits for item in train for place in (item.source, *item.source.parents)):
+            yield "its loader finds records of other splits in the train split; medcoss_cli.kit.entries reads manifest.csv"
         if self.records and not train:
             yield "its loader finds no record of the train split in its own demo set"
         try:
@@ -155,17 +162,20 @@ class _Files:
         """Each record is read, twice to the same values."""
         from medcoss_cli.data.read import read_checked
 
+        refused = []
         for record in self.records[:COUNT]:
             try:
                 sample = read_checked(self.modality, record)
             except MedcossError as error:
-                yield f"a file of its own demo set is refused ({error.what})"
+                refused.append(error.what)
                 continue
             self.samples.append(sample)
             if any(str(self.folder) in note or record.source.name in note for note in sample.notes):
                 yield "a note of its samples tells the file's name"
             if sample.spacing is not None and len(sample.spacing) != self.modality.dims:
                 yield f"its samples' spacing has {len(sample.spacing)} numbers, not {self.modality.dims}"
+        for reason, count in Counter(refused).items():
+            yield f"{count} of {len(self.records[:COUNT])} samples of its own demo set are refused ({reason})"
         if self.samples:
             before, after = self.samples[0].array, read_checked(self.modality, self.records[0]).array
             same = before == after

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
-_KEY = re.compile(r"patch([123])d-(\d+)")
+_KEY = re.compile(r"patch([123])d-(\d+)(-[a-z0-9_-]+)?")
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Patches:
     """Patches of a signal, image or volume, linearly embedded (ViT, MAE).
 
     Args:
-        key: "patch2d-16" says it all: two dimensions, patches of 16 x 16. Modalities with the same key share one network.
+        key: "patch2d-16" says it all: two dimensions, patches of 16 x 16. Modalities with the same key share one network;
+            a word behind it, as in "patch1d-16-ecg", makes it a network of one's own, of other channels for example.
         size: edge of a patch; default: from the key.
         channels: of the projection; grey samples are repeated to them. Default: 3 in two dimensions, else 1.
     """
@@ -38,7 +39,8 @@ class Patches:
         match = _KEY.fullmatch(self.key)
         if match is None:
             raise RecipeError(
-                f"tokenizer key {self.key!r} is not of the form patch<dims>d-<edge>", fix="for example patch2d-16"
+                f"tokenizer key {self.key!r} is not of the form patch<dims>d-<edge>",
+                fix="for example patch2d-16, or patch2d-16-mine for one of your own",
             )
         object.__setattr__(self, "size", self.size or int(match[2]))
         object.__setattr__(self, "channels", self.channels or (3 if self.dims == 2 else 1))

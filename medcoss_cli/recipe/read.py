@@ -39,9 +39,10 @@ def find_recipe(name: str) -> Path:
     shipped = shipped_recipes()
     if path.parent in (Path(), Path("recipes")) and path.stem in shipped and path.suffix in ("", ".yaml", ".yml"):
         return shipped[path.stem]
+    near = _nearest(path.stem, shipped).removeprefix("; ")
     raise RecipeError(
-        f"there is no recipe {name!r}{_nearest(path.stem, shipped)}",
-        fix=f"name a file, or one of {', '.join(shipped)} (medcoss recipes list)",
+        f"there is no recipe {name!r}",
+        fix=f"{near} name a file, or one of {', '.join(shipped)} (medcoss recipes list)".lstrip(),
     )
 
 

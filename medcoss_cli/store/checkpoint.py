@@ -124,7 +124,7 @@ def find_checkpoint(given: Path | str | None) -> tuple[Path, str | None]:
     if path.exists():
         return path, None
     if given is not None and path != Path("ckpt.pt"):
-        raise CheckpointError("there is no such file", where=path, fix="check the path of --from")
+        raise CheckpointError("there is no such file", where=path, fix="check the path")
     known = sorted(Path("runs").glob("*/ckpt.pt"))
     runs = [path for path in known if finished(path.parent)]
     if len(runs) == 1:

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medcoss_cli import metrics
 from medcoss_cli.data.labelled import Case
 from medcoss_cli.data.prepared import PreparedSet
+from medcoss_cli.metrics import classification
 from medcoss_cli.model.tuned import Tuned
 from medcoss_cli.plugin import Modality
 from medcoss_cli.randomness import generator
@@ -98,4 +98,4 @@ class Classification:
             return None
         logits, truth = self.logits(network, self.val, device), self.labels[self.val]
         loss = F.cross_entropy(logits, torch.from_numpy(truth)).item()
-        return {**metrics.classification(logits.softmax(1).numpy(), truth), "loss": loss}
+        return {**classification(logits.softmax(1).numpy(), truth), "loss": loss}

@@ -62,11 +62,14 @@ def head(case: Case) -> tuple[Array, Array]:
     # brain: grey where the folding field is near zero or the surface near, white below
     fold = noise(body, SHAPE, (1.15, 2.7, 2.7))
     depth = np.maximum(1.0 - u, 0) * 70  # mm, about
-    split = (np.abs(x) < 1.3) & ((z > 14) | (np.abs(y) > 34))
-    reach = np.clip(1 - depth / 24, 0, 1)
+    apart = ellipsoid((z, y), (0, 4), (26, 44)) > 1  # the halves of the brain, around what joins them
+    split = (np.abs(x) < 1.3) & apart
+    reach = np.clip(1 - depth / 32, 0, 1)
     brain = (u < 1) & (z > floor - 48)
     sulcus = brain & (np.abs(fold) < 0.17 * reach) & (reach > 0.2)
-    cortex = brain & ((np.abs(fold) < 0.17 * reach + 0.42 * np.sqrt(reach)) | (depth < 2.4))
+    cortex = brain & (
+        (np.abs(fold) < 0.17 * reach + 0.8 * np.sqrt(reach)) | (depth < 3.4) | ((np.abs(x) < 4.8) & apart)
+    )
     signal[brain] = WHITE
     signal[cortex] = GREY
     signal[sulcus | (brain & split)] = CSF + 40

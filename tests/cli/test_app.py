@@ -75,6 +75,38 @@ def test_a_verb_like_no_other_tells_none(command_line: CommandLine) -> None:
     assert answer.err == "error: there is no verb 'xylophone'; medcoss --help lists them\n"
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--nope", "no such option"),
+        ("pretrain --nope", "no such option"),
+        ("data demo ct", "missing argument 'DIR'"),
+        ("data demo ct there --count many", "invalid value for '--count'"),
+        ("data check there --modality", "option '--modality' requires an argument"),
+        ("doctor too", "got unexpected extra argument"),
+    ],
+)
+def test_a_command_line_that_cannot_be_read_is_one_sentence(command_line: CommandLine, line: str, said: str) -> None:
+    answer = command_line(*line.split())
+    assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
+    assert answer.err.startswith(f"error: {said}")
+    assert "--help" in answer.err
+
+
+def test_an_unknown_verb_of_a_group_tells_the_nearest(command_line: CommandLine) -> None:
+    answer = command_line("plugins", "lst")
+    assert answer.code == 2
+    assert answer.err == "error: there is no verb 'lst'; did you mean list? medcoss plugins --help lists them\n"
+
+
+@pytest.mark.parametrize("group", [[], ["data"]])
+def test_nothing_behind_a_group_shows_its_help(command_line: CommandLine, group: list[str]) -> None:
+    answer = command_line(*group)
+    assert (answer.code, answer.err) == (2, "")
+    assert answer.out == command_line(*group, "--help").out
+    assert "Example: medcoss " in answer.out
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_error_of_the_user_is_one_sentence_and_its_code(
     failing: CommandLine, kind: type[errors.MedcossError]

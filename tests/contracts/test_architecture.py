@@ -26,7 +26,7 @@ ALLOWED = {  # who may import whom; contracts (errors, plugin, randomness, scree
     | {"evaluate", "finetune", "predict", "published", "report", "scaffold", "stage", "store", "tuning"},
     "outlook": {"begin", "data", "job", "model", "recipe", "stage", "state"},
     "pretrain": {"data", "model", "engine", "job", "stage", "state", "retention", "discovery"},
-    "begin": {"devices", "discovery", "job", "model", "recipe", "state", "store"},
+    "begin": {"devices", "discovery", "job", "model", "recipe", "stage", "state", "store"},
     "doctor": {"devices", "discovery"},
     "scaffold": {"discovery", "store"},
     "report": {"report", "retention", "store"},

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from typer.main import get_command
 
 from medcoss_cli import __version__, errors
 from medcoss_cli.cli.app import VERBS, app
+from medcoss_cli.kit import Patches, conformance
 from medcoss_cli.plugin import PLUGIN_API, Modality
 from medcoss_cli.recipe import schema as recipe_schema
 from medcoss_cli.recipe.read import json_schema, read_recipe, shipped_recipes
 from medcoss_cli.store import checkpoint
+from tests.training import train, write_demo
 
 REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text()
@@ -88,6 +93,41 @@ def test_the_modality_in_ten_lines_is_one() -> None:
     (modality,) = space["medcoss_modalities"]()  # type: ignore[operator]  # defined by the README
     assert isinstance(modality, Modality)
     assert guard.check(modality).tokenizer is not None
+
+
+def test_the_features_that_the_readme_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_demo(tmp_path / "data", report=20, xray=20)
+    train(tmp_path, data, "train.epochs=0.2", "train.warmup=0", name="mine")
+    monkeypatch.chdir(tmp_path)
+    space: dict[str, Any] = {}
+    exec(compile(README.split("## What comes out")[1].split("```python")[1].split("```")[0], "README", "exec"), space)
+    assert space["features"].shape == (4, 32)
+    told = re.findall(r"(?m)^\| (`.*?) \| ", README.split("## What comes out")[1].split("```python")[0])[1:]
+    for name in re.findall(r"`([^`]+)`", " ".join(told)):
+        assert list(Path("runs/mine").glob(name.replace("<n>-<modality>", "*"))), name
+
+
+def write_recordings(root: Path, count: int, seed: int) -> None:
+    """A demo set for the loader that plugins/README.md shows."""
+    root.mkdir(parents=True)
+    rows = ["path,split,group"]
+    for i in range(count):
+        beat = np.sin(np.arange(600) / (9 + i + 7 * seed)) * np.arange(100, 1300, 100)[:, None]
+        beat.astype(np.int16).tofile(root / f"{i}.rec")
+        rows.append(f"{i}.rec,{'test' if i == 4 else 'train'},p{i}")
+    (root / "manifest.csv").write_text("\n".join(rows))
+
+
+def test_the_loader_that_authors_are_shown_conforms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (REPOSITORY / "plugins" / "README.md").read_text()
+    (tmp_path / "shown_loader.py").write_text(text.split("```python")[1].split("```")[0])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(conformance, "imported_by", lambda modules: {})  # of this file: it imports numpy
+    loader = import_module("shown_loader").Recordings()
+    (tokenizer,) = re.findall(r'Patches\("(patch1d-16-ecg)", channels=12\)', text)
+    parts: dict[str, Any] = {"tokenizer": Patches(tokenizer, channels=12), "demo": write_recordings}
+    modality = Modality("ecg", "ECG", dims=1, size=(64,), channels=12, loader=loader, **parts)
+    assert conformance.check(modality, tmp_path / "set") == []
 
 
 @pytest.mark.parametrize("name", sorted(shipped_recipes()))

@@ -81,6 +81,10 @@ def strange_split(root: Path, count: int, seed: int) -> None:
     write(root, count, seed, ("train", "dev"))
 
 
+def three_splits(root: Path, count: int, seed: int) -> None:
+    write(root, count, seed, ("train", "val", "test"))
+
+
 def unlisted(root: Path, count: int, seed: int) -> None:
     write(root, count, seed)
     (root / "manifest.csv").unlink()
@@ -215,6 +219,7 @@ SMALL: dict[str, Any] = {"width": 32, "depth": 1, "heads": 2}
         ({"demo": one_seed}, "its demo writes the same bytes with another seed"),
         ({"demo": two_splits}, "has the group p0 in two splits"),
         ({"demo": strange_split}, "has a split 'dev'"),
+        ({"demo": three_splits}, "its loader finds records of other splits in the train split"),
         ({"demo": unlisted}, "writes no manifest.csv"),
         ({"demo": missing}, "names a path that is not there (0.npy)"),
         ({"demo": nothing}, "its demo writes no file"),
@@ -228,8 +233,11 @@ SMALL: dict[str, Any] = {"width": 32, "depth": 1, "heads": 2}
         ({"loader": Tells()}, "a note of its samples tells the file's name"),
         ({"loader": Tells()}, "spacing has 3 numbers, not 2"),
         ({"loader": Held(lambda: 0)}, "cannot go to a worker process"),
-        ({"loader": ImageFolder()}, "its loader finds nothing in its own demo set"),
-        ({"channels": 3}, "is refused (1 channels where 3 are expected)"),
+        (
+            {"loader": ImageFolder()},
+            "finds nothing in its own demo set (left out: a NumPy array where images are read)",
+        ),
+        ({"channels": 3}, "6 of 6 samples of its own demo set are refused (1 channels where 3 are expected)"),
         ({"intensity": Floats()}, "its intensity encodes to torch.float32, not to integers"),
         ({"intensity": Turned()}, "what the encoder sees has a correlation of"),
         ({"intensity": Loud()}, "far from the range of ±1"),

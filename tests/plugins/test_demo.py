@@ -222,6 +222,8 @@ def test_mri_is_a_magnitude_image_of_a_head_long_enough_for_windows(mri: tuple[P
         assert air.mean() / air.std() == pytest.approx(1.91, abs=0.15)
         assert np.median(signal[20, 50:80, 50:80]) > 8 * air.mean()
         assert tumour.any() == (row["label"] == "tumour")
+        brain = signal[27, 36:96, 44:84] / np.percentile(signal[27, 36:96, 44:84], 85)  # white matter is 1
+        assert 0.22 < ((brain > 0.55) & (brain < 0.82)).mean() < 0.6  # the grey ribbon of the cortex
 
 
 def test_tiles_are_colour_in_three_formats_and_nuclei_ring_the_lumen(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ US_IMAGE = "1.2.840.10008.5.1.4.1.1.6.1"
 HEIGHT, WIDTH = 264, 320
 PIXEL_MM = 0.28
 BEAMS, DEPTHS = 176, 352
-NEAR, FAR, HALF_ANGLE = 42.0, 108.0, 0.56  # radii of the probe and of the deepest echo in mm; radians
+NEAR, FAR, HALF_ANGLE = 42.0, 108.0, 0.41  # radii of the probe and of the deepest echo in mm; radians
 ENDINGS = ("png", "jpg", "png", "dcm")
 
 
@@ -72,7 +72,7 @@ def scatterers(case: Case) -> tuple[Array, Array, Array]:
     lesion = np.zeros(shape, bool)
     if case.label != "normal":
         centre = NEAR + rng.uniform(fat + 5, gland - 3)
-        where = rng.uniform(-0.3, 0.3)
+        where = rng.uniform(-0.22, 0.22)
         size = rng.uniform(5, 11)
         flat = rng.uniform(0.62, 0.85) if case.label == "cyst" else rng.uniform(0.75, 1.15)
         x, y = radius * np.sin(angle - where), radius * np.cos(angle - where) - centre

@@ -70,6 +70,8 @@ def test_a_fan_on_black_with_speckle_inside(stills: tuple[Path, list[dict[str, s
         image = pixels(root / row["path"])
         height, width = image.shape
         assert image[: height // 4, 20 : width // 6].mean() < 8  # the fan's edge may reach in
+        assert image[height // 2 :, :5].mean() < 8  # neither side nor bottom cuts the fan
+        assert image[-4:].mean() < 8
         tissue = image[60:120, width // 2 - 40 : width // 2 + 40]
         assert tissue.mean() > 40
         neighbours = np.abs(np.diff(tissue, axis=0)).mean()
