@@ -68,7 +68,10 @@ class SegmentedSet:
 
     @cached_property
     def _points(self) -> dict[int, Array]:
-        return {i: np.load(self.folder / f"{c['file']}.points.npy") for i, c in enumerate(self.index["cases"])}
+        return {
+            i: np.load(self.folder / f"{c['file']}.points.npy", allow_pickle=False)
+            for i, c in enumerate(self.index["cases"])
+        }
 
     def _open(self, name: str) -> Array:
         opened: Array = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)

@@ -84,7 +84,10 @@ def test_a_local_file_wins_over_a_shipped_name(tmp_path: Path, monkeypatch: pyte
         ("kind: pretrain\nstages: [\n", r"x.yaml:3: this is not YAML"),
         ("", r"x.yaml: the recipe holds no keys"),
         ("- 1\n", r"holds no keys"),
-        ("kind: pretrian\n", r"x.yaml:1: kind: 'pretrian' is none of pretrain, extend; did you mean pretrain\?"),
+        (
+            "kind: pretrian\n",
+            r"x.yaml:1: kind: 'pretrian' is none of pretrain, extend, finetune; did you mean pretrain\?",
+        ),
         ("kind: [extend]\n", r"x.yaml:1: kind: \['extend'\] is none of"),
         ("kind: pretrain\n", r"stages: this key is needed: a list with at least 1 entry"),
         ("kind: pretrain\nstages: []\n", r"x.yaml:2: stages: an empty list where a list with at least 1 entry is"),
