@@ -115,7 +115,9 @@ def _lits(root: Path, size: tuple[int, ...], cases: int, rng: np.random.Generato
         folder = root / f"Training Batch {1 + number % 2}"
         mask = box(shape)
         mask[tuple(slice(n // 2 - 1, n // 2 + 1) for n in shape)] = 2
-        volume(folder / f"volume-{number}.nii", picture(rng, shape, 2).astype(np.int16) - 80)
+        scan = picture(rng, shape, 2).astype(np.int16) - 80
+        scan[:, 0] = -1000  # air
+        volume(folder / f"volume-{number}.nii", scan)
         volume(folder / f"segmentation-{number}.nii", mask)
     assert len(LIVERS & set(range(max(cases, 5)))) >= 2
 
