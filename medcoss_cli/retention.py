@@ -167,12 +167,15 @@ def _picture(history: Sequence[Mapping[str, Any]]) -> bytes:
         left.plot(at, [row["cka"] for _, row in seen], marker="o", label=modality)
         right.plot(at, [row["loss"] / row["loss_then"] for _, row in seen], marker="o", label=modality)
     left.set(title="Features now against then", ylabel="linear CKA (1: unchanged)", ylim=(0, 1.05))
-    right.set(title="Masked loss now against then", ylabel="ratio (1: unchanged)")
+    low, high = right.get_ylim()  # a change of a thousandth shall not look like one of a half
+    limits = min(low, 0.9), max(high, 1.1)
+    right.set(title="Masked loss now against then", ylabel="ratio (1: unchanged)", ylim=limits)
     for axes in (left, right):
-        axes.set_xticks(range(len(names)), [f"{i + 1}\n{name}" for i, name in enumerate(names)])
+        labels = [f"{i + 1} {name}" for i, name in enumerate(names)]
+        axes.set_xticks(range(len(names)), labels, rotation=30, ha="right", rotation_mode="anchor")
         axes.set_xlabel("after stage")
         axes.grid(alpha=0.3)
-    right.legend(title="probes of", fontsize="small")
+    left.legend(title="probes of", fontsize="small", loc="lower left")
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=130)
     return out.getvalue()

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from medcoss_cli.cli import options, show
-from medcoss_cli.errors import RecipeError
+from medcoss_cli.errors import PluginError, RecipeError
 
 app = typer.Typer(add_completion=False, help="Recipes: what a run does, in YAML.\n\nExample: medcoss recipes show mini")
 
@@ -55,9 +55,15 @@ def validate(recipe: Recipe, overrides: options.Overrides = None, as_json: optio
 
     Example: medcoss recipes validate my.yaml train.epochs=3
     """
+    from medcoss_cli.discovery import distribution_of
     from medcoss_cli.recipe.read import read_recipe
 
     read = read_recipe(recipe, overrides or [])
+    for stage in getattr(read, "stages", []):
+        try:
+            distribution_of(stage.modality)
+        except PluginError as error:  # the recipe may be right all the same, on another machine
+            show.screen(as_json).warn(str(error))
     if as_json:
         show.result_json(read.model_dump(mode="json"))
     else:

@@ -60,6 +60,15 @@ def test_validate_tells_all_faults_at_once(command_line: CommandLine, tmp_path: 
     ]
 
 
+def test_validate_tells_a_modality_that_is_not_installed(command_line: CommandLine, tmp_path: Path) -> None:
+    path = tmp_path / "far.yaml"
+    path.write_text("kind: pretrain\nstages: [{modality: xary, data: x}]\n")
+    answer = command_line("recipes", "validate", str(path))
+    assert answer.code == 0
+    assert answer.err.startswith("note: there is no modality 'xary'; installed are ")
+    assert "did you mean xray?" in answer.err
+
+
 @pytest.mark.parametrize("verb", ["show", "validate"])
 def test_an_unknown_recipe_tells_the_nearest_and_all(command_line: CommandLine, verb: str) -> None:
     answer = command_line("recipes", verb, "recipes/minni.yaml")
