@@ -18,6 +18,7 @@ from medcoss_cli.plugin import Modality, Sample
 from medcoss_cli.randomness import generator
 
 SLICES = 4  # shown of a volume, evenly spaced
+WIDEST = 8  # pictures side by side; more go below
 
 
 def read_some(modality: Modality, found: Found, count: int) -> list[Sample]:
@@ -71,32 +72,42 @@ def reconstructions(model: Model, name: str, samples: list[Sample], seed: int) -
 
 
 def montage(modality: Modality, rows: dict[str, Tensor]) -> bytes:
-    """PNG with a column per sample (per slice of a volume) and a line per kind of view; texts and signals likewise."""
+    """PNG with a column per sample (per slice of a volume) and a line per kind of view, in bands; texts and signals likewise."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     words = modality.pretext == "masked_words"
     cells = {title: _cells(modality, batch) for title, batch in rows.items()}
-    columns = len(next(iter(cells.values())))
-    wide, high = (4.2, 1.6) if words else (1.7, 1.8)
-    figure = Figure(figsize=(wide * columns + 0.4, high * len(cells)), layout="constrained")
+    count = len(next(iter(cells.values())))
+    wide, high, most = (4.2, 1.6, 3) if words else (1.7, 1.8, WIDEST)
+    columns, bands = min(count, most), -(-count // most)
+    figure = Figure(figsize=(wide * columns + 0.4, high * len(cells) * bands), layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(len(cells), columns, squeeze=False)
-    ranges = [_range(cells, column) for column in range(columns)]
-    for line, (title, shown) in zip(grid, cells.items(), strict=True):
-        line[0].set_ylabel(title)
-        for axes, cell, (low, high_value) in zip(line, shown, ranges, strict=True):
+    grid = figure.subplots(len(cells) * bands, columns, squeeze=False)
+    for place in range(columns * bands):
+        band, column = divmod(place, columns)
+        for line, (title, shown) in enumerate(cells.items(), band * len(cells)):
+            axes = grid[line][column]
             axes.set_xticks([])
             axes.set_yticks([])
-            if isinstance(cell, str):
-                axes.text(0.02, 0.98, textwrap.fill(cell, 62), va="top", fontsize=7, transform=axes.transAxes)
-            elif cell.ndim == 2 and cell.shape[0] == modality.channels and modality.dims == 1:
-                axes.plot(cell.T, linewidth=0.6)
+            if column == 0:
+                axes.set_ylabel(title)
+            if place >= count:
+                axes.set_axis_off()
             else:
-                axes.imshow(cell, cmap="gray", vmin=low, vmax=high_value, interpolation="nearest")
+                _draw(axes, modality, shown[place], _range(cells, place))
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=110)
     return out.getvalue()
+
+
+def _draw(axes: Any, modality: Modality, cell: Any, levels: tuple[float | None, float | None]) -> None:
+    if isinstance(cell, str):
+        axes.text(0.02, 0.98, textwrap.fill(cell, 62), va="top", fontsize=7, transform=axes.transAxes)
+    elif cell.ndim == 2 and cell.shape[0] == modality.channels and modality.dims == 1:
+        axes.plot(cell.T, linewidth=0.6)
+    else:
+        axes.imshow(cell, cmap="gray", vmin=levels[0], vmax=levels[1], interpolation="nearest")
 
 
 def _cells(modality: Modality, batch: Tensor) -> list[Any]:
