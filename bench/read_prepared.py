@@ -29,7 +29,7 @@ def write(folder: Path, shape: tuple[int, ...], dtype: str, rows: int, shards: i
     rng = np.random.default_rng(0)
     for shard in range(shards):
         np.save(folder / f"shard-{shard:05d}.npy", rng.integers(0, 255, (rows // shards, *shape)).astype(dtype))
-    numbers = {"scale": np.ones(rows, np.float32), "offset": np.zeros(rows, np.float32)}
+    numbers = {"scale": np.ones(rows, np.float32), "offset": np.zeros(rows, np.float32), "records": np.arange(rows)}
     np.savez(folder / "rows.npz", groups=np.arange(rows, dtype=np.int32), **numbers)
     index = {"rows": rows, "size": shape[1:], "data_hash": "", "bad": 0, "refused": {}, "notes": {}}
     index["shards"] = [{"file": f"shard-{i:05d}.npy", "rows": rows // shards} for i in range(shards)]

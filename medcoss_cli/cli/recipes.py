@@ -57,11 +57,13 @@ def validate(recipe: Recipe, overrides: options.Overrides = None, as_json: optio
     """
     from medcoss_cli.discovery import distribution_of
     from medcoss_cli.recipe.read import read_recipe
+    from medcoss_cli.recipe.schema import FinetuneRecipe
 
     read = read_recipe(recipe, overrides or [])
-    for stage in getattr(read, "stages", []):
+    named = [read] if isinstance(read, FinetuneRecipe) else getattr(read, "stages", [])
+    for part in named:
         try:
-            distribution_of(stage.modality)
+            distribution_of(part.modality)
         except PluginError as error:  # the recipe may be right all the same, on another machine
             show.screen(as_json).warn(str(error))
     if as_json:

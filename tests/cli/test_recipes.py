@@ -18,6 +18,7 @@ def test_list_names_every_recipe_and_the_verb_that_takes_it(command_line: Comman
     assert set(lines) == set(shipped_recipes()) >= {"demo", "mini", "medcoss", "extend"}
     assert "medcoss extend" in lines["extend"]
     assert "medcoss pretrain" in lines["mini"]
+    assert "medcoss finetune" in lines["lits"]
     rows = json.loads(command_line("recipes", "list", "--json").out)
     assert {row["name"]: row["kind"] for row in rows}["extend"] == "extend"
 
@@ -29,7 +30,8 @@ def test_a_plugins_wrong_recipe_does_not_hide_the_others(
     monkeypatch.setattr(discovery, "plugin_recipes", lambda: {"wrong": tmp_path / "wrong.yaml"})
     answer = command_line("recipes", "list", "--json")
     assert answer.code == 0
-    assert {"demo", "mini", "medcoss", "extend"} == {row["name"] for row in json.loads(answer.out)}
+    own = set(shipped_recipes()) - {"wrong"}
+    assert {row["name"] for row in json.loads(answer.out)} == own >= {"demo", "mini", "medcoss", "extend", "lits"}
     assert "the recipe wrong is passed over" in answer.err
     assert "wrong.yaml:2: colour: there is no such key" in answer.err
 
@@ -60,9 +62,17 @@ def test_validate_tells_all_faults_at_once(command_line: CommandLine, tmp_path: 
     ]
 
 
-def test_validate_tells_a_modality_that_is_not_installed(command_line: CommandLine, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "kind: pretrain\nstages: [{modality: xary, data: x}]\n",
+        "kind: finetune\ntask: classification\nmodality: xary\ndata: {folder: x}\ntrain: {lr: 0.1, batch: 1, steps: 1}\n",
+    ],
+    ids=["pretrain", "finetune"],
+)
+def test_validate_tells_a_modality_that_is_not_installed(command_line: CommandLine, tmp_path: Path, text: str) -> None:
     path = tmp_path / "far.yaml"
-    path.write_text("kind: pretrain\nstages: [{modality: xary, data: x}]\n")
+    path.write_text(text)
     answer = command_line("recipes", "validate", str(path))
     assert answer.code == 0
     assert answer.err.startswith("note: there is no modality 'xary'; installed are ")
@@ -77,8 +87,8 @@ def test_an_unknown_recipe_tells_the_nearest_and_all(command_line: CommandLine, 
     assert all(name in answer.err for name in shipped_recipes())
 
 
-def test_schema_is_json_schema_of_both_kinds(command_line: CommandLine) -> None:
+def test_schema_is_json_schema_of_all_kinds(command_line: CommandLine) -> None:
     schema = json.loads(command_line("recipes", "schema").out)
     assert schema["$schema"].startswith("https://json-schema.org/")
     kinds = {part["properties"]["kind"]["const"] for part in schema["$defs"].values() if "kind" in part["properties"]}
-    assert kinds == {"pretrain", "extend"}
+    assert kinds == {"pretrain", "extend", "finetune"}
