@@ -178,7 +178,7 @@ class Engine:
             row["relative"] = self.seen = loss / self.baseline
         self.run.metric(row)
         self.bar.advance(
-            loss=f"{self.seen:.3f}",
+            loss="–" if math.isnan(self.seen) else f"{self.seen:.3f}",
             samples=f"{batch.total / seconds:.0f}/s",
             waiting=f"{100 * self.waited / seconds:.0f} %",
         )
