@@ -2,9 +2,19 @@
 
 from medcoss_cli.metrics.classes import classification, confusion
 from medcoss_cli.metrics.intervals import bootstrap
-from medcoss_cli.metrics.masks import dice, dice_paper, hd95, hd95_directed, mask_case, mask_summary, object_f1
+from medcoss_cli.metrics.masks import (
+    EMPTY_PENALTY,
+    dice,
+    dice_paper,
+    hd95,
+    hd95_directed,
+    mask_case,
+    mask_summary,
+    object_f1,
+)
 
 __all__ = [
+    "EMPTY_PENALTY",
     "bootstrap",
     "classification",
     "confusion",
