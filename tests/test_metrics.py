@@ -301,7 +301,7 @@ def test_objects_are_those_of_the_challenges_rule_written_as_loops(seed: int, nu
                 left -= near
                 queue += near
                 objects[-1] |= near
-        return objects
+        return sorted(objects, key=min)  # as they are numbered: of equal overlaps the first counts
 
     values = [value for value in np.unique(wanted) if value]
     true = parts(wanted > 0) if len(values) < 2 else [set(map(tuple, np.argwhere(wanted == v))) for v in values]
