@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medcoss_cli.begin import Options, read_state
-from medcoss_cli.data.labelled import Case, classes_of
+from medcoss_cli.data.labelled import Case, only_labels
 from medcoss_cli.data.prepare import prepare
 from medcoss_cli.data.read import Found
 from medcoss_cli.devices import Devices
@@ -19,7 +19,7 @@ from medcoss_cli.model.tuned import Tuned
 from medcoss_cli.plugin import Modality
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import FinetuneRecipe
-from medcoss_cli.results import mean_sd, write_rows
+from medcoss_cli.results import known, mean_sd, write_rows
 from medcoss_cli.screen import Screen
 from medcoss_cli.store import atomic, tuned
 from medcoss_cli.task import Task
@@ -42,18 +42,18 @@ class Trained:
 
 def trained(run: Path, seed: int | None = None) -> Iterator[Trained]:
     """The networks of a run, seed by seed. Raises: UsageError where there are none."""
-    known = sorted(
+    found = sorted(
         (int(path.parent.name[5:]), path) for path in run.glob("seed-*/model.pt") if path.parent.name[5:].isdecimal()
     )
-    if not known:
+    if not found:
         raise UsageError(
             "there is no fine-tuned model here", where=run, fix="name a folder that `medcoss finetune` left"
         )
-    if seed is not None and seed not in dict(known):
+    if seed is not None and seed not in dict(found):
         raise UsageError(
-            f"there is no seed {seed} in this run", where=run, fix=f"it has {', '.join(str(s) for s, _ in known)}"
+            f"there is no seed {seed} in this run", where=run, fix=f"it has {', '.join(str(s) for s, _ in found)}"
         )
-    for number, path in known:
+    for number, path in found:
         if seed in (None, number):
             stored = tuned.load(path)
             try:
@@ -93,13 +93,13 @@ def evaluate(
             bounded(every, lost, recipe.data.bad_share, screen)
             cases = for_test(every, screen)
             if not masks:
-                classes_of([*cases, *_one_of_each(one.task.classes, cases)], one.task.classes, Screen())
+                only_labels(cases, one.task.classes)
         networks = {"as trained": one.network}
         if encoder is not None:
             networks["newer encoder"] = _renewed(one, encoder)
         for label, network in networks.items():
             outcome = _examine(one, network.to(device), cases, root, prepared, recipe, place, screen)
-            seeds.append({"seed": one.seed, "encoder": label, "test": outcome.result})
+            seeds.append({"seed": one.seed, "encoder": label, "test": known(outcome.result)})
             if out is not None:
                 write_rows(out / f"cases-{one.seed}{'-newer' if label != 'as trained' else ''}.csv", outcome.rows)
     labels = list(dict.fromkeys(entry["encoder"] for entry in seeds))
@@ -130,12 +130,6 @@ def _recipe(run: Path, data: Path | None, options: Options) -> tuple[FinetuneRec
     own = options.data_root or Path(facts["data_root"])
     root, prepared = folders(recipe, own, options.prepared or Path(facts["prepared"]))
     return recipe, data if data is not None else root / recipe.data.folder, prepared
-
-
-def _one_of_each(classes: list[str], cases: list[Case]) -> list[Case]:
-    """A training case of every class, so that only labels that the head does not know are faults."""
-    first = cases[0]
-    return [Case(first.path, "train", first.group, first.where, label=name) for name in classes]
 
 
 def _examine(

@@ -7,14 +7,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from medcoss_cli.devices import peak_memory
 from medcoss_cli.model.tuned import Tuned
-from medcoss_cli.results import peak_memory, write_results, write_rows
+from medcoss_cli.results import known, write_results, write_rows
 from medcoss_cli.store import atomic, tuned
 from medcoss_cli.store.progress import Progress
 from medcoss_cli.tasks.classification import Classification
 from medcoss_cli.tasks.examine import Outcome, draw_cases, draw_classes, examine_classes, examine_masks
-from medcoss_cli.tasks.segmentation import Segmentation
-from medcoss_cli.tasks.train import Standing, Training
+from medcoss_cli.tasks.train import Standing, Training, parameters_of
 from medcoss_cli.tuning import Tuning
 
 
@@ -33,7 +33,7 @@ def finetune(job: Tuning) -> dict[str, Any]:
             job.recipe.train,
             seed,
             progress,
-            _data_hash(job.lesson),
+            job.lesson.prepared.data_hash,
             job.devices,
             job.screen,
             job.recipe.head.layer_decay,
@@ -45,7 +45,8 @@ def finetune(job: Tuning) -> dict[str, Any]:
             _draw(job, network, outcome, folder)
         seconds = round(time.monotonic() - began, 1)
         result = _result(seed, standing, outcome) | {"seconds": seconds, "peak_memory_gib": round(peak_memory(), 2)}
-        atomic.write(folder / "result.json", json.dumps(result).encode())
+        result["weights"] = parameters_of(network)
+        atomic.write(folder / "result.json", json.dumps(known(result)).encode())
         progress.drop_resume()
         write_results(job)
     return write_results(job)
@@ -61,10 +62,6 @@ def examine(job: Tuning, network: Tuned, seed: int) -> Outcome | None:
     if isinstance(job.lesson, Classification):
         return examine_classes(job.lesson, network, "test", device, seed)
     return examine_masks(job.task, job.modality, network, cases, device, seed, job.screen)
-
-
-def _data_hash(lesson: Classification | Segmentation) -> str:
-    return lesson.prepared.data_hash
 
 
 def _keep(job: Tuning, network: Tuned, standing: Standing, folder: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +14,7 @@ from medcoss_cli.errors import DataError, ResourceError, UsageError
 from medcoss_cli.evaluate import Trained, trained
 from medcoss_cli.masks import files_of, overlay, write_png, write_segmentation, write_volume
 from medcoss_cli.plugin import LeftOut, Record, Sample
+from medcoss_cli.results import write_rows
 from medcoss_cli.screen import Screen
 from medcoss_cli.store import atomic
 from medcoss_cli.tasks import criterion
@@ -66,8 +65,8 @@ def predict(
     if rows:
         written.files += _tables(out, rows)
     if written.bad:
-        table = [["file", "reason"], *([str(item.source), item.reason] for item in written.bad)]
-        written.files.append(_csv(out / "quarantine.csv", table))
+        write_rows(out / "quarantine.csv", [{"file": item.source, "reason": item.reason} for item in written.bad])
+        written.files.append(out / "quarantine.csv")
     return written
 
 
@@ -180,13 +179,7 @@ def _available() -> float:
 
 
 def _tables(out: Path, rows: Sequence[dict[str, Any]]) -> Iterator[Path]:
-    yield _csv(out / "predictions.csv", [list(rows[0]), *(list(row.values()) for row in rows)])
+    write_rows(out / "predictions.csv", rows)
+    yield out / "predictions.csv"
     atomic.write(out / "predictions.json", json.dumps(rows, indent=1).encode("utf-8", "surrogateescape"))
     yield out / "predictions.json"
-
-
-def _csv(path: Path, table: Sequence[Sequence[Any]]) -> Path:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(table)
-    atomic.write(path, text.getvalue().encode("utf-8", "surrogateescape"))
-    return path

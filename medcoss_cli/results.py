@@ -6,8 +6,6 @@ import csv
 import io
 import json
 import math
-import resource
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,14 +14,7 @@ from medcoss_cli.state import versions
 from medcoss_cli.store import atomic
 from medcoss_cli.store.run import without_paths
 from medcoss_cli.tasks.material import facts_of
-from medcoss_cli.tasks.train import parameters_of
 from medcoss_cli.tuning import Tuning
-
-
-def peak_memory() -> float:
-    """GiB of this process at its largest."""
-    unit = 2**30 if sys.platform == "darwin" else 2**20  # ru_maxrss is bytes on macOS, KiB on Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -37,8 +28,8 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def write_results(job: Tuning) -> dict[str, Any]:
     """results.json from the seeds that are done: numbers, classes and the recipe without paths."""
-    known = [job.run.folder / f"seed-{seed}" / "result.json" for seed in job.seeds]
-    seeds = [json.loads(path.read_text(encoding="utf-8")) for path in known if path.exists()]
+    paths = [job.run.folder / f"seed-{seed}" / "result.json" for seed in job.seeds]
+    seeds = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
     tests = [entry["test"]["metrics"] for entry in seeds if entry["test"]]
     results = {
         "kind": "finetune",
@@ -49,7 +40,7 @@ def write_results(job: Tuning) -> dict[str, Any]:
         "start": job.run.facts["start"],
         "recipe": without_paths(job.recipe.model_dump(mode="json")),
         "classes": job.task.classes,
-        "weights": parameters_of(job.network(job.seeds[0])),
+        "weights": seeds[0]["weights"],
         "data": facts_of(job.cases),
         "unreadable": len(job.lost),
         "versions": versions({job.task.modality: job.modality}),
@@ -62,9 +53,18 @@ def write_results(job: Tuning) -> dict[str, Any]:
     return results
 
 
-def mean_sd(values: Sequence[float]) -> dict[str, float | None]:
-    """Mean and sample standard deviation of the finite values."""
-    own = [value for value in values if math.isfinite(value)]
+def known(value: Any) -> Any:
+    """The same, with null for NaN and infinity, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {key: known(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [known(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def mean_sd(values: Sequence[float | None]) -> dict[str, float | None]:
+    """Mean and sample standard deviation of the values that are known."""
+    own = [value for value in values if value is not None and math.isfinite(value)]
     mean = sum(own) / len(own) if own else None
     sd = math.sqrt(sum((v - mean) ** 2 for v in own) / (len(own) - 1)) if mean is not None and len(own) > 1 else None
     return {"mean": mean, "sd": sd}

@@ -168,7 +168,6 @@ def settle(
     cases, lost = _cases(recipe, modality, root, screen)
     if hasattr(part, "learn") and vocabulary is None:
         train = [case.record for case in cases if case.split == "train" and case.record is not None]
-        modality = for_task(chosen, key, size, None, None)
         vocabulary = learn_vocabulary(modality, Found(root, train, []), screen)
     values = recipe.classes if isinstance(recipe.classes, dict) else None
     if values is None:

@@ -13,6 +13,7 @@ import torch
 from medcoss_cli.errors import CheckpointError, DataError, Interrupted, NumbersError, RecipeError, UsageError
 from medcoss_cli.finetune import finetune
 from medcoss_cli.store import tuned
+from medcoss_cli.store.run import without_paths
 from tests.training import StopAfter, train, write_demo
 from tests.tuning import CLASSES, MASKS, begin, recipe_of, resume, tune
 
@@ -110,6 +111,32 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(tmp_path: Path, data: P
     assert json.dumps(tests[0]) == json.dumps(tests[1])
 
 
+def test_beginning_again_keeps_nothing_of_the_run_before(tmp_path: Path, data: Path) -> None:
+    from medcoss_cli import tuning
+    from medcoss_cli.screen import Screen
+    from tests.training import options
+
+    _, run = tune(tmp_path, data, CLASSES, "train.steps=2")
+    (run / "mine.txt").write_text("the user's own")
+    recipe = recipe_of(tmp_path, CLASSES, "train.steps=3")
+    chosen = options(tmp_path, data, "run", overwrite=True)
+    job = tuning.begin_finetune(recipe, "task", None, [0], chosen, Screen())
+    assert {path.name for path in run.iterdir()} >= {"mine.txt", "start.pt"}
+    assert not (run / "seed-0").exists()
+    results = finetune(job)
+    job.run.close()
+    assert results["seeds"][0]["steps"] == 3
+
+
+def test_what_is_not_a_number_is_null_in_what_programs_read(tmp_path: Path, data: Path) -> None:
+    _, run = tune(tmp_path, data, MASKS)
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    json.loads((run / "results.json").read_text(), parse_constant=refuse)
+
+
 def test_masks_are_scored_on_the_scans_own_grid(tmp_path: Path, data: Path) -> None:
     results, run = tune(tmp_path, data, MASKS)
     test = results["seeds"][0]["test"]
@@ -169,6 +196,10 @@ def test_nothing_of_the_data_is_in_what_may_be_shared(tmp_path: Path, data: Path
     assert names
     for word in (*names, str(tmp_path), str(data)):
         assert word not in told
+    text = "head: {hybrid: {depth: 10, cnn: /home/Zuckerbrodt/weights.pth}}"
+    assert "Zuckerbrodt" not in str(
+        without_paths(recipe_of(tmp_path, MASKS.replace("head: {features: 4}", text)).model_dump())
+    )
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, data: Path) -> None:

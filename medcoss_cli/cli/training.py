@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +18,7 @@ def carry_out(job: Job, *, min_retention: float | None = None, as_json: bool = F
     Returns: the summary that --json prints. Raises: RetentionError below `min_retention`, with everything kept.
     """
     from medcoss_cli import retention
+    from medcoss_cli.devices import peak_memory
     from medcoss_cli.pretrain import pretrain
 
     began = time.monotonic()
@@ -62,12 +61,6 @@ def show_retention(job: Job, history: list[dict[str, Any]]) -> None:
     job.screen.table(title, columns, retention.rows(history, "cka"))
     title = "Loss of masked modelling after each stage (1: as bad as predicting the mean)"
     job.screen.table(title, columns, retention.rows(history, "loss"))
-
-
-def peak_memory() -> float:
-    """GiB of this process at its largest."""
-    unit = 2**30 if sys.platform == "darwin" else 2**20  # ru_maxrss is bytes on macOS, KiB on Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def _stage(entry: dict[str, Any]) -> dict[str, Any]:

@@ -156,6 +156,17 @@ def with_records(cases: Sequence[Case], found: Found, *, single: bool) -> list[C
     return matched
 
 
+def only_labels(cases: Iterable[Case], classes: Sequence[str]) -> None:
+    """Raises: DataError for a label that is none of these."""
+    for case in cases:
+        if case.label not in classes:
+            raise DataError(
+                f"the label {case.label!r} is none of {', '.join(classes)}",
+                where=case.where,
+                fix="name all labels under `classes`, or correct the row",
+            )
+
+
 def classes_of(cases: Iterable[Case], asked: Sequence[str] | None, screen: Screen) -> list[str]:
     """The labels in order: as asked, else all of the training cases, sorted.
 
@@ -164,13 +175,7 @@ def classes_of(cases: Iterable[Case], asked: Sequence[str] | None, screen: Scree
     cases = list(cases)
     counts = {split: Counter(case.label for case in cases if case.split == split) for split in SPLITS}
     classes = list(asked) if asked else sorted(str(label) for label in counts["train"])
-    for case in cases:
-        if case.label not in classes:
-            raise DataError(
-                f"the label {case.label!r} is none of {', '.join(classes)}",
-                where=case.where,
-                fix="name all labels under `classes`, or correct the row",
-            )
+    only_labels(cases, classes)
     if len(classes) < 2:
         raise DataError("one class alone cannot be told from others", where=cases[0].where.rpartition(":")[0])
     for name in classes:

@@ -65,12 +65,6 @@ def prepare(
     screen = screen or Screen()
     folder = where / _key(modality, found)
     if not (folder / INDEX).exists():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ResourceError(
-                "no prepared set can be written here", where=where, fix="name another folder with --prepared DIR"
-            ) from error
         with locked(folder, screen):
             if not (folder / INDEX).exists():  # another process may have written it while we waited
                 _write(modality, found, folder, workers or len(os.sched_getaffinity(0)), bad_share, screen)
@@ -324,7 +318,13 @@ def quiet() -> None:
 
 @contextmanager
 def locked(folder: Path, screen: Screen) -> Iterator[None]:
-    """One writer at a time; a second waits and then finds the set finished."""
+    """Make the folder; one writer at a time, a second waits and then finds the set finished. Raises: ResourceError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(
+            "no prepared set can be written here", where=folder.parent, fix="name another folder with --prepared DIR"
+        ) from error
     with (folder / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

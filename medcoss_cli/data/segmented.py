@@ -21,7 +21,7 @@ from medcoss_cli.data.geometry import Layout
 from medcoss_cli.data.labelled import Case
 from medcoss_cli.data.prepare import locked, quiet, settings, stamp
 from medcoss_cli.data.read import read_checked
-from medcoss_cli.errors import DataError, ResourceError
+from medcoss_cli.errors import DataError
 from medcoss_cli.masks import check_on, read_mask
 from medcoss_cli.plugin import Modality, Sample
 from medcoss_cli.screen import Screen
@@ -141,14 +141,10 @@ def prepare_masks(
     """
     folder = where / _key(modality, cases, values, layout)
     if not (folder / "index.json").exists():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ResourceError(
-                "no prepared set can be written here", where=where, fix="name another folder with --prepared DIR"
-            ) from error
         with locked(folder, screen):
-            _write(modality, cases, values, layout, folder, workers or len(os.sched_getaffinity(0)), bad_share, screen)
+            if not (folder / "index.json").exists():  # another process may have written it while we waited
+                count = workers or len(os.sched_getaffinity(0))
+                _write(modality, cases, values, layout, folder, count, bad_share, screen)
     return SegmentedSet(folder, json.loads((folder / "index.json").read_text(encoding="utf-8")))
 
 

@@ -23,8 +23,17 @@ from medcoss_cli.store import atomic, lock
 from medcoss_cli.store.progress import Progress
 
 _FILES = ("run.json", "recipe.yaml", "metrics.jsonl", "log.txt", "resume.pt", "ckpt.pt", "quarantine.csv")
-_MADE = (*_FILES, "retention.json", "retention.png")  # run.json goes first: what is left is then no run any more
-_PATHS = ("root", "prepared", "data", "vocabulary", "from")
+_MADE = (
+    *_FILES,
+    "retention.json",
+    "retention.png",
+    "results.json",
+    "start.pt",
+    "report.html",
+)  # run.json goes first: what is left is then no run any more
+_PATHS = ("root", "prepared", "data", "vocabulary", "from", "cnn")
+_OF_SEEDS = ("metrics.jsonl", "resume.pt", "model.pt", "cases.csv", "result.json", "cases/*.png")
+_IN_PARTS = ("stages/*/encoder.safetensors", *(f"seed-*/{name}" for name in _OF_SEEDS))
 
 
 class Run(Progress):
@@ -39,7 +48,7 @@ class Run(Progress):
         self.facts = facts
         self._lock = lock.hold(folder) if writes else None
         if writes:
-            for place in (folder, *folder.glob("stages/*/")):
+            for place in (folder, *folder.glob("stages/*/"), *folder.glob("seed-*/")):
                 atomic.sweep(place)
 
     @classmethod
@@ -129,11 +138,15 @@ class Run(Progress):
     def _empty(self) -> None:
         """Remove what medcoss itself made in the folder, and nothing else."""
         try:
-            for path in [*(self.folder / name for name in _MADE), *self.folder.glob("stages/*/encoder.safetensors")]:
+            for path in [
+                *(self.folder / name for name in _MADE),
+                *(p for part in _IN_PARTS for p in self.folder.glob(part)),
+            ]:
                 path.unlink(missing_ok=True)
         except OSError as error:
             raise atomic.told(error, self.folder) from error
-        for place in [*self.folder.glob("stages/*/"), self.folder / "stages"]:
+        parts = ("stages/*/", "stages/", "seed-*/cases/", "seed-*/")
+        for place in (p for part in parts for p in self.folder.glob(part)):
             with contextlib.suppress(OSError):  # holds something of the user's, or is not there
                 place.rmdir()
 

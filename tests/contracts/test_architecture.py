@@ -22,7 +22,19 @@ ALL = FILES + sorted(path for path in PLUGINS.rglob("*.py"))
 ALLOWED = {  # who may import whom; contracts (errors, plugin, randomness, screen) are for all
     # the command line, and what its verbs call
     "__main__": {"cli"},
-    "cli": {"cli", "begin", "data", "discovery", "doctor", "kit", "outlook", "pretrain", "recipe", "retention"}
+    "cli": {
+        "cli",
+        "begin",
+        "data",
+        "devices",
+        "discovery",
+        "doctor",
+        "kit",
+        "outlook",
+        "pretrain",
+        "recipe",
+        "retention",
+    }
     | {"evaluate", "finetune", "predict", "published", "report", "scaffold", "stage", "store", "tuning"},
     "outlook": {"begin", "data", "job", "model", "recipe", "stage", "state"},
     "pretrain": {"data", "model", "engine", "job", "stage", "state", "retention", "discovery"},
@@ -32,9 +44,9 @@ ALLOWED = {  # who may import whom; contracts (errors, plugin, randomness, scree
     "report": {"report", "retention", "store"},
     "published": {"published", "kit", "store"},
     # fine-tuning: the verbs, what begins a run, the two kinds of task, what a network is measured by
-    "finetune": {"model", "results", "store", "tasks", "tuning"},
+    "finetune": {"devices", "model", "results", "store", "tasks", "tuning"},
     "evaluate": {"begin", "data", "devices", "job", "model", "recipe", "results", "store", "task", "tasks", "tuning"},
-    "predict": {"data", "devices", "evaluate", "masks", "store", "tasks", "tuning"},
+    "predict": {"data", "devices", "evaluate", "masks", "results", "store", "tasks", "tuning"},
     "results": {"state", "store", "tasks", "tuning"},
     "tuning": {"begin", "data", "devices", "discovery", "job", "model", "recipe", "stage", "store", "task", "tasks"},
     "tasks": {"data", "devices", "interruption", "masks", "metrics", "model", "postprocess", "recipe", "store"}
