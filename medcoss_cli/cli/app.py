@@ -7,6 +7,7 @@ import errno
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterable
 from importlib import import_module
@@ -38,6 +39,7 @@ VERBS = {
 """Each is `app` in the module of the same name beside this one; the sentence stands in `medcoss --help`."""
 
 
+_IMPORT = "<frozen importlib._bootstrap>"  # the file of Python's own frames below an import
 _COMMAND_LINE: Any = typer.BadParameter.__mro__[1]  # what Typer raises for a command line it cannot read
 
 
@@ -125,10 +127,13 @@ def main() -> None:
     """Run the command line; every error ends in one sentence and its exit code."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1 or bool(os.environ.get("MEDCOSS_DEBUG"))
-    signal.signal(signal.SIGTERM, _terminated)
-    show.begin()
     try:
-        sys.exit(app(args=arguments, prog_name="medcoss", standalone_mode=False) or 0)
+        _on_signals(_interrupt)
+        try:
+            show.begin()
+            sys.exit(app(args=arguments, prog_name="medcoss", standalone_mode=False) or 0)
+        finally:
+            _on_signals(signal.SIG_IGN)  # nothing is left to interrupt but what is said last and Python's own end
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last resort
         if debug:
             traceback.print_exc()
@@ -179,5 +184,18 @@ def _resources(error: BaseException) -> ResourceError | None:
     return None
 
 
-def _terminated(number: int, frame: FrameType | None) -> None:
+def _on_signals(handler: Any) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """End here, or as soon as an import at hand is over: torch aborts where an exception meets its half-made module."""
+    while frame is not None:
+        if frame.f_code.co_filename == _IMPORT:
+            again = threading.Timer(0.05, signal.raise_signal, (number,))
+            again.daemon = True
+            again.start()
+            return
+        frame = frame.f_back
     raise KeyboardInterrupt
