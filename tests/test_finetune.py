@@ -153,6 +153,7 @@ def test_images_with_masks(tmp_path: Path, data: Path) -> None:
     )
     results, _ = tune(tmp_path, data, text + "classes: {lungs: any}\nhead: {features: 4}\n", "train.steps=4")
     assert 0 <= results["summary"]["dice"]["mean"] <= 1
+    assert 0 <= results["summary"]["object_f1"]["mean"] <= 1
 
 
 def test_words_from_scratch_learn_their_vocabulary_from_training_texts(tmp_path: Path, data: Path) -> None:

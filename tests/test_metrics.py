@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
+from medcoss_cli.errors import NumbersError
 from medcoss_cli.metrics import (
     EMPTY_PENALTY,
     bootstrap,
@@ -229,6 +230,20 @@ def test_a_case_has_every_measure_of_every_class() -> None:
     assert case["dice_paper_a"] == dice_paper(SOMETHING, moved)
     assert case["hd95_directed_a"] == hd95_directed(SOMETHING, moved)
     assert [case[f"{kind}_{c}"] for kind in ("missed", "false_alarm") for c in "ab"] == [0.0, 0.0, 0.0, 1.0]
+
+
+def test_a_case_in_the_plane_counts_objects() -> None:
+    numbers = np.array([[1, 1, 0, 2, 2], [1, 1, 0, 2, 2]])
+    wanted, found = numbers > 0, numbers == 1
+    case = mask_case({"gland": found}, {"gland": wanted}, None, {"gland": numbers})
+    assert case["object_f1_gland"] == object_f1(found, numbers) == pytest.approx(2 / 3)
+    assert mask_summary([case, case])["object_f1"] == pytest.approx(2 / 3)
+    assert "object_f1_gland" not in mask_case({"gland": found}, {"gland": wanted}, None)
+
+
+def test_probabilities_that_are_not_numbers_have_no_metrics() -> None:
+    with pytest.raises(NumbersError, match="not finite"):
+        classification(np.array([[0.5, 0.5], [np.nan, np.nan]]), np.array([0, 1]))
 
 
 def test_a_summary_counts_what_it_leaves_out() -> None:

@@ -87,10 +87,15 @@ def read_case(modality: Modality, case: Case, values: Values) -> tuple[Sample, A
 
 def read_labels(modality: Modality, case: Case, sample: Sample, values: Values) -> Array:
     """A case's labels (*size) uint8. Raises: DataError where the mask is not on the sample's grid."""
+    return labels_of(read_numbers(modality, case, sample), values, case.where)
+
+
+def read_numbers(modality: Modality, case: Case, sample: Sample) -> Array:
+    """The numbers (*size) of a case's mask file. Raises: DataError where it is not on the sample's grid."""
     assert case.mask is not None
     mask, grid = read_mask(case.mask, modality.dims)
     check_on(mask.shape, grid, sample, case.where)
-    return labels_of(mask, values, case.where)
+    return mask
 
 
 def labels_of(mask: Array, values: Values, where: str) -> Array:

@@ -81,10 +81,17 @@ def _box(mask: Array) -> tuple[slice, ...]:
 
 
 def mask_case(
-    found: Mapping[str, Array], wanted: Mapping[str, Array], spacing: Sequence[float] | None
+    found: Mapping[str, Array],
+    wanted: Mapping[str, Array],
+    spacing: Sequence[float] | None,
+    objects: Mapping[str, Array] | None = None,
 ) -> dict[str, float]:
     """All measures of one case, by class: dice_c, dice_paper_c, hd95_c (voxels), hd95_directed_c, hd95_mm_c (with spacing),
-    missed_c (there, but nothing found) and false_alarm_c (found, but nothing there)."""
+    missed_c (there, but nothing found) and false_alarm_c (found, but nothing there).
+
+    Args:
+        objects: (H, W) true masks with numbers that tell touching objects apart; given in the plane, object_f1_c is there.
+    """
     measured: dict[str, float] = {}
     for name, mask in wanted.items():
         own = found[name]
@@ -93,6 +100,8 @@ def mask_case(
         measured[f"hd95_{name}"], measured[f"hd95_directed_{name}"] = _hausdorff(own, mask, None)
         if spacing is not None:
             measured[f"hd95_mm_{name}"] = hd95(own, mask, spacing)
+        if objects is not None:
+            measured[f"object_f1_{name}"] = object_f1(own, objects[name])
         measured[f"missed_{name}"] = float(mask.any() and not own.any())
         measured[f"false_alarm_{name}"] = float(own.any() and not mask.any())
     return measured
@@ -118,7 +127,7 @@ def mask_summary(cases: Sequence[Mapping[str, float]]) -> dict[str, float]:
     for c in classes:
         by_class[f"n_empty_{c}"] = by_class[f"missed_{c}"] + by_class[f"false_alarm_{c}"]
     whole: dict[str, float] = {}
-    for kind in ("dice", "dice_paper", "hd95", "hd95_directed", "hd95_mm", *_SUMS):
+    for kind in ("dice", "dice_paper", "object_f1", "hd95", "hd95_directed", "hd95_mm", *_SUMS):
         own = [value for c in classes if (value := by_class.get(f"{kind}_{c}")) is not None and not math.isnan(value)]
         if own:
             whole[kind] = float(sum(own)) if kind in _SUMS else float(np.mean(own))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from medcoss_cli.errors import NumbersError
 from medcoss_cli.screen import Bar
 
 SIGMA = {2: 1 / 4, 3: 1 / 8}  # of the window's weights, as a share of its size
@@ -26,7 +27,7 @@ def starts(length: int, window: int, overlap: float) -> list[int]:
 def gaussian(window: int, sigma: float) -> Tensor:
     """Weights (window,), 1 in the middle, `sigma` as a share of the window."""
     at = torch.arange(window, dtype=torch.float32) - (window - 1) / 2
-    return torch.exp(-0.5 * (at / (window * sigma)).square()).clamp(min=1e-3)
+    return torch.exp(-0.5 * (at / (window * sigma)).square())
 
 
 def mirrored(network: Callable[[Tensor], Tensor], *, mirror: bool) -> Callable[[Tensor], Tensor]:
@@ -61,6 +62,8 @@ def predict_labels(
     Windows overlap and are weighted with a Gaussian. Volumes go slab by slab: weights are a product over the axes, so
     slabs weighted along depth give what all windows at once would, in the memory of one slab.
 
+    Raises: NumbersError for probabilities that are not finite.
+
     Args:
         network: inputs (N, C, *window) to logits (N, c, *window).
         slices: (first, end) along the first axis to inputs (C, end - first, ...) on the network's device.
@@ -79,11 +82,15 @@ def predict_labels(
         return cast(
             Tensor,
             sliding_window_inference(
-                inputs[None], (end - first, *window[1:]), 1, predict, overlap, mode="gaussian", sigma_scale=sigma
+                inputs[None], (end - first, *window[1:]), 1, predict, overlap, roi_weight_map=plane
             ),
         )[0]
 
     weight = gaussian(window[0], sigma)
+    # not MONAI's own, whose least weight is set for the window as a whole, so that it is no product over the axes
+    plane = torch.ones(window[0], *(1,) * (len(window) - 1))
+    for axis, length in enumerate(window[1:], 1):
+        plane = plane * gaussian(length, sigma).view(-1, *(1,) * (len(window) - 1 - axis))
     begins = starts(padded[0], window[0], overlap)
     labels = np.zeros(padded, np.uint8)
     total: Tensor | None = None
@@ -96,6 +103,10 @@ def predict_labels(
         weights += weight.to(part.device)
         done = (begins[number + 1] if number + 1 < len(begins) else first + window[0]) - first
         ready = total[:, :done] / weights[:done].view(column[:done].shape)
+        if not ready.isfinite().all():
+            raise NumbersError(
+                "the network's probabilities are not finite", fix="look at the inputs with `medcoss data preview`"
+            )
         for c in range(len(ready)):
             labels[first : first + done][(ready[c] > 0.5).cpu().numpy()] = c + 1
         total = torch.cat([total[:, done:], torch.zeros_like(total[:, :done])], dim=1)

@@ -27,7 +27,10 @@ _FAMILIES = {  # how a metric begins: what it is called, with the class behind i
     "dice": "Dice",
     "hd95_mm": "HD95 in mm ↓",
     "hd95": "HD95 ↓",
-    "missed": "missed ↓",
+    "object_f1": "F1 of objects",
+    "missed": "missed, cases ↓",
+    "false_alarm": "false alarms, cases ↓",
+    "n_empty": "one of two masks empty, cases ↓",
 }
 _NAMES = {
     "accuracy": "Accuracy",

@@ -47,6 +47,7 @@ def segment(
         return intensity.decode(part, torch.tensor([scale], device=device), torch.tensor([offset], device=device))[0]
 
     rules = {key: task.predict[key] for key in ("overlap", "mirror", "pad")}
+    network.eval()
     labels = predict_labels(network, slices, integers.shape[1:], tuple(task.size), bar=bar, **rules)
     labels = task.layout.frame(sample).restore(labels)
     return largest_organ(labels) if task.predict["postprocess"] == "largest_organ" else labels

@@ -13,7 +13,7 @@ import torch
 from medcoss_cli import metrics
 from medcoss_cli.data.labelled import Case
 from medcoss_cli.data.read import read_checked
-from medcoss_cli.data.segmented import Values, read_labels, targets_of
+from medcoss_cli.data.segmented import Values, labels_of, read_labels, read_numbers, targets_of
 from medcoss_cli.errors import DataError
 from medcoss_cli.masks import overlay, portrait
 from medcoss_cli.model.tuned import Tuned
@@ -94,11 +94,13 @@ def examine_masks(
                 continue
             finally:
                 bar.advance()
-            wanted = _masks(read_labels(modality, case, sample, task.values), task.values)
+            numbers = read_numbers(modality, case, sample)
+            wanted = _masks(labels_of(numbers, task.values, case.where), task.values)
             found = _masks(labels, task.values)
-            scored.append(metrics.mask_case(found, wanted, sample.spacing))
+            objects = _objects(numbers, wanted, task.values) if modality.dims == 2 else None
+            scored.append(metrics.mask_case(found, wanted, sample.spacing, objects))
             nothing = {name: np.zeros_like(mask) for name, mask in wanted.items()}
-            trivial.append(metrics.mask_case(nothing, wanted, sample.spacing))
+            trivial.append(metrics.mask_case(nothing, wanted, sample.spacing, objects))
             rows.append({"where": case.where, **scored[-1]})
             groups.append(case.group)
     if not scored:
@@ -158,6 +160,11 @@ def draw_classes(task: Task, modality: Modality, cases: Sequence[Case], outcome:
             share = float(row[f"p_{row['predicted']}"])
             caption = f"{row['label']}, predicted {row['predicted']} ({share:.2f})"
             portrait(sample.array, caption, folder / f"{kind}-{number}.png", sample.spacing)
+
+
+def _objects(numbers: Array, wanted: dict[str, Array], values: Values) -> dict[str, Array]:
+    """Masks whose numbers tell objects apart where a class takes any number, as GlaS files have them."""
+    return {name: numbers if values[name] == "any" else mask for name, mask in wanted.items()}
 
 
 def _masks(labels: Array, values: Values) -> dict[str, Array]:
