@@ -99,7 +99,7 @@ def read_numbers(modality: Modality, case: Case, sample: Sample) -> Array:
 
 
 def labels_of(mask: Array, values: Values, where: str) -> Array:
-    """Mask values to labels 1, 2, ... in the order of the classes; a later class is painted over earlier ones."""
+    """Mask values to labels 1, 2, ... of the classes; one inside another is painted over it, else the later over earlier ones."""
     labels = np.zeros(mask.shape, np.uint8)
     known = [value for listed in values.values() if listed != "any" for value in listed]
     there = {int(value) for value in np.unique(mask)} - {0}
@@ -110,7 +110,8 @@ def labels_of(mask: Array, values: Values, where: str) -> Array:
             where=where,
             fix="name every value under `classes`, or correct the mask",
         )
-    for number, listed in enumerate(values.values(), 1):
+    levels = levels_of(values)
+    for number, listed in sorted(enumerate(values.values(), 1), key=lambda entry: levels[entry[0] - 1]):
         labels[mask != 0 if listed == "any" else np.isin(mask, listed)] = number
     return labels
 
@@ -120,6 +121,11 @@ def targets_of(labels: Any, values: Values) -> list[Any]:
     names = list(values)
     inside = {name: _inside(values, name) for name in names}
     return [sum(labels == names.index(inner) + 1 for inner in inside[name]) > 0 for name in names]
+
+
+def levels_of(values: Values) -> list[int]:
+    """For each class how many others hold it: 0 and 1 of an organ and its tumour, 0 of organs beside each other."""
+    return [sum(name in _inside(values, other) for other in values if other != name) for name in values]
 
 
 def _inside(values: Values, name: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -52,12 +52,13 @@ def predict_labels(
     shape: tuple[int, ...],
     window: tuple[int, ...],
     *,
+    levels: Sequence[int] | None = None,
     overlap: float = 0.5,
     mirror: bool = True,
     pad: float = 0.0,
     bar: Bar | None = None,
 ) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Labels (*shape): of each voxel the last class whose probability is above a half, 0 where none is.
+    """Labels (*shape): of the classes whose probability is above a half the innermost, of these the likeliest; else 0.
 
     Windows overlap and are weighted with a Gaussian. Volumes go slab by slab: weights are a product over the axes, so
     slabs weighted along depth give what all windows at once would, in the memory of one slab.
@@ -67,6 +68,7 @@ def predict_labels(
     Args:
         network: inputs (N, C, *window) to logits (N, c, *window).
         slices: (first, end) along the first axis to inputs (C, end - first, ...) on the network's device.
+        levels: by class, how many classes hold it: 0 and 1 of an organ and its tumour; None: none is inside another.
         shape: of the whole image or volume; smaller than the window it is padded at the end with `pad`.
     """
     from monai.inferers.utils import sliding_window_inference
@@ -107,8 +109,10 @@ def predict_labels(
             raise NumbersError(
                 "the network's probabilities are not finite", fix="look at the inputs with `medcoss data preview`"
             )
-        for c in range(len(ready)):
-            labels[first : first + done][(ready[c] > 0.5).cpu().numpy()] = c + 1
+        rank = torch.tensor(levels if levels is not None else [0] * len(ready), device=ready.device)
+        score = (ready + rank.view(-1, *(1,) * (ready.ndim - 1))) * (ready > 0.5)
+        highest, chosen = score.max(0)
+        labels[first : first + done] = torch.where(highest > 0, chosen + 1, 0).byte().cpu().numpy()
         total = torch.cat([total[:, done:], torch.zeros_like(total[:, :done])], dim=1)
         weights = torch.cat([weights[done:], torch.zeros_like(weights[:done])])
         if bar is not None:

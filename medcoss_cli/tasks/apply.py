@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from medcoss_cli.data.read import encode
-from medcoss_cli.data.segmented import on_grid
+from medcoss_cli.data.segmented import levels_of, on_grid
 from medcoss_cli.model.tuned import Tuned
 from medcoss_cli.model.windows import memory, predict_labels
 from medcoss_cli.plugin import Modality, Sample
@@ -48,7 +48,9 @@ def segment(
 
     rules = {key: task.predict[key] for key in ("overlap", "mirror", "pad")}
     network.eval()
-    labels = predict_labels(network, slices, integers.shape[1:], tuple(task.size), bar=bar, **rules)
+    assert task.values is not None
+    levels = levels_of(task.values)
+    labels = predict_labels(network, slices, integers.shape[1:], tuple(task.size), levels=levels, bar=bar, **rules)
     labels = task.layout.frame(sample).restore(labels)
     return largest_organ(labels) if task.predict["postprocess"] == "largest_organ" else labels
 

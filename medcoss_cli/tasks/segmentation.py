@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medcoss_cli.data.segmented import SegmentedSet, Values, targets_of
+from medcoss_cli.data.segmented import SegmentedSet, Values, levels_of, targets_of
 from medcoss_cli.model.tuned import Tuned
 from medcoss_cli.model.windows import predict_labels
 from medcoss_cli.plugin import Modality
@@ -101,7 +101,7 @@ class Segmentation:
 
     @torch.no_grad()
     def validate(self, network: Tuned, device: torch.device) -> Scores | None:
-        """Mean Dice over classes and cases on the network's grid, classes absent from a case left out of it."""
+        """Mean Dice over classes and cases on the network's grid; a class that is neither there nor found counts 1."""
         if not len(self.val):
             return None
         network.eval()
@@ -113,6 +113,7 @@ class Segmentation:
                 lambda first, end, row=row: self.decoded(row, device, (slice(first, end),)),  # type: ignore[misc]
                 truth.shape,
                 self.size,
+                levels=levels_of(self.values),
                 mirror=False,
                 **self.predict,
             )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from medcoss_cli.data.labelled import classes_of, read_manifest
+from medcoss_cli.data.segmented import labels_of, levels_of, targets_of
 from medcoss_cli.errors import DataError
 from medcoss_cli.screen import Screen
 
@@ -134,3 +136,13 @@ def test_classes_thin_empty_and_unknown(tmp_path: Path) -> None:
         classes(*good, asked=["x", "y", "z"])
     with pytest.raises(DataError, match="one class alone"):
         classes("a.png,train,1,x", "b.png,test,2,x")
+
+
+@pytest.mark.parametrize("values", [{"organ": [1, 2], "tumour": [2]}, {"tumour": [2], "organ": [1, 2]}])
+def test_a_tumour_is_not_lost_in_its_organ(values: dict[str, list[int]]) -> None:
+    mask = np.array([[0, 1, 2]])
+    found = dict(zip(values, targets_of(labels_of(mask, values, "a.nii"), values), strict=True))
+    assert np.array_equal(found["organ"], mask > 0)
+    assert np.array_equal(found["tumour"], mask == 2)
+    assert dict(zip(values, levels_of(values), strict=True)) == {"organ": 0, "tumour": 1}
+    assert levels_of({"left": [1], "right": [2]}) == [0, 0]

@@ -15,9 +15,10 @@ from medcoss_cli.model.windows import SIGMA, mirrored, predict_labels
 def network(inputs: Tensor) -> Tensor:
     """Two classes whose logits depend on the place inside a window, so that weights and borders matter."""
     ramp = torch.linspace(-1, 1, inputs.shape[2]).view(-1, *(1,) * (inputs.ndim - 3))
-    return torch.cat([inputs + ramp + 0.5, inputs - 0.5 + inputs.mean() - ramp], dim=1)
+    return torch.cat([inputs + ramp, inputs.roll(1, -1) + inputs.mean() - ramp], dim=1)
 
 
+@pytest.mark.parametrize("levels", [None, (0, 1)], ids=["beside", "inside"])
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize(
     ("shape", "window"),
@@ -29,9 +30,11 @@ def network(inputs: Tensor) -> Tensor:
         ((7, 40), (16, 16)),
     ],
 )
-def test_slabs_are_windows_over_all(shape: tuple[int, ...], window: tuple[int, ...], mirror: bool) -> None:
+def test_slabs_are_windows_over_all(
+    shape: tuple[int, ...], window: tuple[int, ...], mirror: bool, levels: tuple[int, ...] | None
+) -> None:
     volume = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
-    labels = predict_labels(network, lambda a, b: volume[:, a:b], shape, window, mirror=mirror)
+    labels = predict_labels(network, lambda a, b: volume[:, a:b], shape, window, mirror=mirror, levels=levels)
     padded = torch.zeros(1, *(max(s, w) for s, w in zip(shape, window, strict=True)))
     padded[(slice(None), *(slice(0, s) for s in shape))] = volume
     predict = mirrored(network, mirror=mirror)
@@ -43,7 +46,9 @@ def test_slabs_are_windows_over_all(shape: tuple[int, ...], window: tuple[int, .
     whole = sliding_window_inference(padded[None], window, 1, predict, 0.5, roi_weight_map=weights)[0]
     whole = whole[(slice(None), *(slice(0, s) for s in shape))]
     sure = ((whole - 0.5).abs() > 1e-4).all(0)
-    expected = torch.where(whole[1] > 0.5, 2, torch.where(whole[0] > 0.5, 1, 0))
+    second = whole[1] > 0.5 if levels else (whole[1] > 0.5) & (whole[1] > whole[0])
+    sure &= (whole[1] - whole[0]).abs() > 1e-4
+    expected = torch.where(second, 2, torch.where(whole[0] > 0.5, 1, 0))
     assert labels.shape == shape
     assert sure.float().mean() > 0.99
     assert np.array_equal(labels[sure.numpy()], expected[sure].numpy())
