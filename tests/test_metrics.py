@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from medcoss_cli.errors import NumbersError
 from medcoss_cli.metrics import (
     EMPTY_PENALTY,
     bootstrap,
@@ -239,11 +238,6 @@ def test_a_case_in_the_plane_counts_objects() -> None:
     assert case["object_f1_gland"] == object_f1(found, numbers) == pytest.approx(2 / 3)
     assert mask_summary([case, case])["object_f1"] == pytest.approx(2 / 3)
     assert "object_f1_gland" not in mask_case({"gland": found}, {"gland": wanted}, None)
-
-
-def test_probabilities_that_are_not_numbers_have_no_metrics() -> None:
-    with pytest.raises(NumbersError, match="not finite"):
-        classification(np.array([[0.5, 0.5], [np.nan, np.nan]]), np.array([0, 1]))
 
 
 def test_a_summary_counts_what_it_leaves_out() -> None:

@@ -12,8 +12,9 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 - its users' name for it
 import torch
 
-from medcoss_cli.errors import DataError, UsageError
+from medcoss_cli.errors import DataError, NumbersError, UsageError
 from medcoss_cli.evaluate import evaluate, trained
+from medcoss_cli.model.tuned import Tuned
 from medcoss_cli.predict import predict
 from medcoss_cli.screen import Screen
 from tests.conftest import CommandLine
@@ -72,6 +73,15 @@ def test_a_case_gets_the_class_it_got_in_the_test(tmp_path: Path, data: Path, cl
         with (out / "predictions.csv").open() as file:
             [row] = csv.DictReader(file)
         assert float(row[f"p_{case['predicted']}"]) == pytest.approx(float(case[f"p_{case['predicted']}"]), abs=1e-4)
+
+
+def test_no_class_where_the_network_gives_no_numbers(
+    tmp_path: Path, data: Path, classes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tuned, "forward", lambda self, inputs: torch.full((len(inputs), 2), math.nan))
+    path = next((data / "xray").rglob("*.png"))
+    with pytest.raises(NumbersError, match="not finite"):
+        predict(classes, [path], tmp_path / "out", seed=0, overlays=0, screen=Screen())
 
 
 def test_a_mask_lies_on_the_grid_of_its_volume(tmp_path: Path, masks: Path) -> None:

@@ -10,11 +10,18 @@ from typing import Any, cast
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from medcoss_cli.errors import CheckpointError
+from medcoss_cli.errors import CheckpointError, NumbersError
 from medcoss_cli.model.encoder import Encoder, EncoderShape, initialise
 from medcoss_cli.model.heads import ClassHead, HybridDecoder, MaskDecoder, taps_of
 from medcoss_cli.plugin import Modality
 from medcoss_cli.randomness import generator, seeded
+
+
+def finite(outputs: Tensor) -> Tensor:
+    """The same, if every number is finite: NaN would pass for some class, or for background. Raises: NumbersError."""
+    if not outputs.isfinite().all():
+        raise NumbersError("the network's outputs are not finite", fix="look at the inputs with `medcoss data preview`")
+    return outputs
 
 
 @dataclass(frozen=True)

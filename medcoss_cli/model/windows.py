@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from medcoss_cli.errors import NumbersError
+from medcoss_cli.model.tuned import finite
 from medcoss_cli.screen import Bar
 
 SIGMA = {2: 1 / 4, 3: 1 / 8}  # of the window's weights, as a share of its size
@@ -52,7 +52,7 @@ def predict_labels(
     shape: tuple[int, ...],
     window: tuple[int, ...],
     *,
-    levels: Sequence[int] | None = None,
+    levels: Sequence[int],
     overlap: float = 0.5,
     mirror: bool = True,
     pad: float = 0.0,
@@ -68,7 +68,7 @@ def predict_labels(
     Args:
         network: inputs (N, C, *window) to logits (N, c, *window).
         slices: (first, end) along the first axis to inputs (C, end - first, ...) on the network's device.
-        levels: by class, how many classes hold it: 0 and 1 of an organ and its tumour; None: none is inside another.
+        levels: by class, how many classes hold it: 0 and 1 of an organ and its tumour.
         shape: of the whole image or volume; smaller than the window it is padded at the end with `pad`.
     """
     from monai.inferers.utils import sliding_window_inference
@@ -104,13 +104,9 @@ def predict_labels(
         total += part * column
         weights += weight.to(part.device)
         done = (begins[number + 1] if number + 1 < len(begins) else first + window[0]) - first
-        ready = total[:, :done] / weights[:done].view(column[:done].shape)
-        if not ready.isfinite().all():
-            raise NumbersError(
-                "the network's probabilities are not finite", fix="look at the inputs with `medcoss data preview`"
-            )
-        rank = torch.tensor(levels if levels is not None else [0] * len(ready), device=ready.device)
-        score = (ready + rank.view(-1, *(1,) * (ready.ndim - 1))) * (ready > 0.5)
+        ready = finite(total[:, :done] / weights[:done].view(column[:done].shape))
+        rank = torch.tensor(levels, device=ready.device).view(-1, *(1,) * (ready.ndim - 1))
+        score = (ready + rank) * (ready > 0.5)
         highest, chosen = score.max(0)
         labels[first : first + done] = torch.where(highest > 0, chosen + 1, 0).byte().cpu().numpy()
         total = torch.cat([total[:, done:], torch.zeros_like(total[:, :done])], dim=1)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from medcoss_cli.data.read import encode
 from medcoss_cli.data.segmented import levels_of, on_grid
-from medcoss_cli.model.tuned import Tuned
+from medcoss_cli.model.tuned import Tuned, finite
 from medcoss_cli.model.windows import memory, predict_labels
 from medcoss_cli.plugin import Modality, Sample
 from medcoss_cli.postprocess import largest_organ
@@ -23,14 +23,14 @@ Array = np.ndarray[Any, Any]
 
 @torch.no_grad()
 def classify(modality: Modality, network: Callable[[Tensor], Tensor], sample: Sample, device: torch.device) -> Array:
-    """Probabilities (c,) of one sample."""
+    """Probabilities (c,) of one sample. Raises: NumbersError where they are not finite."""
     integers, scale, offset = encode(modality, sample)
     assert modality.intensity is not None
     stored = torch.from_numpy(integers)[None].to(device)
     inputs = modality.intensity.decode(
         stored, torch.tensor([scale], device=device), torch.tensor([offset], device=device)
     )
-    probabilities: Array = network(inputs)[0].float().softmax(0).cpu().numpy()
+    probabilities: Array = finite(network(inputs)[0].float()).softmax(0).cpu().numpy()
     return probabilities
 
 
@@ -47,9 +47,9 @@ def segment(
         return intensity.decode(part, torch.tensor([scale], device=device), torch.tensor([offset], device=device))[0]
 
     rules = {key: task.predict[key] for key in ("overlap", "mirror", "pad")}
-    network.eval()
     assert task.values is not None
     levels = levels_of(task.values)
+    network.eval()
     labels = predict_labels(network, slices, integers.shape[1:], tuple(task.size), levels=levels, bar=bar, **rules)
     labels = task.layout.frame(sample).restore(labels)
     return largest_organ(labels) if task.predict["postprocess"] == "largest_organ" else labels

@@ -13,7 +13,7 @@ from torch import Tensor
 from medcoss_cli.data.labelled import Case
 from medcoss_cli.data.prepared import PreparedSet
 from medcoss_cli.metrics import classification
-from medcoss_cli.model.tuned import Tuned
+from medcoss_cli.model.tuned import Tuned, finite
 from medcoss_cli.plugin import Modality
 from medcoss_cli.randomness import generator
 from medcoss_cli.tasks import Scores, order
@@ -82,10 +82,10 @@ class Classification:
 
     @torch.no_grad()
     def logits(self, network: Tuned, rows: Array, device: torch.device) -> Tensor:
-        """Logits (n, c) on the CPU, in eval mode, nothing augmented."""
+        """Logits (n, c) on the CPU, in eval mode, nothing augmented. Raises: NumbersError where they are not finite."""
         network.eval()
         parts = [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)]
-        return torch.cat([network(self._inputs(part, device)).float().cpu() for part in parts])
+        return finite(torch.cat([network(self._inputs(part, device)).float().cpu() for part in parts]))
 
     def probabilities(self, network: Tuned, rows: Array, device: torch.device) -> Array:
         """Probabilities (n, c)."""

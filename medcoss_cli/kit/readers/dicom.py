@@ -254,7 +254,7 @@ def _check_pixels(path: Path, data: Any, header: Header, left: int | None) -> No
 def _check_decoder(syntax: UID, path: Path) -> None:
     try:
         ready = get_decoder(syntax).is_available
-    except NotImplementedError:
+    except NotImplementedError:  # what pydicom raises for a syntax it has never heard of
         ready = False
     if not ready:
         package = _CODECS.get(str(syntax))
