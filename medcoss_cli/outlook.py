@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from medcoss_cli.begin import Options
 from medcoss_cli.data.read import find
+from medcoss_cli.discovery import load_strategy
 from medcoss_cli.job import Recipe, folders
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.model import Model
@@ -25,6 +26,7 @@ def outlook(recipe: Recipe, stages: Sequence[Stage], state: State | None, option
         assert isinstance(recipe, PretrainRecipe)
         state = State(Model(EncoderShape(**recipe.encoder.model_dump()), recipe.seed, recipe.masking.model_dump()))
     root, _ = folders(recipe, options.data_root, options.prepared)
+    rehearses = load_strategy(recipe.strategy).rehearses
     kept = float(sum(len(samples) for samples in state.buffer.values()))
     known = dict(state.model.modalities)
     rows = []
@@ -33,9 +35,9 @@ def outlook(recipe: Recipe, stages: Sequence[Stage], state: State | None, option
         known[modality.name] = modality
         found = find(modality, root / stage.data, recipe.data.split, screen)
         share = recipe.rehearsal.share
-        part = (
-            max(kept / (kept + len(found.records)), 0.0 if share == "proportional" else float(share)) if kept else 0.0
-        )
+        part = 0.0
+        if kept and rehearses:
+            part = max(kept / (kept + len(found.records)), 0.0 if share == "proportional" else float(share))
         new = math.ceil(
             (stage.epochs or recipe.train.epochs) * len(found.records) / (stage.batch or recipe.train.batch)
         )

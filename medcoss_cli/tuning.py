@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from medcoss_cli.devices import Devices
 from medcoss_cli.errors import CheckpointError, UsageError
 from medcoss_cli.job import folders
 from medcoss_cli.model.encoder import EncoderShape
+from medcoss_cli.model.heads import HybridDecoder, MaskDecoder, expect
 from medcoss_cli.model.model import Model
 from medcoss_cli.model.tuned import HeadShape, Tuned
 from medcoss_cli.plugin import LeftOut, Modality
@@ -62,6 +63,8 @@ class Tuning:
     def network(self, seed: int) -> Tuned:
         """The network before its first step: the head drawn from the seed, the rest from the checkpoint, if any."""
         network = build(self.task, self.modality, seed, self.recipe.head.drop_path)
+        if isinstance(self.lesson, Segmentation):
+            expect(cast("MaskDecoder | HybridDecoder", network.head), self.lesson.shares)
         if self.weights:
             network.take(self.weights, self.task.tokenizer)
         if self.recipe.head.hybrid is not None and self.recipe.head.hybrid.cnn is not None:
@@ -184,6 +187,7 @@ def settle(
         intensity = {"low": low, "high": high, "mean": mean, "deviation": deviation}
     modality = for_task(chosen, key, size, vocabulary, intensity)
     head = recipe.head
+    frozen = head.freeze or head.probe or head.hybrid is not None
     shape = HeadShape(
         recipe.task,
         len(classes),
@@ -191,7 +195,8 @@ def settle(
         head.pool,
         head.features,
         head.hybrid.depth if head.hybrid else None,
-        frozen=head.freeze or head.probe or head.hybrid is not None,
+        frozen=frozen,
+        standardise=frozen and recipe.task == "classification",
     )
     task = Task(
         kind=recipe.task,
@@ -278,8 +283,8 @@ def _lesson(
     bounded(cases, lost, recipe.data.bad_share, screen)
     prepared = folders(recipe, options.data_root, options.prepared)[1]
     reading = Reading(prepared, recipe.data.workers, recipe.data.bad_share)
-    balance = recipe.train.balance
-    return reading, lesson_of(task, modality, cases, root, recipe.input.augment, balance, reading, screen)
+    augment = "none" if recipe.head.probe and recipe.input.augment is None else recipe.input.augment
+    return reading, lesson_of(task, modality, cases, root, augment, recipe.train.balance, reading, screen)
 
 
 def one_device() -> Devices:

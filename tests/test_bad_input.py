@@ -369,6 +369,11 @@ def test_a_dry_run_writes_nothing(medcoss: CommandLine, data: Path, tmp_path: Pa
     answer = medcoss("pretrain", "tiny.yaml", f"data.root={data}", "--dry-run")
     assert answer.code == 0, answer.err
     assert "patch2d-8" in answer.out
-    answer = medcoss("extend", "--modality", "ct", "--from", str(start), "--data", str(data / "ct"), "--dry-run")
-    assert answer.code == 0, answer.err
+    steps = []
+    for strategy in ("medcoss", "sequential"):
+        ways = ["--from", str(start), "--data", str(data / "ct"), f"strategy={strategy}"]
+        answer = medcoss("extend", "--modality", "ct", *ways, "--dry-run")
+        assert answer.code == 0, answer.err
+        steps += [int(line.split()[-1]) for line in answer.out.splitlines() if "patch3d" in line]
+    assert steps[0] > steps[1], "rehearsal takes steps"
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]

@@ -229,6 +229,8 @@ def test_recipes_that_cannot_be(tmp_path: Path) -> None:
             recipe_of(tmp_path, MASKS, *overrides)
     with pytest.raises(RecipeError, match="for segmentation"):
         recipe_of(tmp_path, CLASSES, "head.hybrid.depth=10")
+    with pytest.raises(RecipeError, match=r"needs train\.batch of at least 2"):
+        recipe_of(tmp_path, CLASSES, "head.probe=true", "train.batch=1")
 
 
 def manifest(data: Path, to: Path, change: str, instead: str) -> Path:

@@ -8,14 +8,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-if TYPE_CHECKING:
-    pass
 
 TAPS = (4, 7, 10)
 """Blocks of a 12-block encoder whose outputs the segmentation decoder sees beside the last (A.2)."""
@@ -24,11 +21,18 @@ TAPS = (4, 7, 10)
 class ClassHead(nn.Sequential):
     """Pooled features (N, D) to logits (N, c): one layer, or two with LayerNorm and GELU between (A.1).
 
-    Images are normalised first, as the authors do; texts are not.
+    Args:
+        norm: what comes first. "layer" for images and "none" for texts, as the authors do; "batch" for a frozen
+            encoder: features of masked modelling have a large mean and small deviations, which nothing else would
+            bring to one scale (He et al. 2022, appendix A.1).
     """
 
-    def __init__(self, width: int, classes: int, *, layers: int, norm: bool) -> None:
-        parts: list[nn.Module] = [nn.LayerNorm(width, eps=1e-6)] if norm else []
+    def __init__(self, width: int, classes: int, *, layers: int, norm: str) -> None:
+        parts: list[nn.Module] = []
+        if norm == "batch":
+            parts.append(nn.BatchNorm1d(width, eps=1e-6, affine=False))
+        elif norm == "layer":
+            parts.append(nn.LayerNorm(width, eps=1e-6))
         if layers == 2:
             parts += [nn.Linear(width, width), nn.LayerNorm(width), nn.GELU()]
         super().__init__(*parts, nn.Linear(width, classes))
@@ -121,3 +125,13 @@ class HybridDecoder(nn.Module):
         grids[-1] = self.fuse(torch.cat([grids[-1], seen], dim=1))
         logits: Tensor = self.net.segmentation_head(self.net.decoder(grids, self.net.skip_connect))
         return logits[(slice(None), slice(None), *(slice(0, side) for side in size))]
+
+
+def expect(decoder: MaskDecoder | HybridDecoder, shares: Sequence[float]) -> None:
+    """Let a decoder begin with each class as likely as its share of all voxels, by the bias of its last convolution.
+
+    From one half, hundreds of steps pass until small organs are more than background (Lin et al. 2017, section 3.3).
+    """
+    last = decoder.out if isinstance(decoder, MaskDecoder) else decoder.net.segmentation_head[0]
+    with torch.no_grad():
+        cast(Tensor, last.bias).copy_(torch.logit(torch.tensor(shares).clamp(1e-4, 0.5)))

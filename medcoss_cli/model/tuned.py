@@ -36,6 +36,7 @@ class HeadShape:
         features: channels of a mask decoder at full resolution.
         hybrid: layers of the residual network beside the encoder; None: no such network.
         frozen: the encoder and tokenizer stay as they came.
+        standardise: a classification head first brings every feature to mean 0 and deviation 1.
     """
 
     task: str
@@ -45,6 +46,7 @@ class HeadShape:
     features: int = 16
     hybrid: int | None = None
     frozen: bool = False
+    standardise: bool = False
 
 
 class Tuned(nn.Module):
@@ -69,9 +71,8 @@ class Tuned(nn.Module):
         patch: Any = getattr(modality.tokenizer, "patch", None)
         with seeded(seed, "weights", "head"):  # MONAI draws its weights from the global generator
             if head.task == "classification":
-                self.head: nn.Module = ClassHead(
-                    encoder.width, head.classes, layers=head.layers, norm=patch is not None
-                )
+                norm = "batch" if head.standardise else "none" if patch is None else "layer"
+                self.head: nn.Module = ClassHead(encoder.width, head.classes, layers=head.layers, norm=norm)
             elif head.hybrid is not None:
                 self.taps: tuple[int, ...] = (encoder.depth,)
                 self.head = HybridDecoder(modality.dims, modality.channels, encoder.width, head.hybrid, head.classes)

@@ -215,7 +215,7 @@ class Input(Part):
     augment: Literal["none", "modality", "colour", "elastic"] | None = Field(
         None,
         description="modality: as in pre-training; colour: of images; elastic: of images and volumes, and their masks; "
-        "null: modality for classes, elastic for masks",
+        "null: modality for classes, elastic for masks, none for a linear probe",
     )
 
 
@@ -233,7 +233,9 @@ class Head(Part):
     pool: Literal["real", "all"] = Field("real", description="tokens that are averaged; all: padding as well")
     features: Count = Field(16, description="channels of a segmentation decoder at full resolution")
     freeze: bool = Field(False, description="train the head alone")
-    probe: bool = Field(False, description="a linear probe: one layer on the frozen encoder")
+    probe: bool = Field(
+        False, description="a linear probe: one layer on the frozen encoder; wants a train.lr of about 3e-2"
+    )
     layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="learning rate per block further down")
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
     hybrid: Hybrid | None = None
@@ -305,6 +307,8 @@ class FinetuneRecipe(Part):
             raise ValueError("input.intensity foreground is for segmentation")
         if self.predict.postprocess == "largest_organ" and len(self.classes or ()) != 2:
             raise ValueError("predict.postprocess largest_organ is for two classes: an organ and what lies inside it")
+        if (self.head.freeze or self.head.probe) and self.task == "classification" and self.train.batch == 1:
+            raise ValueError("a head on a frozen encoder needs train.batch of at least 2 (features are standardised)")
         if self.head.hybrid is not None and self.task != "segmentation":
             raise ValueError("head.hybrid is for segmentation")
         return self

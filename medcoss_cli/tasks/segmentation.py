@@ -27,6 +27,8 @@ class Segmentation:
         size: of a patch; whole images have it already.
         view: augments images and labels alike; None: as they are.
         predict: overlap and pad of the recipe; validation never mirrors.
+
+    Of each class, `shares` is its part of the training voxels.
     """
 
     def __init__(
@@ -49,6 +51,9 @@ class Segmentation:
         # 1 - 2 sum(p g) / (sum p + sum g + 1), the mean over samples and channels (METHOD, section 6)
         self.dice = DiceLoss(sigmoid=True, smooth_nr=0.0, smooth_dr=1.0)
         voxels = np.array([prepared.index["cases"][row]["voxels"] for row in self.train], dtype=float).sum(0)
+        every = sum(prepared.mask(row).size for row in self.train)
+        inside = targets_of(np.arange(1, len(values) + 1), values)  # of each class, the labels that are it
+        self.shares = [float(voxels[own].sum()) / max(1, every) for own in inside]
         rare = voxels.max() / np.maximum(voxels, 1) if balance else np.ones(len(values))
         self.weight = torch.tensor(rare, dtype=torch.float32).clamp(max=20)
 

@@ -1,0 +1,43 @@
+"""Heads on features as they come from an encoder."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from medcoss_cli.model.heads import ClassHead, HybridDecoder, MaskDecoder, expect
+
+
+def accuracy_after(norm: str, *, steps: int = 200) -> float:
+    """Of a head trained on features with a large mean each and small deviations, as masked modelling leaves them."""
+    torch.manual_seed(0)
+    labels = torch.arange(200) % 2
+    features = 10 * torch.randn(64) + 0.1 * torch.randn(200, 64)
+    features[:, :8] += 0.15 * labels[:, None]
+    head = ClassHead(64, 2, layers=1, norm=norm)
+    optimiser = torch.optim.AdamW(head.parameters(), lr=1e-2)
+    for step in range(steps):
+        rows = torch.arange(step * 20, step * 20 + 20) % 100
+        optimiser.zero_grad()
+        F.cross_entropy(head(features[rows]), labels[rows]).backward()
+        optimiser.step()
+    head.eval()
+    return (head(features[100:]).argmax(1) == labels[100:]).float().mean().item()
+
+
+def test_a_head_on_a_frozen_encoder_learns_from_small_deviations() -> None:
+    assert accuracy_after("batch") >= 0.85
+    assert accuracy_after("layer") < 0.75, "what it is there for"
+
+
+@pytest.mark.parametrize("decoder", [MaskDecoder(3, 1, 16, 4, 3, 2), HybridDecoder(3, 1, 16, 10, 2)])
+def test_a_decoder_begins_with_what_is_usual(decoder: MaskDecoder | HybridDecoder) -> None:
+    def found() -> list[float]:
+        torch.manual_seed(0)
+        inputs, taps = torch.randn(2, 1, 32, 32, 32), [torch.randn(2, 16, 4, 4, 4)] * 3
+        with torch.no_grad():
+            return decoder.train()(inputs, taps).sigmoid().median(-1).values.mean((0, 2, 3)).tolist()  # type: ignore[no-any-return]
+
+    expect(decoder, [0.2, 0.001])
+    assert found() == pytest.approx([0.2, 0.001], rel=0.8)
