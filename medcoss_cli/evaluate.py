@@ -19,13 +19,16 @@ from medcoss_cli.model.tuned import Tuned
 from medcoss_cli.plugin import Modality
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import FinetuneRecipe
-from medcoss_cli.results import known, mean_sd, write_rows
+from medcoss_cli.results import known, mean_sd
 from medcoss_cli.screen import Screen
 from medcoss_cli.store import atomic, tuned
+from medcoss_cli.store.table import write_rows
 from medcoss_cli.task import Task
 from medcoss_cli.tasks.classification import Classification
 from medcoss_cli.tasks.examine import Outcome, examine_classes, examine_masks
+from medcoss_cli.tasks.lesson import criterion
 from medcoss_cli.tasks.material import bounded, facts_of, find_cases, for_test
+from medcoss_cli.tasks.trained import applied
 from medcoss_cli.tuning import one_device
 
 
@@ -62,6 +65,16 @@ def trained(run: Path, seed: int | None = None) -> Iterator[Trained]:
                 raise CheckpointError("the model's task is damaged", where=path) from error
             modality = task.load_modality()
             yield Trained(number, task, modality, task.build(modality, stored.weights), stored.facts)
+
+
+def best(run: Path, seed: int | None, screen: Screen) -> Trained:
+    """The network of a seed, or of the one that validated best, said aloud where there are several."""
+    known = list(trained(run, seed))
+    scores = {one.seed: criterion(one.facts["validation"]) if one.facts.get("validation") else 0.0 for one in known}
+    one = max(known, key=lambda one: (scores[one.seed], -one.seed))
+    if len(known) > 1:
+        screen.say(f"seed {one.seed} of {len(known)}, the best on validation; --seed N takes another")
+    return one
 
 
 def evaluate(
@@ -143,7 +156,7 @@ def _examine(
     screen: Screen,
 ) -> Outcome:
     if one.task.kind == "segmentation":
-        return examine_masks(one.task, one.modality, network, cases, place.device, one.seed, screen)
+        return examine_masks(applied(one.task, one.modality, network, place.device), cases, one.seed, screen)
     found = Found(root, [case.record for case in cases if case.record is not None], [])
     rows = prepare(
         one.modality, found, prepared, workers=recipe.data.workers, bad_share=recipe.data.bad_share, screen=screen

@@ -9,12 +9,14 @@ from typing import Any
 
 from medcoss_cli.devices import peak_memory
 from medcoss_cli.model.tuned import Tuned
-from medcoss_cli.results import known, write_results, write_rows
+from medcoss_cli.results import known, write_results
 from medcoss_cli.store import atomic, tuned
 from medcoss_cli.store.progress import Progress
+from medcoss_cli.store.table import write_rows
 from medcoss_cli.tasks.classification import Classification
 from medcoss_cli.tasks.examine import Outcome, draw_cases, draw_classes, examine_classes, examine_masks
 from medcoss_cli.tasks.train import Standing, Training, parameters_of
+from medcoss_cli.tasks.trained import applied
 from medcoss_cli.tuning import Tuning
 
 
@@ -61,7 +63,7 @@ def examine(job: Tuning, network: Tuned, seed: int) -> Outcome | None:
     device = job.devices.device
     if isinstance(job.lesson, Classification):
         return examine_classes(job.lesson, network, "test", device, seed)
-    return examine_masks(job.task, job.modality, network, cases, device, seed, job.screen)
+    return examine_masks(applied(job.task, job.modality, network, device), cases, seed, job.screen)
 
 
 def _keep(job: Tuning, network: Tuned, standing: Standing, folder: Path) -> None:
@@ -82,6 +84,6 @@ def _result(seed: int, standing: Standing, outcome: Outcome | None) -> dict[str,
 def _draw(job: Tuning, network: Tuned, outcome: Outcome, folder: Path) -> None:
     cases, place = [case for case in job.cases if case.split == "test"], folder / "cases"
     if job.task.kind == "segmentation":
-        draw_cases(job.task, job.modality, network, cases, outcome, place, job.devices.device)
+        draw_cases(applied(job.task, job.modality, network, job.devices.device), cases, outcome, place)
     else:
         draw_classes(job.task, job.modality, cases, outcome, place)

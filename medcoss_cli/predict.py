@@ -9,17 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from medcoss_cli.data.read import read_checked
-from medcoss_cli.devices import Devices
 from medcoss_cli.errors import DataError, ResourceError, UsageError
-from medcoss_cli.evaluate import Trained, trained
 from medcoss_cli.masks import files_of, overlay, write_png, write_segmentation, write_volume
 from medcoss_cli.plugin import LeftOut, Record, Sample
-from medcoss_cli.results import write_rows
 from medcoss_cli.screen import Screen
 from medcoss_cli.store import atomic
-from medcoss_cli.tasks import criterion
-from medcoss_cli.tasks.apply import bytes_needed, classify, segment
-from medcoss_cli.tuning import one_device
+from medcoss_cli.store.table import write_rows
+from medcoss_cli.tasks.apply import Applied
 
 LARGE = 2**31
 """Bytes from which on a volume's need of memory is told before it is begun."""
@@ -45,8 +41,7 @@ def predict(
 
     Raises: DataError if nothing can be read at all, ResourceError where a volume needs more memory than there is.
     """
-    one, place = best(run, seed, screen), one_device()
-    one.network.to(place.device)
+    one = network_of(run, seed, screen)
     records, written = list_records(one, inputs, screen)
     rows: list[dict[str, Any]] = []
     with screen.progress("predicting", len(records)) as bar:
@@ -55,9 +50,9 @@ def predict(
             try:
                 sample = read_checked(one.modality, record)
                 if one.task.kind == "classification":
-                    rows.append(_classified(one, sample, name, place))
+                    rows.append(_classified(one, sample, name))
                 else:
-                    written.files += _segmented(one, sample, record, out / name, place, written.done < overlays, screen)
+                    written.files += _segmented(one, sample, record, out / name, written.done < overlays, screen)
                 written.done += 1
             except DataError as error:
                 written.bad.append(LeftOut(record.source, error.what, bad=True))
@@ -70,17 +65,17 @@ def predict(
     return written
 
 
-def best(run: Path, seed: int | None, screen: Screen) -> Trained:
-    """The network of a seed, or of the one that validated best, said aloud where there are several."""
-    known = list(trained(run, seed))
-    scores = {one.seed: criterion(one.facts["validation"]) if one.facts.get("validation") else 0.0 for one in known}
-    one = max(known, key=lambda one: (scores[one.seed], -one.seed))
-    if len(known) > 1:
-        screen.say(f"seed {one.seed} of {len(known)}, the best on validation; --seed N takes another")
-    return one
+def network_of(run: Path, seed: int | None, screen: Screen) -> Applied:
+    """What a run's folder holds. torch is imported here, and only here."""
+    from medcoss_cli.evaluate import best
+    from medcoss_cli.tasks.trained import applied
+    from medcoss_cli.tuning import one_device
+
+    one, place = best(run, seed, screen), one_device()
+    return applied(one.task, one.modality, one.network, place.device)
 
 
-def list_records(one: Trained, inputs: Sequence[Path], screen: Screen) -> tuple[list[tuple[Path, Record]], Written]:
+def list_records(one: Applied, inputs: Sequence[Path], screen: Screen) -> tuple[list[tuple[Path, Record]], Written]:
     """(folder, record) of all that lies at the inputs, and what cannot be used. Raises: DataError for nothing at all."""
     written, records = Written(), []
     for path in inputs:
@@ -117,18 +112,17 @@ def _safe(text: str) -> str:
     return "".join(c if c.isalnum() or c in ".-_" else "_" for c in text)[:80].strip(".") or "series"
 
 
-def _classified(one: Trained, sample: Sample, name: Path, place: Devices) -> dict[str, Any]:
-    scores = classify(one.modality, one.network, sample, place.device)
+def _classified(one: Applied, sample: Sample, name: Path) -> dict[str, Any]:
+    scores = one.classify(sample)
     shares = {f"p_{label}": round(float(p), 6) for label, p in zip(one.task.classes, scores, strict=True)}
     return {"input": name.as_posix(), "predicted": one.task.classes[int(scores.argmax())], **shares}
 
 
 def _segmented(
-    one: Trained, sample: Sample, record: Record, target: Path, place: Devices, draw: bool, screen: Screen
+    one: Applied, sample: Sample, record: Record, target: Path, draw: bool, screen: Screen
 ) -> Iterator[Path]:
     """The mask's files: NIfTI for volumes and, of a DICOM series, a DICOM Segmentation; PNG for images."""
-    shape = one.task.layout.frame(sample).after
-    needed = bytes_needed(one.task, shape, one.modality.channels)
+    needed, shape = one.bytes_needed(sample)
     if needed > LARGE:
         screen.say(
             f"a volume of {' x '.join(map(str, shape))} on the network's grid: about {needed / 2**30:.1f} GiB of memory"
@@ -139,7 +133,7 @@ def _segmented(
             where=record.source,
             fix="close other programs, or fine-tune with a coarser input.spacing",
         )
-    labels = segment(one.task, one.modality, one.network, sample, place.device)
+    labels = one.segment(sample)
     if one.modality.dims == 2:
         write_png(labels, one.task.classes, path := target.with_name(f"{target.name}.png"))
         yield path

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 def generator(*key: int | str) -> torch.Generator:
@@ -15,6 +17,8 @@ def generator(*key: int | str) -> torch.Generator:
     Two different keys give unrelated streams; the same key gives the same stream on every rank, in every worker and
     after every resume.
     """
+    import torch
+
     return torch.Generator().manual_seed(seed_of(*key))
 
 
@@ -26,6 +30,8 @@ def seed_of(*key: int | str) -> int:
 @contextmanager
 def seeded(*key: int | str) -> Iterator[None]:
     """Inside, torch's global generators are a function of the key (libraries draw from them); outside, as before."""
+    import torch
+
     with torch.random.fork_rng():
         torch.manual_seed(seed_of(*key))
         yield

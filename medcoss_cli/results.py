@@ -1,13 +1,10 @@
-"""What a fine-tuning leaves for people and programs: tables of cases, and results.json."""
+"""What a fine-tuning leaves for people and programs: results.json."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from medcoss_cli.state import versions
@@ -15,15 +12,6 @@ from medcoss_cli.store import atomic
 from medcoss_cli.store.run import without_paths
 from medcoss_cli.tasks.material import facts_of
 from medcoss_cli.tuning import Tuning
-
-
-def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A table of cases. Private: it names files."""
-    text = io.StringIO()
-    table = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    atomic.write(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def write_results(job: Tuning) -> dict[str, Any]:

@@ -12,11 +12,12 @@ import torch
 from medcoss_cli import discovery
 from medcoss_cli.data.batches import Stored
 from medcoss_cli.errors import CheckpointError
+from medcoss_cli.fit import fit
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.model import Model
 from medcoss_cli.plugin import Modality
 from medcoss_cli.retention import Probes, measure, probe
-from medcoss_cli.stage import StageData, fit
+from medcoss_cli.stage import StageData
 from medcoss_cli.store.checkpoint import Checkpoint
 
 

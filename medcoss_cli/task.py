@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medcoss_cli import discovery
 from medcoss_cli.data.geometry import Layout
 from medcoss_cli.data.segmented import Values
 from medcoss_cli.errors import CheckpointError
+from medcoss_cli.fit import fit
 from medcoss_cli.kit.intensity import Fixed, ZScore
-from medcoss_cli.model.encoder import EncoderShape
-from medcoss_cli.model.tuned import HeadShape, Tuned
 from medcoss_cli.plugin import Modality
-from medcoss_cli.stage import fit
+
+if TYPE_CHECKING:
+    from medcoss_cli.model.tuned import Tuned
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,9 @@ class Task:
 
     def build(self, modality: Modality, weights: Mapping[str, Any]) -> Tuned:
         """The network with these weights, in eval mode. Raises: CheckpointError where they do not fit."""
+        from medcoss_cli.model.encoder import EncoderShape
+        from medcoss_cli.model.tuned import HeadShape, Tuned
+
         network = Tuned(modality, EncoderShape(**self.encoder), HeadShape(**self.head))
         try:
             network.load_state_dict(dict(weights))

@@ -230,7 +230,7 @@ def manifest(
 
 def _modality(name: str, size: str | None) -> Modality:
     from medcoss_cli.discovery import load_modality
-    from medcoss_cli.stage import fit
+    from medcoss_cli.fit import fit
 
     try:
         numbers = tuple(int(part) for part in size.split("x")) if size else None

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from medcoss_cli.data.read import Found
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.manifest import NAME, inside, rows_of
@@ -117,6 +115,8 @@ def _disjoint(cases: Sequence[Case]) -> None:
 
 def _set_aside(cases: list[Case], share: float, seed: int) -> list[Case]:
     """Some groups of the training cases validate: of each label as many, as far as groups allow."""
+    import torch  # not where labels are only predicted
+
     train = [case for case in cases if case.split == "train"]
     groups = sorted({case.group for case in train})
     label_of = {case.group: case.label for case in train}

@@ -7,21 +7,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from medcoss_cli.errors import CheckpointError, NumbersError
+from medcoss_cli.errors import CheckpointError
 from medcoss_cli.model.encoder import Encoder, EncoderShape, initialise
 from medcoss_cli.model.heads import ClassHead, HybridDecoder, MaskDecoder, taps_of
+from medcoss_cli.model.outputs import Array, Network
 from medcoss_cli.plugin import Modality
 from medcoss_cli.randomness import generator, seeded
-
-
-def finite(outputs: Tensor) -> Tensor:
-    """The same, if every number is finite: NaN would pass for some class, or for background. Raises: NumbersError."""
-    if not outputs.isfinite().all():
-        raise NumbersError("the network's outputs are not finite", fix="look at the inputs with `medcoss data preview`")
-    return outputs
 
 
 @dataclass(frozen=True)
@@ -113,6 +108,17 @@ class Tuned(nn.Module):
             return cast(Tensor, features.mean(1))
         weight = valid.unsqueeze(-1).to(features.dtype)
         return cast(Tensor, (features * weight).sum(1) / weight.sum(1))
+
+    def on(self, device: torch.device) -> Network:
+        """numpy in, numpy out: the network in eval mode on a device."""
+        self.to(device).eval()
+
+        @torch.no_grad()
+        def network(inputs: Array) -> Array:
+            outputs: Array = self(torch.from_numpy(inputs).to(device)).float().cpu().numpy()
+            return outputs
+
+        return network
 
     def train(self, mode: bool = True) -> Tuned:
         """A frozen encoder stays in eval mode."""

@@ -1,60 +1,63 @@
-"""A fine-tuned network on samples as they are read: classes with probabilities, or labels on the sample's own grid."""
+"""A trained network on samples as they are read: classes with probabilities, or labels on the sample's own grid.
+
+numpy alone: whether torch or an exported file computes is not known here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from medcoss_cli.data.read import encode
 from medcoss_cli.data.segmented import levels_of, on_grid
-from medcoss_cli.model.tuned import Tuned, finite
+from medcoss_cli.model.outputs import Array, Network, finite, softmax
 from medcoss_cli.model.windows import memory, predict_labels
 from medcoss_cli.plugin import Modality, Sample
 from medcoss_cli.postprocess import largest_organ
 from medcoss_cli.screen import Bar
 from medcoss_cli.task import Task
 
-Array = np.ndarray[Any, Any]
+Decode = Callable[[Array, float, float], Array]
+"""Stored integers (N, C, *size), or ids (N, L), with scale and offset to what the network sees."""
 
 
-@torch.no_grad()
-def classify(modality: Modality, network: Callable[[Tensor], Tensor], sample: Sample, device: torch.device) -> Array:
-    """Probabilities (c,) of one sample. Raises: NumbersError where they are not finite."""
-    integers, scale, offset = encode(modality, sample)
-    assert modality.intensity is not None
-    stored = torch.from_numpy(integers)[None].to(device)
-    inputs = modality.intensity.decode(
-        stored, torch.tensor([scale], device=device), torch.tensor([offset], device=device)
-    )
-    probabilities: Array = finite(network(inputs)[0].float()).softmax(0).cpu().numpy()
-    return probabilities
+@dataclass(frozen=True)
+class Applied:
+    """A network and what turns a sample into its inputs."""
 
+    task: Task
+    modality: Modality
+    network: Network
+    decode: Decode
 
-def segment(
-    task: Task, modality: Modality, network: Tuned, sample: Sample, device: torch.device, bar: Bar | None = None
-) -> Array:
-    """Labels (*size) uint8 on the sample's own grid: 0 background, 1 the first class."""
-    integers, scale, offset, _ = on_grid(modality, task.layout, sample)
-    intensity = modality.intensity
-    assert intensity is not None
+    def classify(self, sample: Sample) -> Array:
+        """Probabilities (c,) of one sample. Raises: NumbersError where they are not finite."""
+        integers, scale, offset = encode(self.modality, sample)
+        return softmax(finite(self.network(self.decode(integers[None], scale, offset))[0]))
 
-    def slices(first: int, end: int) -> Tensor:
-        part = torch.from_numpy(np.array(integers[:, first:end])).to(device)[None]
-        return intensity.decode(part, torch.tensor([scale], device=device), torch.tensor([offset], device=device))[0]
+    def segment(self, sample: Sample, bar: Bar | None = None) -> Array:
+        """Labels (*size) uint8 on the sample's own grid: 0 background, 1 the first class. Raises: as `classify`."""
+        task = self.task
+        integers, scale, offset, _ = on_grid(self.modality, task.layout, sample)
 
-    rules = {key: task.predict[key] for key in ("overlap", "mirror", "pad")}
-    assert task.values is not None
-    levels = levels_of(task.values)
-    network.eval()
-    labels = predict_labels(network, slices, integers.shape[1:], tuple(task.size), levels=levels, bar=bar, **rules)
-    labels = task.layout.frame(sample).restore(labels)
-    return largest_organ(labels) if task.predict["postprocess"] == "largest_organ" else labels
+        def slices(first: int, end: int) -> Array:
+            inputs: Array = self.decode(np.array(integers[None, :, first:end]), scale, offset)[0]
+            return inputs
 
+        rules = {key: task.predict[key] for key in ("overlap", "mirror", "pad")}
+        assert task.values is not None
+        levels, window = levels_of(task.values), tuple(task.size)
+        labels: Array = predict_labels(
+            self.network, slices, integers.shape[1:], window, levels=levels, bar=bar, **rules
+        )
+        labels = task.layout.frame(sample).restore(labels)
+        if task.predict["postprocess"] == "largest_organ":
+            labels = largest_organ(labels)
+        return labels
 
-def bytes_needed(task: Task, shape: tuple[int, ...], channels: int) -> int:
-    """About how much memory the masks of a sample of this shape on the network's grid need."""
-    return memory(shape, channels, tuple(task.size), len(task.classes))
+    def bytes_needed(self, sample: Sample) -> tuple[int, tuple[int, ...]]:
+        """About how much memory the masks of a sample need, and its shape on the network's grid."""
+        shape = self.task.layout.frame(sample).after
+        return memory(shape, self.modality.channels, tuple(self.task.size), len(self.task.classes)), shape

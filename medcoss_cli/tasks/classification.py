@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +12,12 @@ from torch import Tensor
 from medcoss_cli.data.labelled import Case
 from medcoss_cli.data.prepared import PreparedSet
 from medcoss_cli.metrics import classification
-from medcoss_cli.model.tuned import Tuned, finite
+from medcoss_cli.model.outputs import Array, finite, softmax
+from medcoss_cli.model.tuned import Tuned
 from medcoss_cli.plugin import Modality
 from medcoss_cli.randomness import generator
-from medcoss_cli.tasks import Scores, order
+from medcoss_cli.tasks.lesson import Scores, order
 
-Array = np.ndarray[Any, Any]
 CHUNK = 64  # samples at a time in validation
 View = Callable[[Tensor, tuple[int | str, ...]], Tensor]
 
@@ -81,21 +80,20 @@ class Classification:
         return F.cross_entropy(logits.float(), targets, weight=weight)
 
     @torch.no_grad()
-    def logits(self, network: Tuned, rows: Array, device: torch.device) -> Tensor:
-        """Logits (n, c) on the CPU, in eval mode, nothing augmented. Raises: NumbersError where they are not finite."""
+    def logits(self, network: Tuned, rows: Array, device: torch.device) -> Array:
+        """Logits (n, c), in eval mode, nothing augmented. Raises: NumbersError where they are not finite."""
         network.eval()
         parts = [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)]
-        return finite(torch.cat([network(self._inputs(part, device)).float().cpu() for part in parts]))
+        return finite(torch.cat([network(self._inputs(part, device)).float().cpu() for part in parts]).numpy())
 
     def probabilities(self, network: Tuned, rows: Array, device: torch.device) -> Array:
         """Probabilities (n, c)."""
-        probabilities: Array = self.logits(network, rows, device).softmax(1).numpy()
-        return probabilities
+        return softmax(self.logits(network, rows, device))
 
     def validate(self, network: Tuned, device: torch.device) -> Scores | None:
         """ACC, AUC, F1 and the loss on the validation rows."""
         if not len(self.val):
             return None
         logits, truth = self.logits(network, self.val, device), self.labels[self.val]
-        loss = F.cross_entropy(logits, torch.from_numpy(truth)).item()
-        return {**classification(logits.softmax(1).numpy(), truth), "loss": loss}
+        loss = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(truth)).item()
+        return {**classification(softmax(logits), truth), "loss": loss}

@@ -20,7 +20,7 @@ from medcoss_cli.model.tuned import Tuned
 from medcoss_cli.plugin import LeftOut, Modality
 from medcoss_cli.screen import Screen
 from medcoss_cli.task import Task
-from medcoss_cli.tasks.apply import segment
+from medcoss_cli.tasks.apply import Applied
 from medcoss_cli.tasks.classification import Classification
 
 Array = np.ndarray[Any, Any]
@@ -70,15 +70,13 @@ def examine_classes(lesson: Classification, network: Tuned, split: str, device: 
 
 
 def examine_masks(
-    task: Task,
-    modality: Modality,
-    network: Tuned,
+    one: Applied,
     cases: Sequence[Case],
-    device: torch.device,
     seed: int,
     screen: Screen,
 ) -> Outcome:
     """Dice, HD95 and what was missed, of every case on its own grid; the baseline is the empty mask."""
+    task, modality = one.task, one.modality
     assert task.values is not None
     scored: list[dict[str, float]] = []
     trivial: list[dict[str, float]] = []
@@ -88,7 +86,7 @@ def examine_masks(
             assert case.record is not None
             try:
                 sample = read_checked(modality, case.record)
-                labels = segment(task, modality, network, sample, device)
+                labels = one.segment(sample)
             except DataError as error:
                 lost.append(LeftOut(case.path, error.what, bad=True))
                 continue
@@ -116,16 +114,9 @@ def examine_masks(
     return Outcome(result, rows, lost)
 
 
-def draw_cases(
-    task: Task,
-    modality: Modality,
-    network: Tuned,
-    cases: Sequence[Case],
-    outcome: Outcome,
-    folder: Path,
-    device: torch.device,
-) -> None:
+def draw_cases(one: Applied, cases: Sequence[Case], outcome: Outcome, folder: Path) -> None:
     """Pictures of the three best and the three worst cases by Dice. Private: they show samples."""
+    task, modality = one.task, one.modality
     assert task.values is not None
     at = {case.where: case for case in cases}
     dice = [np.mean([row[f"dice_{name}"] for name in task.classes]) for row in outcome.rows]
@@ -139,7 +130,7 @@ def draw_cases(
         assert case.record is not None
         sample = read_checked(modality, case.record)
         truth = read_labels(modality, case, sample, task.values)
-        labels = segment(task, modality, network, sample, device)
+        labels = one.segment(sample)
         overlay(sample.array, labels, truth, task.classes, folder / f"{name}.png", sample.spacing)
 
 

@@ -15,7 +15,7 @@ from medcoss_cli.model.tuned import Tuned
 from medcoss_cli.model.windows import predict_labels
 from medcoss_cli.plugin import Modality
 from medcoss_cli.randomness import generator
-from medcoss_cli.tasks import Scores, order
+from medcoss_cli.tasks.lesson import Scores, order
 
 View = Callable[[Tensor, Tensor, tuple[int | str, ...]], tuple[Tensor, Tensor]]
 
@@ -109,13 +109,13 @@ class Segmentation:
         """Mean Dice over classes and cases on the network's grid; a class that is neither there nor found counts 1."""
         if not len(self.val):
             return None
-        network.eval()
+        applied, cpu = network.on(device), torch.device("cpu")
         dices: dict[str, list[float]] = {name: [] for name in self.values}
         for row in map(int, self.val):
             truth = np.array(self.prepared.mask(row))
             labels = predict_labels(
-                network,
-                lambda first, end, row=row: self.decoded(row, device, (slice(first, end),)),  # type: ignore[misc]
+                applied,
+                lambda first, end, row=row: self.decoded(row, cpu, (slice(first, end),)).numpy(),  # type: ignore[misc]
                 truth.shape,
                 self.size,
                 levels=levels_of(self.values),

@@ -21,7 +21,7 @@ from medcoss_cli.randomness import seeded
 from medcoss_cli.recipe.schema import Tune
 from medcoss_cli.screen import Screen
 from medcoss_cli.store.progress import Progress
-from medcoss_cli.tasks import Lesson, Scores, criterion
+from medcoss_cli.tasks.lesson import Lesson, Scores, criterion
 
 PATIENCE = 4
 """Validations without a better one, while the training loss falls, before overfitting is told."""

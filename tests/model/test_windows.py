@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -12,10 +14,10 @@ from medcoss_cli.errors import NumbersError
 from medcoss_cli.model.windows import SIGMA, mirrored, predict_labels
 
 
-def network(inputs: Tensor) -> Tensor:
+def network(inputs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Two classes whose logits depend on the place inside a window, so that weights and borders matter."""
-    ramp = torch.linspace(-1, 1, inputs.shape[2]).view(-1, *(1,) * (inputs.ndim - 3))
-    return torch.cat([inputs + ramp, inputs.roll(1, -1) + inputs.mean() - ramp], dim=1)
+    ramp = np.linspace(-1, 1, inputs.shape[2], dtype=np.float32).reshape(-1, *(1,) * (inputs.ndim - 3))
+    return np.concatenate([inputs + ramp, np.roll(inputs, 1, -1) + inputs.mean() - ramp], axis=1)
 
 
 @pytest.mark.parametrize("levels", [(0, 0), (0, 1)], ids=["beside", "inside"])
@@ -34,10 +36,14 @@ def test_slabs_are_windows_over_all(
     shape: tuple[int, ...], window: tuple[int, ...], mirror: bool, levels: tuple[int, ...]
 ) -> None:
     volume = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
-    labels = predict_labels(network, lambda a, b: volume[:, a:b], shape, window, mirror=mirror, levels=levels)
+    labels = predict_labels(network, lambda a, b: volume[:, a:b].numpy(), shape, window, mirror=mirror, levels=levels)
     padded = torch.zeros(1, *(max(s, w) for s, w in zip(shape, window, strict=True)))
     padded[(slice(None), *(slice(0, s) for s in shape))] = volume
-    predict = mirrored(network, mirror=mirror)
+    mean = mirrored(network, mirror=mirror)
+
+    def predict(inputs: Tensor) -> Tensor:
+        return torch.from_numpy(mean(inputs.numpy()))
+
     sigma = SIGMA[len(shape)]
     axes = [torch.exp(-0.5 * ((torch.arange(w) - (w - 1) / 2) / (w * sigma)).square()) for w in window]
     weights = axes[0]
@@ -56,8 +62,8 @@ def test_slabs_are_windows_over_all(
 
 
 def test_what_is_not_a_number_is_no_background() -> None:
-    def slices(first: int, end: int) -> Tensor:
-        return torch.ones(1, end - first, 16)
+    def slices(first: int, end: int) -> np.ndarray[Any, Any]:
+        return np.ones((1, end - first, 16), np.float32)
 
     with pytest.raises(NumbersError, match="not finite"):
-        predict_labels(lambda inputs: inputs * torch.nan, slices, (16, 16), (16, 16), levels=(0,))
+        predict_labels(lambda inputs: inputs * np.nan, slices, (16, 16), (16, 16), levels=(0,))
