@@ -66,7 +66,11 @@ def predict(
 
 
 def network_of(run: Path, seed: int | None, screen: Screen) -> Applied:
-    """What a run's folder holds. torch is imported here, and only here."""
+    """What an exported file or a run's folder holds; torch is imported for the latter alone."""
+    if run.suffix == ".onnx":
+        from medcoss_cli.portable import session
+
+        return session.load(run).applied()
     from medcoss_cli.evaluate import best
     from medcoss_cli.tasks.trained import applied
     from medcoss_cli.tuning import one_device

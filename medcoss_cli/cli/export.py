@@ -1,0 +1,78 @@
+"""The verb `export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medcoss_cli.cli import options, show
+from medcoss_cli.errors import UsageError
+
+app = typer.Typer(add_completion=False)
+_PRECISIONS = ("fp32", "fp16", "int8")
+
+
+@app.command()
+def export(
+    source: Annotated[
+        Path | None, typer.Argument(metavar="CKPT", help="A ckpt.pt, or the run's folder that holds it.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The .onnx file to write.")] = Path(
+        "encoder.onnx"
+    ),
+    modality: Annotated[
+        str | None, typer.Option("--modality", help="Its tokenizer and the encoder; else the encoder alone.")
+    ] = None,
+    run: Annotated[Path | None, typer.Option("--run", metavar="RUN", help="A fine-tuned run, with its head.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of a run, whose network; else the best.")] = None,
+    precision: Annotated[str, typer.Option("--precision", help="fp32, fp16 or int8.")] = "fp32",
+    opset: Annotated[int | None, typer.Option("--opset", min=18, help="Of ONNX; else the exporter's own.")] = None,
+    samples: Annotated[
+        Path | None, typer.Option("--samples", metavar="DIR", help="Prove it on these; else on what is at hand.")
+    ] = None,
+    licence: Annotated[str, typer.Option("--licence", help="Of the weights, for the card.")] = "not stated",
+    as_json: options.Json = False,
+) -> None:
+    """Write one ONNX file that is proved equal to the checkpoint, with a model card beside it.
+
+    Example: medcoss export ckpt.pt --modality xray -o xray.onnx
+    """
+    if precision not in _PRECISIONS:
+        raise UsageError(f"there is no precision {precision!r}", where="--precision", fix="take fp32, fp16 or int8")
+    from medcoss_cli.export import export as verb
+
+    screen = show.screen(as_json)
+    facts = verb(
+        source,
+        out,
+        modality=modality,
+        run=run,
+        seed=seed,
+        precision=precision,
+        opset=opset,
+        samples=samples,
+        licence=licence,
+        screen=screen,
+    )
+    if as_json:
+        show.result_json(facts)
+        return
+    screen.table(
+        f"{out.name} against torch, on {facts['samples']}",
+        ["batch", "size", "difference", "in deviations", "cosine"],
+        [_row(row) for row in facts["rows"]],
+    )
+    if facts["neighbours"] is not None:
+        screen.say(
+            f"nearest-neighbour accuracy: torch {facts['neighbours']['torch']:.3f}, "
+            f"{precision} {facts['neighbours']['onnx']:.3f}"
+        )
+    size, card = facts["bytes"] / 2**20, out.with_suffix(".md").name
+    screen.say(f"{size:.1f} MiB in {facts['seconds']:.0f} s (shareable): {out}, with its card {card}")
+
+
+def _row(row: dict[str, Any]) -> list[str]:
+    size = " x ".join(map(str, row["size"]))
+    return [str(row["batch"]), size, f"{row['difference']:.2g}", f"{row['relative']:.2g}", f"{row['cosine']:.6f}"]

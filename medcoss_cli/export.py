@@ -1,0 +1,198 @@
+"""A checkpoint's encoder, a modality's features or a fine-tuned network as one ONNX file that is proved to be equal."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medcoss_cli.begin import read_state
+from medcoss_cli.errors import ExportError, UsageError
+from medcoss_cli.evaluate import best
+from medcoss_cli.model.outputs import Array
+from medcoss_cli.portable import card, description, graph, proof, session
+from medcoss_cli.portable.description import Description, sha256
+from medcoss_cli.portable.packages import needed
+from medcoss_cli.portable.samples import Samples, gather
+from medcoss_cli.portable.subjects import Subject, encoder_alone, features_of, modality_of, task_of
+from medcoss_cli.screen import Screen
+from medcoss_cli.store import atomic
+from medcoss_cli.store.checkpoint import find_checkpoint
+
+
+def export(
+    source: Path | None,
+    out: Path,
+    *,
+    modality: str | None,
+    run: Path | None,
+    seed: int | None,
+    precision: str,
+    opset: int | None,
+    samples: Path | None,
+    licence: str,
+    screen: Screen,
+) -> dict[str, Any]:
+    """Write OUT (.onnx) and, beside it, its model card, the numbers of its proof, and the tokenizer where there are words.
+
+    Args:
+        source: a checkpoint; with `run` not needed.
+        samples: a folder to prove it on; None: what the checkpoint holds, or the plugin's demo set.
+
+    Returns: what --json prints. Raises: ExportError (exit 8) where it differs; nothing is then under the final name.
+    """
+    if out.suffix != ".onnx":
+        raise UsageError("the file to write is an .onnx file", where=out, fix=f"name it {out.stem}.onnx")
+    began = time.monotonic()
+    subject, shown, file = _subject(source, modality, run, seed, samples, screen)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=atomic.PREFIX) as scratch:
+            made = Path(scratch) / out.name
+            subject, rows = _proved(subject, made, precision, opset, screen)
+            found = _neighbours(subject, shown, made, precision)
+            about = _about(subject, made, precision, licence, sha256(file.read_bytes()))
+            graph.describe(made, about.to_text())
+            facts = {
+                "file": out.name,
+                "bytes": sum(p.stat().st_size for p in Path(scratch).iterdir() if p.name.startswith(out.name)),
+                "sha256": sha256(made.read_bytes()),
+                "precision": precision,
+                "samples": shown.origin if shown else "tokens drawn at random",
+                "tolerance": {"relative": proof.TOLERANCE[precision], "cosine": proof.COSINE[precision]},
+                "rows": [row.to_plain() for row in rows],
+                "neighbours": found,
+                "seconds": round(time.monotonic() - began, 1),
+            }
+            _place(out, made, subject, about, facts)
+    except OSError as error:
+        raise atomic.told(error, out) from error
+    return facts
+
+
+def _subject(
+    source: Path | None, modality: str | None, run: Path | None, seed: int | None, folder: Path | None, screen: Screen
+) -> tuple[Subject, Samples | None, Path]:
+    """What is exported, what it is proved on, and the file it comes from."""
+    if run is not None:
+        if modality is not None or source is not None:
+            raise UsageError("a run says itself what it is", where="--run", fix="leave CKPT and --modality out")
+        one = best(run, seed, screen)
+        shown = gather(one.modality, folder, None, screen)
+        return task_of(one, shown), shown, run / f"seed-{one.seed}" / "model.pt"
+    file, said = find_checkpoint(source)
+    if said:
+        screen.say(said)
+    state = read_state(file)
+    if modality is None:
+        return encoder_alone(state), None, file
+    chosen = modality_of(state, modality)
+    shown = gather(chosen, folder, state.buffer.get(modality), screen)
+    return features_of(state, chosen, shown), shown, file
+
+
+def _proved(
+    subject: Subject, made: Path, precision: str, opset: int | None, screen: Screen
+) -> tuple[Subject, list[proof.Row]]:
+    """Written and compared; with fixed axes, said aloud, where changing ones cannot be traced or proved."""
+    try:
+        return subject, _write(subject, made, precision, opset)
+    except ExportError as error:
+        if subject.steps is None or subject.tokens:
+            raise
+        screen.warn(f"with axes that change: {error.what}; they are fixed at {' x '.join(map(str, subject.size))}")
+    fixed = subject.fixed()
+    return fixed, _write(fixed, made, precision, opset)
+
+
+def _write(subject: Subject, made: Path, precision: str, opset: int | None) -> list[proof.Row]:
+    import onnx
+
+    plain = made.with_name(f"plain-{made.name}") if precision != "fp32" else made
+    traced = [torch.from_numpy(part) for part in subject.batch(2, subject.size)]
+    graph.trace(subject.network, traced, subject.dynamic(), subject.names, plain, opset)
+    if plain != made:
+        graph.convert(plain, made, precision)
+    onnx.checker.check_model(str(made))
+    there, here = session.opened(made), _torch(subject)
+    rows = [
+        proof.compare(here, lambda *inputs: there.run(None, _named(there, inputs)), subject.batch(count, size), size)
+        for place, size in enumerate(subject.sizes())
+        for count in (proof.BATCHES if place == 0 else (1, 2))
+    ]
+    proof.judge(rows, precision)
+    return rows
+
+
+def _torch(subject: Subject) -> Callable[..., list[Array]]:
+    network = subject.network.cpu().eval()
+
+    @torch.no_grad()
+    def run(*inputs: Array) -> list[Array]:
+        found = network(*(torch.from_numpy(part) for part in inputs))
+        return [part.float().numpy() for part in (found if isinstance(found, tuple) else (found,))]
+
+    return run
+
+
+def _named(there: Any, inputs: tuple[Array, ...]) -> dict[str, Array]:
+    return dict(zip([entry.name for entry in there.get_inputs()], inputs, strict=True))
+
+
+def _neighbours(subject: Subject, shown: Samples | None, made: Path, precision: str) -> dict[str, float] | None:
+    """Nearest-neighbour accuracy of both, where labels are known; int8 may lose half a point."""
+    if shown is None or shown.labels is None or subject.about["kind"] != "features":
+        return None
+    there, here = session.opened(made), _torch(subject)
+    inputs = shown.inputs[: len(shown.labels)]
+    chunks = [inputs[i : i + 16] for i in range(0, len(inputs), 16)]
+    import numpy as np
+
+    shares = {
+        "torch": proof.neighbours(np.concatenate([here(chunk)[-1] for chunk in chunks]), shown.labels),
+        "onnx": proof.neighbours(
+            np.concatenate([there.run(None, _named(there, (chunk,)))[-1] for chunk in chunks]), shown.labels
+        ),
+    }
+    if precision == "int8":
+        proof.judge_neighbours(shares["torch"], shares["onnx"])
+    return shares
+
+
+def _about(subject: Subject, made: Path, precision: str, licence: str, checkpoint: str) -> Description:
+    import onnx
+
+    axes, sizes = subject.axes()
+    about = Description(
+        **subject.about,
+        precision=precision,
+        opset=onnx.load(made, load_external_data=False).opset_import[0].version,
+        axes=axes,
+        sizes=sizes,
+        checkpoint=checkpoint,
+        licence=licence,
+        vocabulary=sha256(subject.words.encode()) if subject.words else None,
+    )
+    versions = {**about.versions, "onnx": version("onnx"), "onnxruntime": version("onnxruntime")}
+    return replace(
+        about, versions=versions, packages=needed(about.modality) if about.modality else ["numpy", "onnxruntime"]
+    )
+
+
+def _place(out: Path, made: Path, subject: Subject, about: Description, facts: dict[str, Any]) -> None:
+    """Everything under its final name, the ONNX file last."""
+    if subject.words is not None:
+        atomic.write(description.words_beside(out), subject.words.encode())
+    atomic.write(description.proof_beside(out), json.dumps(facts, indent=1).encode())
+    atomic.write(description.card_beside(out), card.write(about, facts, out.name).encode())
+    large = made.with_name(made.name + ".data")
+    if large.exists():
+        large.replace(out.with_name(large.name))
+    made.replace(out)

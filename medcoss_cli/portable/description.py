@@ -1,0 +1,115 @@
+"""What an exported file says of itself: one JSON text in its metadata (schema 1), plain values, nothing private."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from medcoss_cli.errors import CheckpointError
+
+SCHEMA = 1
+KEY = "medcoss"  # of the ONNX metadata
+USE = "Research use only. Not a medical device: nothing it says may decide about a patient."
+
+
+@dataclass(frozen=True)
+class Description:
+    """Plain values only.
+
+    Args:
+        kind: "encoder" (tokens to features), "features" (inputs to features) or "task" (inputs to logits).
+        modality, title, distribution: the modality and the plugin that brings it; None for the encoder alone.
+        axes: of the input, in order: batch, then channel and space, or words, or tokens and width.
+        sizes: of each axis: "any", a number, or a step whose multiples are taken, as {"step": 16}.
+        channels: of the input; 0 for words.
+        size: what the network was trained on.
+        value_range: smallest and largest value of the samples that the proof used, as the network sees them.
+        unit: what a value is.
+        intensity: the modality's rule: its name and numbers, and `factor`, `shift` of
+            input = (integer * scale + offset) * factor + shift.
+        vocabulary: SHA-256 of the tokenizer's JSON that lies beside; None where there are no words.
+        classes, task: of a fine-tuned network; the task without its vocabulary.
+        encoder: its dimensions.
+        tokenizer, tokenizer_spec: of the modality.
+        checkpoint: SHA-256 of the file it was made from.
+        licence: of the weights, as whoever exported them says.
+        packages: distributions that using it without torch needs.
+    """
+
+    kind: str
+    precision: str
+    opset: int
+    axes: list[str]
+    sizes: list[Any]
+    checkpoint: str
+    versions: dict[str, str]
+    encoder: dict[str, Any]
+    licence: str = "not stated"
+    intended_use: str = USE
+    modality: str | None = None
+    title: str | None = None
+    distribution: str | None = None
+    dims: int | None = None
+    channels: int | None = None
+    size: list[int] | None = None
+    spacing: list[float] | None = None
+    value_range: list[float] | None = None
+    unit: str | None = None
+    intensity: dict[str, Any] | None = None
+    tokenizer: str | None = None
+    tokenizer_spec: dict[str, Any] | None = None
+    vocabulary: str | None = None
+    classes: list[str] | None = None
+    task: dict[str, Any] | None = None
+    packages: list[str] | None = None
+
+    def to_text(self) -> str:
+        """JSON for the file's metadata."""
+        return json.dumps({"schema": SCHEMA, **asdict(self)}, sort_keys=True)
+
+
+def read(metadata: Mapping[str, str], path: Path) -> Description:
+    """From a file's metadata. Raises: CheckpointError for a foreign file, a newer schema, or damage."""
+    if KEY not in metadata:
+        raise CheckpointError(
+            "this ONNX file was not exported by medcoss", where=path, fix="export one: medcoss export CKPT"
+        )
+    try:
+        content = json.loads(metadata[KEY])
+        schema = content.pop("schema")
+    except (ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError("its metadata is damaged", where=path, fix="export it again") from error
+    if schema != SCHEMA:
+        raise CheckpointError(
+            f"written by another medcoss (schema {schema}; this one knows {SCHEMA})",
+            where=path,
+            fix="pip install --upgrade medcoss",
+        )
+    try:
+        return Description(**{field.name: content[field.name] for field in fields(Description)})
+    except KeyError as error:
+        raise CheckpointError(f"its metadata lacks {error}", where=path, fix="export it again") from error
+
+
+def sha256(content: bytes) -> str:
+    """Of a file's content."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def words_beside(path: Path) -> Path:
+    """Where the vocabulary of an exported file lies."""
+    return path.with_suffix(".tokenizer.json")
+
+
+def card_beside(path: Path) -> Path:
+    """Where its model card lies."""
+    return path.with_suffix(".md")
+
+
+def proof_beside(path: Path) -> Path:
+    """Where the numbers of its proof lie."""
+    return path.with_suffix(".proof.json")
