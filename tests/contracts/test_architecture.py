@@ -35,7 +35,19 @@ ALLOWED = {  # who may import whom; contracts (errors, plugin, randomness, scree
         "recipe",
         "retention",
     }
-    | {"evaluate", "finetune", "fit", "predict", "published", "report", "scaffold", "stage", "store", "tuning"},
+    | {
+        "evaluate",
+        "finetune",
+        "fit",
+        "export",
+        "predict",
+        "published",
+        "report",
+        "scaffold",
+        "stage",
+        "store",
+        "tuning",
+    },
     "outlook": {"begin", "data", "discovery", "job", "model", "recipe", "stage", "state"},
     "pretrain": {"data", "model", "engine", "job", "stage", "state", "retention", "discovery"},
     "begin": {"devices", "discovery", "job", "model", "recipe", "stage", "state", "store"},
@@ -46,7 +58,9 @@ ALLOWED = {  # who may import whom; contracts (errors, plugin, randomness, scree
     # fine-tuning: the verbs, what begins a run, the two kinds of task, what a network is measured by
     "finetune": {"devices", "model", "results", "store", "tasks", "tuning"},
     "evaluate": {"begin", "data", "devices", "job", "model", "recipe", "results", "store", "task", "tasks", "tuning"},
-    "predict": {"data", "devices", "evaluate", "masks", "results", "store", "tasks", "tuning"},
+    "export": {"begin", "evaluate", "model", "portable", "store"},
+    "predict": {"data", "evaluate", "masks", "portable", "store", "tasks", "tuning"},
+    "portable": {"data", "discovery", "evaluate", "fit", "kit", "model", "portable", "state", "task", "tasks"},
     "results": {"state", "store", "tasks", "tuning"},
     "tuning": {"begin", "data", "devices", "discovery", "job", "model", "recipe", "stage", "store", "task", "tasks"},
     "tasks": {"data", "devices", "interruption", "masks", "metrics", "model", "postprocess", "recipe", "store"}
