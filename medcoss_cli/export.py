@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from medcoss_cli.begin import read_state
@@ -153,8 +154,6 @@ def _neighbours(subject: Subject, shown: Samples | None, made: Path, precision: 
     there, here = session.opened(made), _torch(subject)
     inputs = shown.inputs[: len(shown.labels)]
     chunks = [inputs[i : i + 16] for i in range(0, len(inputs), 16)]
-    import numpy as np
-
     shares = {
         "torch": proof.neighbours(np.concatenate([here(chunk)[-1] for chunk in chunks]), shown.labels),
         "onnx": proof.neighbours(
@@ -181,9 +180,9 @@ def _about(subject: Subject, made: Path, precision: str, licence: str, checkpoin
         vocabulary=sha256(subject.words.encode()) if subject.words else None,
     )
     versions = {**about.versions, "onnx": version("onnx"), "onnxruntime": version("onnxruntime")}
-    return replace(
-        about, versions=versions, packages=needed(about.modality) if about.modality else ["numpy", "onnxruntime"]
-    )
+    masks = about.task is not None and about.task["kind"] == "segmentation"
+    packages = needed(about.modality, masks=masks) if about.modality else ["numpy", "onnxruntime"]
+    return replace(about, versions=versions, packages=packages)
 
 
 def _place(out: Path, made: Path, subject: Subject, about: Description, facts: dict[str, Any]) -> None:
