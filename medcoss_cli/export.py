@@ -17,6 +17,7 @@ import torch
 from medcoss_cli.begin import read_state
 from medcoss_cli.errors import ExportError, UsageError
 from medcoss_cli.evaluate import best
+from medcoss_cli.metrics.neighbours import agreement, neighbours
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.portable import card, description, graph, proof, session
 from medcoss_cli.portable.description import Description, sha256
@@ -154,12 +155,14 @@ def _neighbours(subject: Subject, shown: Samples | None, made: Path, precision: 
     there, here = session.opened(made), _torch(subject)
     inputs = shown.inputs[: len(shown.labels)]
     chunks = [inputs[i : i + 16] for i in range(0, len(inputs), 16)]
-    shares = {
-        "torch": proof.neighbours(np.concatenate([here(chunk)[-1] for chunk in chunks]), shown.labels),
-        "onnx": proof.neighbours(
-            np.concatenate([there.run(None, _named(there, (chunk,)))[-1] for chunk in chunks]), shown.labels
-        ),
+    runs: dict[str, Callable[..., list[Array]]] = {
+        "torch": here,
+        "onnx": lambda chunk: there.run(None, _named(there, (chunk,))),
     }
+    shares = {}
+    for name, run in runs.items():
+        nearest, _ = neighbours(np.concatenate([run(chunk)[-1] for chunk in chunks]), 1)
+        shares[name] = agreement(nearest, shown.labels)
     if precision == "int8":
         proof.judge_neighbours(shares["torch"], shares["onnx"])
     return shares

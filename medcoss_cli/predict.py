@@ -10,6 +10,7 @@ from typing import Any
 
 from medcoss_cli.data.read import read_checked
 from medcoss_cli.errors import DataError, ResourceError, UsageError
+from medcoss_cli.inputs import list_records, name_of
 from medcoss_cli.masks import files_of, overlay, write_png, write_segmentation, write_volume
 from medcoss_cli.plugin import LeftOut, Record, Sample
 from medcoss_cli.screen import Screen
@@ -42,11 +43,12 @@ def predict(
     Raises: DataError if nothing can be read at all, ResourceError where a volume needs more memory than there is.
     """
     one = network_of(run, seed, screen)
-    records, written = list_records(one, inputs, screen)
+    records, bad = list_records(one.modality, inputs, screen)
+    written = Written(bad=bad)
     rows: list[dict[str, Any]] = []
     with screen.progress("predicting", len(records)) as bar:
         for base, record in records:
-            name = _name(base, record)
+            name = name_of(base, record)
             try:
                 sample = read_checked(one.modality, record)
                 if one.task.kind == "classification":
@@ -77,43 +79,6 @@ def network_of(run: Path, seed: int | None, screen: Screen) -> Applied:
 
     one, place = best(run, seed, screen), one_device()
     return applied(one.task, one.modality, one.network, place.device)
-
-
-def list_records(one: Applied, inputs: Sequence[Path], screen: Screen) -> tuple[list[tuple[Path, Record]], Written]:
-    """(folder, record) of all that lies at the inputs, and what cannot be used. Raises: DataError for nothing at all."""
-    written, records = Written(), []
-    for path in inputs:
-        if not path.exists():
-            raise UsageError("there is no such file or folder", where=path)
-        for item in one.modality.loader.find(path, "all"):
-            if isinstance(item, Record):
-                records.append((path, item))
-            elif item.bad or path == item.source:
-                written.bad.append(LeftOut(item.source, item.reason, bad=True))
-            else:
-                screen.warn(f"left out: {item.source.name}: {item.reason}")
-    if not records:
-        reason = f", the first reason: {written.bad[0].reason}" if written.bad else ""
-        raise DataError(f"nothing that can be read as {one.modality.title}{reason}", where=inputs[0])
-    return records, written
-
-
-def _name(base: Path, record: Record) -> Path:
-    """Where the results of a record go below the output folder: the input's place, without its ending."""
-    source = record.source if record.source != base else Path(record.source.name)
-    relative = source.relative_to(base) if source.is_relative_to(base) else source
-    if record.source.is_file():
-        stem = relative.name.removesuffix(".gz")
-        relative = relative.with_name(Path(stem).stem if Path(stem).suffix else stem)
-    part = record.part or ()
-    number = part[1] if part[:1] == ("row",) else part[1] if part[:1] == ("volume",) else None
-    if part[:1] == ("series",):
-        relative = relative / _safe(str(part[1])) if relative.name else Path(_safe(str(part[1])))
-    return relative if number is None else relative.with_name(f"{relative.name}-{number}")
-
-
-def _safe(text: str) -> str:
-    return "".join(c if c.isalnum() or c in ".-_" else "_" for c in text)[:80].strip(".") or "series"
 
 
 def _classified(one: Applied, sample: Sample, name: Path) -> dict[str, Any]:

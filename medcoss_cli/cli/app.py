@@ -29,6 +29,7 @@ VERBS = {
     "finetune": "Train a head for a labelled task, and test it.",
     "evaluate": "Test a fine-tuned run, also on new data or a newer encoder.",
     "predict": "Classes, or masks in the scan's own grid, of new files.",
+    "embed": "Features of files, one vector a sample.",
     "export": "One ONNX file, proved equal to the checkpoint.",
     "report": "Make one HTML page of a run.",
     "data": "Look at data, and prepare it.",

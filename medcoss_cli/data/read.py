@@ -101,7 +101,8 @@ def read_checked(modality: Modality, record: Record) -> Sample:
     if isinstance(array, str):
         if modality.dims != 1:
             raise DataError("a text where an image is expected", where=record.source)
-        return sample
+        told = getattr(modality.tokenizer, "notes", None)
+        return sample if told is None else dataclasses.replace(sample, notes=(*sample.notes, *told(sample)))
     if array.ndim - 1 != modality.dims:
         raise DataError(f"{array.ndim - 1}D data where {modality.dims}D is expected", where=record.source)
     if array.shape[0] != modality.channels:

@@ -134,6 +134,12 @@ class Words:
     def encode(self, sample: Sample) -> tuple[np.ndarray[Any, Any], float, float]:
         return self._codec.encode(sample.array, self.length), 1.0, 0.0
 
+    def notes(self, sample: Sample) -> tuple[str, ...]:
+        """What happens to a sample that a careful user wants to know: a long text is cut."""
+        if self.vocabulary is None or self._codec.count(sample.array) <= self.length:
+            return ()
+        return (f"longer than {self.length} word pieces, the rest left out",)
+
     def decode(self, integers: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
         return integers.long()
 

@@ -97,6 +97,10 @@ class Codec:
         ids[: len(pieces) + 2] = [self.cls, *pieces, self.sep]
         return ids
 
+    def count(self, text: str) -> int:
+        """Pieces of a text, [CLS] and [SEP] included."""
+        return len(self._tokenizer.encode(text, add_special_tokens=False).ids) + 2
+
     def pieces(self, ids: list[int]) -> list[str]:
         return [self._tokenizer.id_to_token(i) for i in ids if i != self.pad]
 

@@ -69,15 +69,6 @@ def judge(rows: Sequence[Row], precision: str) -> None:
             )
 
 
-def neighbours(features: Array, labels: Sequence[str]) -> float:
-    """Share of samples whose nearest other sample, by cosine, has the same label."""
-    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
-    likeness = unit @ unit.T
-    np.fill_diagonal(likeness, -np.inf)
-    names = np.asarray(labels)
-    return float((names[likeness.argmax(1)] == names).mean())
-
-
 def judge_neighbours(torch_share: float, onnx_share: float) -> None:
     """Raises: ExportError where int8 loses more than half a point of nearest-neighbour accuracy."""
     if onnx_share < torch_share - LOST:

@@ -8,11 +8,16 @@ from medcoss_cli.model.outputs import Array
 from medcoss_cli.model.tuned import Tuned
 from medcoss_cli.plugin import Modality
 from medcoss_cli.task import Task
-from medcoss_cli.tasks.apply import Applied
+from medcoss_cli.tasks.apply import Applied, Decode
 
 
 def applied(task: Task, modality: Modality, network: Tuned, device: torch.device) -> Applied:
     """The network on a device, with the modality's own rule for what it sees."""
+    return Applied(task, modality, network.on(device), decoder(modality))
+
+
+def decoder(modality: Modality) -> Decode:
+    """The modality's own rule from stored integers to what a network sees."""
     intensity = modality.intensity
     assert intensity is not None
 
@@ -22,4 +27,4 @@ def applied(task: Task, modality: Modality, network: Tuned, device: torch.device
         seen: Array = intensity.decode(torch.from_numpy(integers), scales, offsets).numpy()
         return seen
 
-    return Applied(task, modality, network.on(device), decode)
+    return decode

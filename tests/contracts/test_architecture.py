@@ -40,6 +40,8 @@ ALLOWED = {  # who may import whom; contracts (errors, plugin, randomness, scree
         "finetune",
         "fit",
         "export",
+        "embed",
+        "metrics",
         "predict",
         "published",
         "report",
@@ -58,9 +60,12 @@ ALLOWED = {  # who may import whom; contracts (errors, plugin, randomness, scree
     # fine-tuning: the verbs, what begins a run, the two kinds of task, what a network is measured by
     "finetune": {"devices", "model", "results", "store", "tasks", "tuning"},
     "evaluate": {"begin", "data", "devices", "job", "model", "recipe", "results", "store", "task", "tasks", "tuning"},
-    "export": {"begin", "evaluate", "model", "portable", "store"},
-    "predict": {"data", "evaluate", "masks", "portable", "store", "tasks", "tuning"},
-    "portable": {"data", "discovery", "evaluate", "fit", "kit", "model", "portable", "state", "task", "tasks"},
+    "embed": {"data", "inputs", "interruption", "kit", "model", "portable", "store"},
+    "inputs": set(),
+    "export": {"begin", "evaluate", "metrics", "model", "portable", "store"},
+    "predict": {"data", "evaluate", "inputs", "masks", "portable", "store", "tasks", "tuning"},
+    "portable": {"begin", "data", "discovery", "evaluate", "fit", "kit", "model", "portable", "state", "store"}
+    | {"task", "tasks"},
     "results": {"state", "store", "tasks", "tuning"},
     "tuning": {"begin", "data", "devices", "discovery", "job", "model", "recipe", "stage", "store", "task", "tasks"},
     "tasks": {"data", "devices", "interruption", "masks", "metrics", "model", "postprocess", "recipe", "store"}

@@ -1,0 +1,69 @@
+"""The verb `embed`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medcoss_cli.cli import options, show
+from medcoss_cli.errors import DataError
+
+app = typer.Typer(add_completion=False)
+SHOWN = 20
+"""Samples whose neighbours are printed; the others' are in --json."""
+
+
+@app.command()
+def embed(
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="A checkpoint, or an .onnx file that `export` wrote.")
+    ],
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Files or folders of the modality.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="A .npz, .jsonl or .parquet file.")],
+    modality: Annotated[str | None, typer.Option("--modality", help="Of a checkpoint: which one.")] = None,
+    tokens: Annotated[bool, typer.Option("--tokens", help="Features of every token as well.")] = False,
+    neighbours: Annotated[
+        int | None, typer.Option("--neighbours", min=1, help="Print so many nearest samples of each.")
+    ] = None,
+    picture: Annotated[Path | None, typer.Option("--map", metavar="PNG", help="Draw the embedding in 2D.")] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Write one feature vector for each sample, without training anything.
+
+    Example: medcoss embed ckpt.pt scans --modality xray -o features.npz --neighbours 3
+    """
+    from medcoss_cli import embed as verb
+    from medcoss_cli.metrics.neighbours import agreement
+    from medcoss_cli.metrics.neighbours import neighbours as nearest_of
+
+    screen = show.screen(as_json)
+    done = verb.embed(source, modality, inputs, out, tokens=tokens, screen=screen)
+    facts = {"file": str(out), "samples": len(done.ids), "width": done.pooled.shape[1], "bad": len(done.bad)}
+    if neighbours is not None and len(done.ids) > 1:
+        nearest, near = nearest_of(done.pooled, neighbours)
+        rows = [
+            [done.ids[i], *(f"{done.ids[j]} ({c:.3f})" for j, c in zip(nearest[i], near[i], strict=True))]
+            for i in range(len(done.ids))
+        ]
+        columns = ["sample", *(f"nearest {k + 1}" for k in range(nearest.shape[1]))]
+        screen.table("Nearest samples (cosine of centred features)", columns, rows[:SHOWN])
+        if len(rows) > SHOWN:
+            screen.say(f"and {len(rows) - SHOWN} more: --json has all")
+        facts["neighbours"] = {row[0]: [done.ids[j] for j in nearest[i]] for i, row in enumerate(rows)}
+        if done.labels is not None:
+            facts["accuracy"] = agreement(nearest, done.labels)
+            screen.say(f"nearest-neighbour accuracy with {nearest.shape[1]}: {facts['accuracy']:.3f}")
+    if picture is not None:
+        verb.draw(done, picture)
+        screen.say(f"map: {picture}")
+    screen.say(f"{len(done.ids)} samples, {done.pooled.shape[1]} features each (private: ids name files): {out}")
+    if as_json:
+        show.result_json(facts)
+    if done.bad:
+        raise DataError(
+            f"{len(done.bad)} inputs could not be used, the first: {done.bad[0].reason}",
+            where=done.bad[0].source,
+            fix=f"see {out.stem}-quarantine.csv; the others are done",
+        )
