@@ -231,7 +231,7 @@ def test_a_segmentation_shows_a_strip_of_every_class(tmp_path: Path) -> None:
     assert {
         "Dice: tumour",
         "Dice as in the paper: fat",
-        "HD95 ↓: fat",
+        "HD95 in voxels ↓: fat",
         "HD95 in mm ↓: fat",
         "missed, cases ↓: fat",
     } <= set(rows)

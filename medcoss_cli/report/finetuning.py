@@ -25,8 +25,9 @@ STARTS = {"checkpoint": "from a checkpoint", "scratch": "from scratch"}
 _FAMILIES = {  # how a metric begins: what it is called, with the class behind it
     "dice_paper": "Dice as in the paper",
     "dice": "Dice",
+    "hd95_directed": "HD95, directed, in voxels ↓",
     "hd95_mm": "HD95 in mm ↓",
-    "hd95": "HD95 ↓",
+    "hd95": "HD95 in voxels ↓",
     "object_f1": "F1 of objects",
     "missed": "missed, cases ↓",
     "false_alarm": "false alarms, cases ↓",
@@ -110,7 +111,14 @@ def _metrics(run: Finetuning) -> str:
     known = dict.fromkeys((*run.summary, *(metric for test in tests for metric in test)))
     columns = ["metric", "mean ± sd", "baseline", *(f"seed {seed.get('seed', i)}" for i, seed in enumerate(run.seeds))]
     lines = []
-    for metric in sorted(known, key=lambda metric: metric != run.main):
+    classes = [str(name) for name in listing(run.results.get("classes"))]
+
+    def place(metric: str) -> int:
+        """The run's main metric, then those of all classes together, then class by class."""
+        own = [i for i, name in enumerate(classes) if metric.endswith(f"_{name}")]
+        return -2 if metric == run.main else own[0] if own else -1
+
+    for metric in sorted(known, key=place):
         base = [x for seed in run.seeds if (x := number(_test(seed, "baseline").get(metric))) is not None]
         line = [
             metric_name(metric),
