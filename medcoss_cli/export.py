@@ -196,5 +196,6 @@ def _place(out: Path, made: Path, subject: Subject, about: Description, facts: d
     atomic.write(description.card_beside(out), card.write(about, facts, out.name).encode())
     large = made.with_name(made.name + ".data")
     if large.exists():
+        large.chmod(made.stat().st_mode)  # some libraries make it for its owner alone
         large.replace(out.with_name(large.name))
     made.replace(out)

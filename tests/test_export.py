@@ -102,6 +102,21 @@ def test_smaller_precisions_are_near(tmp_path: Path, checkpoint: Path, features:
     assert [entry.type for entry in inputs] == ["tensor(float)"], "what goes in stays fp32"
 
 
+def test_weights_of_a_large_network_lie_beside(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph, "LARGE", 10_000)
+    out = tmp_path / "large.onnx"
+    facts = written(checkpoint, out)
+    beside = out.with_name("large.onnx.data")
+    assert facts["bytes"] == out.stat().st_size + beside.stat().st_size
+    assert beside.stat().st_mode == out.stat().st_mode
+    assert session.load(out).run(np.zeros((1, 3, 32), np.float32), np.ones((1, 3), bool))[0].shape == (1, 3, 32)
+    beside.unlink()
+    with pytest.raises(CheckpointError, match="keep the files that lie beside it together"):
+        session.load(out)
+
+
 def test_words_come_with_their_tokenizer(tmp_path: Path, checkpoint: Path) -> None:
     out = tmp_path / "report.onnx"
     written(checkpoint, out, modality="report")
