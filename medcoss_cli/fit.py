@@ -15,12 +15,17 @@ def fit(
     modality: Modality,
     *,
     tokenizer: str | None = None,
+    spec: Mapping[str, Any] | None = None,
     size: tuple[int, ...] | None = None,
     decoder: Mapping[str, int] | None = None,
     vocabulary: str | None = None,
     vocabulary_size: int | None = None,
 ) -> Modality:
     """A complete modality with what a recipe or a checkpoint says differently.
+
+    Args:
+        tokenizer: its key.
+        spec: a checkpoint's; imported weights have other positions than the plugin's own.
 
     Raises: RecipeError where the size does not suit the modality or the tokenizer's patch.
     """
@@ -29,6 +34,8 @@ def fit(
         if not hasattr(part, "with_key"):
             raise RecipeError(f"the tokenizer {part.key} of {modality.name} comes in one form only", where="tokenizer")
         part = part.with_key(tokenizer)
+    if spec is not None and hasattr(part, "with_spec"):
+        part = part.with_spec(spec)
     if vocabulary_size is not None and hasattr(part, "vocabulary_size"):
         part = replace(part, vocabulary_size=vocabulary_size)
     same: Any = modality.intensity  # words are both

@@ -120,6 +120,7 @@ def for_stage(
     modality = fit(
         modality,
         tokenizer=key,
+        spec=relative.tokenizer.spec if relative and relative.tokenizer else None,
         size=tuple(size) if size else None,
         decoder=decoder,
         vocabulary=vocabulary,
@@ -139,6 +140,10 @@ def _fits(own: Any, other: Any) -> bool:
     """Can a modality with the tokenizer `own` take the network that another one has?"""
     try:
         same = own if own.key == other.key or not hasattr(own, "with_key") else own.with_key(other.key)
+        if other.spec.get("positions") == "table" and hasattr(
+            same, "with_spec"
+        ):  # imported weights are taken as they are
+            same = same.with_spec(other.spec)
     except RecipeError:  # a key of another form
         return False
     return bool(same.key == other.key and dict(same.spec) == dict(other.spec))

@@ -114,6 +114,7 @@ def rebuild(name: str, facts: Mapping[str, Any], checkpoint: Checkpoint) -> Moda
     modality = fit(
         discovery.load_modality(name),
         tokenizer=key,
+        spec=checkpoint.tokenizers[key],
         size=tuple(facts["size"]),
         decoder=facts["decoder"],
         vocabulary=checkpoint.vocabularies.get(key),

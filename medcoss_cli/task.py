@@ -65,7 +65,11 @@ class Task:
         Raises: PluginError if it is not installed, CheckpointError if its tokenizer has changed since.
         """
         modality = for_task(
-            discovery.load_modality(self.modality), self.tokenizer, tuple(self.size), self.vocabulary, self.intensity
+            fit(discovery.load_modality(self.modality), tokenizer=self.tokenizer, spec=self.tokenizer_spec),
+            self.tokenizer,
+            tuple(self.size),
+            self.vocabulary,
+            self.intensity,
         )
         assert modality.tokenizer is not None
         if dict(modality.tokenizer.spec) != self.tokenizer_spec:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from medcoss_cli import discovery, stage
 from medcoss_cli.errors import RecipeError
@@ -46,6 +47,18 @@ def test_one_of_other_channels_or_another_make_stays_its_own(
     part = as_stage(small("new", tokenizer=own, channels=own.channels), known, monkeypatch)
     assert part.tokenizer == own
     assert part.size == (32, 32)
+
+
+def test_a_tokenizer_of_imported_weights_is_shared_with_its_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    imported = Patches("patch2d-8", positions="table", grid=(8, 8))
+    known = {"old": small("old", tokenizer=imported, size=(64, 64))}
+    part: Any = as_stage(small("new", tokenizer=Patches("patch2d-8")), known, monkeypatch).tokenizer
+    assert part == imported
+    network: Any = part.build(32)
+    with torch.no_grad():
+        network.table.copy_(torch.arange(64.0)[:, None].expand(-1, 32))
+    assert torch.equal(network.positions((8, 8), torch.device("cpu")), network.table)
+    assert network.positions((4, 8), torch.device("cpu"))[:, 0].view(4, 8)[:, 0].tolist() == [4, 20, 36, 52]
 
 
 def test_two_networks_under_one_key_are_refused_and_the_way_out_works(

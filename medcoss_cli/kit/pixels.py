@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from medcoss_cli.model.encoder import blocks
 from medcoss_cli.model.losses import masked_pixels, normalise_patches
@@ -32,6 +33,7 @@ class PatchEmbedding(nn.Module):
         self.part = part
         self.projection = nn.Linear(math.prod(part.patch) * part.channels, width)
         self.norm = nn.LayerNorm(width, eps=part.norm_eps)
+        self.table = nn.Parameter(torch.zeros(math.prod(part.grid), width)) if part.grid else None
         self._positions: dict[tuple[tuple[int, ...], torch.device], Tensor] = {}
 
     def grid(self, size: tuple[int, ...]) -> tuple[int, ...]:
@@ -39,7 +41,10 @@ class PatchEmbedding(nn.Module):
         return grid_of(size, self.part.patch)
 
     def positions(self, grid: tuple[int, ...], device: torch.device) -> Tensor:
-        """(L, D) sine-cosine positions, computed once per grid."""
+        """(L, D): the table, resized where it meets another grid; or sine-cosine positions, computed once per grid."""
+        if self.table is not None:
+            assert self.part.grid is not None
+            return resized(self.table, self.part.grid, grid)
         key = (grid, device)
         if key not in self._positions:
             self._positions[key] = sincos(grid, self.norm.weight.shape[0]).to(device)
@@ -57,6 +62,15 @@ class PatchEmbedding(nn.Module):
     def valid(self, batch: Tensor) -> Tensor | None:
         """Every patch is real."""
         return None
+
+
+def resized(table: Tensor, own: tuple[int, ...], grid: tuple[int, ...]) -> Tensor:
+    """A table of positions (L, D) of its own grid for another one, by linear interpolation."""
+    if grid == own:
+        return table
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(own)]
+    whole = table.T.reshape(1, table.shape[1], *own)
+    return F.interpolate(whole, grid, mode=mode, align_corners=False).flatten(2)[0].T
 
 
 class PixelHead(nn.Module):

@@ -27,6 +27,7 @@ class Patches:
             a word behind it, as in "patch1d-16-ecg", makes it a network of one's own, of other channels for example.
         size: edge of a patch; default: from the key.
         channels: of the projection; grey samples are repeated to them. Default: 3 in two dimensions, else 1.
+        positions: "sincos", or "table": learned, one for each place of `grid` (imported weights).
     """
 
     key: str
@@ -34,6 +35,7 @@ class Patches:
     channels: int = 0
     positions: str = "sincos"
     norm_eps: float = 1e-5
+    grid: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         match = _KEY.fullmatch(self.key)
@@ -65,7 +67,14 @@ class Patches:
             "cls": True,
             "causal": False,
             "norm_eps": self.norm_eps,
+            **({"grid": list(self.grid)} if self.grid is not None else {}),
         }
+
+    def with_spec(self, spec: Mapping[str, Any]) -> Patches:
+        """The same part with a checkpoint's positions and epsilon; patch and channels are the plugin's own."""
+        grid = tuple(spec["grid"]) if spec.get("grid") else None
+        known = {key: spec[key] for key in ("positions", "norm_eps") if key in spec}
+        return replace(self, **known, grid=grid)
 
     def with_key(self, key: str) -> Patches:
         """The same part under another key, and so with another patch; dims stay."""
@@ -91,6 +100,8 @@ class Words:
         length: tokens of a sample, [CLS] and [SEP] included; longer texts are cut. Set from the modality's size.
         vocabulary_size: pieces to learn at most.
         vocabulary: the learned or given vocabulary, JSON text of the `tokenizers` library; None before it is known.
+        positions: "sincos", or "table": learned, one for each of `rows` places (imported weights).
+        causal: a word sees those before it alone (imported weights).
     """
 
     key: str = "words"
@@ -99,6 +110,8 @@ class Words:
     vocabulary: str | None = None
     positions: str = "sincos"
     norm_eps: float = 1e-5
+    causal: bool = False
+    rows: int | None = None
 
     @property
     def channels(self) -> int:
@@ -106,7 +119,19 @@ class Words:
 
     @property
     def spec(self) -> Mapping[str, Any]:
-        return {"kind": "words", "positions": self.positions, "cls": False, "causal": False, "norm_eps": self.norm_eps}
+        return {
+            "kind": "words",
+            "positions": self.positions,
+            "cls": False,
+            "causal": self.causal,
+            "norm_eps": self.norm_eps,
+            **({"rows": self.rows} if self.rows is not None else {}),
+        }
+
+    def with_spec(self, spec: Mapping[str, Any]) -> Words:
+        """The same part with a checkpoint's positions, epsilon and order of seeing."""
+        known = {key: spec[key] for key in ("positions", "norm_eps", "causal") if key in spec}
+        return replace(self, **known, rows=spec.get("rows"))
 
     @cached_property
     def _codec(self) -> Any:

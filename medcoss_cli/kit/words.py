@@ -28,6 +28,7 @@ class WordEmbedding(nn.Module):
         self.embedding = nn.Embedding(codec.size, width)
         self.norm = nn.LayerNorm(width, eps=part.norm_eps)
         self.register_buffer("starts", torch.from_numpy(codec.starts_word()), persistent=False)
+        self.table = nn.Parameter(torch.zeros(part.rows, width)) if part.rows else None
         self.register_buffer("positions", sincos((part.length,), width), persistent=False)
 
     def grid(self, size: tuple[int, ...]) -> tuple[int, ...]:
@@ -36,6 +37,8 @@ class WordEmbedding(nn.Module):
 
     def embed(self, batch: Tensor, keep: Tensor | None = None) -> Tensor:
         """Ids (N, L) to (N, L, D). Words are hidden, not dropped, so keep must be None."""
+        if self.table is not None:
+            return cast(Tensor, self.norm(self.embedding(batch) + self.table[: batch.shape[1]]))
         positions = self.get_buffer("positions")
         if batch.shape[1] != len(positions):
             positions = sincos((batch.shape[1],), positions.shape[1]).to(batch.device)

@@ -51,7 +51,8 @@ class Exported:
                 "this file is the encoder alone; it reads no files", fix="export with --modality, or with --run"
             )
         modality = discovery.load_modality(about.modality)
-        return fit(modality, tokenizer=about.tokenizer, size=tuple(about.size), vocabulary=self.vocabulary)
+        spec, size = about.tokenizer_spec, tuple(about.size)
+        return fit(modality, tokenizer=about.tokenizer, spec=spec, size=size, vocabulary=self.vocabulary)
 
     def applied(self) -> Applied:
         """A fine-tuned network, ready for samples. Raises: UsageError where it is none."""
