@@ -94,7 +94,9 @@ class Verbs(Group):
 
 
 def _no_verb(name: str, known: Iterable[str], group: str) -> NoReturn:
-    near = difflib.get_close_matches(name, list(known), 1, 0.6)
+    verbs = list(known)
+    swapped = [verb for verb in verbs if sorted(verb) == sorted(name)]  # letters in another order come first
+    near = swapped or difflib.get_close_matches(name, verbs, 1, 0.6)
     hint = f"did you mean {near[0]}? " if near else ""
     raise UsageError(f"there is no verb {name!r}", fix=f"{hint}{group} --help lists them")
 
