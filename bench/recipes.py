@@ -5,6 +5,7 @@ The sets are small and synthetic, laid out as the real ones were published; `dat
 
     python bench/recipes.py              # all nine
     python bench/recipes.py lits glas
+    STEPS=3 python bench/recipes.py # on a GPU the first step is slow
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import FinetuneRecipe
 from tests.published.layouts import NAMES, write
+
+STEPS = int(os.environ.get("STEPS", "1"))
 
 
 def medcoss(folder: Path, *words: str) -> str:
@@ -45,14 +48,15 @@ def main() -> None:
             medcoss(folder, "recipes", "validate", name)
             common = ["finetune", name, "--from", "scratch", "--data-root", "data"]
             dry = medcoss(folder, *common, "--dry-run").strip().splitlines()[-1]
-            medcoss(folder, *common, "--name", "one", "train.steps=1", "predict.mirror=false")
+            medcoss(folder, *common, "--name", "one", f"train.steps={STEPS}", "predict.mirror=false")
             run = folder / "runs" / "one"
-            step = json.loads((run / f"seed-{recipe.seed}" / "metrics.jsonl").read_text().splitlines()[0])
+            step = json.loads((run / f"seed-{recipe.seed}" / "metrics.jsonl").read_text().splitlines()[STEPS - 1])
             seed = json.loads((run / "results.json").read_text())["seeds"][0]
+        gpu = f"{seed['peak_gpu_memory_gib']:5.1f} GiB of the GPU's" if "peak_gpu_memory_gib" in seed else ""
         size = "x".join(map(str, recipe.input.size or ["default"]))
         print(
             f"{name:10} {recipe.train.batch:5} {size:>14} {seed['weights']['weights'] / 1e6:7.1f} M {step['seconds']:6.1f} s "
-            f"{seed['peak_memory_gib']:5.1f} GiB  {dry}",
+            f"{seed['peak_memory_gib']:5.1f} GiB {gpu} {dry}",
             flush=True,
         )
 

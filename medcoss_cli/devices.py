@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -92,10 +92,19 @@ def has_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
 
 
-def peak_memory() -> float:
-    """GiB of this process at its largest."""
+def peak_memory() -> dict[str, float]:
+    """GiB that this process took at its largest: of main memory, and of the GPU's where it has one."""
     unit = 2**30 if sys.platform == "darwin" else 2**20  # ru_maxrss is bytes on macOS, KiB on Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    peak = {"peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit}
+    if torch.cuda.is_available():
+        peak["peak_gpu_memory_gib"] = torch.cuda.max_memory_reserved() / 2**30
+    return {name: round(gib, 2) for name, gib in peak.items()}
+
+
+def memory_text(peak: Mapping[str, Any]) -> str:
+    """`peak_memory`'s numbers, for a reader."""
+    gpu = peak.get("peak_gpu_memory_gib")
+    return f"{peak['peak_memory_gib']:.1f} GiB of memory" + (f", {gpu:.1f} GiB of the GPU's" if gpu is not None else "")
 
 
 def join() -> Devices:

@@ -46,7 +46,7 @@ def finetune(job: Tuning) -> dict[str, Any]:
             write_rows(folder / "cases.csv", outcome.rows)
             _draw(job, network, outcome, folder)
         seconds = round(time.monotonic() - began, 1)
-        result = _result(seed, standing, outcome) | {"seconds": seconds, "peak_memory_gib": round(peak_memory(), 2)}
+        result = _result(seed, standing, outcome) | {"seconds": seconds} | peak_memory()
         result["weights"] = parameters_of(network)
         atomic.write(folder / "result.json", json.dumps(known(result)).encode())
         progress.drop_resume()

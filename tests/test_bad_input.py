@@ -22,6 +22,7 @@ from medcoss_cli.plugin import Record, Sample
 from medcoss_cli.store import checkpoint
 from tests.conftest import CommandLine
 from tests.training import RECIPE, train, write_demo
+from tests.tuning import CLASSES
 
 
 @pytest.fixture
@@ -268,6 +269,52 @@ def test_a_full_disk_is_told(tmp_path: Path, start: Path) -> None:
     assert done.returncode == 6, done.stderr
     assert "space" in done.stderr
     assert out.read_bytes() == b"old"
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc/self/statm on this system")
+@pytest.mark.parametrize(
+    ("verb", "recipe", "fix"),
+    [
+        (
+            "pretrain",
+            RECIPE.replace("  - {modality: report, data: report, size: [32], vocabulary_size: 300}\n", ""),
+            "raise train.accumulate",
+        ),
+        ("finetune", CLASSES, "train.batch=16"),
+    ],
+    ids=["pretrain", "finetune"],
+)
+def test_too_little_memory_says_what_to_try(tmp_path: Path, data: Path, verb: str, recipe: str, fix: str) -> None:
+    """The operating system refuses more than half a GiB beyond what the program itself takes."""
+    code = (
+        "import resource, sys\n"
+        "import medcoss_cli.cli.training, medcoss_cli.finetune, medcoss_cli.pretrain, sklearn.cluster\n"
+        "from medcoss_cli.cli.app import main\n"
+        "taken = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (taken + 2**29, taken + 2**29))\n"
+        "sys.argv = ['medcoss', *sys.argv[1:]]; main()"
+    )
+    (tmp_path / "big.yaml").write_text(recipe.replace("size: [32, 32]", "size: [1024, 1024]"))
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            code,
+            verb,
+            "big.yaml",
+            f"data.root={data}" if verb == "pretrain" else f"--data-root={data}",
+            "train.batch=32",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 6, done.stderr
+    assert "not enough memory" in done.stderr
+    assert fix in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_read_only_data_folder_is_enough(medcoss: CommandLine, tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ def _numbers(seeds: str | None) -> list[int] | None:
 
 def show_results(results: dict[str, Any], folder: Path, screen: Any) -> None:
     """Test metrics: mean and deviation over the seeds, each seed with its interval, the trivial baseline."""
+    from medcoss_cli.devices import memory_text
     from medcoss_cli.report.finetuning import metric_name
 
     tested = [seed for seed in results["seeds"] if seed["test"]]
@@ -86,8 +87,8 @@ def show_results(results: dict[str, Any], folder: Path, screen: Any) -> None:
         columns = ["metric", "mean ± sd", *(f"seed {seed['seed']}" for seed in tested), "trivial"]
         screen.table(f"Test: {results['title'] or results['task']}, from {results['start']}", columns, rows)
     seconds = sum(seed["seconds"] for seed in results["seeds"])
-    most = max(seed["peak_memory_gib"] for seed in results["seeds"])
-    screen.say(f"{seconds:.0f} s, at most {most:.1f} GiB of memory")
+    most = max(results["seeds"], key=lambda seed: seed["peak_memory_gib"])
+    screen.say(f"{seconds:.0f} s, at most {memory_text(most)}")
     screen.say(
         f"results (shareable): {folder / 'results.json'}; cases (private: names files): {folder}/seed-*/cases.csv"
     )

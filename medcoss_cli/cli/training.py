@@ -18,7 +18,7 @@ def carry_out(job: Job, *, min_retention: float | None = None, as_json: bool = F
     Returns: the summary that --json prints. Raises: RetentionError below `min_retention`, with everything kept.
     """
     from medcoss_cli import retention
-    from medcoss_cli.devices import peak_memory
+    from medcoss_cli.devices import memory_text, peak_memory
     from medcoss_cli.pretrain import pretrain
 
     began = time.monotonic()
@@ -30,14 +30,14 @@ def carry_out(job: Job, *, min_retention: float | None = None, as_json: bool = F
         "strategy": job.strategy,
         "stages": [_stage(entry) for entry in state.history],
         "seconds": round(time.monotonic() - began, 1),
-        "peak_memory_gib": round(peak_memory(), 2),
+        **peak_memory(),
     }
     if not job.devices.first:
         return summary
     job.run.finish()
     job.run.close()
     show_retention(job, state.history)
-    job.screen.say(f"{summary['seconds']:.0f} s, at most {summary['peak_memory_gib']:.1f} GiB of memory")
+    job.screen.say(f"{summary['seconds']:.0f} s, at most {memory_text(summary)}")
     job.screen.say(f"checkpoint (private: holds samples): {job.run.checkpoint}")
     job.screen.say(f"retention: {job.run.folder / 'retention.json'}, {job.run.folder / 'retention.png'}")
     if as_json:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from medcoss_cli.data.mixup import mix_images, mix_words
+from medcoss_cli.data.workers import forkserver
 from medcoss_cli.plugin import Modality
 from medcoss_cli.randomness import generator
 
@@ -220,7 +221,7 @@ def batches(
         num_workers=workers,
         generator=torch.Generator(),  # private: an iterator of the global generator would change it
         pin_memory=device.type == "cuda",
-        multiprocessing_context="forkserver" if workers else None,
+        multiprocessing_context=forkserver() if workers else None,
         prefetch_factor=4 if workers else None,
     )
     for part in loader:

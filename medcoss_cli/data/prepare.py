@@ -11,14 +11,12 @@ import itertools
 import json
 import os
 import shutil
-import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ import numpy as np
 
 from medcoss_cli.data.prepared import INDEX, QUARANTINE, PreparedSet
 from medcoss_cli.data.read import Blank, Found, encode, read_checked, reason_counts
+from medcoss_cli.data.workers import forkserver, quiet
 from medcoss_cli.errors import DataError, ResourceError
 from medcoss_cli.plugin import Modality, Record
 from medcoss_cli.screen import Screen
@@ -101,7 +100,7 @@ def _write(modality: Modality, found: Found, folder: Path, workers: int, bad_sha
             for number, task in enumerate(tasks):
                 take(number, _shard(modality, found.root, task, folder, number, starts[number]))
         else:
-            pool = ProcessPoolExecutor(min(workers, len(tasks)), get_context("forkserver"), quiet)
+            pool = ProcessPoolExecutor(min(workers, len(tasks)), forkserver(), quiet)
             try:
                 waiting: dict[Future[Any], int] = {
                     pool.submit(_shard, modality, found.root, task, folder, number, starts[number]): number
@@ -306,14 +305,6 @@ def _tell(prepared: PreparedSet, modality: Modality, screen: Screen) -> None:
         screen.warn(f"{modality.name}: {sum(index['refused'].values())} refused: {reasons} (see {prepared.quarantine})")
     for note, count in index["notes"].items():
         screen.say(f"{modality.name}: {count} x {note}")
-
-
-def quiet() -> None:
-    """In a worker: the parent handles Ctrl-C; one thread, since there is a worker for every core."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from threadpoolctl import threadpool_limits
-
-    threadpool_limits(1)
 
 
 @contextmanager

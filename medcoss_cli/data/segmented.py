@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,9 @@ import numpy as np
 
 from medcoss_cli.data.geometry import Layout
 from medcoss_cli.data.labelled import Case
-from medcoss_cli.data.prepare import locked, quiet, settings, stamp
+from medcoss_cli.data.prepare import locked, settings, stamp
 from medcoss_cli.data.read import read_checked
+from medcoss_cli.data.workers import forkserver, quiet
 from medcoss_cli.errors import DataError
 from medcoss_cli.masks import check_on, read_mask
 from medcoss_cli.plugin import Modality, Sample
@@ -175,7 +175,7 @@ def _write(
         bar = open_.enter_context(screen.progress(f"preparing {modality.name} and masks", len(cases)))
         each: Callable[..., Any] = map
         if workers > 1 and len(cases) >= 16:
-            pool = open_.enter_context(ProcessPoolExecutor(workers, get_context("forkserver"), quiet))
+            pool = open_.enter_context(ProcessPoolExecutor(workers, forkserver(), quiet))
             each = partial(pool.map, chunksize=1)
         for facts in each(one, range(len(cases)), cases):
             done.append(facts)

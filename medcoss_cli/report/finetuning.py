@@ -197,15 +197,22 @@ def _data(run: Finetuning) -> str:
     return table(["split", "samples", "groups", *classes], lines)
 
 
+def _gib(memory: Any) -> str:
+    return MISSING if (gib := number(memory)) is None else f"{gib:.1f} GiB"
+
+
 def _seeds(run: Finetuning) -> str:
-    columns = ["seed", "steps", "best step", "time", "peak memory", f"{metric_name(run.main)}, validation"]
+    on_gpu = any("peak_gpu_memory_gib" in seed for seed in run.seeds)
+    columns = ["seed", "steps", "best step", "time", "peak memory", *(["GPU's"] if on_gpu else [])]
+    columns.append(f"{metric_name(run.main)}, validation")
     lines = [
         [
             str(seed.get("seed", i)),
             shown(seed.get("steps")),
             shown(seed.get("best_step")),
             duration(seed.get("seconds")),
-            f"{peak:.1f} GiB" if (peak := number(seed.get("peak_memory_gib"))) is not None else MISSING,
+            _gib(seed.get("peak_memory_gib")),
+            *([_gib(seed.get("peak_gpu_memory_gib"))] if on_gpu else []),
             shown(mapping(seed.get("validation")).get(run.main)),
         ]
         for i, seed in enumerate(run.seeds)
