@@ -15,7 +15,7 @@ from medcoss_cli.data.read import find, learn_vocabulary
 from medcoss_cli.discovery import load_modality
 from medcoss_cli.errors import RecipeError
 from medcoss_cli.fit import fit
-from medcoss_cli.kit.vocabulary import Codec
+from medcoss_cli.kit.vocabulary import read_vocabulary
 from medcoss_cli.plugin import Modality
 from medcoss_cli.retention import choose_probes
 from medcoss_cli.screen import Screen
@@ -109,14 +109,15 @@ def for_stage(
     size = stage.size or (nearest.size if nearest else None)
     if decoder is None:  # as large as those the checkpoint has
         alike_decoders = [m.decoder for m in known.values() if type(m.decoder) is type(modality.decoder)]
-        decoder = vars(alike_decoders[-1]) if alike_decoders else None
+        sizes = vars(alike_decoders[-1]) if alike_decoders else {}  # not its positions: a new one has its own
+        decoder = {key: size for key, size in sizes.items() if isinstance(size, int)} or None
     vocabulary = getattr(relative.tokenizer, "vocabulary", None) if relative else None
     if stage.vocabulary is not None:
         if vocabulary is not None:
             raise RecipeError(
                 f"the checkpoint already has a vocabulary for {key}", where="vocabulary", fix="leave the key out"
             )
-        vocabulary = _read_vocabulary(Path(stage.vocabulary))
+        vocabulary = read_vocabulary(Path(stage.vocabulary))
     modality = fit(
         modality,
         tokenizer=key,
@@ -147,16 +148,3 @@ def _fits(own: Any, other: Any) -> bool:
     except RecipeError:  # a key of another form
         return False
     return bool(same.key == other.key and dict(same.spec) == dict(other.spec))
-
-
-def _read_vocabulary(path: Path) -> str:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(
-            "the vocabulary file cannot be read",
-            where=path,
-            fix="give the JSON file of a `tokenizers` vocabulary, or leave the key out to learn one",
-        ) from error
-    Codec(text)
-    return text

@@ -1,4 +1,4 @@
-"""The verbs `checkpoint show|strip`."""
+"""The verbs `checkpoint show|strip|import`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medcoss_cli.cli import options, show
+from medcoss_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from medcoss_cli.store.checkpoint import Checkpoint
 
 app = typer.Typer(
     add_completion=False,
-    help="Look into a checkpoint, or make a shareable part of it.\n\nExample: medcoss checkpoint show runs/mini",
+    help="Look into a checkpoint, share a part of it, or import weights.\n\nExample: medcoss checkpoint show runs/mini",
 )
 
 File = Annotated[Path, typer.Argument(metavar="CKPT", help="A ckpt.pt, or the run's folder that holds it.")]
@@ -73,6 +74,69 @@ def strip(
     found, _ = checkpoint.find_checkpoint(path)
     size = write(found, out)
     show.screen().say(f"shareable, {size / 2**20:.1f} MiB: {out}")
+
+
+@app.command(name="import")
+def import_weights(
+    source: Annotated[
+        str, typer.Argument(metavar="FILE", help="A file of weights, or timm:NAME where timm has fetched it before.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The checkpoint to write.")] = Path(
+        "ckpt.pt"
+    ),
+    modality: Annotated[
+        list[str] | None,
+        typer.Option("--modality", help="To make it known to; again for more. Else all of medcoss's own that fit."),
+    ] = None,
+    vocabulary: Annotated[
+        Path | None,
+        typer.Option("--vocabulary", metavar="FILE", help="vocab.txt or JSON that its text was trained with."),
+    ] = None,
+    heads: Annotated[
+        int | None, typer.Option("--heads", min=1, help="Of the attention; else 64 values a head.")
+    ] = None,
+    names: Annotated[
+        bool, typer.Option("--names", help="Name every tensor that was taken, dropped or is random.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Make a checkpoint from the authors' MedCoSS file, Uni-Perceiver, or a ViT of timm or MAE.
+
+    Example: medcoss checkpoint import checkpoint-299.pth -o ckpt.pt --vocabulary vocab.txt
+    """
+    from medcoss_cli.foreign.convert import convert
+    from medcoss_cli.store import checkpoint
+
+    if out.exists() and not overwrite:
+        raise UsageError("this file is there already", where=out, fix="name another with -o, or give --overwrite")
+    made = convert(source, modality or [], vocabulary, heads)
+    checkpoint.save(made.state.to_checkpoint(), out)
+    facts = {
+        "origin": made.origin,
+        "checkpoint": str(out),
+        "modalities": list(made.state.model.modalities),
+        "taken": made.taken,
+        "dropped": made.dropped,
+        "random": made.random,
+        "notes": made.notes,
+    }
+    if as_json:
+        show.result_json(facts)
+        return
+    screen = show.screen()
+    taken = {name for found in made.taken.values() for name in found}
+    counts = ", ".join(f"{into} {len(found)}" for into, found in made.taken.items())
+    screen.say(f"{made.origin}: {len(taken)} tensors taken ({counts}), {len(made.dropped)} dropped")
+    screen.say(f"{len(made.random)} of the new checkpoint's are random" if made.random else "nothing of it is random")
+    if names:
+        rows = [[into, name] for into, found in made.taken.items() for name in found]
+        rows += [["dropped", name] for name in made.dropped] + [["random", name] for name in made.random]
+        screen.table("", ["into", "tensor"], _printable(rows))
+    for note in made.notes:
+        screen.warn(note)
+    screen.say(f"knows {', '.join(made.state.model.modalities)}, holds no samples: {out}")
+    screen.say(f"next: medcoss extend --modality NAME --from {out}, medcoss finetune RECIPE --from {out}")
 
 
 def summary(known: Checkpoint) -> dict[str, Any]:

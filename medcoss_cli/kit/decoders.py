@@ -11,11 +11,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PixelDecoder:
-    """MAE's small transformer that predicts the pixels of removed patches; 8 x 512 in the paper."""
+    """MAE's small transformer that predicts the pixels of removed patches; 8 x 512 in the paper.
+
+    Args:
+        positions: "sincos", or "table": learned, the cls token's among them (imported weights).
+    """
 
     width: int = 512
     depth: int = 8
     heads: int = 16
+    positions: str = "sincos"
 
     def build(self, width: int, tokenizer: Any, size: tuple[int, ...]) -> nn.Module:
         from medcoss_cli.kit.pixels import PixelHead
@@ -31,4 +36,4 @@ class WordDecoder:
         from medcoss_cli.kit.vocabulary import Codec
         from medcoss_cli.kit.words import WordHead
 
-        return WordHead(width, Codec(tokenizer.vocabulary).size)
+        return WordHead(width, Codec(tokenizer.vocabulary))

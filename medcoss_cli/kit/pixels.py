@@ -82,7 +82,11 @@ class PixelHead(nn.Module):
         grid = grid_of(size, tokenizer.patch)
         self.embed = nn.Linear(width, part.width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, part.width))
-        self.register_buffer("positions", sincos(grid, part.width), persistent=False)
+        positions = torch.cat([torch.zeros(1, part.width), sincos(grid, part.width)])
+        if part.positions == "table":
+            self.positions = nn.Parameter(torch.zeros_like(positions))
+        else:
+            self.register_buffer("positions", positions, persistent=False)
         self.blocks = blocks(part.width, part.depth, part.heads, 4.0, None, norm_eps=1e-6)
         self.norm = nn.LayerNorm(part.width, eps=1e-6)
         self.predict = nn.Linear(part.width, math.prod(tokenizer.patch) * tokenizer.channels)
@@ -91,11 +95,10 @@ class PixelHead(nn.Module):
         """Features (N, 1 + K, D), cls first, of kept patches (N, K) to normalised pixels (N, M, V) of patches `at` (N, M)."""
         tokens = self.embed(features)
         cls, visible = tokens[:, :1], tokens[:, 1:]
-        positions: Tensor = self.get_buffer("positions")
-        length, width = positions.shape
-        full = self.mask_token.to(tokens.dtype).expand(keep.shape[0], length, width)
+        length, width = self.positions.shape
+        full = self.mask_token.to(tokens.dtype).expand(keep.shape[0], length - 1, width)
         full = full.scatter(1, keep.unsqueeze(-1).expand(-1, -1, width), visible)
-        tokens = torch.cat([cls, full + positions.to(tokens.dtype)], dim=1)
+        tokens = torch.cat([cls, full], dim=1) + self.positions.to(tokens.dtype)
         for block in self.blocks:
             tokens = block(tokens)
         prediction: Tensor = self.predict(self.norm(_take(tokens[:, 1:], at)))

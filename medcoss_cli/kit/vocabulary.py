@@ -6,7 +6,8 @@ import json
 import math
 import re
 import string
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,44 @@ def learn(texts: Iterable[str], groups: Iterable[str | None], size: int) -> str:
     vocabulary = json.loads(tokenizer.to_str())
     vocabulary["added_tokens"] = [token for token in vocabulary["added_tokens"] if token["content"] in SPECIAL]
     return json.dumps(vocabulary, ensure_ascii=False)
+
+
+def read_vocabulary(path: Path) -> str:
+    """A vocabulary (JSON text) from a file: JSON of the `tokenizers` library, or BERT's vocab.txt, a word piece a line.
+
+    Raises: RecipeError where it is neither, or lacks a special piece.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(
+            "the vocabulary file cannot be read",
+            where=path,
+            fix="give the JSON file of a `tokenizers` vocabulary, or a vocab.txt",
+        ) from error
+    if not text.lstrip().startswith("{"):
+        text = _word_pieces(text.splitlines())
+    Codec(text)
+    return text
+
+
+def _word_pieces(pieces: Sequence[str]) -> str:
+    """BERT's tokenizer for these pieces, which lower-cases as its library does unless told otherwise."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+    vocabulary = {piece.strip(): number for number, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", continuing_subword_prefix=CONTINUES))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return str(tokenizer.to_str())
+
+
+def padded(vocabulary: str, size: int) -> str:
+    """The same vocabulary with pieces that no text has behind its own, up to `size`: imported tables may be longer."""
+    content = json.loads(vocabulary)
+    known = content["model"]["vocab"]
+    known |= {f"[unused {number}]": number for number in range(Codec(vocabulary).size, size)}
+    return json.dumps(content, ensure_ascii=False)
 
 
 class Codec:

@@ -66,11 +66,12 @@ class WordEmbedding(nn.Module):
 class WordHead(nn.Module):
     """BERT's head; logits only at asked positions, which gives the same loss as computing them everywhere."""
 
-    def __init__(self, width: int, words: int) -> None:
+    def __init__(self, width: int, codec: Codec) -> None:
         super().__init__()
+        self.specials = [codec.pad, codec.unknown, codec.cls, codec.sep, codec.mask]
         self.dense = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width, eps=1e-12)
-        self.predict = nn.Linear(width, words)
+        self.predict = nn.Linear(width, codec.size)
 
     def logits(self, features: Tensor) -> Tensor:
         """(M, D) to (M, words)."""
@@ -83,7 +84,7 @@ class WordHead(nn.Module):
     def baseline(self, batch: Tensor) -> float:
         """The loss of always predicting the words' frequencies: the entropy of the real pieces of the batch, in nats."""
         counts = torch.bincount(batch.flatten(), minlength=self.predict.out_features).double()
-        counts[:5] = 0  # special pieces are never asked
+        counts[self.specials] = 0  # special pieces are never asked
         share = counts[counts > 0] / counts.sum()
         return float(-(share * share.log()).sum())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,11 +32,12 @@ def save(content: Mapping[str, Any], path: Path) -> None:
     atomic.write(path, write, needed=_bytes(plain))
 
 
-def load(path: Path, fix: str = AGAIN) -> dict[str, Any]:
+def load(path: Path, fix: str = AGAIN, allowed: Sequence[type] = ()) -> dict[str, Any]:
     """Read it, its tensors mapped into memory, not copied; a file that holds anything else is refused, unexecuted.
 
     Args:
         fix: what to do about a damaged file.
+        allowed: classes beyond plain values that a foreign file may hold; they are made, but no code of theirs is run.
 
     Raises: CheckpointError, ResourceError if the file may not be read.
     """
@@ -44,7 +45,7 @@ def load(path: Path, fix: str = AGAIN) -> dict[str, Any]:
     if what is not None:
         raise CheckpointError(what, where=path, fix=fix)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(list(allowed)):
             warnings.simplefilter("ignore")
             content = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
     except MemoryError:
@@ -61,6 +62,27 @@ def load(path: Path, fix: str = AGAIN) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError("this file is no medcoss checkpoint, though torch can read it", where=path)
     return content
+
+
+def is_safetensors(path: Path) -> bool:
+    """By its first bytes; False for what cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(16)[8:10] == b'{"'
+    except OSError:
+        return False
+
+
+def load_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. Raises: CheckpointError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError("the file is truncated or damaged", where=path, fix=AGAIN) from error
+    return tensors
 
 
 def _fault(path: Path) -> str | None:

@@ -1,0 +1,136 @@
+"""The tensors of somebody else's file: found without executing anything, taken one by one, each checked."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medcoss_cli.errors import CheckpointError
+from medcoss_cli.store import plain
+
+WRAPPERS = ("model", "state_dict", "model_state", "teacher_model")  # under these a training script keeps its weights
+AT_HAND = "timm:"
+
+
+@dataclass
+class Weights:
+    """A file's tensors by name, and which of them were taken.
+
+    Args:
+        tensors: float tensors by the file's own names.
+        where: the file, for errors.
+        taken: the file's names so far, by where they went.
+        facts: what the file's maker is known to have used and tensors do not show, such as the number of heads.
+    """
+
+    tensors: dict[str, Tensor]
+    where: str
+    taken: dict[str, list[str]] = field(default_factory=dict)
+    facts: dict[str, int] = field(default_factory=dict)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.tensors
+
+    def take(self, name: str, shape: tuple[int, ...], into: str) -> Tensor:
+        """A tensor in float32. Raises: CheckpointError if it is missing, has another shape, or holds a NaN or infinity."""
+        if name not in self.tensors:
+            raise CheckpointError(
+                f"{name} is missing among its {len(self.tensors)} tensors", where=self.where, fix=plain.AGAIN
+            )
+        tensor = self.tensors[name]
+        if tuple(tensor.shape) != shape:
+            raise CheckpointError(
+                f"{name} has the shape {_times(tensor.shape)}, not {_times(shape)}",
+                where=self.where,
+                fix="it comes from another architecture, or another size of it",
+            )
+        tensor = tensor.float()
+        if not bool(tensor.isfinite().all()):
+            raise CheckpointError(f"{name} holds values that are not finite", where=self.where, fix=plain.AGAIN)
+        self.taken.setdefault(into, []).append(name)
+        return tensor
+
+    def rows(self, name: str) -> int:
+        """The first axis of a tensor; 0 where it is missing, which `take` then tells."""
+        return len(self.tensors[name]) if name in self.tensors and self.tensors[name].ndim else 0
+
+    def dimension(self, ending: str) -> int:
+        """The first axis of the first tensor whose name ends so. Raises: CheckpointError where there is none."""
+        name = next((name for name in self.tensors if name.endswith(f".{ending}") and self.rows(name)), None)
+        if name is None:
+            raise CheckpointError(f"none of its tensors is a {ending}", where=self.where, fix=plain.AGAIN)
+        return self.rows(name)
+
+    def heads(self, width: int) -> int:
+        """Attention heads, which no tensor shows: as told, else of 64 values each, as in every ViT from Ti to L."""
+        known = self.facts.get("heads", width // 64)
+        if known < 1 or width % known:
+            raise CheckpointError(
+                f"a width of {width} cannot have {known} heads", where=self.where, fix="say how many with --heads"
+            )
+        return known
+
+    def left(self) -> list[str]:
+        """Names that nothing was made of."""
+        used = {name for names in self.taken.values() for name in names}
+        return sorted(self.tensors.keys() - used)
+
+
+def read(source: str) -> Weights:
+    """The tensors of a file of torch or safetensors, or `timm:NAME`: weights that were downloaded to this machine before.
+
+    A file of torch may hold an argparse.Namespace, as training scripts save their arguments; it is dropped unread.
+    Nothing is fetched and nothing is executed.
+
+    Raises: CheckpointError, ResourceError.
+    """
+    if source.startswith(AT_HAND):
+        return _at_hand(source.removeprefix(AT_HAND))
+    path = Path(source)
+    if plain.is_safetensors(path):
+        content: Mapping[str, Any] = plain.load_safetensors(path)
+    else:
+        content = plain.load(path, allowed=[argparse.Namespace])
+    for wrapper in WRAPPERS:
+        if isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+            break
+    tensors = {
+        str(name).removeprefix("module."): tensor
+        for name, tensor in content.items()
+        if isinstance(tensor, Tensor) and tensor.is_floating_point()
+    }
+    if not tensors:
+        raise CheckpointError("the file holds no weights", where=path, fix="give a file of torch, or of safetensors")
+    return Weights(tensors, str(path))
+
+
+def _at_hand(name: str) -> Weights:
+    """timm's weights from the cache that timm itself fills; nothing is downloaded here."""
+    import timm
+    from huggingface_hub import try_to_load_from_cache
+
+    where = f"{AT_HAND}{name}"
+    if not timm.is_model(name.partition(".")[0]):
+        raise CheckpointError("timm knows no such model", where=where, fix="see timm.list_models('vit*')")
+    known = timm.models.get_pretrained_cfg(name)
+    file = known and known.hf_hub_id and try_to_load_from_cache(known.hf_hub_id, "model.safetensors")
+    if not isinstance(file, str):
+        raise CheckpointError(
+            "its weights are not on this machine, and medcoss fetches nothing",
+            where=where,
+            fix=f"fetch them once: python -c \"import timm; timm.create_model('{name}', pretrained=True)\"",
+        )
+    with torch.device("meta"):
+        heads = timm.create_model(name.partition(".")[0]).blocks[0].attn.num_heads
+    return Weights(dict(plain.load_safetensors(Path(file))), where, facts={"heads": int(heads)})
+
+
+def _times(shape: tuple[int, ...] | torch.Size) -> str:
+    return " x ".join(map(str, shape)) or "a number"
