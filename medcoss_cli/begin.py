@@ -9,7 +9,7 @@ from typing import Any
 
 from medcoss_cli import devices, discovery
 from medcoss_cli.devices import Devices
-from medcoss_cli.errors import CheckpointError, DataError, UsageError
+from medcoss_cli.errors import CheckpointError, DataError, RecipeError, UsageError
 from medcoss_cli.job import Job, Recipe, folders
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.model import Model
@@ -35,19 +35,57 @@ class Options:
 
 
 def begin_pretrain(recipe: PretrainRecipe, stem: str, options: Options, screen: Screen) -> Job:
-    """A run from random weights through all stages of the recipe."""
+    """A run from random weights, or those in `init`, through all stages of the recipe."""
     place = devices.join()
-    _check_stages(recipe, options, place)
-    state = State(Model(EncoderShape(**recipe.encoder.model_dump()), recipe.seed, recipe.masking.model_dump()))
+    state = first_state(recipe, screen)
+    _check_stages(recipe, state, options, place)
     run = _new_run(recipe, stem, options, place, screen, {"kind": "pretrain"})
     return _job(recipe, recipe.stages, 0, state, run, options, place, screen)
 
 
-def _check_stages(recipe: PretrainRecipe, options: Options, place: Devices) -> None:
+def first_state(recipe: PretrainRecipe, screen: Screen) -> State:
+    """What stage 1 begins with. Raises: CheckpointError, RecipeError where the weights in `init` cannot be taken."""
+    model = Model(EncoderShape(**recipe.encoder.model_dump()), recipe.seed, recipe.masking.model_dump())
+    if recipe.init is not None:
+        start = _start(recipe, recipe.init, screen)
+        own, given = vars(model.shape), vars(start.shape)
+        wrong = [key for key in ("width", "depth", "heads", "mlp_ratio") if own[key] != given[key]]
+        if wrong or own["layer_scale"] is None:
+            fits = {**given, "layer_scale": 1e-3 if given["layer_scale"] is None else given["layer_scale"]}
+            raise RecipeError(
+                f"the encoder in init has another {', '.join(wrong or ['layer_scale'])} than the recipe's",
+                where="init",
+                fix="encoder: {" + ", ".join(f"{key}: {value:g}" for key, value in fits.items()) + "}",
+            )
+        model.encoder.load_state_dict(start.encoder.state_dict())
+        model.offer(start)
+    return State(model)
+
+
+def _start(recipe: PretrainRecipe, source: str, screen: Screen) -> Model:
+    """The model in `init`: of a checkpoint or its run, else of somebody else's file."""
+    from medcoss_cli.foreign.convert import convert
+
+    path = Path(source)
+    if path.is_dir() or checkpoint.is_own(path):
+        screen.say(f"begins from the encoder of {source}")
+        return read_state(checkpoint.find_checkpoint(path)[0]).model
+    words = next((Path(stage.vocabulary) for stage in recipe.stages if stage.vocabulary), None)
+    made = convert(source, vocabulary=words, seed=recipe.seed)
+    screen.say(
+        f"begins from {made.origin}: {sum(map(len, made.taken.values()))} tensors taken, {len(made.dropped)} dropped"
+    )
+    for note in made.notes:
+        screen.warn(note)
+    return made.state.model
+
+
+def _check_stages(recipe: PretrainRecipe, state: State, options: Options, place: Devices) -> None:
     """What would stop a later stage is told now, not after days: plugins, tokenizers, sizes, folders."""
     known: dict[str, Modality] = {}
     for stage in recipe.stages:
-        known[stage.modality] = for_stage(known, stage, recipe.decoder.model_dump(), Screen())
+        decoder = recipe.decoder.model_dump()
+        known[stage.modality] = for_stage(known, stage, decoder, Screen(), state.model.offered)
     root, _ = folders(recipe, options.data_root, options.prepared)
     missing = [str(root / stage.data) for stage in recipe.stages if not (root / stage.data).exists()]
     if missing and place.first:  # the others read what rank 0 prepares
@@ -66,6 +104,11 @@ def begin_extend(
     state, stage = start_of_extend(recipe, modality, source, data, options)
     facts = {"kind": "extend", "stage": stage.model_dump(mode="json"), "before": len(state.history)}
     run = _new_run(recipe, f"extend-{modality}", options, place, screen, facts)
+    unheld = [name for name in state.model.modalities if name not in state.buffer]
+    if unheld:
+        screen.warn(
+            f"the checkpoint holds no samples of {', '.join(unheld)}: they cannot be rehearsed, and may be forgotten"
+        )
     if place.first:
         checkpoint.save(state.to_checkpoint(), run.checkpoint)  # where the run goes on from, should it be interrupted
     return _job(recipe, [stage], len(state.history), state, run, options, place, screen)
@@ -107,8 +150,10 @@ def resume(folder: Path, options: Options, screen: Screen) -> Job:
     before = facts.get("before", 0)
     if run.checkpoint.exists():
         state = read_state(run.checkpoint)
+        if isinstance(recipe, PretrainRecipe) and recipe.init is not None:  # tokenizers of later stages
+            state.model.offer(_start(recipe, recipe.init, screen))
     elif isinstance(recipe, PretrainRecipe):
-        state = State(Model(EncoderShape(**recipe.encoder.model_dump()), recipe.seed, recipe.masking.model_dump()))
+        state = first_state(recipe, screen)
     else:
         raise CheckpointError("the run was stopped before it had its checkpoint", where=folder, fix="begin it again")
     stages = recipe.stages if isinstance(recipe, PretrainRecipe) else [Stage(**facts["stage"])]

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from medcoss_cli.begin import Options
+from medcoss_cli.begin import Options, first_state
 from medcoss_cli.data.read import find
 from medcoss_cli.discovery import load_strategy
 from medcoss_cli.job import Recipe, folders
-from medcoss_cli.model.encoder import EncoderShape
-from medcoss_cli.model.model import Model
 from medcoss_cli.recipe.schema import PretrainRecipe, Stage
 from medcoss_cli.screen import Screen
 from medcoss_cli.stage import for_stage
@@ -24,14 +22,15 @@ def outlook(recipe: Recipe, stages: Sequence[Stage], state: State | None, option
     """
     if state is None:
         assert isinstance(recipe, PretrainRecipe)
-        state = State(Model(EncoderShape(**recipe.encoder.model_dump()), recipe.seed, recipe.masking.model_dump()))
+        state = first_state(recipe, screen)
     root, _ = folders(recipe, options.data_root, options.prepared)
     rehearses = load_strategy(recipe.strategy).rehearses
     kept = float(sum(len(samples) for samples in state.buffer.values()))
     known = dict(state.model.modalities)
     rows = []
     for number, stage in enumerate(stages, len(state.history) + 1):
-        modality = for_stage(known, stage, recipe.decoder.model_dump() if recipe.decoder else None, screen)
+        decoder = recipe.decoder.model_dump() if recipe.decoder else None
+        modality = for_stage(known, stage, decoder, screen, state.model.offered)
         known[modality.name] = modality
         found = find(modality, root / stage.data, recipe.data.split, screen)
         share = recipe.rehearsal.share

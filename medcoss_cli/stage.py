@@ -42,9 +42,8 @@ def prepare_stage(job: Job, number: int, stage: Stage) -> StageData:
     Raises: DataError for a missing or unusable folder, RecipeError for a size or tokenizer that does not fit.
     """
     recipe, screen = job.recipe, job.screen
-    modality = for_stage(
-        job.state.model.modalities, stage, recipe.decoder.model_dump() if recipe.decoder else None, screen
-    )
+    model, decoder = job.state.model, recipe.decoder.model_dump() if recipe.decoder else None
+    modality = for_stage(model.modalities, stage, decoder, screen, model.offered)
     root = job.data_root / stage.data
     screen.say(f"stage {number} of {job.before + len(job.stages)}: {modality.title} from {root}")
     if not job.devices.first:
@@ -74,12 +73,17 @@ def prepare_stage(job: Job, number: int, stage: Stage) -> StageData:
 
 
 def for_stage(
-    known: Mapping[str, Modality], stage: Stage, decoder: Mapping[str, int] | None, screen: Screen
+    known: Mapping[str, Modality],
+    stage: Stage,
+    decoder: Mapping[str, int] | None,
+    screen: Screen,
+    offered: Mapping[str, Modality] | None = None,
 ) -> Modality:
     """The plugin's modality as this stage will train it.
 
     What the stage does not say is taken from what is `known` from earlier stages: the tokenizer that modalities of the
-    same kind share (said aloud where it is not the plugin's own), and with it their size, decoder and vocabulary.
+    same kind share (said aloud where it is not the plugin's own), and with it their size, decoder and vocabulary. What is
+    `offered` by the weights that a recipe begins from comes after that.
 
     Raises: RecipeError for what does not fit, PluginError for a plugin that cannot be used.
     """
@@ -87,7 +91,7 @@ def for_stage(
     own: Any = modality.tokenizer
     alike = {
         m.tokenizer.key: m
-        for m in known.values()
+        for m in (*(offered or {}).values(), *known.values())
         if (m.dims, m.pretext) == (modality.dims, modality.pretext) and m.tokenizer and _fits(own, m.tokenizer)
     }
     key = stage.tokenizer
@@ -113,11 +117,11 @@ def for_stage(
         decoder = {key: size for key, size in sizes.items() if isinstance(size, int)} or None
     vocabulary = getattr(relative.tokenizer, "vocabulary", None) if relative else None
     if stage.vocabulary is not None:
-        if vocabulary is not None:
+        if vocabulary is not None and any(relative is m for m in known.values()):
             raise RecipeError(
                 f"the checkpoint already has a vocabulary for {key}", where="vocabulary", fix="leave the key out"
             )
-        vocabulary = read_vocabulary(Path(stage.vocabulary))
+        vocabulary = vocabulary or read_vocabulary(Path(stage.vocabulary))
     modality = fit(
         modality,
         tokenizer=key,

@@ -14,6 +14,7 @@ from medcoss_cli.model.encoder import EncoderShape
 LAYERS = "fused_encoder.layers"
 PLACES = "token_embed.embeddings_pos.position_embeddings.weight"
 KINDS = "token_embed.embeddings_token_type.weight"
+UNUSED = ("video_embed.embeddings_pos.position_embeddings.weight", "video_embed.embeddings_type.weight")
 PRETEXT = ("decoder_", "mask_token", "mlm_head.")  # how names of the decoders begin
 EDGE = 16
 IMAGE, VOLUME = "patch2d-16", "patch3d-16"
@@ -40,6 +41,7 @@ def perceiver(weights: Weights) -> Imported:
     made = Imported("the authors' MedCoSS checkpoint" if official else "Uni-Perceiver weights", shape, encoder)
     if official:
         encoder["cls"] = weights.take("cls_token", (1, 1, width), ENCODER)
+        weights.expect(*UNUSED)
         made.notes.append("its tiles were trained with their channels in the order blue, green, red")
     for key in (IMAGE, VOLUME) if official else (IMAGE,):
         _patches(weights, made, key, width, table=official)

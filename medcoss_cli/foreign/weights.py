@@ -40,9 +40,7 @@ class Weights:
     def take(self, name: str, shape: tuple[int, ...], into: str) -> Tensor:
         """A tensor in float32. Raises: CheckpointError if it is missing, has another shape, or holds a NaN or infinity."""
         if name not in self.tensors:
-            raise CheckpointError(
-                f"{name} is missing among its {len(self.tensors)} tensors", where=self.where, fix=plain.AGAIN
-            )
+            raise self._missing(name)
         tensor = self.tensors[name]
         if tuple(tensor.shape) != shape:
             raise CheckpointError(
@@ -55,6 +53,16 @@ class Weights:
             raise CheckpointError(f"{name} holds values that are not finite", where=self.where, fix=plain.AGAIN)
         self.taken.setdefault(into, []).append(name)
         return tensor
+
+    def expect(self, *names: str) -> None:
+        """Names that nothing is made of, but that a whole file has. Raises: CheckpointError where one is missing."""
+        for name in names:
+            if name not in self.tensors:
+                raise self._missing(name)
+
+    def _missing(self, name: str) -> CheckpointError:
+        said = f"{name} is missing among its {len(self.tensors)} tensors"
+        return CheckpointError(said, where=self.where, fix=plain.AGAIN)
 
     def rows(self, name: str) -> int:
         """The first axis of a tensor; 0 where it is missing, which `take` then tells."""
@@ -97,6 +105,8 @@ def read(source: str) -> Weights:
         content: Mapping[str, Any] = plain.load_safetensors(path)
     else:
         content = plain.load(path, allowed=[argparse.Namespace])
+    if isinstance(content.get("medcoss"), Mapping):
+        raise CheckpointError("medcoss wrote this file: there is nothing to import", where=path, fix="use it as it is")
     for wrapper in WRAPPERS:
         if isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]

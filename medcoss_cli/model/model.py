@@ -32,10 +32,17 @@ class Model(nn.Module):
         self.shape, self.seed = shape, seed
         self.masking = dict(masking or {"patches": 0.75, "words": 0.15})
         self.modalities: dict[str, Modality] = {}
+        self.offered: dict[str, Modality] = {}
+        self._given: dict[str, dict[str, Tensor]] = {}
         self.encoder = Encoder(shape)
         self.tokenizers = nn.ModuleDict()
         self.decoders = nn.ModuleDict()
         initialise(self.encoder, generator(seed, "weights", "encoder"))
+
+    def offer(self, other: Model) -> None:
+        """Tokenizers of another model, each taken up by the first modality that has its key."""
+        self.offered = dict(other.modalities)
+        self._given = {key: dict(part.state_dict()) for key, part in other.tokenizers.items()}
 
     def add(self, modality: Modality) -> None:
         """Make room for a modality: its tokenizer if the key is new, and a fresh decoder (psi_i)."""
@@ -46,6 +53,8 @@ class Model(nn.Module):
         if key not in self.tokenizers:
             tokenizer = modality.tokenizer.build(self.shape.width)
             initialise(tokenizer, generator(self.seed, "weights", "tokenizer", key))
+            if key in self._given:
+                tokenizer.load_state_dict(self._given.pop(key))
             self.tokenizers[key] = tokenizer.to(device)
         decoder = modality.decoder.build(self.shape.width, modality.tokenizer, modality.size)
         initialise(decoder, generator(self.seed, "weights", "decoder", modality.name))

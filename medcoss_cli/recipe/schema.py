@@ -162,9 +162,12 @@ class _Recipe(Part):
 
 
 class PretrainRecipe(_Recipe):
-    """Several modalities, one after another, from random weights."""
+    """Several modalities, one after another, from random weights or those of others."""
 
     kind: Literal["pretrain"]
+    init: Text | None = Field(
+        None, description="weights to begin from: a checkpoint, or what `medcoss checkpoint import` reads; null: random"
+    )
     encoder: Annotated[Encoder, _OrPreset()] = Encoder()  # type: ignore[call-arg]  # every key has a default
     decoder: Decoder = Decoder()
     stages: Annotated[list[Stage], Field(min_length=1)]

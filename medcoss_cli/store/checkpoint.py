@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from medcoss_cli import __version__, discovery
-from medcoss_cli.errors import CheckpointError, PluginError
+from medcoss_cli.errors import CheckpointError, PluginError, ResourceError
 from medcoss_cli.store import plain
 
 SCHEMA = 1
@@ -64,6 +65,14 @@ def load(path: Path) -> Checkpoint:
             f"the checkpoint's {damaged} are missing or damaged", where=path, fix="go on from another copy of it"
         )
     return Checkpoint(**{field.name: content[field.name] for field in fields(Checkpoint)})
+
+
+def is_own(path: Path) -> bool:
+    """Is this file one that medcoss wrote? False for what cannot be read; whoever reads it says why."""
+    try:
+        return isinstance(plain.load(path, allowed=[argparse.Namespace]).get("medcoss"), Mapping)
+    except (CheckpointError, ResourceError):
+        return False
 
 
 def check_header(about: object, path: Path, file: str | None = None) -> None:

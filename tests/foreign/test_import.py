@@ -1,0 +1,267 @@
+"""`checkpoint import` and `init`: weights of others, read without executing anything, go on like our own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+from medcoss_cli.begin import read_state
+from medcoss_cli.foreign.convert import convert
+from medcoss_cli.model.model import Model
+from medcoss_cli.store import checkpoint
+from tests.conftest import CommandLine
+from tests.foreign import theirs
+from tests.training import write_demo
+
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "lungs", "clear", "##ly"]
+SECRET = "/data/someone/secret_path"
+
+
+@pytest.fixture
+def medcoss(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> CommandLine:
+    """The command line in a folder with the authors' file and a vocabulary."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "theirs.pth", theirs.official())
+    (tmp_path / "vocab.txt").write_text("\n".join(PIECES))
+    return command_line
+
+
+def write(path: Path, weights: dict[str, torch.Tensor], **more: Any) -> Path:
+    """As the authors' training script writes it."""
+    said = argparse.Namespace(data_path_2D_path=SECRET, epochs=300)
+    torch.save({"model": weights, "epoch": 299, "args": said, **more}, path)
+    return path
+
+
+def imported(path: Path) -> Model:
+    return read_state(path).model.eval()
+
+
+@torch.no_grad()
+def test_the_authors_checkpoint_gives_what_their_network_gives(medcoss: CommandLine, tmp_path: Path) -> None:
+    answer = medcoss("checkpoint", "import", "theirs.pth", "-o", "ckpt.pt", "--vocabulary", "vocab.txt")
+    assert answer.code == 0, answer.err
+    assert "nothing of it is random" in answer.err
+    assert "blue, green, red" in answer.err
+    model, w = imported(tmp_path / "ckpt.pt"), theirs.official()
+    assert set(model.modalities) == {"report", "xray", "ct", "mri", "pathology"}
+    draw = torch.Generator().manual_seed(1)
+    image, volume = torch.rand(2, 3, 224, 224, generator=draw), torch.rand(1, 1, 16, 192, 192, generator=draw)
+    for name, inputs in (("xray", image), ("pathology", image), ("ct", volume), ("mri", volume)):
+        torch.testing.assert_close(model.encode(name, inputs), theirs.image_features(w, inputs), rtol=1e-4, atol=1e-4)
+    ids = torch.randint(1, theirs.WORDS, (1, 112), generator=draw)
+    torch.testing.assert_close(model.encode("report", ids), theirs.word_features(w, ids), rtol=1e-4, atol=1e-4)
+
+
+def test_the_real_size_gives_the_references_numbers(tmp_path: Path, real_data: Path) -> None:
+    """The stand-in for the published file, and what the authors' own class computes with it."""
+    place = real_data.parent / "official_reference"
+    if not (place / "reference.npz").exists():
+        pytest.skip(f"no reference: {place} is not there")
+    sys.path.insert(0, str(place))
+    try:
+        from make_checkpoint import state_dict  # type: ignore[import-not-found]  # lies beside the data
+    finally:
+        sys.path.remove(str(place))
+    write(tmp_path / "theirs.pth", state_dict())
+    vocabulary = tmp_path / "vocab.txt"  # [CLS] is 101 and [SEP] 102, as in BERT's
+    names = ["[PAD]", *(f"[unused{i}]" for i in range(99)), "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary.write_text("\n".join([*names, *(f"w{i}" for i in range(28996 - len(names)))]))
+    model = convert(str(tmp_path / "theirs.pth"), vocabulary=vocabulary).state.model.eval()
+    reference = np.load(place / "reference.npz", allow_pickle=False)
+    r = np.random.default_rng(7)
+    inputs = {"pathology": r.random((2, 3, 224, 224), np.float32)}
+    inputs["mri"] = 0.5 * r.standard_normal((1, 1, 16, 192, 192)).astype(np.float32)
+    with torch.no_grad():
+        for (name, array), kind in zip(inputs.items(), ("2d", "3d"), strict=True):
+            batch, noise = torch.from_numpy(array), torch.from_numpy(reference[f"noise_{kind}"])
+            assert np.abs(model.encode(name, batch).numpy() - reference[f"features_{kind}"]).max() < 1e-4
+            keep = noise.argsort(1)[:, : noise.shape[1] // 4]
+            visible = model.encode(name, batch, keep)
+            assert np.abs(visible.numpy() - reference[f"visible_{kind}"]).max() < 1e-4
+            head: Any = model.decoders[name]
+            total, count = head.loss(visible, keep, batch)
+            assert abs(float(total) / count - float(reference[f"loss_{kind}"])) < 1e-4
+        ids, labels = torch.from_numpy(reference["text_ids"]), torch.from_numpy(reference["text_labels"])
+        features = model.encode("report", ids)
+        assert np.abs(features.numpy() - reference["features_text"]).max() < 1e-4
+        asked, words = labels != -100, model.decoders["report"]
+        loss = F.cross_entropy(words.logits(features[asked]), labels[asked])  # type: ignore[operator]  # an nn.Module attribute
+        assert abs(float(loss) - float(reference["loss_text"])) < 1e-4
+
+
+def test_nothing_of_the_arguments_is_in_the_result(medcoss: CommandLine, tmp_path: Path) -> None:
+    assert SECRET.encode() in (tmp_path / "theirs.pth").read_bytes()
+    assert medcoss("checkpoint", "import", "theirs.pth").code == 0
+    content = (tmp_path / "ckpt.pt").read_bytes()
+    assert SECRET.encode() not in content
+    assert b"Namespace" not in content
+    assert b"theirs" not in content
+
+
+def test_names_are_told_when_they_are_asked_for(medcoss: CommandLine) -> None:
+    answer = medcoss("checkpoint", "import", "theirs.pth", "--json")
+    facts = json.loads(answer.out)
+    assert "report" not in facts["modalities"]
+    assert "token_embed.embeddings.weight" in facts["dropped"]  # without a vocabulary
+    assert "mlm_head.bias" in facts["dropped"]
+    assert "cls_token" in facts["taken"]["encoder"]
+    every = {name for names in facts["taken"].values() for name in names} | set(facts["dropped"])
+    assert every == set(theirs.official())
+    assert facts["random"] == []
+    told = medcoss("checkpoint", "import", "theirs.pth", "--names", "--overwrite")
+    assert "video_embed.embeddings_type.weight" in told.out
+    assert medcoss("checkpoint", "import", "theirs.pth").code == 2  # never over a file that is there
+
+
+def test_it_extends_finetunes_and_exports_like_our_own(medcoss: CommandLine, tmp_path: Path) -> None:
+    assert medcoss("checkpoint", "import", "theirs.pth", "--vocabulary", "vocab.txt").code == 0
+    write_demo(tmp_path, ultrasound=8)
+    common = ("train.epochs=1", "train.batch=4", "train.warmup=0", "decoder={width: 16, depth: 1, heads: 2}")
+    answer = medcoss(
+        "extend", "--modality", "ultrasound", "--from", "ckpt.pt", "--data", "ultrasound", "--name", "more", *common
+    )
+    assert answer.code == 0, answer.err
+    assert "they cannot be rehearsed" in answer.err
+    before, after = imported(tmp_path / "ckpt.pt"), imported(tmp_path / "runs" / "more" / "ckpt.pt")
+    assert set(after.modalities) - set(before.modalities) == {"ultrasound"}
+    assert after.modalities["ultrasound"].tokenizer == before.modalities["xray"].tokenizer
+    for name in ("ultrasound", "report"):
+        answer = medcoss("export", "runs/more/ckpt.pt", "--modality", name, "-o", f"{name}.onnx")
+        assert answer.code == 0, answer.err
+    assert "fixed at" in answer.err or "ids" in answer.err or (tmp_path / "report.tokenizer.json").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["cls_token", "fused_encoder.layers.1.norm2.bias", "video_embed.embeddings_type.weight"]
+)
+@pytest.mark.parametrize("fault", ["missing", "shape", "nan"])
+def test_one_bad_tensor_is_named(medcoss: CommandLine, tmp_path: Path, name: str, fault: str) -> None:
+    weights = theirs.official()
+    if fault == "missing":
+        del weights[name]
+    elif fault == "shape":
+        weights[name] = torch.cat([weights[name], weights[name]], -1)
+    else:
+        weights[name].view(-1)[3] = torch.nan
+    write(tmp_path / "bad.pth", weights)
+    answer = medcoss("checkpoint", "import", "bad.pth")
+    if "type" in name and fault != "missing":  # nothing is made of it
+        assert answer.code == 0
+        return
+    assert answer.code == 5
+    assert name in answer.err
+    assert not (tmp_path / "ckpt.pt").exists()
+
+
+class Payload:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.mkdir, ("executed",))
+
+
+def test_what_is_no_plain_file_of_weights_is_refused(medcoss: CommandLine, tmp_path: Path) -> None:
+    write(tmp_path / "payload.pth", theirs.official(), more=Payload())
+    write(tmp_path / "path.pth", theirs.official(), more=pathlib.PurePosixPath("a"))
+    whole = (tmp_path / "theirs.pth").read_bytes()
+    (tmp_path / "half.pth").write_bytes(whole[: len(whole) // 2])
+    save_file(theirs.vit(), tmp_path / "vit.safetensors")
+    cut = (tmp_path / "vit.safetensors").read_bytes()
+    (tmp_path / "half.safetensors").write_bytes(cut[: len(cut) // 2])
+    torch.save({"model": {"a": torch.ones(3)}}, tmp_path / "other.pth")
+    torch.save({"epoch": 3}, tmp_path / "empty.pth")
+    for name in ("payload.pth", "path.pth", "half.pth", "half.safetensors", "other.pth", "empty.pth", "none.pth"):
+        answer = medcoss("checkpoint", "import", name)
+        assert answer.code == 5, (name, answer.err)
+        assert name in answer.err
+    assert not (tmp_path / "executed").exists()
+    assert medcoss("checkpoint", "import", "theirs.pth").code == 0
+    answer = medcoss("checkpoint", "import", "ckpt.pt", "-o", "again.pt")
+    assert answer.code == 5
+    assert "nothing to import" in answer.err
+
+
+def test_a_vocabulary_has_to_fit(medcoss: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "long.txt").write_text("\n".join([*PIECES, *(f"w{i}" for i in range(400))]))
+    answer = medcoss("checkpoint", "import", "theirs.pth", "--vocabulary", "long.txt")
+    assert answer.code == 2
+    assert "408 pieces, the weights have 300" in answer.err
+    (tmp_path / "poor.txt").write_text("lungs\nclear")
+    assert "[PAD]" in medcoss("checkpoint", "import", "theirs.pth", "--vocabulary", "poor.txt").err
+    answer = medcoss("checkpoint", "import", "theirs.pth", "--modality", "report")
+    assert answer.code == 2
+    assert "--vocabulary" in answer.err
+
+
+@torch.no_grad()
+def test_a_vit_is_a_start_with_its_own_positions(medcoss: CommandLine, tmp_path: Path) -> None:
+    weights = theirs.vit()
+    save_file(weights, tmp_path / "vit.safetensors")
+    answer = medcoss("checkpoint", "import", "vit.safetensors", "--modality", "xray")
+    assert answer.code == 0, answer.err
+    assert "not the same network" in answer.err
+    model = imported(tmp_path / "ckpt.pt")
+    image = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    patches = F.conv2d(image, weights["patch_embed.proj.weight"], weights["patch_embed.proj.bias"], 16)
+    tokens = patches.flatten(2).transpose(1, 2) + weights["pos_embed"][:, 1:]
+    embedded = model.tokenizer("xray").embed(image)
+    torch.testing.assert_close(embedded, F.layer_norm(tokens, (theirs.WIDTH,)), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(model.encoder.cls, weights["cls_token"] + weights["pos_embed"][:, :1])
+    ours = model.encoder.state_dict()
+    assert torch.equal(ours["blocks.1.mlp.fc1.weight"], weights["blocks.1.mlp.fc1.weight"])
+    assert torch.equal(ours["blocks.0.ls1.gamma"], torch.ones(theirs.WIDTH))
+
+
+def test_a_vit_of_another_kind_is_refused(medcoss: CommandLine, tmp_path: Path) -> None:
+    strange = theirs.vit() | {"blocks.0.attn.q_norm.weight": torch.ones(64)}
+    save_file(strange, tmp_path / "strange.safetensors")
+    grey = theirs.vit() | {"patch_embed.proj.weight": torch.ones(theirs.WIDTH, 1, 16, 16)}
+    save_file(grey, tmp_path / "grey.safetensors")
+    assert "q_norm" in medcoss("checkpoint", "import", "strange.safetensors").err
+    assert "three channels" in medcoss("checkpoint", "import", "grey.safetensors").err
+    answer = medcoss("checkpoint", "import", "timm:vit_tiny_patch16_224.augreg_in21k")
+    assert answer.code == 5
+    assert "fetches nothing" in answer.err
+    assert "no such model" in medcoss("checkpoint", "import", "timm:vit_of_nowhere").err
+
+
+def test_stage_one_begins_from_weights_of_others(medcoss: CommandLine, tmp_path: Path) -> None:
+    write_demo(tmp_path / "data", xray=8, report=30)
+    save_file(theirs.vit(), tmp_path / "vit.safetensors")
+    text = """\
+kind: pretrain
+init: INIT
+encoder: {width: 128, depth: 2, heads: 2}
+decoder: {width: 16, depth: 1, heads: 2}
+train: {epochs: 1, warmup: 1, batch: 8, lr: 1e-9, weight_decay: 0}
+stages: [{modality: report, data: report, vocabulary_size: 300}, {modality: xray, data: xray, size: [64, 64]}]
+"""
+    (tmp_path / "mine.yaml").write_text(text.replace("INIT", "vit.safetensors"))
+    answer = medcoss("pretrain", "mine.yaml")
+    assert answer.code == 0, answer.err
+    assert "begins from a ViT of timm or MAE" in answer.err
+    state = checkpoint.load(tmp_path / "runs" / "mine" / "ckpt.pt")
+    ours, weights = state.weights, theirs.vit()
+    torch.testing.assert_close(ours["encoder.blocks.1.attn.qkv.weight"], weights["blocks.1.attn.qkv.weight"])
+    torch.testing.assert_close(ours["tokenizers.patch2d-16.table"], weights["pos_embed"][0, 1:])
+    assert "vit.safetensors" not in str(state.history)
+    (tmp_path / "wrong.yaml").write_text(
+        text.replace("INIT", "vit.safetensors").replace("depth: 2, heads: 2}\ndec", "depth: 3, heads: 2}\ndec")
+    )
+    answer = medcoss("pretrain", "wrong.yaml")
+    assert answer.code == 2
+    assert "depth: 2" in answer.err
+    (tmp_path / "next.yaml").write_text(text.replace("INIT", "runs/mine"))  # a checkpoint of our own
+    answer = medcoss("pretrain", "next.yaml", "--dry-run")
+    assert answer.code == 0, answer.err
+    assert "begins from the encoder of runs/mine" in answer.err
