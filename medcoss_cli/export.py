@@ -20,10 +20,10 @@ from medcoss_cli.evaluate import best
 from medcoss_cli.metrics.neighbours import agreement, neighbours
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.portable import card, description, graph, proof, session
-from medcoss_cli.portable.description import Description, sha256
+from medcoss_cli.portable.description import Description, hash_of, sha256
+from medcoss_cli.portable.exportable import Exportable, encoder_alone, features_of, modality_of, task_of
 from medcoss_cli.portable.packages import needed
 from medcoss_cli.portable.samples import Samples, gather
-from medcoss_cli.portable.subjects import Subject, encoder_alone, features_of, modality_of, task_of
 from medcoss_cli.screen import Screen
 from medcoss_cli.store import atomic
 from medcoss_cli.store.checkpoint import find_checkpoint
@@ -53,35 +53,36 @@ def export(
     if out.suffix != ".onnx":
         raise UsageError("the file to write is an .onnx file", where=out, fix=f"name it {out.stem}.onnx")
     began = time.monotonic()
-    subject, shown, file = _subject(source, modality, run, seed, samples, screen)
+    one, shown, file = _chosen(source, modality, run, seed, samples, screen)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=atomic.PREFIX) as scratch:
             made = Path(scratch) / out.name
-            subject, rows = _proved(subject, made, precision, opset, screen)
-            found = _neighbours(subject, shown, made, precision)
-            about = _about(subject, made, precision, licence, sha256(file.read_bytes()))
+            one, rows = _proved(one, made, precision, opset, screen)
+            found = _neighbours(one, shown, made, precision)
+            about = _about(one, made, precision, licence, hash_of(file))
             graph.describe(made, about.to_text())
             facts = {
                 "file": out.name,
                 "bytes": sum(p.stat().st_size for p in Path(scratch).iterdir() if p.name.startswith(out.name)),
-                "sha256": sha256(made.read_bytes()),
+                "sha256": hash_of(made),
                 "precision": precision,
+                "against": "ONNX Runtime",
                 "samples": shown.origin if shown else "tokens drawn at random",
                 "tolerance": {"relative": proof.TOLERANCE[precision], "cosine": proof.COSINE[precision]},
                 "rows": [row.to_plain() for row in rows],
                 "neighbours": found,
                 "seconds": round(time.monotonic() - began, 1),
             }
-            _place(out, made, subject, about, facts)
+            _place(out, made, one, about, facts)
     except OSError as error:
         raise atomic.told(error, out) from error
     return facts
 
 
-def _subject(
+def _chosen(
     source: Path | None, modality: str | None, run: Path | None, seed: int | None, folder: Path | None, screen: Screen
-) -> tuple[Subject, Samples | None, Path]:
+) -> tuple[Exportable, Samples | None, Path]:
     """What is exported, what it is proved on, and the file it comes from."""
     if run is not None:
         if modality is not None or source is not None:
@@ -101,40 +102,40 @@ def _subject(
 
 
 def _proved(
-    subject: Subject, made: Path, precision: str, opset: int | None, screen: Screen
-) -> tuple[Subject, list[proof.Row]]:
+    one: Exportable, made: Path, precision: str, opset: int | None, screen: Screen
+) -> tuple[Exportable, list[proof.Row]]:
     """Written and compared; with fixed axes, said aloud, where changing ones cannot be traced or proved."""
     try:
-        return subject, _write(subject, made, precision, opset)
+        return one, _write(one, made, precision, opset)
     except ExportError as error:
-        if subject.steps is None or subject.tokens:
+        if one.steps is None or one.tokens:
             raise
-        screen.warn(f"with axes that change: {error.what}; they are fixed at {' x '.join(map(str, subject.size))}")
-    fixed = subject.fixed()
+        screen.warn(f"with axes that change: {error.what}; they are fixed at {' x '.join(map(str, one.size))}")
+    fixed = one.fixed()
     return fixed, _write(fixed, made, precision, opset)
 
 
-def _write(subject: Subject, made: Path, precision: str, opset: int | None) -> list[proof.Row]:
+def _write(one: Exportable, made: Path, precision: str, opset: int | None) -> list[proof.Row]:
     import onnx
 
     plain = made.with_name(f"plain-{made.name}") if precision != "fp32" else made
-    traced = [torch.from_numpy(part) for part in subject.batch(2, subject.size)]
-    graph.trace(subject.network, traced, subject.dynamic(), subject.names, plain, opset)
+    traced = [torch.from_numpy(part) for part in one.batch(2, one.size)]
+    graph.trace(one.network, traced, one.dynamic(), one.names, plain, opset)
     if plain != made:
         graph.convert(plain, made, precision)
     onnx.checker.check_model(str(made))
-    there, here = session.opened(made), _torch(subject)
+    there, here = session.opened(made), _torch(one)
     rows = [
-        proof.compare(here, lambda *inputs: there.run(None, _named(there, inputs)), subject.batch(count, size), size)
-        for place, size in enumerate(subject.sizes())
+        proof.compare(here, lambda *inputs: there.run(None, _named(there, inputs)), one.batch(count, size), size)
+        for place, size in enumerate(one.sizes())
         for count in (proof.BATCHES if place == 0 else (1, 2))
     ]
     proof.judge(rows, precision)
     return rows
 
 
-def _torch(subject: Subject) -> Callable[..., list[Array]]:
-    network = subject.network.cpu().eval()
+def _torch(one: Exportable) -> Callable[..., list[Array]]:
+    network = one.network.cpu().eval()
 
     @torch.no_grad()
     def run(*inputs: Array) -> list[Array]:
@@ -148,11 +149,11 @@ def _named(there: Any, inputs: tuple[Array, ...]) -> dict[str, Array]:
     return dict(zip([entry.name for entry in there.get_inputs()], inputs, strict=True))
 
 
-def _neighbours(subject: Subject, shown: Samples | None, made: Path, precision: str) -> dict[str, float] | None:
+def _neighbours(one: Exportable, shown: Samples | None, made: Path, precision: str) -> dict[str, float] | None:
     """Nearest-neighbour accuracy of both, where labels are known; int8 may lose half a point."""
-    if shown is None or shown.labels is None or subject.about["kind"] != "features":
+    if shown is None or shown.labels is None or one.about["kind"] != "features":
         return None
-    there, here = session.opened(made), _torch(subject)
+    there, here = session.opened(made), _torch(one)
     inputs = shown.inputs[: len(shown.labels)]
     chunks = [inputs[i : i + 16] for i in range(0, len(inputs), 16)]
     runs: dict[str, Callable[..., list[Array]]] = {
@@ -168,19 +169,19 @@ def _neighbours(subject: Subject, shown: Samples | None, made: Path, precision: 
     return shares
 
 
-def _about(subject: Subject, made: Path, precision: str, licence: str, checkpoint: str) -> Description:
+def _about(one: Exportable, made: Path, precision: str, licence: str, checkpoint: str) -> Description:
     import onnx
 
-    axes, sizes = subject.axes()
+    axes, sizes = one.axes()
     about = Description(
-        **subject.about,
+        **one.about,
         precision=precision,
         opset=onnx.load(made, load_external_data=False).opset_import[0].version,
         axes=axes,
         sizes=sizes,
         checkpoint=checkpoint,
         licence=licence,
-        vocabulary=sha256(subject.words.encode()) if subject.words else None,
+        vocabulary=sha256(one.words.encode()) if one.words else None,
     )
     versions = {**about.versions, "onnx": version("onnx"), "onnxruntime": version("onnxruntime")}
     masks = about.task is not None and about.task["kind"] == "segmentation"
@@ -188,12 +189,12 @@ def _about(subject: Subject, made: Path, precision: str, licence: str, checkpoin
     return replace(about, versions=versions, packages=packages)
 
 
-def _place(out: Path, made: Path, subject: Subject, about: Description, facts: dict[str, Any]) -> None:
+def _place(out: Path, made: Path, one: Exportable, about: Description, facts: dict[str, Any]) -> None:
     """Everything under its final name, the ONNX file last."""
-    if subject.words is not None:
-        atomic.write(description.words_beside(out), subject.words.encode())
+    if one.words is not None:
+        atomic.write(description.words_beside(out), one.words.encode())
     atomic.write(description.proof_beside(out), json.dumps(facts, indent=1).encode())
-    atomic.write(description.card_beside(out), card.write(about, facts, out.name).encode())
+    atomic.write(description.card_beside(out), card.write(about, facts, out.name, card.use(about, out.name)).encode())
     large = made.with_name(made.name + ".data")
     if large.exists():
         large.chmod(made.stat().st_mode)  # some libraries make it for its owner alone

@@ -35,6 +35,7 @@ def embed(
     Example: medcoss embed ckpt.pt scans --modality xray -o features.npz --neighbours 3
     """
     from medcoss_cli import embed as verb
+    from medcoss_cli.embedded import draw
     from medcoss_cli.metrics.neighbours import agreement
     from medcoss_cli.metrics.neighbours import neighbours as nearest_of
 
@@ -56,7 +57,7 @@ def embed(
             facts["accuracy"] = agreement(nearest, done.labels)
             screen.say(f"nearest-neighbour accuracy with {nearest.shape[1]}: {facts['accuracy']:.3f}")
     if picture is not None:
-        verb.draw(done, picture)
+        draw(done, picture)
         screen.say(f"map: {picture}")
     screen.say(f"{len(done.ids)} samples, {done.pooled.shape[1]} features each (private: ids name files): {out}")
     if as_json:

@@ -12,6 +12,7 @@ from medcoss_cli.errors import UsageError
 
 app = typer.Typer(add_completion=False)
 _PRECISIONS = ("fp32", "fp16", "int8")
+_FORMATS = ("onnx", "timm")
 
 
 @app.command()
@@ -28,6 +29,9 @@ def export(
     run: Annotated[Path | None, typer.Option("--run", metavar="RUN", help="A fine-tuned run, with its head.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of a run, whose network; else the best.")] = None,
     precision: Annotated[str, typer.Option("--precision", help="fp32, fp16 or int8.")] = "fp32",
+    form: Annotated[
+        str, typer.Option("--format", help="onnx, or timm: a 2D encoder that timm.create_model loads.")
+    ] = "onnx",
     opset: Annotated[int | None, typer.Option("--opset", min=18, help="Of ONNX; else the exporter's own.")] = None,
     samples: Annotated[
         Path | None, typer.Option("--samples", metavar="DIR", help="Prove it on these; else on what is at hand.")
@@ -39,23 +43,24 @@ def export(
 
     Example: medcoss export ckpt.pt --modality xray -o xray.onnx
     """
+    if form not in _FORMATS:
+        raise UsageError(f"there is no format {form!r}", where="--format", fix="take onnx or timm")
     if precision not in _PRECISIONS:
         raise UsageError(f"there is no precision {precision!r}", where="--precision", fix="take fp32, fp16 or int8")
-    from medcoss_cli.export import export as verb
-
     screen = show.screen(as_json)
-    facts = verb(
-        source,
-        out,
-        modality=modality,
-        run=run,
-        seed=seed,
-        precision=precision,
-        opset=opset,
-        samples=samples,
-        licence=licence,
-        screen=screen,
-    )
+    common: dict[str, Any] = {"modality": modality, "samples": samples, "licence": licence, "screen": screen}
+    if form == "timm":
+        if run is not None or precision != "fp32" or opset is not None:
+            raise UsageError(
+                "timm takes an encoder in fp32", where="--format", fix="leave --run, --precision and --opset out"
+            )
+        from medcoss_cli.export_timm import export_timm
+
+        facts = export_timm(source, out, **common)
+    else:
+        from medcoss_cli.export import export as verb
+
+        facts = verb(source, out, run=run, seed=seed, precision=precision, opset=opset, **common)
     if as_json:
         show.result_json(facts)
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medcoss_cli.portable.description import Description
@@ -14,8 +14,8 @@ _WHAT = {
 }
 
 
-def write(about: Description, facts: Mapping[str, Any], name: str) -> str:
-    """A card of what is in the file, how it was proved, and how it is used."""
+def write(about: Description, facts: Mapping[str, Any], name: str, use: Sequence[str]) -> str:
+    """A card of what is in the file, how it was proved, and how it is used (lines of Markdown)."""
     lines = [
         f"# {name}",
         "",
@@ -29,7 +29,7 @@ def write(about: Description, facts: Mapping[str, Any], name: str) -> str:
         "",
         "## Proof",
         "",
-        f"ONNX Runtime against torch in fp32, on {facts['samples']}. The difference is the largest of all outputs, "
+        f"{facts['against']} against torch in fp32, on {facts['samples']}. The difference is the largest of all outputs, "
         "absolute and in standard deviations of the output; the cosine is the smallest of a sample's pooled output.",
         "",
         "| batch | size | difference | in deviations | cosine |",
@@ -43,7 +43,7 @@ def write(about: Description, facts: Mapping[str, Any], name: str) -> str:
         *_neighbours(facts),
         "## Use",
         "",
-        *_use(about, name),
+        *use,
     ]
     return "\n".join(lines) + "\n"
 
@@ -52,7 +52,10 @@ def _facts(about: Description, facts: Mapping[str, Any]) -> list[tuple[str, str]
     shape = about.encoder
     rows = [
         ("input", ", ".join(f"{axis} {_size(size)}" for axis, size in zip(about.axes, about.sizes, strict=True))),
-        ("precision", f"{about.precision}, opset {about.opset}, {facts['bytes'] / 2**20:.1f} MiB"),
+        (
+            "precision",
+            f"{about.precision}{f', opset {about.opset}' if about.opset else ''}, {facts['bytes'] / 2**20:.1f} MiB",
+        ),
         ("encoder", f"width {shape['width']}, depth {shape['depth']}, {shape['heads']} heads"),
     ]
     if about.modality is not None:
@@ -87,7 +90,8 @@ def _neighbours(facts: Mapping[str, Any]) -> list[str]:
     return [f"Nearest-neighbour accuracy: torch {shares['torch']:.3f}, this file {shares['onnx']:.3f}.", ""]
 
 
-def _use(about: Description, name: str) -> list[str]:
+def use(about: Description, name: str) -> list[str]:
+    """How an ONNX file is used."""
     if about.kind == "encoder":
         return [
             "```python",

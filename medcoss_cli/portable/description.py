@@ -23,6 +23,7 @@ class Description:
     Args:
         kind: "encoder" (tokens to features), "features" (inputs to features) or "task" (inputs to logits).
         modality, title, distribution: the modality and the plugin that brings it; None for the encoder alone.
+        opset: of ONNX; None for weights of another library.
         axes: of the input, in order: batch, then channel and space, or words, or tokens and width.
         sizes: of each axis: "any", a number, or a step whose multiples are taken, as {"step": 16}.
         channels: of the input; 0 for words.
@@ -42,7 +43,7 @@ class Description:
 
     kind: str
     precision: str
-    opset: int
+    opset: int | None
     axes: list[str]
     sizes: list[Any]
     checkpoint: str
@@ -98,6 +99,12 @@ def read(metadata: Mapping[str, str], path: Path) -> Description:
 def sha256(content: bytes) -> str:
     """Of a file's content."""
     return hashlib.sha256(content).hexdigest()
+
+
+def hash_of(path: Path) -> str:
+    """SHA-256 of a file, which need not fit into memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def words_beside(path: Path) -> Path:

@@ -54,18 +54,21 @@ def compare(torch_run: Run, onnx_run: Run, inputs: Sequence[Array], size: tuple[
 def judge(rows: Sequence[Row], precision: str) -> None:
     """Raises: ExportError (exit 8) where a row is outside the tolerance."""
     limit = TOLERANCE[precision]
+    fix = "export with --precision fp32" if precision != "fp32" else "tell us: this should not be"
     for row in rows:
         where = f"batch {row.batch}, size {' x '.join(map(str, row.size))}"
-        if not np.isfinite(row.difference) or (limit is not None and not row.relative <= limit):
+        if not np.isfinite(row.difference):
+            raise ExportError(f"at {where} it gives numbers that are not finite in {precision}", fix=fix)
+        if limit is not None and not row.relative <= limit:
             raise ExportError(
                 f"at {where} it differs from torch by {row.relative:.2g} standard deviations of its output, "
-                f"{limit if limit is not None else 0:g} are allowed in {precision}",
-                fix="export with --precision fp32" if precision != "fp32" else "tell us: this should not be",
+                f"{limit:g} are allowed in {precision}",
+                fix=fix,
             )
         if not row.cosine >= COSINE[precision]:
             raise ExportError(
                 f"at {where} the cosine to torch is {row.cosine:.5f}, {COSINE[precision]} is asked in {precision}",
-                fix="export with --precision fp32" if precision != "fp32" else "tell us: this should not be",
+                fix=fix,
             )
 
 

@@ -10,8 +10,8 @@ import torch
 from medcoss_cli.begin import read_state
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.plugin import Modality
+from medcoss_cli.portable.exportable import modality_of
 from medcoss_cli.portable.networks import Features
-from medcoss_cli.portable.subjects import modality_of
 from medcoss_cli.screen import Screen
 from medcoss_cli.store.checkpoint import find_checkpoint
 from medcoss_cli.tasks.trained import decoder

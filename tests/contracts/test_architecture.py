@@ -41,6 +41,8 @@ ALLOWED = {  # who may import whom; contracts (errors, plugin, randomness, scree
         "fit",
         "foreign",
         "export",
+        "export_timm",
+        "embedded",
         "embed",
         "metrics",
         "predict",
@@ -61,9 +63,11 @@ ALLOWED = {  # who may import whom; contracts (errors, plugin, randomness, scree
     # fine-tuning: the verbs, what begins a run, the two kinds of task, what a network is measured by
     "finetune": {"devices", "model", "results", "store", "tasks", "tuning"},
     "evaluate": {"begin", "data", "devices", "job", "model", "recipe", "results", "store", "task", "tasks", "tuning"},
-    "embed": {"data", "inputs", "interruption", "kit", "model", "portable", "store"},
+    "embed": {"data", "embedded", "inputs", "interruption", "kit", "model", "portable", "store"},
     "foreign": {"discovery", "fit", "foreign", "kit", "model", "state", "store"},
+    "embedded": {"model", "store"},
     "inputs": set(),
+    "export_timm": {"begin", "model", "portable", "store"},
     "export": {"begin", "evaluate", "metrics", "model", "portable", "store"},
     "predict": {"data", "evaluate", "inputs", "masks", "portable", "store", "tasks", "tuning"},
     "portable": {"begin", "data", "discovery", "evaluate", "fit", "kit", "model", "portable", "state", "store"}

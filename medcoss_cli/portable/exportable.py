@@ -25,7 +25,7 @@ TOKENS = 37
 
 
 @dataclass(frozen=True)
-class Subject:
+class Exportable:
     """A network, and what is known of its inputs.
 
     Args:
@@ -42,9 +42,9 @@ class Subject:
     about: Mapping[str, Any]
     words: str | None = None
 
-    def fixed(self) -> Subject:
+    def fixed(self) -> Exportable:
         """The same with its axes fixed."""
-        return Subject(self.network, self.names, self.inputs, None, self.about, self.words)
+        return Exportable(self.network, self.names, self.inputs, None, self.about, self.words)
 
     def dynamic(self) -> list[dict[int, Any]]:
         """Axes that may change, as torch.export has them: the batch; multiples of the steps."""
@@ -97,12 +97,12 @@ def tokens(count: int, length: int, width: int) -> tuple[Array, Array]:
     return rng.standard_normal((count, length, width)).astype(np.float32), valid
 
 
-def encoder_alone(state: State) -> Subject:
+def encoder_alone(state: State) -> Exportable:
     """Tokens and validity to features, any batch and any number of tokens."""
     shape = state.model.shape
     about = {"kind": "encoder", "encoder": asdict(shape), "versions": versions({})}
     names = (["tokens", "valid"], ["features"])
-    return Subject(EncoderAlone(state.model), names, tokens(LEAST, TOKENS, shape.width), (1,), about)
+    return Exportable(EncoderAlone(state.model), names, tokens(LEAST, TOKENS, shape.width), (1,), about)
 
 
 def modality_of(state: State, name: str) -> Modality:
@@ -115,7 +115,7 @@ def modality_of(state: State, name: str) -> Modality:
     return state.model.modalities[name]
 
 
-def features_of(state: State, modality: Modality, samples: Samples) -> Subject:
+def features_of(state: State, modality: Modality, samples: Samples) -> Exportable:
     """A modality's inputs to token features and pooled features."""
     about = {
         "kind": "features",
@@ -125,10 +125,10 @@ def features_of(state: State, modality: Modality, samples: Samples) -> Subject:
     }
     network = Features(state.model, modality.name)
     names = (["ids" if modality.channels == 0 else "inputs"], ["tokens", "pooled"])
-    return Subject(network, names, (samples.inputs,), _steps(modality), about, _words(modality))
+    return Exportable(network, names, (samples.inputs,), _steps(modality), about, _words(modality))
 
 
-def task_of(one: Trained, samples: Samples) -> Subject:
+def task_of(one: Trained, samples: Samples) -> Exportable:
     """A fine-tuned network's inputs to logits."""
     plain = one.task.to_plain()
     words = plain.pop("vocabulary")
@@ -142,7 +142,7 @@ def task_of(one: Trained, samples: Samples) -> Subject:
         "task": plain,
     }
     names = (["ids" if one.modality.channels == 0 else "inputs"], ["logits"])
-    return Subject(one.network.eval(), names, (samples.inputs,), None, about, words)
+    return Exportable(one.network.eval(), names, (samples.inputs,), None, about, words)
 
 
 def _inputs(modality: Modality, samples: Samples) -> dict[str, Any]:

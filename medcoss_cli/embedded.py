@@ -1,0 +1,100 @@
+"""What `embed` gives: ids, features, labels; written for numpy, line by line, or as a table; drawn as a map."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medcoss_cli.errors import ResourceError, UsageError
+from medcoss_cli.model.outputs import Array
+from medcoss_cli.plugin import LeftOut
+from medcoss_cli.store import atomic
+
+ENDINGS = (".npz", ".jsonl", ".parquet")
+
+
+@dataclass
+class Embedded:
+    """Features of all samples that could be read, in the order of their names. Private: ids name files."""
+
+    ids: list[str]
+    pooled: Array
+    tokens: Array | None
+    labels: list[str] | None
+    bad: list[LeftOut] = field(default_factory=list)
+
+
+def save_arrays(path: Path, content: dict[str, Any]) -> None:
+    """An .npz file, written at once or not at all."""
+    written = io.BytesIO()
+    np.savez(written, **content)
+    atomic.write(path, written.getvalue())
+
+
+def write(done: Embedded, out: Path) -> None:
+    """In the form that its ending says."""
+    if out.suffix == ".npz":
+        content: dict[str, Any] = {"ids": np.array(done.ids), "pooled": done.pooled}
+        content |= {"tokens": done.tokens} if done.tokens is not None else {}
+        content |= {"labels": np.array(done.labels)} if done.labels is not None else {}
+        save_arrays(out, content)
+    elif out.suffix == ".jsonl":
+        atomic.write(out, "".join(json.dumps(row) + "\n" for row in _rows(done)).encode("utf-8", "surrogateescape"))
+    else:
+        arrow, tables = parquet()
+        rows = list(_rows(done))
+        atomic.write(out, lambda file: tables.write_table(arrow.Table.from_pylist(rows), file))
+
+
+def draw(done: Embedded, path: Path) -> None:
+    """A picture of the embedding in two dimensions (t-SNE of pooled features, scikit-learn), coloured by label."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from sklearn.manifold import TSNE
+
+    few = len(done.ids)
+    if few < 4:
+        raise UsageError(f"a map of {few} samples says nothing", where="--map", fix="give at least 4")
+    places = TSNE(perplexity=min(30, (few - 1) / 3), init="pca", random_state=0).fit_transform(done.pooled)
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for label in sorted(set(done.labels)) if done.labels else [None]:
+        own = [i for i in range(few) if done.labels is None or done.labels[i] == label]
+        axes.scatter(places[own, 0], places[own, 1], s=14, label=label, alpha=0.8)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_title(f"{few} samples, t-SNE of pooled features")
+    if done.labels:
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=140)
+    atomic.write(path, content.getvalue())
+
+
+def _rows(done: Embedded) -> Iterator[dict[str, Any]]:
+    for i, name in enumerate(done.ids):
+        row: dict[str, Any] = {"id": name, "pooled": [round(float(v), 7) for v in done.pooled[i]]}
+        if done.labels is not None:
+            row["label"] = done.labels[i]
+        if done.tokens is not None:
+            row["tokens"] = done.tokens[i].astype(float).round(7).tolist()
+        yield row
+
+
+def parquet() -> tuple[Any, Any]:
+    """The library that writes tables. Raises: ResourceError where it is not installed."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ResourceError(
+            "parquet needs pyarrow", fix="pip install 'medcoss[parquet]', or write .npz or .jsonl"
+        ) from error
+    return pyarrow, pyarrow.parquet
