@@ -124,7 +124,14 @@ def _write(one: Exportable, made: Path, precision: str, opset: int | None) -> li
     if plain != made:
         graph.convert(plain, made, precision)
     onnx.checker.check_model(str(made))
-    there, here = session.opened(made), _torch(one)
+    try:
+        there = session.opened(made)
+    except Exception as error:  # onnxruntime has a class of its own for each kind of refusal
+        raise ExportError(
+            f"this onnxruntime cannot compute it in {precision} ({str(error).splitlines()[0][:200]})",
+            fix="export with --precision fp32, or where another onnxruntime is installed",
+        ) from error
+    here = _torch(one)
     rows = [
         proof.compare(here, lambda *inputs: there.run(None, _named(there, inputs)), one.batch(count, size), size)
         for place, size in enumerate(one.sizes())

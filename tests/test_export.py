@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,9 @@ from medcoss_cli.begin import read_state
 from medcoss_cli.errors import CheckpointError, ExportError, UsageError
 from medcoss_cli.export import export
 from medcoss_cli.portable import description, graph, proof, session
+from medcoss_cli.portable.samples import rule_of
 from medcoss_cli.predict import predict
+from medcoss_cli.scaffold import new_plugin
 from medcoss_cli.screen import Screen
 from tests.conftest import CommandLine
 from tests.training import train, write_demo
@@ -175,6 +179,99 @@ def test_what_differs_is_not_left_behind(
     assert answer.code == 8
     assert "cosine" in answer.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_precision_that_onnxruntime_lacks(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, command_line: CommandLine
+) -> None:
+    def in_bf16(source: Path, target: Path, precision: str) -> None:  # which its CPU has no matrix product for
+        kind = onnx.TensorProto.BFLOAT16
+        ends = [onnx.helper.make_tensor_value_info(name, kind, ["batch", 4]) for name in ("inputs", "pooled")]
+        weight = onnx.helper.make_tensor("w", kind, [4, 4], [0] * 16)
+        node = onnx.helper.make_node("MatMul", ["inputs", "w"], ["pooled"])
+        opset = [onnx.helper.make_opsetid("", 20)]
+        onnx.save(
+            onnx.helper.make_model(
+                onnx.helper.make_graph([node], "g", ends[:1], ends[1:], [weight]), opset_imports=opset
+            ),
+            target,
+        )
+
+    monkeypatch.setattr(graph, "convert", in_bf16)
+    out = tmp_path / "x.onnx"
+    answer = command_line("export", str(checkpoint), "--modality", "xray", "-o", str(out), "--precision", "fp16")
+    assert answer.code == 8
+    assert "cannot compute it in fp16" in answer.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a folder that nobody may write in")
+@pytest.mark.parametrize("form", ["onnx", "timm"])
+def test_a_folder_that_may_not_be_written_in(checkpoint: Path, command_line: CommandLine, form: str) -> None:
+    name = {"onnx": "x.onnx", "timm": "x.safetensors"}[form]
+    answer = command_line(
+        "export", str(checkpoint), "--modality", "xray", "--format", form, "-o", f"/sys/kernel/{name}"
+    )
+    assert answer.code == 6, answer.err
+    assert f"/sys/kernel/{name}" in answer.err
+
+
+def test_labels_of_the_samples_are_asked_what_int8_costs(
+    tmp_path: Path, checkpoint: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "x.onnx"
+    facts = written(checkpoint, out, modality="xray", precision="int8", samples=data / "xray")
+    assert set(facts["neighbours"]) == {"torch", "onnx"}
+    assert "Nearest-neighbour accuracy" in description.card_beside(out).read_text()
+    with pytest.raises(ExportError, match=r"falls from 0\.900 to 0\.890"):
+        proof.judge_neighbours(0.9, 0.89)
+    proof.judge_neighbours(0.9, 0.896)
+
+
+def test_a_rule_of_intensity_that_no_file_could_hold(checkpoint: Path) -> None:
+    class Squared:
+        def decode(self, integers: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
+            return (integers * scale + offset) ** 2
+
+    modality = replace(read_state(checkpoint).model.modalities["xray"], intensity=Squared())  # type: ignore[arg-type]  # encodes nothing
+    with pytest.raises(ExportError, match="no factor and shift"):
+        rule_of(modality)
+
+
+def test_a_modality_of_somebody_else_exports_without_any_work_of_theirs(tmp_path: Path) -> None:
+    folder = new_plugin("ecg", 1, tmp_path)
+    info = tmp_path / "site" / "medcoss_ecg-0.1.0.dist-info"  # what pip install -e would write
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: medcoss-ecg\nVersion: 0.1.0\n")
+    (info / "entry_points.txt").write_text("[medcoss]\necg = medcoss_ecg\n")
+    path = os.pathsep.join([str(folder), str(info.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    shape = "{width: 32, depth: 2, heads: 2}"
+    (tmp_path / "tiny.yaml").write_text(
+        f"kind: pretrain\nencoder: {shape}\ndecoder: {{width: 16, depth: 1, heads: 2}}\n"
+        "train: {epochs: 1, warmup: 0, batch: 8}\nstages: [{modality: ecg, data: ecg}]\n"
+    )
+    for words in (
+        ("data", "demo", "ecg", "ecg", "--count", "16"),
+        ("pretrain", "tiny.yaml", "--data-root", "."),
+        ("export", "runs/tiny", "--modality", "ecg", "-o", "ecg.onnx"),
+        ("embed", "ecg.onnx", "ecg", "-o", "ecg.npz"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "medcoss_cli", *words],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, (words, done.stderr)
+    assert len(np.load(tmp_path / "ecg.npz", allow_pickle=False)["pooled"]) == 16
+
+
+def test_a_size_the_file_does_not_take(features: Path) -> None:
+    with pytest.raises(UsageError, match=r"height is 30, this file takes a multiple of 8"):
+        session.load(features).run(np.zeros((1, 1, 30, 32), np.float32))
+    with pytest.raises(UsageError, match=r"channel is 2, this file takes 1"):
+        session.load(features).run(np.zeros((1, 2, 32, 32), np.float32))
 
 
 def test_what_has_no_onnx_form_is_named(tmp_path: Path) -> None:

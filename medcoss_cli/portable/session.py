@@ -29,7 +29,12 @@ class Exported:
     vocabulary: str | None
 
     def run(self, *inputs: Array) -> list[Array]:
-        """All outputs for these inputs, in the file's order."""
+        """All outputs for these inputs, in the file's order. Raises: UsageError for a size that the file does not take."""
+        for axis, size, given in zip(self.about.axes, self.about.sizes, inputs[0].shape, strict=True):
+            step = size["step"] if isinstance(size, dict) else None
+            if (step is not None and given % step) or (isinstance(size, int) and given != size):
+                fits = f"a multiple of {step}" if step is not None else str(size)
+                raise UsageError(f"its {axis} is {given}, this file takes {fits}", fix="resize, or pad, what is given")
         names = [entry.name for entry in self.session.get_inputs()]
         found: list[Array] = self.session.run(None, dict(zip(names, inputs, strict=True)))
         return found
