@@ -1,0 +1,86 @@
+"""Nearest-neighbour accuracy of `medcoss embed`'s features, beside a random encoder's and raw pixels'.
+
+    python bench/neighbours.py CKPT xray=DIR pathology=DIR ultrasound=DIR
+
+Each folder has a manifest.csv with labels. Neighbours are those of the centred vectors by cosine, each sample left out of its
+own; where the manifest names groups, a sample of the same group is no neighbour.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from medcoss_cli.begin import read_state
+from medcoss_cli.data.read import encode, read_checked
+from medcoss_cli.embed import embed
+from medcoss_cli.inputs import list_records
+from medcoss_cli.kit.manifest import rows_of
+from medcoss_cli.model.model import Model
+from medcoss_cli.portable.trained import features_of
+from medcoss_cli.screen import Screen
+from medcoss_cli.store import checkpoint
+
+
+def accuracy(vectors: np.ndarray, labels: np.ndarray, groups: np.ndarray, count: int) -> float:
+    """Share of samples whose label most of the `count` nearest of other groups have; the nearest decides a tie."""
+    x = vectors - vectors.mean(0)
+    x /= np.linalg.norm(x, axis=1, keepdims=True) + 1e-12
+    near = x @ x.T
+    near[groups[:, None] == groups[None]] = -np.inf
+    right = 0
+    for i, order in enumerate(np.argsort(-near, axis=1)[:, :count]):
+        names, votes = np.unique(labels[order], return_counts=True)
+        most = set(names[votes == votes.max()])
+        right += next(label for label in labels[order] if label in most) == labels[i]
+    return right / len(labels)
+
+
+def main() -> None:
+    """One row a modality."""
+    source, folders = Path(sys.argv[1]), dict(part.split("=", 1) for part in sys.argv[2:])
+    print(
+        f"{'modality':12} {'samples':>7} {'chance':>7}  accuracy with 1 and 5 neighbours: features, random encoder, pixels"
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        state = read_state(source)
+        blank = Model(state.model.shape, seed=1)
+        for modality in state.model.modalities.values():
+            blank.add(modality)
+        state.model = blank
+        random = Path(scratch) / "random.pt"
+        checkpoint.save(state.to_checkpoint(), random)
+        for name, folder in folders.items():
+            found = [
+                embed(start, name, [Path(folder)], Path(scratch) / f"{number}.npz", tokens=False, screen=Screen())
+                for number, start in enumerate((source, random))
+            ]
+            pixels = pixels_of(source, name, Path(folder))
+            labels = np.array(found[0].labels)
+            owners = {row["path"]: row.get("group") or row["path"] for _, row in rows_of(Path(folder) / "manifest.csv")}
+            groups = np.array([owners.get(Path(sample).as_posix(), sample) for sample in found[0].ids])
+            chance = max(np.unique(labels, return_counts=True)[1]) / len(labels)
+            cells = [
+                " ".join(f"{accuracy(vectors, labels, groups, count):.3f}" for count in (1, 5))
+                for vectors in (found[0].pooled, found[1].pooled, pixels)
+            ]
+            print(f"{name:12} {len(labels):7} {chance:7.3f}  " + " | ".join(cells), flush=True)
+
+
+def pixels_of(source: Path, name: str, folder: Path) -> np.ndarray:
+    """The samples themselves, as the network sees them, one vector each, in the order of `embed`."""
+    known, _, decode, _ = features_of(source, name, Screen())
+    records, _ = list_records(known, [folder], Screen())
+    return np.concatenate(
+        [
+            decode(integers[None], scale, offset).reshape(1, -1)
+            for integers, scale, offset in (encode(known, read_checked(known, record)) for _, record in records)
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()
