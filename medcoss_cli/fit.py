@@ -11,6 +11,16 @@ from medcoss_cli.model.patches import grid_of
 from medcoss_cli.plugin import Modality
 
 
+def resized(modality: Modality) -> str | None:
+    """What to say where positions that were learned on one grid (imported weights) are used on another."""
+    part: Any = modality.tokenizer
+    grid = part.spec.get("grid") if part is not None else None
+    if grid is None or tuple(grid) == (own := grid_of(modality.size, part.patch)):
+        return None
+    places = [" x ".join(map(str, sides)) for sides in (grid, own)]
+    return f"positions of {part.key}, learned on {places[0]} places, are resized to {places[1]} for {modality.name}"
+
+
 def fit(
     modality: Modality,
     *,
@@ -53,6 +63,12 @@ def fit(
             raise RecipeError(
                 f"{error} of tokenizer {part.key} ({modality.name})", fix="choose multiples of the patch"
             ) from error
+    rows = part.spec.get("rows") if part is not None else None
+    if rows is not None and modality.size[0] > rows:
+        raise RecipeError(
+            f"a size of {modality.size[0]} is more than the {rows} positions that the tokenizer {part.key} has learned",
+            fix=f"give at most [{rows}]",
+        )
     if decoder and modality.decoder is not None:
         known = {k: v for k, v in decoder.items() if hasattr(modality.decoder, k)}
         modality = replace(modality, decoder=replace(modality.decoder, **known))  # type: ignore[type-var]  # parts are dataclasses

@@ -14,7 +14,7 @@ from medcoss_cli.data.prepared import PreparedSet
 from medcoss_cli.data.read import find, learn_vocabulary
 from medcoss_cli.discovery import load_modality
 from medcoss_cli.errors import RecipeError
-from medcoss_cli.fit import fit
+from medcoss_cli.fit import fit, resized
 from medcoss_cli.kit.vocabulary import read_vocabulary
 from medcoss_cli.plugin import Modality
 from medcoss_cli.retention import choose_probes
@@ -131,6 +131,8 @@ def for_stage(
         vocabulary=vocabulary,
         vocabulary_size=stage.vocabulary_size,
     )
+    if note := resized(modality):
+        screen.warn(note)
     for other in known.values():
         if other.tokenizer and other.tokenizer.key == key and not _fits(modality.tokenizer, other.tokenizer):
             raise RecipeError(

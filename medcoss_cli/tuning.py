@@ -16,6 +16,7 @@ from medcoss_cli.data.read import Found, learn_vocabulary
 from medcoss_cli.data.segmented import foreground
 from medcoss_cli.devices import Devices
 from medcoss_cli.errors import CheckpointError, UsageError
+from medcoss_cli.fit import resized
 from medcoss_cli.job import folders
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.heads import HybridDecoder, MaskDecoder, expect
@@ -186,6 +187,8 @@ def settle(
         low, high, mean, deviation = foreground(modality, cases, values, screen)
         intensity = {"low": low, "high": high, "mean": mean, "deviation": deviation}
     modality = for_task(chosen, key, size, vocabulary, intensity)
+    if note := resized(modality):
+        screen.warn(note)
     head = recipe.head
     frozen = head.freeze or head.probe or head.hybrid is not None
     shape = HeadShape(

@@ -73,7 +73,20 @@ ALLOWED = {  # who may import whom; contracts (errors, plugin, randomness, scree
     "portable": {"begin", "data", "discovery", "evaluate", "fit", "kit", "model", "portable", "state", "store"}
     | {"task", "tasks"},
     "results": {"state", "store", "tasks", "tuning"},
-    "tuning": {"begin", "data", "devices", "discovery", "job", "model", "recipe", "stage", "store", "task", "tasks"},
+    "tuning": {
+        "begin",
+        "data",
+        "devices",
+        "discovery",
+        "fit",
+        "job",
+        "model",
+        "recipe",
+        "stage",
+        "store",
+        "task",
+        "tasks",
+    },
     "tasks": {"data", "devices", "interruption", "masks", "metrics", "model", "postprocess", "recipe", "store"}
     | {"task", "tasks"},
     "task": {"data", "discovery", "fit", "kit", "model"},

@@ -140,7 +140,15 @@ def test_it_extends_finetunes_and_exports_like_our_own(medcoss: CommandLine, tmp
     for name in ("ultrasound", "report"):
         answer = medcoss("export", "runs/more/ckpt.pt", "--modality", name, "-o", f"{name}.onnx")
         assert answer.code == 0, answer.err
-    assert "fixed at" in answer.err or "ids" in answer.err or (tmp_path / "report.tokenizer.json").exists()
+    assert (tmp_path / "report.tokenizer.json").exists()
+    write_demo(tmp_path, xray=24)
+    (tmp_path / "task.yaml").write_text(
+        "kind: finetune\ntask: classification\nmodality: xray\ndata: {folder: xray}\ninput: {size: [64, 64]}\n"
+        "train: {lr: 1e-3, batch: 8, steps: 2, epoch: 2}\n"
+    )
+    answer = medcoss("finetune", "task.yaml", "--from", "ckpt.pt", "--data-root", ".")
+    assert answer.code == 0, answer.err
+    assert "positions of patch2d-16, learned on 14 x 14 places, are resized to 4 x 4 for xray" in answer.err
 
 
 @pytest.mark.parametrize(
@@ -201,6 +209,18 @@ def test_a_vocabulary_has_to_fit(medcoss: CommandLine, tmp_path: Path) -> None:
     answer = medcoss("checkpoint", "import", "theirs.pth", "--modality", "report")
     assert answer.code == 2
     assert "--vocabulary" in answer.err
+
+
+def test_a_text_is_no_longer_than_its_positions(medcoss: CommandLine, tmp_path: Path) -> None:
+    assert medcoss("checkpoint", "import", "theirs.pth", "--vocabulary", "vocab.txt").code == 0
+    write_demo(tmp_path, report=24)
+    (tmp_path / "task.yaml").write_text(
+        "kind: finetune\ntask: classification\nmodality: report\ndata: {folder: report}\ninput: {size: [600]}\n"
+        "train: {lr: 1e-3, batch: 8, steps: 2, epoch: 2}\n"
+    )
+    answer = medcoss("finetune", "task.yaml", "--from", "ckpt.pt", "--data-root", ".")
+    assert answer.code == 2
+    assert "512 positions" in answer.err
 
 
 @torch.no_grad()
