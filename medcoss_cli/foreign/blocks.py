@@ -36,7 +36,9 @@ def timm_blocks(weights: Weights, prefix: str, count: int, width: int, hidden: i
     return ours
 
 
-def multihead_blocks(weights: Weights, prefix: str, count: int, width: int, hidden: int) -> dict[str, Tensor]:
+def multihead_blocks(
+    weights: Weights, prefix: str, count: int, width: int, hidden: int, *, scaled: bool
+) -> dict[str, Tensor]:
     """Blocks built on torch's MultiheadAttention: its packed in_proj is timm's qkv, gamma_1 and gamma_2 are LayerScale."""
     ours = {}
     for number in range(count):
@@ -47,7 +49,7 @@ def multihead_blocks(weights: Weights, prefix: str, count: int, width: int, hidd
             for kind in ("weight", "bias"):
                 shape = block_shapes(width, hidden)[f"{part}.{kind}"]
                 ours[f"{number}.{part}.{kind}"] = weights.take(f"{theirs}.{name}.{kind}", shape, ENCODER)
-        for half in (1, 2):
+        for half in (1, 2) if scaled else ():
             ours[f"{number}.ls{half}.gamma"] = weights.take(f"{theirs}.gamma_{half}", (width,), ENCODER)
     return ours
 

@@ -35,7 +35,8 @@ def perceiver(weights: Weights) -> Imported:
     official = "video_embed.embeddings_3D.weight" in weights or "cls_token" in weights
     width, hidden = weights.dimension("norm1.weight"), weights.dimension("linear1.weight")
     count = depth(weights, LAYERS)
-    blocks = multihead_blocks(weights, LAYERS, count, width, hidden)
+    scaled = official or f"{LAYERS}.0.gamma_1" in weights
+    blocks = multihead_blocks(weights, LAYERS, count, width, hidden, scaled=scaled)
     encoder = {f"blocks.{name}": tensor for name, tensor in blocks.items()}
     shape = EncoderShape(width, count, weights.heads(width), hidden / width)
     made = Imported("the authors' MedCoSS checkpoint" if official else "Uni-Perceiver weights", shape, encoder)

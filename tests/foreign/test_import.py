@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
@@ -19,6 +20,7 @@ from safetensors.torch import save_file
 from medcoss_cli.begin import read_state
 from medcoss_cli.foreign.convert import convert
 from medcoss_cli.model.model import Model
+from medcoss_cli.model.positions import sincos
 from medcoss_cli.store import checkpoint
 from tests.conftest import CommandLine
 from tests.foreign import theirs
@@ -240,6 +242,48 @@ def test_a_vit_is_a_start_with_its_own_positions(medcoss: CommandLine, tmp_path:
     ours = model.encoder.state_dict()
     assert torch.equal(ours["blocks.1.mlp.fc1.weight"], weights["blocks.1.mlp.fc1.weight"])
     assert torch.equal(ours["blocks.0.ls1.gamma"], torch.ones(theirs.WIDTH))
+
+
+@torch.no_grad()
+def test_uniperceiver_brings_blocks_projection_and_words(medcoss: CommandLine, tmp_path: Path) -> None:
+    theirs_alone = ("cls_token", "mask_token", "decoder_", "mlm_head", "video_embed.embeddings_3D")
+    weights = {
+        name: tensor
+        for name, tensor in theirs.official().items()
+        if not name.startswith(theirs_alone) and "_st_pos_" not in name and "gamma" not in name
+    }
+    torch.save({"model": weights}, tmp_path / "uni.pth")
+    answer = medcoss("checkpoint", "import", "uni.pth", "--vocabulary", "vocab.txt", "--json")
+    assert answer.code == 0, answer.err
+    facts = json.loads(answer.out)
+    assert facts["origin"] == "Uni-Perceiver weights"
+    assert facts["modalities"] == ["pathology", "report", "xray"]
+    assert "encoder.cls" in facts["random"]
+    model = imported(tmp_path / "ckpt.pt")
+    image = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    tokens = F.conv2d(image, weights["video_embed.embeddings.weight"], weights["video_embed.embeddings.bias"], 16)
+    placed = tokens.flatten(2).transpose(1, 2) + sincos((14, 14), theirs.WIDTH)
+    wanted = theirs.normed(weights, "video_embed.embeddings_norm", placed)
+    torch.testing.assert_close(model.tokenizer("xray").embed(image), wanted, rtol=1e-4, atol=1e-4)
+    assert model.modalities["report"].tokenizer.spec["causal"] is False  # type: ignore[union-attr]  # it has one
+
+
+def test_weights_that_timm_fetched_before(
+    medcoss: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "hub" / "models--timm--vit_tiny_patch16_224.augreg_in21k"
+    (place / "snapshots" / "abc").mkdir(parents=True)
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text("abc")
+    network = timm.create_model("vit_tiny_patch16_224")
+    save_file(network.state_dict(), place / "snapshots" / "abc" / "model.safetensors")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    answer = medcoss("checkpoint", "import", "timm:vit_tiny_patch16_224.augreg_in21k", "--modality", "pathology")
+    assert answer.code == 0, answer.err
+    model = imported(tmp_path / "ckpt.pt")
+    assert (model.shape.width, model.shape.depth, model.shape.heads) == (192, 12, 3)
+    assert torch.equal(model.encoder.state_dict()["blocks.3.attn.qkv.weight"], network.blocks[3].attn.qkv.weight)
+    assert str(tmp_path).encode() not in (tmp_path / "ckpt.pt").read_bytes()
 
 
 def test_a_vit_of_another_kind_is_refused(medcoss: CommandLine, tmp_path: Path) -> None:
