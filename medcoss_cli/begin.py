@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from medcoss_cli import devices, discovery
 from medcoss_cli.devices import Devices
 from medcoss_cli.errors import CheckpointError, DataError, RecipeError, UsageError
@@ -37,47 +39,69 @@ class Options:
 def begin_pretrain(recipe: PretrainRecipe, stem: str, options: Options, screen: Screen) -> Job:
     """A run from random weights, or those in `init`, through all stages of the recipe."""
     place = devices.join()
-    state = first_state(recipe, screen)
+    screen = screen if place.first else Screen()
+    start, said = _start(recipe)
+    state = first_state(recipe, start)
     _check_stages(recipe, state, options, place)
     run = _new_run(recipe, stem, options, place, screen, {"kind": "pretrain"})
-    return _job(recipe, recipe.stages, 0, state, run, options, place, screen)
+    if start is not None and place.first:
+        checkpoint.save(start.to_checkpoint(), run.init)
+    job = _job(recipe, recipe.stages, 0, state, run, options, place, screen)
+    for line in said[:1]:
+        job.screen.say(line)
+    for note in said[1:]:
+        job.screen.warn(note)
+    return job
 
 
-def first_state(recipe: PretrainRecipe, screen: Screen) -> State:
-    """What stage 1 begins with. Raises: CheckpointError, RecipeError where the weights in `init` cannot be taken."""
+def first_state(recipe: PretrainRecipe, start: State | None = None) -> State:
+    """What stage 1 begins with: random weights, or the encoder of `start`, whose tokenizers are offered to the stages.
+
+    Raises: RecipeError where that encoder is another than the recipe's.
+    """
     model = Model(EncoderShape(**recipe.encoder.model_dump()), recipe.seed, recipe.masking.model_dump())
-    if recipe.init is not None:
-        start = _start(recipe, recipe.init, screen)
-        own, given = vars(model.shape), vars(start.shape)
-        wrong = [key for key in ("width", "depth", "heads", "mlp_ratio") if own[key] != given[key]]
-        if wrong or own["layer_scale"] is None:
-            fits = {**given, "layer_scale": 1e-3 if given["layer_scale"] is None else given["layer_scale"]}
-            raise RecipeError(
-                f"the encoder in init has another {', '.join(wrong or ['layer_scale'])} than the recipe's",
-                where="init",
-                fix="encoder: {" + ", ".join(f"{key}: {value:g}" for key, value in fits.items()) + "}",
-            )
-        model.encoder.load_state_dict(start.encoder.state_dict())
-        model.offer(start)
-    return State(model)
+    if start is None:
+        return State(model)
+    own, given = model.shape, start.model.shape
+    hidden = [int(shape.width * shape.mlp_ratio) for shape in (own, given)]
+    same = (own.width, own.depth, own.heads) == (given.width, given.depth, given.heads) and hidden[0] == hidden[1]
+    if not same or (own.layer_scale is None and given.layer_scale is not None):
+        needed = {**vars(given), "layer_scale": given.layer_scale or own.layer_scale}
+        text = ", ".join(f"{key}: {'null' if value is None else value}" for key, value in needed.items())
+        raise RecipeError("the encoder in init is another than the recipe's", where="init", fix=f"encoder: {{{text}}}")
+    weights = start.model.encoder.state_dict()
+    if given.layer_scale is None and own.layer_scale is not None:
+        scales = [name for name in model.encoder.state_dict() if name.endswith("gamma")]
+        weights |= dict.fromkeys(scales, torch.ones(own.width))  # which changes nothing
+    model.encoder.load_state_dict(weights)
+    model.offer(start.model)
+    return State(model, origin=start.origin or "a checkpoint of medcoss")
 
 
-def _start(recipe: PretrainRecipe, source: str, screen: Screen) -> Model:
-    """The model in `init`: of a checkpoint or its run, else of somebody else's file."""
+def outset(recipe: PretrainRecipe) -> State:
+    """The state before stage 1, for a look ahead."""
+    return first_state(recipe, _start(recipe)[0])
+
+
+def _start(recipe: PretrainRecipe) -> tuple[State | None, list[str]]:
+    """What is in `init`, and what to say of it: a checkpoint, the run that made it, or somebody else's file."""
+    if recipe.init is None:
+        return None, []
+    path = Path(recipe.init)
+    if path.is_dir() or checkpoint.is_own(path):
+        state = read_state(checkpoint.find_checkpoint(path)[0])
+        if any(stage.vocabulary for stage in recipe.stages) and state.vocabularies:
+            raise RecipeError("the checkpoint in init has a vocabulary", where="vocabulary", fix="leave the key out")
+        return state, [f"begins from the encoder of {recipe.init}"]
     from medcoss_cli.foreign.convert import convert
 
-    path = Path(source)
-    if path.is_dir() or checkpoint.is_own(path):
-        screen.say(f"begins from the encoder of {source}")
-        return read_state(checkpoint.find_checkpoint(path)[0]).model
     words = next((Path(stage.vocabulary) for stage in recipe.stages if stage.vocabulary), None)
-    made = convert(source, vocabulary=words, seed=recipe.seed)
-    screen.say(
-        f"begins from {made.origin}: {sum(map(len, made.taken.values()))} tensors taken, {len(made.dropped)} dropped"
-    )
-    for note in made.notes:
-        screen.warn(note)
-    return made.state.model
+    made = convert(recipe.init, vocabulary=words, heads=recipe.encoder.heads, seed=recipe.seed)
+    taken = {name for names in made.taken.values() for name in names}
+    return made.state, [
+        f"begins from {made.origin}: {len(taken)} tensors taken, {len(made.dropped)} dropped",
+        *made.notes,
+    ]
 
 
 def _check_stages(recipe: PretrainRecipe, state: State, options: Options, place: Devices) -> None:
@@ -101,6 +125,7 @@ def begin_extend(
 ) -> Job:
     """A run of one stage behind those of a checkpoint."""
     place = devices.join()
+    screen = screen if place.first else Screen()
     state, stage = start_of_extend(recipe, modality, source, data, options)
     facts = {"kind": "extend", "stage": stage.model_dump(mode="json"), "before": len(state.history)}
     run = _new_run(recipe, f"extend-{modality}", options, place, screen, facts)
@@ -142,18 +167,20 @@ def start_of_extend(
 def resume(folder: Path, options: Options, screen: Screen) -> Job:
     """A run that was interrupted, exactly as it was begun; only folders may be given anew."""
     place = devices.join()
+    screen = screen if place.first else Screen()
     run = Run.resume(folder, writes=place.first)
     facts = run.facts
     recipe = read_recipe(str(run.recipe), [])
     if isinstance(recipe, FinetuneRecipe):
         raise UsageError("this is a run of finetune", where=folder, fix=f"medcoss finetune --resume {folder}")
     before = facts.get("before", 0)
+    start = read_state(run.init) if run.init.exists() else None
     if run.checkpoint.exists():
         state = read_state(run.checkpoint)
-        if isinstance(recipe, PretrainRecipe) and recipe.init is not None:  # tokenizers of later stages
-            state.model.offer(_start(recipe, recipe.init, screen))
+        if start is not None:  # tokenizers of later stages
+            state.model.offer(start.model)
     elif isinstance(recipe, PretrainRecipe):
-        state = first_state(recipe, screen)
+        state = first_state(recipe, start)
     else:
         raise CheckpointError("the run was stopped before it had its checkpoint", where=folder, fix="begin it again")
     stages = recipe.stages if isinstance(recipe, PretrainRecipe) else [Stage(**facts["stage"])]
@@ -201,5 +228,5 @@ def _job(
     root = options.data_root or Path(run.facts["data_root"])
     prepared = options.prepared or Path(run.facts["prepared"])
     return Job(
-        recipe, stages, before, state, run, root, prepared, place, Logged(screen, run.log) if place.first else Screen()
+        recipe, stages, before, state, run, root, prepared, place, Logged(screen, run.log) if place.first else screen
     )

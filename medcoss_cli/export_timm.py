@@ -11,7 +11,7 @@ from typing import Any
 
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from medcoss_cli.begin import read_state
 from medcoss_cli.errors import UsageError
@@ -60,7 +60,7 @@ def export_timm(
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=atomic.PREFIX) as scratch:
             made = Path(scratch) / out.name
-            save_file(tensors, made, {description.KEY: about.to_text()})
+            atomic.write(made, save(tensors, {description.KEY: about.to_text()}))
             there = timm.create_model(timm_vit.NAME, checkpoint_path=str(made), **arguments).eval()
 
             def here(inputs: Array) -> list[Array]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from medcoss_cli.begin import Options, first_state
+from medcoss_cli.begin import Options, outset
 from medcoss_cli.data.read import find
 from medcoss_cli.discovery import load_strategy
 from medcoss_cli.job import Recipe, folders
@@ -22,7 +22,7 @@ def outlook(recipe: Recipe, stages: Sequence[Stage], state: State | None, option
     """
     if state is None:
         assert isinstance(recipe, PretrainRecipe)
-        state = first_state(recipe, screen)
+        state = outset(recipe)
     root, _ = folders(recipe, options.data_root, options.prepared)
     rehearses = load_strategy(recipe.strategy).rehearses
     kept = float(sum(len(samples) for samples in state.buffer.values()))

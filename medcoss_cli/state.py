@@ -23,12 +23,17 @@ from medcoss_cli.store.checkpoint import Checkpoint
 
 @dataclass
 class State:
-    """Everything a run knows between two stages; a checkpoint is this, written down."""
+    """Everything a run knows between two stages; a checkpoint is this, written down.
+
+    Args:
+        origin: what its first weights were, where they were not random; the first stage's entry of the history keeps it.
+    """
 
     model: Model
     buffer: dict[str, Stored] = field(default_factory=dict)
     probes: dict[str, Probes] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
+    origin: str | None = None
 
     @property
     def vocabularies(self) -> dict[str, str]:
@@ -54,6 +59,7 @@ class State:
                 **data.facts,
                 "buffer": len(self.buffer.get(name, ())),
                 **facts,
+                **({"origin": self.origin} if self.origin is not None and not self.history else {}),
                 "versions": versions(self.model.modalities),
                 "retention": measure(self.model, self.probes),
             }
@@ -105,6 +111,7 @@ class State:
             {name: _stored(entry) for name, entry in checkpoint.buffer.items()},
             {name: Probes(_stored(e), e["features"], e["loss"]) for name, e in checkpoint.probes.items()},
             list(checkpoint.history),
+            next((entry["origin"] for entry in checkpoint.history if "origin" in entry), None),
         )
 
 

@@ -42,7 +42,7 @@ def of_card(path: Path) -> Any:
 def test_plain_timm_gives_the_same_features(medcoss: CommandLine, start: Path, tmp_path: Path) -> None:
     answer = medcoss("export", str(start), "--modality", "xray", "--format", "timm", "-o", "xray.safetensors")
     assert answer.code == 0, answer.err
-    model, theirs = read_state(start).model.eval(), of_card(tmp_path / "xray.md")
+    model, theirs = read_state(start).model.eval(), of_card(tmp_path / "xray.safetensors.md")
     images = torch.rand(5, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     grey = images.expand(-1, 3, -1, -1)
     ours, found = model.encode("xray", images), theirs.forward_features(grey)
@@ -50,7 +50,7 @@ def test_plain_timm_gives_the_same_features(medcoss: CommandLine, start: Path, t
     torch.testing.assert_close(theirs(grey), model.pooled("xray", images), rtol=0, atol=1e-5)
     apart = ours[:, 0] - found[:, 0]
     assert apart.std() < 1e-5
-    lacks = float((tmp_path / "xray.md").read_text().split("they lack ")[1].split()[0])
+    lacks = float((tmp_path / "xray.safetensors.md").read_text().split("they lack ")[1].split()[0])
     assert float(apart.mean()) == pytest.approx(lacks, abs=1e-5)
 
 

@@ -30,12 +30,12 @@ VERBS = {
     "evaluate": "Test a fine-tuned run, also on new data or a newer encoder.",
     "predict": "Classes, or masks in the scan's own grid, of new files.",
     "embed": "Features of files, one vector a sample.",
-    "export": "One ONNX file, proved equal to the checkpoint.",
+    "export": "One ONNX file, or weights for timm, proved equal to the checkpoint.",
     "report": "Make one HTML page of a run.",
     "data": "Look at data, and prepare it.",
     "plugins": "Modalities that are installed, and new ones.",
     "recipes": "Recipes: what a run does, in YAML.",
-    "checkpoint": "Look into a checkpoint, or make a shareable part of it.",
+    "checkpoint": "Look into a checkpoint, share a part of it, or import weights.",
     "doctor": "Say what is installed, and what would be slow here.",
 }
 """Each is `app` in the module of the same name beside this one; the sentence stands in `medcoss --help`."""

@@ -50,6 +50,8 @@ def show_checkpoint(path: File, as_json: options.Json = False) -> None:
     keys = ("stage", "modality", "strategy", "train", "epochs", "steps", "rehearsal_steps", "loss", "lowest")
     rows = [["" if s[key] is None else _cell(s[key]) for key in keys] for s in facts["stages"]]
     screen.table("", columns, _printable(rows))
+    if facts["origin"] is not None:
+        show.result("Begun from " + "".join(c for c in str(facts["origin"]) if c.isprintable()))
     show.result("loss: on its own probes when the stage was done, 1 is predicting the mean")
     for key, words in facts["vocabularies"].items():
         show.result(f"Vocabulary {key}: {words} pieces")
@@ -161,6 +163,7 @@ def summary(known: Checkpoint) -> dict[str, Any]:
         "vocabularies": {key: _pieces(text) for key, text in known.vocabularies.items()},
         "stages": [_stage(entry, retention.lowest(known.history[: i + 1])) for i, entry in enumerate(known.history)],
         "history": known.history,
+        "origin": next((entry["origin"] for entry in known.history if "origin" in entry), None),
         "lowest": retention.lowest(known.history),
         "versions": {key: value for key, value in last.get("versions", {}).items() if key not in known.modalities},
     }

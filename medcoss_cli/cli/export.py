@@ -47,12 +47,16 @@ def export(
         raise UsageError(f"there is no format {form!r}", where="--format", fix="take onnx or timm")
     if precision not in _PRECISIONS:
         raise UsageError(f"there is no precision {precision!r}", where="--precision", fix="take fp32, fp16 or int8")
+    from medcoss_cli.portable.description import card_beside
+
     screen = show.screen(as_json)
     common: dict[str, Any] = {"modality": modality, "samples": samples, "licence": licence, "screen": screen}
     if form == "timm":
-        if run is not None or precision != "fp32" or opset is not None:
+        if run is not None or seed is not None or precision != "fp32" or opset is not None:
             raise UsageError(
-                "timm takes an encoder in fp32", where="--format", fix="leave --run, --precision and --opset out"
+                "timm takes an encoder in fp32",
+                where="--format",
+                fix="leave --run, --seed, --precision and --opset out",
             )
         from medcoss_cli.export_timm import export_timm
 
@@ -74,7 +78,7 @@ def export(
             f"nearest-neighbour accuracy: torch {facts['neighbours']['torch']:.3f}, "
             f"{precision} {facts['neighbours']['onnx']:.3f}"
         )
-    size, card = facts["bytes"] / 2**20, out.with_suffix(".md").name
+    size, card = facts["bytes"] / 2**20, card_beside(out).name
     screen.say(f"{size:.1f} MiB in {facts['seconds']:.0f} s (shareable): {out}, with its card {card}")
 
 

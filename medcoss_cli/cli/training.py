@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from medcoss_cli.cli import show
-from medcoss_cli.errors import RetentionError
+from medcoss_cli.errors import RetentionError, UsageError
 
 if TYPE_CHECKING:
     from medcoss_cli.job import Job
@@ -21,6 +21,13 @@ def carry_out(job: Job, *, min_retention: float | None = None, as_json: bool = F
     from medcoss_cli.devices import memory_text, peak_memory
     from medcoss_cli.pretrain import pretrain
 
+    unmeasured = [name for name in job.state.model.modalities if name not in job.state.probes]
+    if min_retention is not None and unmeasured:
+        raise UsageError(
+            f"the checkpoint holds no probes of {', '.join(unmeasured)}: what is remembered of it cannot be measured",
+            where="--min-retention",
+            fix="leave it out",
+        )
     began = time.monotonic()
     job.screen.say("loss: 1 is as bad as predicting the mean, lower is better; waiting: for data")
     state = pretrain(job)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+import threading
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerContext
+from multiprocessing.forkserver import ensure_running
 
 
 def forkserver() -> ForkServerContext:
@@ -14,6 +16,12 @@ def forkserver() -> ForkServerContext:
     """
     context = get_context("forkserver")
     context.set_forkserver_preload(["medcoss_cli.data.batches"])
+    if threading.current_thread() is threading.main_thread():
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the server inherits: Ctrl-C is for this process
+        try:
+            ensure_running()
+        finally:
+            signal.signal(signal.SIGINT, before)
     return context
 
 

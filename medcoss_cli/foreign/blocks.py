@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import torch
 from torch import Tensor
 
 from medcoss_cli.foreign.weights import Weights
@@ -70,6 +71,11 @@ def block_shapes(width: int, hidden: int) -> dict[str, tuple[int, ...]]:
         "mlp.fc2.weight": (width, hidden),
         "mlp.fc2.bias": (width,),
     }
+
+
+def unscaled(count: int, width: int) -> dict[str, Tensor]:
+    """LayerScale of 1, which changes nothing, for an encoder whose blocks have none."""
+    return {f"blocks.{n}.ls{half}.gamma": torch.ones(width) for n in range(count) for half in (1, 2)}
 
 
 def projection(kernel: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medcoss_cli.errors import CheckpointError
-from medcoss_cli.foreign.imported import Imported, state_of
+from medcoss_cli.foreign.imported import DECODERS, WORDS, Imported, state_of
 from medcoss_cli.foreign.perceiver import is_perceiver, perceiver
 from medcoss_cli.foreign.vit import is_vit, vit
 from medcoss_cli.foreign.weights import read
@@ -52,6 +52,7 @@ def convert(
     weights = read(source)
     if heads is not None:
         weights.facts["heads"] = heads
+    told = "heads" not in weights.facts
     made: Imported
     if is_perceiver(weights):
         made = perceiver(weights)
@@ -61,19 +62,23 @@ def convert(
         raise CheckpointError(
             f"its {len(weights.tensors)} tensors have names of no kind that is known here",
             where=source,
-            fix="known are the authors' MedCoSS checkpoint, Uni-Perceiver, and ViTs of timm or MAE",
+            fix="known are the authors' MedCoSS checkpoint, Uni-Perceiver, and plain ViTs of timm or MAE",
         )
     text = None if vocabulary is None else read_vocabulary(vocabulary)
     state, random = state_of(made, names, text, seed)
     used = {part.key for part in (m.tokenizer for m in state.model.modalities.values()) if part is not None}
     unused = [key for key in made.specs if key not in used]
+    if not used - {WORDS}:
+        unused.append(DECODERS)  # what they share: words have a head of their own
     dropped = weights.left() + [name for key in unused for name in weights.taken.get(key, [])]
     taken = {into: found for into, found in weights.taken.items() if into not in unused}
-    notes = made.notes + [f"{key} left out: {_why(key, vocabulary)}" for key in unused]
+    shape = made.shape
+    notes = [f"{shape.heads} heads of {shape.width // shape.heads} values each are taken to be in it"] if told else []
+    notes += made.notes + [f"{key} left out: {_why(key, vocabulary)}" for key in made.specs if key not in used]
     return Conversion(state, made.origin, taken, sorted(set(dropped)), random, notes)
 
 
 def _why(key: str, vocabulary: Path | None) -> str:
-    if key == "words" and vocabulary is None:
-        return "its vocabulary is needed, give it with --vocabulary FILE"
+    if key == WORDS and vocabulary is None:
+        return "it needs its vocabulary (--vocabulary FILE, or in a recipe `vocabulary` of the stage)"
     return "no modality takes it"

@@ -17,6 +17,7 @@ from medcoss_cli.model.model import Model
 from medcoss_cli.plugin import Modality
 from medcoss_cli.state import State, versions
 
+DECODERS = "decoders"  # where what several decoders share went
 WORDS = "words"  # the key of a text tokenizer: without a vocabulary its table says nothing
 
 
@@ -70,7 +71,7 @@ def state_of(
         given |= {f"decoders.{modality.name}.{name}": tensor for name, tensor in imported.decoders.get(key, {}).items()}
     random = [name for name in model.state_dict() if name not in given]
     model.load_state_dict(given, strict=False)
-    state = State(model)
+    state = State(model, origin=imported.origin)
     for number, modality in enumerate(chosen, 1):
         about = {"stage": number, "modality": modality.name, "title": modality.title, "strategy": "imported"}
         known = versions({modality.name: modality})
@@ -81,7 +82,7 @@ def state_of(
 def _modalities(imported: Imported, names: Sequence[str], vocabulary: str | None) -> list[Modality]:
     ours = [name for name in discovery.names() if discovery.distribution_of(name).startswith("medcoss ")]
     chosen = []
-    for name in names or ours:
+    for name in dict.fromkeys(names or ours):
         modality = discovery.load_modality(name)
         key = _key(imported, modality)
         if key is None or (key == WORDS and vocabulary is None):

@@ -6,8 +6,8 @@ import math
 
 from torch import Tensor
 
-from medcoss_cli.foreign.blocks import ENCODER, depth, multihead_blocks, projection, timm_blocks
-from medcoss_cli.foreign.imported import WORDS, Imported
+from medcoss_cli.foreign.blocks import ENCODER, depth, multihead_blocks, projection, timm_blocks, unscaled
+from medcoss_cli.foreign.imported import DECODERS, WORDS, Imported
 from medcoss_cli.foreign.weights import Weights
 from medcoss_cli.model.encoder import EncoderShape
 
@@ -33,17 +33,21 @@ def perceiver(weights: Weights) -> Imported:
     Raises: CheckpointError naming the first tensor that is missing, of another shape, or not finite.
     """
     official = "video_embed.embeddings_3D.weight" in weights or "cls_token" in weights
-    width, hidden = weights.dimension("norm1.weight"), weights.dimension("linear1.weight")
+    width, hidden = weights.rows(f"{LAYERS}.0.norm1.weight"), weights.rows(f"{LAYERS}.0.linear1.weight")
     count = depth(weights, LAYERS)
     scaled = official or f"{LAYERS}.0.gamma_1" in weights
     blocks = multihead_blocks(weights, LAYERS, count, width, hidden, scaled=scaled)
     encoder = {f"blocks.{name}": tensor for name, tensor in blocks.items()}
     shape = EncoderShape(width, count, weights.heads(width), hidden / width)
     made = Imported("the authors' MedCoSS checkpoint" if official else "Uni-Perceiver weights", shape, encoder)
+    if not scaled:
+        encoder |= unscaled(count, width)
     if official:
         encoder["cls"] = weights.take("cls_token", (1, 1, width), ENCODER)
         weights.expect(*UNUSED)
-        made.notes.append("its tiles were trained with their channels in the order blue, green, red")
+        made.notes.append(
+            "its tiles were blue, green, red: their weights are turned, so that red, green, blue is seen as it was"
+        )
     for key in (IMAGE, VOLUME) if official else (IMAGE,):
         _patches(weights, made, key, width, table=official)
     _words(weights, made, width, causal=official)
@@ -61,6 +65,8 @@ def _patches(weights: Weights, made: Imported, key: str, width: int, table: bool
     patch = [EDGE] * len(size)
     grid = tuple(n // EDGE for n in size)
     kernel = weights.take(_name("video_embed.embeddings", key), (width, channels, *patch), key)
+    if table:  # the authors' reader gave blue first; a grey image is the same either way
+        kernel = kernel.flip(1)
     made.sizes[key] = size
     made.specs[key] = {
         "kind": "patches",
@@ -108,7 +114,7 @@ def _words(weights: Weights, made: Imported, width: int, causal: bool) -> None:
 
 def _decoders(weights: Weights, made: Imported, width: int) -> None:
     """Image and volume share one small transformer; the word head has row 0 of its types folded into its bias."""
-    into = "decoders"
+    into = DECODERS
     small, count = weights.rows("decoder_embed.weight"), depth(weights, "decoder_blocks")
     blocks = timm_blocks(weights, "decoder_blocks", count, small, 4 * small, into)
     shared = {
@@ -125,8 +131,8 @@ def _decoders(weights: Weights, made: Imported, width: int) -> None:
         made.decoders[key] = {
             **shared,
             "positions": weights.take(f"decoder_pos_embed_{dims}D", (1, places, small), key)[0],
-            "predict.weight": weights.take(f"decoder_pred_{dims}D.weight", (values, small), key),
-            "predict.bias": weights.take(f"decoder_pred_{dims}D.bias", (values,), key),
+            "predict.weight": turned(weights.take(f"decoder_pred_{dims}D.weight", (values, small), key), CHANNELS[key]),
+            "predict.bias": turned(weights.take(f"decoder_pred_{dims}D.bias", (values,), key), CHANNELS[key]),
         }
     dense = weights.take("mlm_head.transform.dense.weight", (width, width), WORDS)
     kind = weights.take("decoder_pos_embed_1D.weight", (2, width), WORDS)[0]
@@ -137,6 +143,11 @@ def _decoders(weights: Weights, made: Imported, width: int) -> None:
         "predict.weight": weights.take("mlm_head.decoder.weight", (made.rows, width), WORDS),
         "predict.bias": weights.take("mlm_head.bias", (made.rows,), WORDS),
     }
+
+
+def turned(rows: Tensor, channels: int) -> Tensor:
+    """Rows that stand for a patch's values (*patch, channel), with the channels in the other order."""
+    return rows.reshape(-1, channels, *rows.shape[1:]).flip(1).reshape(rows.shape)
 
 
 def _name(part: str, key: str, kind: str = "weight") -> str:

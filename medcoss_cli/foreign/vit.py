@@ -5,21 +5,20 @@ from __future__ import annotations
 import math
 import re
 
-import torch
-
 from medcoss_cli.errors import CheckpointError
-from medcoss_cli.foreign.blocks import ENCODER, depth, projection, timm_blocks
+from medcoss_cli.foreign.blocks import ENCODER, depth, projection, timm_blocks, unscaled
 from medcoss_cli.foreign.imported import Imported
 from medcoss_cli.foreign.weights import Weights
 from medcoss_cli.model.encoder import EncoderShape
 
 KERNEL = "patch_embed.proj.weight"
+NEEDED = (KERNEL, "patch_embed.proj.bias", "pos_embed", "cls_token", "blocks.0.attn.qkv.weight")
 KNOWN = re.compile(r"(norm[12]|attn\.(qkv|proj)|mlp\.fc[12])\.(weight|bias)|ls[12]\.gamma")
 
 
 def is_vit(weights: Weights) -> bool:
-    """Do the names say so?"""
-    return KERNEL in weights and "blocks.0.attn.qkv.weight" in weights
+    """Do the names say so? CLIP's and SigLIP's lack some of these."""
+    return all(name in weights for name in NEEDED)
 
 
 def vit(weights: Weights) -> Imported:
@@ -39,11 +38,11 @@ def vit(weights: Weights) -> Imported:
             fix="give a plain ViT",
         )
     width, edge, count = len(kernel), kernel.shape[-1], depth(weights, "blocks")
-    key, hidden = f"patch2d-{edge}", weights.dimension("mlp.fc1.weight")
+    key, hidden = f"patch2d-{edge}", weights.rows("blocks.0.mlp.fc1.weight")
     blocks = timm_blocks(weights, "blocks", count, width, hidden, ENCODER)
     scaled = "0.ls1.gamma" in blocks
     shape = EncoderShape(width, count, weights.heads(width), hidden / width, 1e-3 if scaled else 1.0)
-    places = weights.tensors["pos_embed"].shape[1] if "pos_embed" in weights else 0
+    places = weights.tensors["pos_embed"].shape[1]
     positions = weights.take("pos_embed", (1, places, width), key)[0]
     side = math.isqrt(places)
     own = places - side * side  # a place of the cls token's own
@@ -53,8 +52,7 @@ def vit(weights: Weights) -> Imported:
     made = Imported("a ViT of timm or MAE", shape, {f"blocks.{name}": tensor for name, tensor in blocks.items()})
     made.encoder["cls"] = cls + positions[:own].sum(0)
     if not scaled:
-        ones = {f"blocks.{n}.ls{half}.gamma": torch.ones(width) for n in range(count) for half in (1, 2)}
-        made.encoder |= ones
+        made.encoder |= unscaled(count, width)
     made.sizes[key] = (side * edge, side * edge)
     made.specs[key] = {
         "kind": "patches",
@@ -72,6 +70,8 @@ def vit(weights: Weights) -> Imported:
         "projection.bias": weights.take("patch_embed.proj.bias", (width,), key),
     }
     made.notes.append(
-        "its last norm is left out, the norm of the tokens is new: a start to train from, not the same network"
+        "its last norm is left out, its tokens get a new one: a start to train from, not the same network"
     )
+    if "reg_token" in weights:
+        made.notes.append("its register tokens are left out")
     return made

@@ -68,16 +68,9 @@ class Weights:
         """The first axis of a tensor; 0 where it is missing, which `take` then tells."""
         return len(self.tensors[name]) if name in self.tensors and self.tensors[name].ndim else 0
 
-    def dimension(self, ending: str) -> int:
-        """The first axis of the first tensor whose name ends so. Raises: CheckpointError where there is none."""
-        name = next((name for name in self.tensors if name.endswith(f".{ending}") and self.rows(name)), None)
-        if name is None:
-            raise CheckpointError(f"none of its tensors is a {ending}", where=self.where, fix=plain.AGAIN)
-        return self.rows(name)
-
     def heads(self, width: int) -> int:
-        """Attention heads, which no tensor shows: as told, else of 64 values each, as in every ViT from Ti to L."""
-        known = self.facts.get("heads", width // 64)
+        """Attention heads, which no tensor shows: as told, else 16 in what is wider than ViT-L, else 64 values each."""
+        known = self.facts.get("heads", 16 if width > 1024 else width // 64)
         if known < 1 or width % known:
             raise CheckpointError(
                 f"a width of {width} cannot have {known} heads", where=self.where, fix="say how many with --heads"
@@ -125,12 +118,19 @@ def _at_hand(name: str) -> Weights:
     """timm's weights from the cache that timm itself fills; nothing is downloaded here."""
     import timm
     from huggingface_hub import try_to_load_from_cache
+    from timm.models.vision_transformer import VisionTransformer
 
     where = f"{AT_HAND}{name}"
-    if not timm.is_model(name.partition(".")[0]):
-        raise CheckpointError("timm knows no such model", where=where, fix="see timm.list_models('vit*')")
-    known = timm.models.get_pretrained_cfg(name)
-    file = known and known.hf_hub_id and try_to_load_from_cache(known.hf_hub_id, "model.safetensors")
+    architecture = name.partition(".")[0]
+    try:
+        known = timm.models.get_pretrained_cfg(name) if timm.is_model(architecture) else None
+    except RuntimeError:  # the architecture has no weights of this name
+        known = None
+    if known is None:
+        raise CheckpointError(
+            "timm knows no such weights", where=where, fix="see timm.list_models('vit*', pretrained=True)"
+        )
+    file = known.hf_hub_id and try_to_load_from_cache(known.hf_hub_id, "model.safetensors")
     if not isinstance(file, str):
         raise CheckpointError(
             "its weights are not on this machine, and medcoss fetches nothing",
@@ -138,8 +138,9 @@ def _at_hand(name: str) -> Weights:
             fix=f"fetch them once: python -c \"import timm; timm.create_model('{name}', pretrained=True)\"",
         )
     with torch.device("meta"):
-        heads = timm.create_model(name.partition(".")[0]).blocks[0].attn.num_heads
-    return Weights(dict(plain.load_safetensors(Path(file))), where, facts={"heads": int(heads)})
+        network: Any = timm.create_model(architecture)
+    heads = {"heads": int(network.blocks[0].attn.num_heads)} if isinstance(network, VisionTransformer) else {}
+    return Weights(plain.load_safetensors(Path(file)), where, facts=heads)
 
 
 def _times(shape: tuple[int, ...] | torch.Size) -> str:

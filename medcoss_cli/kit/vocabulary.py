@@ -6,7 +6,7 @@ import json
 import math
 import re
 import string
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,16 +81,20 @@ def read_vocabulary(path: Path) -> str:
             fix="give the JSON file of a `tokenizers` vocabulary, or a vocab.txt",
         ) from error
     if not text.lstrip().startswith("{"):
-        text = _word_pieces(text.splitlines())
+        text = _word_pieces(text, path)
     Codec(text)
     return text
 
 
-def _word_pieces(pieces: Sequence[str]) -> str:
-    """BERT's tokenizer for these pieces, which lower-cases as its library does unless told otherwise."""
+def _word_pieces(text: str, path: Path) -> str:
+    """BERT's tokenizer for these pieces, a line each, which lower-cases as its library does unless told otherwise."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-    vocabulary = {piece.strip(): number for number, piece in enumerate(pieces)}
+    pieces = [line.rstrip("\r") for line in text.removesuffix("\n").split("\n")]  # a piece may be a space of Unicode
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    if len(vocabulary) < len(pieces):
+        twice = next(piece for number, piece in enumerate(pieces) if vocabulary[piece] != number)
+        raise RecipeError(f"the piece {twice!r} is there twice", where=path, fix="give the vocabulary as it was made")
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", continuing_subword_prefix=CONTINUES))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -100,7 +104,12 @@ def _word_pieces(pieces: Sequence[str]) -> str:
 def padded(vocabulary: str, size: int) -> str:
     """The same vocabulary with pieces that no text has behind its own, up to `size`: imported tables may be longer."""
     content = json.loads(vocabulary)
-    known = content["model"]["vocab"]
+    known = content["model"].get("vocab")
+    if not isinstance(known, dict):
+        raise RecipeError(
+            "the vocabulary is shorter than the weights' table, and of a kind that cannot be made longer",
+            fix="give one of word pieces or BPE, such as a vocab.txt",
+        )
     known |= {f"[unused {number}]": number for number in range(Codec(vocabulary).size, size)}
     return json.dumps(content, ensure_ascii=False)
 
@@ -128,6 +137,9 @@ class Codec:
             missing = SPECIAL[ids.index(None)]
             raise RecipeError(f"the vocabulary has no {missing} piece", fix=f"it needs {' '.join(SPECIAL)}")
         self.pad, self.unknown, self.cls, self.sep, self.mask = ids
+        self.used = self.size  # without the pieces that `padded` put behind
+        while self._tokenizer.id_to_token(self.used - 1) == f"[unused {self.used - 1}]":
+            self.used -= 1
 
     def encode(self, text: str, length: int) -> np.ndarray[Any, np.dtype[np.int32]]:
         """[CLS] pieces [SEP] [PAD]... as (length,) int32; what is too long is cut."""

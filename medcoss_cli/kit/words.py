@@ -23,7 +23,7 @@ class WordEmbedding(nn.Module):
     def __init__(self, part: Words, codec: Codec, width: int) -> None:
         super().__init__()
         self.part = part
-        self.size, self.pad, self.mask = codec.size, codec.pad, codec.mask
+        self.used, self.pad, self.mask = codec.used, codec.pad, codec.mask
         self.specials = (codec.pad, codec.cls, codec.sep)
         self.embedding = nn.Embedding(codec.size, width)
         self.norm = nn.LayerNorm(width, eps=part.norm_eps)
@@ -59,7 +59,7 @@ class WordEmbedding(nn.Module):
         word = starts.long().cumsum(1) - starts[:, :1].long()
         chosen = choose_words(word, real, order, ratio)
         first = max(self.specials) + 1
-        random_ids = (substitute * (self.size - first)).long() + first
+        random_ids = (substitute * (self.used - first)).long() + first
         return hide_words(batch, chosen, action, random_ids, self.mask), chosen
 
 

@@ -114,9 +114,14 @@ def words_beside(path: Path) -> Path:
 
 def card_beside(path: Path) -> Path:
     """Where its model card lies."""
-    return path.with_suffix(".md")
+    return _beside(path, "md")
 
 
 def proof_beside(path: Path) -> Path:
     """Where the numbers of its proof lie."""
-    return path.with_suffix(".proof.json")
+    return _beside(path, "proof.json")
+
+
+def _beside(path: Path, ending: str) -> Path:
+    """x.onnx has x.md; what is no ONNX keeps its own ending in front, since both may lie in one folder."""
+    return path.with_suffix(f".{ending}") if path.suffix == ".onnx" else path.with_name(f"{path.name}.{ending}")

@@ -106,7 +106,7 @@ def _fault(path: Path) -> str | None:
         if head[8:10] == b'{"':
             return "this is a safetensors file: weights without what is needed to go on training"
         if head[0] == 0x80:
-            return "this is a bare pickle, no checkpoint; it was not opened, nothing was executed"
+            return "this is a bare pickle, or a file of torch before 1.6; it was not opened, nothing was executed"
         return "the file is truncated, or no checkpoint at all"
     try:
         with zipfile.ZipFile(path) as archive:

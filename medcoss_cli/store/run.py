@@ -22,7 +22,7 @@ from medcoss_cli.errors import UsageError
 from medcoss_cli.store import atomic, lock
 from medcoss_cli.store.progress import Progress
 
-_FILES = ("run.json", "recipe.yaml", "metrics.jsonl", "log.txt", "resume.pt", "ckpt.pt", "quarantine.csv")
+_FILES = ("run.json", "recipe.yaml", "metrics.jsonl", "log.txt", "resume.pt", "ckpt.pt", "init.pt", "quarantine.csv")
 _MADE = (
     *_FILES,
     "retention.json",
@@ -104,6 +104,11 @@ class Run(Progress):
     def checkpoint(self) -> Path:
         return self.folder / "ckpt.pt"
 
+    @property
+    def init(self) -> Path:
+        """What a pre-training began from, kept until it is done."""
+        return self.folder / "init.pt"
+
     def quarantine(self, stage: int, table: Path) -> None:
         """Take over what a stage's prepared set says of files that could not be used; a resumed stage says it once."""
         if not self.writes:
@@ -125,7 +130,9 @@ class Run(Progress):
             atomic.write(self.folder / "stages" / f"{number}-{modality}" / "encoder.safetensors", data)
 
     def finish(self) -> None:
-        """All stages are done."""
+        """All stages are done, and what the first one began from is no longer needed."""
+        if self.writes:
+            self.init.unlink(missing_ok=True)
         self.facts["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         self._write_facts()
 

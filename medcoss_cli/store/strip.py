@@ -22,6 +22,7 @@ _HISTORY = (
     "groups",
     "buffer",
     "strategy",
+    "origin",
     "seed",
     "steps",
     "rehearsal_steps",

@@ -31,6 +31,7 @@ ALLOWED = {  # who may import whom; contracts (errors, plugin, randomness, scree
         "doctor",
         "kit",
         "outlook",
+        "portable",
         "pretrain",
         "recipe",
         "retention",

@@ -16,15 +16,17 @@ import timm
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
+from tokenizers import Tokenizer, models
 
 from medcoss_cli.begin import read_state
+from medcoss_cli.errors import Interrupted
 from medcoss_cli.foreign.convert import convert
 from medcoss_cli.model.model import Model
 from medcoss_cli.model.positions import sincos
 from medcoss_cli.store import checkpoint
 from tests.conftest import CommandLine
 from tests.foreign import theirs
-from tests.training import write_demo
+from tests.training import StopAfter, resume, train, write_demo
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "lungs", "clear", "##ly"]
 SECRET = "/data/someone/secret_path"
@@ -56,12 +58,15 @@ def test_the_authors_checkpoint_gives_what_their_network_gives(medcoss: CommandL
     assert answer.code == 0, answer.err
     assert "nothing of it is random" in answer.err
     assert "blue, green, red" in answer.err
+    assert "2 heads of 64 values" in answer.err
     model, w = imported(tmp_path / "ckpt.pt"), theirs.official()
     assert set(model.modalities) == {"report", "xray", "ct", "mri", "pathology"}
     draw = torch.Generator().manual_seed(1)
     image, volume = torch.rand(2, 3, 224, 224, generator=draw), torch.rand(1, 1, 16, 192, 192, generator=draw)
-    for name, inputs in (("xray", image), ("pathology", image), ("ct", volume), ("mri", volume)):
-        torch.testing.assert_close(model.encode(name, inputs), theirs.image_features(w, inputs), rtol=1e-4, atol=1e-4)
+    for name, inputs in (("xray", image[:, :1]), ("pathology", image), ("ct", volume), ("mri", volume)):
+        blue_first = inputs.expand(-1, 3, -1, -1).flip(1) if inputs.ndim == 4 else inputs  # as the authors' reader
+        wanted = theirs.image_features(w, blue_first)
+        torch.testing.assert_close(model.encode(name, inputs), wanted, rtol=1e-4, atol=1e-4)
     ids = torch.randint(1, theirs.WORDS, (1, 112), generator=draw)
     torch.testing.assert_close(model.encode("report", ids), theirs.word_features(w, ids), rtol=1e-4, atol=1e-4)
 
@@ -87,7 +92,8 @@ def test_the_real_size_gives_the_references_numbers(tmp_path: Path, real_data: P
     inputs["mri"] = 0.5 * r.standard_normal((1, 1, 16, 192, 192)).astype(np.float32)
     with torch.no_grad():
         for (name, array), kind in zip(inputs.items(), ("2d", "3d"), strict=True):
-            batch, noise = torch.from_numpy(array), torch.from_numpy(reference[f"noise_{kind}"])
+            blue_first, noise = torch.from_numpy(array), torch.from_numpy(reference[f"noise_{kind}"])
+            batch = blue_first.flip(1)  # the authors' network gets blue, green, red; ours the same picture
             assert np.abs(model.encode(name, batch).numpy() - reference[f"features_{kind}"]).max() < 1e-4
             keep = noise.argsort(1)[:, : noise.shape[1] // 4]
             visible = model.encode(name, batch, keep)
@@ -101,6 +107,24 @@ def test_the_real_size_gives_the_references_numbers(tmp_path: Path, real_data: P
         asked, words = labels != -100, model.decoders["report"]
         loss = F.cross_entropy(words.logits(features[asked]), labels[asked])  # type: ignore[operator]  # an nn.Module attribute
         assert abs(float(loss) - float(reference["loss_text"])) < 1e-4
+
+
+def test_the_same_weights_as_safetensors(medcoss: CommandLine, tmp_path: Path) -> None:
+    save_file(theirs.official(), tmp_path / "theirs.safetensors")  # which sorts the names
+    assert medcoss("checkpoint", "import", "theirs.safetensors").code == 0
+    assert medcoss("checkpoint", "import", "theirs.pth", "-o", "other.pt").code == 0
+    one, other = (checkpoint.load(tmp_path / name).weights for name in ("ckpt.pt", "other.pt"))
+    assert all(torch.equal(one[name], other[name]) for name in other)
+
+
+def test_no_hidden_word_becomes_one_that_no_text_has(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("\n".join(PIECES))
+    path = write(tmp_path / "theirs.pth", theirs.official())
+    words: Any = convert(str(path), vocabulary=tmp_path / "vocab.txt").state.model.tokenizers["words"]
+    ids = torch.full((4, 60), PIECES.index("lungs"))
+    everywhere, last = torch.zeros(4, 60), torch.full((4, 60), 0.85)
+    hidden, _ = words.hide(ids, everywhere, last, torch.full((4, 60), 0.999), 0.5)
+    assert int(hidden.max()) < len(PIECES)
 
 
 def test_nothing_of_the_arguments_is_in_the_result(medcoss: CommandLine, tmp_path: Path) -> None:
@@ -206,6 +230,11 @@ def test_a_vocabulary_has_to_fit(medcoss: CommandLine, tmp_path: Path) -> None:
     answer = medcoss("checkpoint", "import", "theirs.pth", "--vocabulary", "long.txt")
     assert answer.code == 2
     assert "408 pieces, the weights have 300" in answer.err
+    (tmp_path / "twice.txt").write_text("\n".join([*PIECES, "lungs"]))
+    assert "'lungs' is there twice" in medcoss("checkpoint", "import", "theirs.pth", "--vocabulary", "twice.txt").err
+    unigram = Tokenizer(models.Unigram([(piece, 0.0) for piece in PIECES], unk_id=1))
+    (tmp_path / "unigram.json").write_text(unigram.to_str())
+    assert "cannot be made longer" in medcoss("checkpoint", "import", "theirs.pth", "--vocabulary", "unigram.json").err
     (tmp_path / "poor.txt").write_text("lungs\nclear")
     assert "[PAD]" in medcoss("checkpoint", "import", "theirs.pth", "--vocabulary", "poor.txt").err
     answer = medcoss("checkpoint", "import", "theirs.pth", "--modality", "report")
@@ -259,12 +288,14 @@ def test_uniperceiver_brings_blocks_projection_and_words(medcoss: CommandLine, t
     assert facts["origin"] == "Uni-Perceiver weights"
     assert facts["modalities"] == ["pathology", "report", "xray"]
     assert "encoder.cls" in facts["random"]
+    assert "encoder.blocks.0.ls1.gamma" not in facts["random"]
     model = imported(tmp_path / "ckpt.pt")
     image = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     tokens = F.conv2d(image, weights["video_embed.embeddings.weight"], weights["video_embed.embeddings.bias"], 16)
     placed = tokens.flatten(2).transpose(1, 2) + sincos((14, 14), theirs.WIDTH)
     wanted = theirs.normed(weights, "video_embed.embeddings_norm", placed)
     torch.testing.assert_close(model.tokenizer("xray").embed(image), wanted, rtol=1e-4, atol=1e-4)
+    assert torch.equal(model.encoder.state_dict()["blocks.1.ls2.gamma"], torch.ones(theirs.WIDTH))
     assert model.modalities["report"].tokenizer.spec["causal"] is False  # type: ignore[union-attr]  # it has one
 
 
@@ -296,7 +327,12 @@ def test_a_vit_of_another_kind_is_refused(medcoss: CommandLine, tmp_path: Path) 
     answer = medcoss("checkpoint", "import", "timm:vit_tiny_patch16_224.augreg_in21k")
     assert answer.code == 5
     assert "fetches nothing" in answer.err
-    assert "no such model" in medcoss("checkpoint", "import", "timm:vit_of_nowhere").err
+    for name in ("vit_of_nowhere", "vit_base_patch16_224.nosuch"):
+        assert "no such weights" in medcoss("checkpoint", "import", f"timm:{name}").err
+    clip = theirs.vit()
+    del clip["patch_embed.proj.bias"]
+    save_file(clip, tmp_path / "clip.safetensors")
+    assert "of no kind that is known" in medcoss("checkpoint", "import", "clip.safetensors").err
 
 
 def test_stage_one_begins_from_weights_of_others(medcoss: CommandLine, tmp_path: Path) -> None:
@@ -314,18 +350,42 @@ stages: [{modality: report, data: report, vocabulary_size: 300}, {modality: xray
     answer = medcoss("pretrain", "mine.yaml")
     assert answer.code == 0, answer.err
     assert "begins from a ViT of timm or MAE" in answer.err
+    assert "begins from" in (tmp_path / "runs" / "mine" / "log.txt").read_text()
+    assert not (tmp_path / "runs" / "mine" / "init.pt").exists()
+    assert "Begun from a ViT of timm or MAE" in medcoss("checkpoint", "show", "runs/mine").out
     state = checkpoint.load(tmp_path / "runs" / "mine" / "ckpt.pt")
     ours, weights = state.weights, theirs.vit()
     torch.testing.assert_close(ours["encoder.blocks.1.attn.qkv.weight"], weights["blocks.1.attn.qkv.weight"])
     torch.testing.assert_close(ours["tokenizers.patch2d-16.table"], weights["pos_embed"][0, 1:])
     assert "vit.safetensors" not in str(state.history)
-    (tmp_path / "wrong.yaml").write_text(
-        text.replace("INIT", "vit.safetensors").replace("depth: 2, heads: 2}\ndec", "depth: 3, heads: 2}\ndec")
-    )
-    answer = medcoss("pretrain", "wrong.yaml")
-    assert answer.code == 2
-    assert "depth: 2" in answer.err
+    for wrong, given in (
+        ("depth: 2, heads", "depth: 3, heads"),
+        ("heads: 2}\ndec", "heads: 2, layer_scale: null}\ndec"),
+    ):
+        (tmp_path / "wrong.yaml").write_text(text.replace("INIT", "vit.safetensors").replace(wrong, given))
+        answer = medcoss("pretrain", "wrong.yaml")
+        assert answer.code == 2, answer.err
+        assert "depth: 2" in answer.err
     (tmp_path / "next.yaml").write_text(text.replace("INIT", "runs/mine"))  # a checkpoint of our own
     answer = medcoss("pretrain", "next.yaml", "--dry-run")
     assert answer.code == 0, answer.err
-    assert "begins from the encoder of runs/mine" in answer.err
+    (tmp_path / "next.yaml").write_text(
+        text.replace("INIT", "runs/mine").replace("vocabulary_size: 300", "vocabulary: vocab.txt")
+    )
+    assert "has a vocabulary" in medcoss("pretrain", "next.yaml", "--dry-run").err
+
+
+def test_a_run_that_began_from_others_resumes_without_their_file(tmp_path: Path) -> None:
+    """Stopped in the second stage, whose tokenizer comes from the file; the same bits as without a stop."""
+    data = write_demo(tmp_path / "data", xray=24, report=30)
+    save_file(theirs.vit(), tmp_path / "vit.safetensors")
+    overrides = (f"init={tmp_path / 'vit.safetensors'}", "encoder={width: 128, depth: 2, heads: 2}")
+    overrides += ("stages.1.tokenizer=patch2d-16", "train.epochs=1")
+    whole = train(tmp_path, data, *overrides, name="whole").model.state_dict()
+    with pytest.raises(Interrupted):
+        train(tmp_path, data, *overrides, name="cut", screen=StopAfter(5))
+    stopped = tmp_path / "runs" / "cut"
+    assert (stopped / "init.pt").exists()
+    (tmp_path / "vit.safetensors").unlink()
+    again = resume(tmp_path, data, "cut").model.state_dict()
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
