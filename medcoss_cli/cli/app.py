@@ -30,7 +30,7 @@ VERBS = {
     "evaluate": "Test a fine-tuned run, also on new data or a newer encoder.",
     "predict": "Classes, or masks in the scan's own grid, of new files.",
     "embed": "Features of files, one vector a sample.",
-    "export": "One ONNX file, or weights for timm, proved equal to the checkpoint.",
+    "export": "One ONNX file, proved equal; or weights for timm.",
     "report": "Make one HTML page of a run.",
     "data": "Look at data, and prepare it.",
     "plugins": "Modalities that are installed, and new ones.",

@@ -103,7 +103,7 @@ def import_weights(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Make a checkpoint from the authors' MedCoSS file, Uni-Perceiver, or a ViT of timm or MAE.
+    """Make a checkpoint from the authors' MedCoSS file, Uni-Perceiver, a ViT of timm or MAE, or a stripped file.
 
     Example: medcoss checkpoint import checkpoint-299.pth -o ckpt.pt --vocabulary vocab.txt
     """

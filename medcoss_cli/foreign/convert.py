@@ -9,6 +9,7 @@ from pathlib import Path
 from medcoss_cli.errors import CheckpointError
 from medcoss_cli.foreign.imported import DECODERS, WORDS, Imported, state_of
 from medcoss_cli.foreign.perceiver import is_perceiver, perceiver
+from medcoss_cli.foreign.stripped import is_stripped, unstripped
 from medcoss_cli.foreign.vit import is_vit, vit
 from medcoss_cli.foreign.weights import read
 from medcoss_cli.kit.vocabulary import read_vocabulary
@@ -38,7 +39,7 @@ class Conversion:
 def convert(
     source: str, names: Sequence[str] = (), vocabulary: Path | None = None, heads: int | None = None, seed: int = 0
 ) -> Conversion:
-    """Read the authors' MedCoSS checkpoint, Uni-Perceiver weights, or a ViT of timm or MAE.
+    """Read the authors' MedCoSS checkpoint, Uni-Perceiver weights, a ViT of timm or MAE, or what `checkpoint strip` wrote.
 
     Args:
         source: a file, or `timm:NAME` where its weights were fetched before.
@@ -49,6 +50,10 @@ def convert(
 
     Raises: CheckpointError, UsageError, RecipeError, ResourceError.
     """
+    if is_stripped(Path(source)):
+        state, random = unstripped(Path(source))
+        taken = {"encoder and tokenizers": list(state.shared_weights())}
+        return Conversion(state, "what `medcoss checkpoint strip` wrote", taken, [], random, [])
     weights = read(source)
     if heads is not None:
         weights.facts["heads"] = heads

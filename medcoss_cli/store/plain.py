@@ -43,7 +43,8 @@ def load(path: Path, fix: str = AGAIN, allowed: Sequence[type] = ()) -> dict[str
     """
     what = _fault(path)
     if what is not None:
-        raise CheckpointError(what, where=path, fix=fix)
+        instead = f"medcoss checkpoint import {path.name} -o ckpt.pt" if is_safetensors(path) else fix
+        raise CheckpointError(what, where=path, fix=instead)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(list(allowed)):
             warnings.simplefilter("ignore")

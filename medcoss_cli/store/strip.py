@@ -13,6 +13,7 @@ from medcoss_cli.store import atomic, checkpoint
 from medcoss_cli.store.checkpoint import SCHEMA, Checkpoint
 from medcoss_cli.store.run import without_paths
 
+FORMAT = "medcoss-encoder"
 _HISTORY = (
     "stage",
     "modality",
@@ -60,7 +61,7 @@ def shareable(known: Checkpoint) -> bytes:
             entry["recipe"] = without_paths(entry["recipe"])
     modalities = {name: _kept(facts, _MODALITY) for name, facts in known.modalities.items()}
     metadata = {
-        "format": "medcoss-encoder",
+        "format": FORMAT,
         "schema": str(SCHEMA),
         "encoder": json.dumps(known.encoder),
         "tokenizers": json.dumps(known.tokenizers),

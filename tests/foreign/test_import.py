@@ -127,6 +127,23 @@ def test_no_hidden_word_becomes_one_that_no_text_has(tmp_path: Path) -> None:
     assert int(hidden.max()) < len(PIECES)
 
 
+def test_what_strip_wrote_comes_back(medcoss: CommandLine, tmp_path: Path) -> None:
+    data = write_demo(tmp_path / "data", xray=24, report=30)
+    train(tmp_path, data, "train.epochs=1")
+    run = tmp_path / "runs" / "run"
+    assert medcoss("checkpoint", "strip", str(run), "shared.safetensors").code == 0
+    answer = medcoss("checkpoint", "import", "shared.safetensors", "-o", "back.pt")
+    assert answer.code == 0, answer.err
+    before, after = checkpoint.load(run / "ckpt.pt"), checkpoint.load(tmp_path / "back.pt")
+    shared = [name for name in before.weights if not name.startswith("decoders.")]
+    assert all(torch.equal(before.weights[name], after.weights[name]) for name in shared)
+    assert (after.vocabularies, after.tokenizers) == (before.vocabularies, before.tokenizers)
+    assert [entry["modality"] for entry in after.history] == ["report", "xray"]
+    assert not after.buffer
+    answer = medcoss("export", "back.pt", "--modality", "xray", "-o", "x.onnx")
+    assert answer.code == 0, answer.err
+
+
 def test_nothing_of_the_arguments_is_in_the_result(medcoss: CommandLine, tmp_path: Path) -> None:
     assert SECRET.encode() in (tmp_path / "theirs.pth").read_bytes()
     assert medcoss("checkpoint", "import", "theirs.pth").code == 0
