@@ -177,6 +177,10 @@ def test_it_extends_finetunes_and_exports_like_our_own(medcoss: CommandLine, tmp
     )
     assert answer.code == 0, answer.err
     assert "they cannot be rehearsed" in answer.err
+    gate = ("extend", "--modality", "xray", "--from", "ckpt.pt", "--data", "ultrasound", "--min-retention", "0.9")
+    answer = medcoss(*gate)
+    assert answer.code == 2
+    assert "cannot be measured" in answer.err
     before, after = imported(tmp_path / "ckpt.pt"), imported(tmp_path / "runs" / "more" / "ckpt.pt")
     assert set(after.modalities) - set(before.modalities) == {"ultrasound"}
     assert after.modalities["ultrasound"].tokenizer == before.modalities["xray"].tokenizer
