@@ -78,7 +78,9 @@ def convert(
     dropped = weights.left() + [name for key in unused for name in weights.taken.get(key, [])]
     taken = {into: found for into, found in weights.taken.items() if into not in unused}
     shape = made.shape
-    notes = [f"its attention is taken to have {shape.heads} heads of {shape.width // shape.heads} values"] if told else []
+    notes = (
+        [f"its attention is taken to have {shape.heads} heads of {shape.width // shape.heads} values"] if told else []
+    )
     notes += made.notes + [f"{key} left out: {_why(key, vocabulary)}" for key in made.specs if key not in used]
     return Conversion(state, made.origin, taken, sorted(set(dropped)), random, notes)
 
