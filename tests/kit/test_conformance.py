@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -162,6 +163,9 @@ class Loud(Grey8):
         return super().decode(integers, scale, offset) * 1000
 
 
+TURNS = itertools.count(1)  # a state of its own, as an augmentation must not have
+
+
 @dataclass(frozen=True)
 class View:
     change: Callable[[Tensor], Tensor]
@@ -241,7 +245,7 @@ SMALL: dict[str, Any] = {"width": 32, "depth": 1, "heads": 2}
         ({"intensity": Floats()}, "its intensity encodes to torch.float32, not to integers"),
         ({"intensity": Turned()}, "what the encoder sees has a correlation of"),
         ({"intensity": Loud()}, "far from the range of ±1"),
-        ({"augment": View(lambda batch: batch.roll(int(torch.randint(1, 20, ())), -1))}, "another view with the same"),
+        ({"augment": View(lambda batch: batch.roll(next(TURNS), -1))}, "another view with the same"),
         ({"augment": View(lambda batch: batch[..., 1:])}, "its augmentation turns (1, 1, 32, 32) torch.uint8 into"),
         ({"augment": View(lambda batch: batch.add_(1))}, "changes the sample it is given"),
         ({"tokenizer": Embeds("patch2d-8", kind=Mates)}, "its tokens depend on the other samples of the batch"),
