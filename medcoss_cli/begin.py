@@ -175,6 +175,11 @@ def resume(folder: Path, options: Options, screen: Screen) -> Job:
         raise UsageError("this is a run of finetune", where=folder, fix=f"medcoss finetune --resume {folder}")
     before = facts.get("before", 0)
     start = read_state(run.init) if run.init.exists() else None
+    if isinstance(recipe, PretrainRecipe) and recipe.init and start is None and not facts.get("finished"):
+        run.close()
+        raise CheckpointError(
+            "the weights that the run began from are not in it", where=run.init, fix="begin it again with --overwrite"
+        )
     if run.checkpoint.exists():
         state = read_state(run.checkpoint)
         if start is not None:  # tokenizers of later stages

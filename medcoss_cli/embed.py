@@ -88,10 +88,7 @@ def embed(
     if done.bad:
         refused = [{"file": item.source, "reason": item.reason} for item in done.bad]
         write_rows(out.with_name(f"{out.stem}-quarantine.csv"), refused)
-    for left in (
-        work,
-        *out.parent.glob(f"{glob.escape(out.name)}.unfinished-*"),
-    ):  # of other inputs, which OUT no longer is
+    for left in out.parent.glob(f"{glob.escape(out.name)}.unfinished-*"):  # and of other inputs, which OUT no longer is
         shutil.rmtree(left, ignore_errors=True)
     return done
 

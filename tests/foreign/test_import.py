@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models
 
 from medcoss_cli.begin import read_state
-from medcoss_cli.errors import Interrupted
+from medcoss_cli.errors import CheckpointError, Interrupted
 from medcoss_cli.foreign.convert import convert
 from medcoss_cli.model.model import Model
 from medcoss_cli.model.positions import sincos
@@ -408,5 +408,9 @@ def test_a_run_that_began_from_others_resumes_without_their_file(tmp_path: Path)
     stopped = tmp_path / "runs" / "cut"
     assert (stopped / "init.pt").exists()
     (tmp_path / "vit.safetensors").unlink()
+    (stopped / "init.pt").rename(tmp_path / "aside.pt")
+    with pytest.raises(CheckpointError, match="began from are not in it"):  # never from random weights instead
+        resume(tmp_path, data, "cut")
+    (tmp_path / "aside.pt").rename(stopped / "init.pt")
     again = resume(tmp_path, data, "cut").model.state_dict()
     assert all(torch.equal(whole[name], again[name]) for name in whole)
