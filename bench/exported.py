@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from medcoss_cli.begin import read_state
-from medcoss_cli.portable import session
-from medcoss_cli.portable.networks import Features
+from medcoss_cli.export import runtime
+from medcoss_cli.export.networks import Features
+from medcoss_cli.pretraining.state import read_state
 
 ROUNDS = int(os.environ.get("ROUNDS", "9"))
 
@@ -42,7 +42,7 @@ def main() -> None:
         "torch bf16": lambda inputs: eager(inputs, torch.bfloat16),
     }
     for file in files:
-        one = session.load(Path(file))
+        one = runtime.load(Path(file))
         ways[f"onnxruntime {one.about.precision}"] = one.run
     print(f"{modality}, {os.environ['OMP_NUM_THREADS']} threads, median of {ROUNDS} rounds")
     for batch in (1, 16):

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from medcoss_cli.begin import read_state
+from medcoss_cli.console import Screen
+from medcoss_cli.data.inputs import list_records
 from medcoss_cli.data.read import encode, read_checked
 from medcoss_cli.embed import embed
-from medcoss_cli.inputs import list_records
+from medcoss_cli.export.torch_features import features_of
 from medcoss_cli.kit.manifest import rows_of
-from medcoss_cli.model.model import Model
-from medcoss_cli.portable.trained import features_of
-from medcoss_cli.screen import Screen
+from medcoss_cli.model.multimodal import Model
+from medcoss_cli.pretraining.state import read_state
 from medcoss_cli.store import checkpoint
 
 

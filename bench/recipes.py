@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import FinetuneRecipe
-from tests.published.layouts import NAMES, write
+from tests.datasets.layouts import NAMES, write
 
 STEPS = int(os.environ.get("STEPS", "1"))
 

@@ -26,16 +26,16 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from medcoss_cli.data.batches import Batch
-from medcoss_cli.devices import Devices, has_bf16
-from medcoss_cli.engine import optimiser
 from medcoss_cli.kit import Patches, Words
 from medcoss_cli.kit.decoders import PixelDecoder
 from medcoss_cli.kit.words import WordEmbedding, WordHead
+from medcoss_cli.model.batch import Batch
 from medcoss_cli.model.encoder import EncoderShape
-from medcoss_cli.model.model import Model
+from medcoss_cli.model.multimodal import Model
 from medcoss_cli.plugin import Modality
 from medcoss_cli.strategies.medcoss import MedCoSS
+from medcoss_cli.training.distributed import Devices, has_bf16
+from medcoss_cli.training.optim import adamw, decay_on_matrices
 
 WORDS = 49_411  # the authors' vocabulary
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -211,7 +211,7 @@ def measure(case: Case, steps: int, precision: str, rate: float) -> None:
     model.add(modality(case))
     strategy = MedCoSS()
     strategy.begin_stage(model)
-    adam = optimiser(strategy.parameters(model), 0.05)
+    adam = adamw(decay_on_matrices(strategy.parameters(model), 0.05), 0.95, fused=True)
     devices = Devices(DEVICE)
 
     def step_naive() -> None:

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from medcoss_cli import discovery
+from medcoss_cli.registry import discovery
 
 PACKAGES = (
     "medcoss",
@@ -50,7 +50,7 @@ def diagnose() -> Diagnosis:
     """Look at this machine; nothing is written, nothing leaves it."""
     import torch
 
-    from medcoss_cli.devices import has_bf16
+    from medcoss_cli.training.distributed import has_bf16
 
     cores, memory = allowed_cores(), allowed_memory()
     threads = torch.get_num_threads()

@@ -15,17 +15,17 @@ from typing import Any
 
 import numpy as np
 
+from medcoss_cli.console import Screen
+from medcoss_cli.data.inputs import list_records, name_of
 from medcoss_cli.data.read import encode, read_checked, reason_counts
-from medcoss_cli.embedded import ENDINGS, Embedded, parquet, save_arrays, write
 from medcoss_cli.errors import DataError, Interrupted, UsageError
-from medcoss_cli.inputs import list_records, name_of
-from medcoss_cli.interruption import Interruption
+from medcoss_cli.export.metadata import hash_of
 from medcoss_cli.kit.manifest import NAME, rows_of
 from medcoss_cli.model.outputs import Array, finite
 from medcoss_cli.plugin import LeftOut, Modality, Record
-from medcoss_cli.portable.description import hash_of
-from medcoss_cli.screen import Screen
+from medcoss_cli.store.features import ENDINGS, Embedded, parquet, save_arrays, write
 from medcoss_cli.store.table import write_rows
+from medcoss_cli.training.interruption import Interruption
 
 BATCH = 16
 CHUNK = 256
@@ -96,9 +96,9 @@ def embed(
 def embedder(source: Path, modality: str | None, screen: Screen) -> Embedder:
     """From an exported file, without torch; else from a checkpoint. Raises: UsageError, CheckpointError."""
     if source.suffix == ".onnx":
-        from medcoss_cli.portable import session
+        from medcoss_cli.export import runtime
 
-        one = session.load(source)
+        one = runtime.load(source)
         known = one.modality()
         if one.about.kind != "features" or modality not in (None, known.name):
             raise UsageError(
@@ -107,7 +107,7 @@ def embedder(source: Path, modality: str | None, screen: Screen) -> Embedder:
         return Embedder(known, lambda inputs: tuple(one.run(inputs)), one.decode, hash_of(source))  # type: ignore[arg-type,return-value]  # two outputs
     if modality is None:
         raise UsageError("a checkpoint knows several modalities", where="--modality", fix="name one")
-    from medcoss_cli.portable.trained import features_of
+    from medcoss_cli.export.torch_features import features_of
 
     known, features, decode, file = features_of(source, modality, screen)
     return Embedder(known, features, decode, hash_of(file))

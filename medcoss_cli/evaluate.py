@@ -3,78 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from medcoss_cli.begin import Options, read_state
+from medcoss_cli.console import Screen
 from medcoss_cli.data.labelled import Case, only_labels
 from medcoss_cli.data.prepare import prepare
 from medcoss_cli.data.read import Found
-from medcoss_cli.devices import Devices
 from medcoss_cli.errors import CheckpointError, UsageError
-from medcoss_cli.job import folders
-from medcoss_cli.model.tuned import Tuned
-from medcoss_cli.plugin import Modality
+from medcoss_cli.finetuning.checkpoints import Trained, applied, trained
+from medcoss_cli.finetuning.dataset import bounded, facts_of, find_cases, for_test
+from medcoss_cli.finetuning.evaluation import Outcome, examine_classes, examine_masks
+from medcoss_cli.finetuning.results import known, mean_sd
+from medcoss_cli.finetuning.setup import one_device
+from medcoss_cli.model.finetuned import Tuned
+from medcoss_cli.pretraining.state import read_state
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import FinetuneRecipe
-from medcoss_cli.results import known, mean_sd
-from medcoss_cli.screen import Screen
-from medcoss_cli.store import atomic, tuned
+from medcoss_cli.store import atomic
 from medcoss_cli.store.table import write_rows
-from medcoss_cli.task import Task
 from medcoss_cli.tasks.classification import Classification
-from medcoss_cli.tasks.examine import Outcome, examine_classes, examine_masks
-from medcoss_cli.tasks.lesson import criterion
-from medcoss_cli.tasks.material import bounded, facts_of, find_cases, for_test
-from medcoss_cli.tasks.trained import applied
-from medcoss_cli.tuning import one_device
-
-
-@dataclass(frozen=True)
-class Trained:
-    """One seed's network, ready to be used."""
-
-    seed: int
-    task: Task
-    modality: Modality
-    network: Tuned
-    facts: dict[str, Any]
-
-
-def trained(run: Path, seed: int | None = None) -> Iterator[Trained]:
-    """The networks of a run, seed by seed. Raises: UsageError where there are none."""
-    found = sorted(
-        (int(path.parent.name[5:]), path) for path in run.glob("seed-*/model.pt") if path.parent.name[5:].isdecimal()
-    )
-    if not found:
-        raise UsageError(
-            "there is no fine-tuned model here", where=run, fix="name a folder that `medcoss finetune` left"
-        )
-    if seed is not None and seed not in dict(found):
-        raise UsageError(
-            f"there is no seed {seed} in this run", where=run, fix=f"it has {', '.join(str(s) for s, _ in found)}"
-        )
-    for number, path in found:
-        if seed in (None, number):
-            stored = tuned.load(path)
-            try:
-                task = Task(**stored.task)
-            except TypeError as error:
-                raise CheckpointError("the model's task is damaged", where=path) from error
-            modality = task.load_modality()
-            yield Trained(number, task, modality, task.build(modality, stored.weights), stored.facts)
-
-
-def best(run: Path, seed: int | None, screen: Screen) -> Trained:
-    """The network of a seed, or of the one that validated best, said aloud where there are several."""
-    known = list(trained(run, seed))
-    scores = {one.seed: criterion(one.facts["validation"]) if one.facts.get("validation") else 0.0 for one in known}
-    one = max(known, key=lambda one: (scores[one.seed], -one.seed))
-    if len(known) > 1:
-        screen.say(f"seed {one.seed} of {len(known)}, the best on validation; --seed N takes another")
-    return one
+from medcoss_cli.training.distributed import Devices
+from medcoss_cli.training.runs import Options, folders
 
 
 def evaluate(
@@ -140,8 +91,12 @@ def _recipe(run: Path, data: Path | None, options: Options) -> tuple[FinetuneRec
     recipe = read_recipe(str(run / "recipe.yaml"), [], kind="finetune")
     assert isinstance(recipe, FinetuneRecipe)
     facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    own = options.data_root or Path(facts["data_root"])
-    root, prepared = folders(recipe, own, options.prepared or Path(facts["prepared"]))
+    own = replace(
+        options,
+        data_root=options.data_root or Path(facts["data_root"]),
+        prepared=options.prepared or Path(facts["prepared"]),
+    )
+    root, prepared = folders(recipe, own)
     return recipe, data if data is not None else root / recipe.data.folder, prepared
 
 

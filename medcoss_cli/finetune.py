@@ -7,17 +7,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from medcoss_cli.devices import peak_memory
-from medcoss_cli.model.tuned import Tuned
-from medcoss_cli.results import known, write_results
-from medcoss_cli.store import atomic, tuned
+from medcoss_cli.finetuning.checkpoints import applied
+from medcoss_cli.finetuning.evaluation import Outcome, draw_cases, draw_classes, examine_classes, examine_masks
+from medcoss_cli.finetuning.results import known, write_results
+from medcoss_cli.finetuning.setup import Tuning
+from medcoss_cli.finetuning.trainer import Standing, Training, parameters_of
+from medcoss_cli.model.finetuned import Tuned
+from medcoss_cli.store import atomic, finetuned
 from medcoss_cli.store.progress import Progress
 from medcoss_cli.store.table import write_rows
 from medcoss_cli.tasks.classification import Classification
-from medcoss_cli.tasks.examine import Outcome, draw_cases, draw_classes, examine_classes, examine_masks
-from medcoss_cli.tasks.train import Standing, Training, parameters_of
-from medcoss_cli.tasks.trained import applied
-from medcoss_cli.tuning import Tuning
+from medcoss_cli.training.distributed import peak_memory
 
 
 def finetune(job: Tuning) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def examine(job: Tuning, network: Tuned, seed: int) -> Outcome | None:
 
 def _keep(job: Tuning, network: Tuned, standing: Standing, folder: Path) -> None:
     facts = {"best_step": standing.best_step, "validation": standing.scores or {}}
-    tuned.save(tuned.Stored(job.task.to_plain(), network.state_dict(), facts), folder / "model.pt")
+    finetuned.save(finetuned.Stored(job.task.to_plain(), network.state_dict(), facts), folder / "model.pt")
 
 
 def _result(seed: int, standing: Standing, outcome: Outcome | None) -> dict[str, Any]:

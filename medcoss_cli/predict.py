@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from medcoss_cli.console import Screen
+from medcoss_cli.data.inputs import list_records, name_of
+from medcoss_cli.data.masks import files_of, overlay, write_png, write_segmentation, write_volume
 from medcoss_cli.data.read import read_checked
 from medcoss_cli.errors import DataError, ResourceError, UsageError
-from medcoss_cli.inputs import list_records, name_of
-from medcoss_cli.masks import files_of, overlay, write_png, write_segmentation, write_volume
+from medcoss_cli.finetuning.predictor import Applied
 from medcoss_cli.plugin import LeftOut, Record, Sample
-from medcoss_cli.screen import Screen
 from medcoss_cli.store import atomic
 from medcoss_cli.store.table import write_rows
-from medcoss_cli.tasks.apply import Applied
 
 LARGE = 2**31
 """Bytes from which on a volume's need of memory is told before it is begun."""
@@ -70,12 +70,11 @@ def predict(
 def network_of(run: Path, seed: int | None, screen: Screen) -> Applied:
     """What an exported file or a run's folder holds; torch is imported for the latter alone."""
     if run.suffix == ".onnx":
-        from medcoss_cli.portable import session
+        from medcoss_cli.export import runtime
 
-        return session.load(run).applied()
-    from medcoss_cli.evaluate import best
-    from medcoss_cli.tasks.trained import applied
-    from medcoss_cli.tuning import one_device
+        return runtime.load(run).applied()
+    from medcoss_cli.finetuning.checkpoints import applied, best
+    from medcoss_cli.finetuning.setup import one_device
 
     one, place = best(run, seed, screen), one_device()
     return applied(one.task, one.modality, one.network, place.device)

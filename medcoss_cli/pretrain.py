@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from medcoss_cli import retention
 from medcoss_cli.data.batches import Pool, Stored
-from medcoss_cli.data.kmeans import buffer_size, choose_kmeans, choose_random
-from medcoss_cli.discovery import load_strategy
-from medcoss_cli.engine import Engine
-from medcoss_cli.job import Job
-from medcoss_cli.model.model import Model
-from medcoss_cli.stage import prepare_stage
-from medcoss_cli.state import State
+from medcoss_cli.model.multimodal import Model
+from medcoss_cli.pretraining import retention
+from medcoss_cli.pretraining.engine import Engine
+from medcoss_cli.pretraining.job import Job
+from medcoss_cli.pretraining.rehearsal import buffer_size, choose_kmeans, choose_random
+from medcoss_cli.pretraining.stage import prepare_stage
+from medcoss_cli.pretraining.state import State
+from medcoss_cli.registry.discovery import load_strategy
 
 
 def pretrain(job: Job) -> State:
@@ -35,7 +35,7 @@ def pretrain(job: Job) -> State:
                 engine.step(batch, loss)  # updates phi, T and, on new data, psi_i
         strategy.end_stage(model)
         state.keep(data.modality.name, select(job, number, model, new))  # line 16: B and Sample(D_i)
-        state.finish(number, data, Stored.of(data.prepared, data.probes), engine.facts())
+        state.finish(number, data.modality, Stored.of(data.prepared, data.probes), data.facts | engine.facts())
         job.save(state)
     return state
 

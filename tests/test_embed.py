@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medcoss_cli import embed as verb
-from medcoss_cli.begin import read_state
+from medcoss_cli.console import Screen
 from medcoss_cli.data.read import encode, read_checked
 from medcoss_cli.errors import Interrupted, UsageError
-from medcoss_cli.interruption import Interruption
 from medcoss_cli.metrics.neighbours import agreement, neighbours
 from medcoss_cli.plugin import Record
-from medcoss_cli.screen import Screen
+from medcoss_cli.pretraining.state import read_state
+from medcoss_cli.training.interruption import Interruption
 from tests.conftest import CommandLine
-from tests.training import train, write_demo
+from tests.pretraining_runs import train, write_demo
 
 
 @pytest.fixture(scope="module")

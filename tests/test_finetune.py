@@ -12,10 +12,10 @@ import torch
 
 from medcoss_cli.errors import CheckpointError, DataError, Interrupted, NumbersError, RecipeError, UsageError
 from medcoss_cli.finetune import finetune
-from medcoss_cli.store import tuned
+from medcoss_cli.store import finetuned
 from medcoss_cli.store.run import without_paths
-from tests.training import StopAfter, train, write_demo
-from tests.tuning import CLASSES, MASKS, begin, recipe_of, resume, tune
+from tests.finetuning_runs import CLASSES, MASKS, begin, recipe_of, resume, tune
+from tests.pretraining_runs import StopAfter, train, write_demo
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
 
 
 def weights(folder: Path, seed: int = 0) -> dict[str, torch.Tensor]:
-    return tuned.load(folder / f"seed-{seed}" / "model.pt").weights
+    return finetuned.load(folder / f"seed-{seed}" / "model.pt").weights
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -60,7 +60,7 @@ def test_classes_with_two_seeds_from_a_checkpoint(tmp_path: Path, data: Path, ch
 
 
 def test_the_start_is_the_checkpoints_encoder_and_tokenizer(tmp_path: Path, data: Path, checkpoint: Path) -> None:
-    from medcoss_cli.begin import read_state
+    from medcoss_cli.pretraining.state import read_state
 
     known = read_state(checkpoint).model.state_dict()
     job = begin(tmp_path, data, CLASSES, start=str(checkpoint))
@@ -112,15 +112,15 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(tmp_path: Path, data: P
 
 
 def test_beginning_again_keeps_nothing_of_the_run_before(tmp_path: Path, data: Path) -> None:
-    from medcoss_cli import tuning
-    from medcoss_cli.screen import Screen
-    from tests.training import options
+    from medcoss_cli.console import Screen
+    from medcoss_cli.finetuning import setup
+    from tests.pretraining_runs import options
 
     _, run = tune(tmp_path, data, CLASSES, "train.steps=2")
     (run / "mine.txt").write_text("the user's own")
     recipe = recipe_of(tmp_path, CLASSES, "train.steps=3")
     chosen = options(tmp_path, data, "run", overwrite=True)
-    job = tuning.begin_finetune(recipe, "task", None, [0], chosen, Screen())
+    job = setup.begin_finetune(recipe, "task", None, [0], chosen, Screen())
     assert {path.name for path in run.iterdir()} >= {"mine.txt", "start.pt"}
     assert not (run / "seed-0").exists()
     results = finetune(job)
@@ -160,7 +160,7 @@ def test_words_from_scratch_learn_their_vocabulary_from_training_texts(tmp_path:
     text = CLASSES.replace("xray", "report").replace("tokenizer: patch2d-8\n", "vocabulary_size: 300\n")
     results, run = tune(tmp_path, data, text, "input.size=[32]", "input.augment=none", "head.layers=2")
     assert results["dims"] == 1
-    assert json.loads(tuned.load(run / "seed-0" / "model.pt").task["vocabulary"])
+    assert json.loads(finetuned.load(run / "seed-0" / "model.pt").task["vocabulary"])
 
 
 def test_it_learns_what_can_be_learned(tmp_path: Path, data: Path) -> None:
@@ -275,20 +275,20 @@ def test_a_patient_on_two_sides_is_refused(tmp_path: Path, data: Path) -> None:
 
 
 def test_resume_is_told_what_it_is_not(tmp_path: Path, data: Path, checkpoint: Path) -> None:
-    from medcoss_cli import begin as pretraining
-    from medcoss_cli import tuning
-    from medcoss_cli.screen import Screen
-    from tests.training import options
+    from medcoss_cli.console import Screen
+    from medcoss_cli.finetuning import setup
+    from medcoss_cli.pretraining import setup as pretraining
+    from tests.pretraining_runs import options
 
     with pytest.raises(UsageError, match="no run of finetune"):
-        tuning.resume_finetune(checkpoint.parent, options(tmp_path, data), Screen())
+        setup.resume_finetune(checkpoint.parent, options(tmp_path, data), Screen())
     _, run = tune(tmp_path, data, CLASSES, "train.steps=2")
     with pytest.raises(UsageError, match="a run of finetune"):
         pretraining.resume(run, options(tmp_path, data), Screen())
 
 
 def test_the_schedule_is_the_papers(tmp_path: Path) -> None:
-    from medcoss_cli.tasks.train import rate
+    from medcoss_cli.finetuning.trainer import rate
 
     tune_ = recipe_of(tmp_path, CLASSES, "train.lr=2e-4", "train.steps=100", "train.epoch=20").train
     assert [rate(step, tune_, 20) for step in (0, 19, 20, 99)] == pytest.approx(

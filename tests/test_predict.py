@@ -12,14 +12,14 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 - its users' name for it
 import torch
 
+from medcoss_cli.console import Screen
 from medcoss_cli.errors import DataError, NumbersError, UsageError
 from medcoss_cli.evaluate import evaluate, trained
-from medcoss_cli.model.tuned import Tuned
+from medcoss_cli.model.finetuned import Tuned
 from medcoss_cli.predict import predict
-from medcoss_cli.screen import Screen
 from tests.conftest import CommandLine
-from tests.training import options, train, write_demo
-from tests.tuning import CLASSES, MASKS, tune
+from tests.finetuning_runs import CLASSES, MASKS, tune
+from tests.pretraining_runs import options, train, write_demo
 
 
 @pytest.fixture(scope="module")

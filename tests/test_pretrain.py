@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 import torch
 
-from medcoss_cli import begin
-from medcoss_cli.devices import Devices
+from medcoss_cli.console import Screen
 from medcoss_cli.errors import Interrupted, NumbersError, RecipeError
 from medcoss_cli.pretrain import pretrain
+from medcoss_cli.pretraining import setup
+from medcoss_cli.pretraining.state import State
 from medcoss_cli.recipe.read import read_recipe
-from medcoss_cli.screen import Screen
-from medcoss_cli.state import State
 from medcoss_cli.store import checkpoint
-from tests.training import StopAfter, options, resume, train, write_demo
+from medcoss_cli.training.distributed import Devices
+from tests.pretraining_runs import StopAfter, options, resume, train, write_demo
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_a_checkpoint_alone_is_enough_to_extend(
     monkeypatch.chdir(alone)
     recipe = read_recipe("extend", ["train.epochs=2", "train.warmup=0", "train.batch=8"], kind="extend")
     chosen = options(alone, data)
-    job = begin.begin_extend(recipe, "ultrasound", Path("ckpt.pt"), None, chosen, StopAfter(0))  # type: ignore[arg-type]
+    job = setup.begin_extend(recipe, "ultrasound", Path("ckpt.pt"), None, chosen, StopAfter(0))  # type: ignore[arg-type]
     state = pretrain(job)
     assert job.run.folder == alone / "runs" / "extend-ultrasound"
     assert [entry["modality"] for entry in state.history] == ["report", "xray", "ultrasound"]
@@ -187,8 +187,8 @@ def test_a_checkpoint_alone_is_enough_to_extend(
 def test_an_extension_resumes_to_the_same_bits(tmp_path: Path, data: Path, trained: tuple[Path, State]) -> None:
     start = trained[0] / "runs" / "run" / "ckpt.pt"
     recipe = read_recipe("extend", ["train.epochs=2", "train.warmup=0", "train.batch=8"], kind="extend")
-    whole = pretrain(begin.begin_extend(recipe, "ultrasound", start, None, options(tmp_path, data, "a"), Screen()))  # type: ignore[arg-type]
-    job = begin.begin_extend(recipe, "ultrasound", start, None, options(tmp_path, data, "b"), StopAfter(5))  # type: ignore[arg-type]
+    whole = pretrain(setup.begin_extend(recipe, "ultrasound", start, None, options(tmp_path, data, "a"), Screen()))  # type: ignore[arg-type]
+    job = setup.begin_extend(recipe, "ultrasound", start, None, options(tmp_path, data, "b"), StopAfter(5))  # type: ignore[arg-type]
     with pytest.raises(Interrupted):
         pretrain(job)
     job.run.close()
@@ -201,13 +201,13 @@ def test_a_modality_that_comes_again_keeps_both_shares_and_its_size(
     start = trained[0] / "runs" / "run" / "ckpt.pt"
     pace = ["train.epochs=1", "train.warmup=0", "train.batch=8"]
     recipe = read_recipe("extend", pace, kind="extend")
-    job = begin.begin_extend(recipe, "xray", start, None, options(tmp_path, data), Screen())  # type: ignore[arg-type]
+    job = setup.begin_extend(recipe, "xray", start, None, options(tmp_path, data), Screen())  # type: ignore[arg-type]
     state = pretrain(job)
     assert len(state.buffer["xray"]) == len(trained[1].buffer["xray"]) + round(0.05 * state.history[-1]["train"])
     assert state.model.modalities["xray"].size == (32, 32)
     other = read_recipe("extend", [*pace, "size=[64, 64]"], kind="extend")
     with pytest.raises(RecipeError, match="samples are of size"):
-        pretrain(begin.begin_extend(other, "xray", start, None, options(tmp_path, data), Screen()))  # type: ignore[arg-type]
+        pretrain(setup.begin_extend(other, "xray", start, None, options(tmp_path, data), Screen()))  # type: ignore[arg-type]
 
 
 def test_an_extension_by_another_kind_takes_over_the_size_of_the_decoder(
@@ -217,7 +217,7 @@ def test_an_extension_by_another_kind_takes_over_the_size_of_the_decoder(
     pace = ["train.epochs=1", "train.warmup=0", "train.batch=4", "size=[16, 32, 32]"]
     recipe = read_recipe("extend", pace, kind="extend")
     start = trained[0] / "runs" / "run" / "ckpt.pt"
-    job = begin.begin_extend(recipe, "ct", start, volumes / "ct", options(tmp_path, data), Screen())  # type: ignore[arg-type]
+    job = setup.begin_extend(recipe, "ct", start, volumes / "ct", options(tmp_path, data), Screen())  # type: ignore[arg-type]
     state = pretrain(job)
     decoders = [state.model.modalities[name].decoder for name in ("xray", "ct")]
     assert decoders[0] == decoders[1]

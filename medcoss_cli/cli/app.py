@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from medcoss_cli import __version__
-from medcoss_cli.cli import show
+from medcoss_cli.cli import terminal
 from medcoss_cli.errors import Interrupted, MedcossError, ResourceError, UsageError
 
 VERBS = {
@@ -50,7 +50,7 @@ class Group(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         if not args:
-            show.result(ctx.get_help())
+            terminal.result(ctx.get_help())
             ctx.exit(UsageError.exit_code)
         return super().parse_args(ctx, args)
 
@@ -113,7 +113,7 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        show.result(f"medcoss {__version__}")
+        terminal.result(f"medcoss {__version__}")
         raise typer.Exit
 
 
@@ -134,7 +134,7 @@ def main() -> None:
     try:
         _on_signals(_interrupt)
         try:
-            show.begin()
+            terminal.begin()
             sys.exit(app(args=arguments, prog_name="medcoss", standalone_mode=False) or 0)
         finally:
             _on_signals(signal.SIG_IGN)  # nothing is left to interrupt but what is said last and Python's own end
@@ -142,10 +142,10 @@ def main() -> None:
         if debug:
             traceback.print_exc()
         told = _told(error)
-        show.fault(str(told))
+        terminal.fault(str(told))
         sys.exit(told.exit_code)
     finally:
-        show.end()
+        terminal.end()
 
 
 def _told(error: BaseException) -> MedcossError:

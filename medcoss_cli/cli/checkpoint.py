@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medcoss_cli.cli import options, show
+from medcoss_cli.cli import options, terminal
 from medcoss_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ def show_checkpoint(path: File, as_json: options.Json = False) -> None:
     known = checkpoint.load(found)
     facts = summary(known)
     if as_json:
-        show.result_json(facts)
+        terminal.result_json(facts)
         return
-    screen = show.screen()
+    screen = terminal.screen()
     encoder = known.encoder
-    show.result(facts["private"])
-    show.result(
+    terminal.result(facts["private"])
+    terminal.result(
         f"Encoder {encoder['width']} x {encoder['depth']}, {encoder['heads']} heads, {facts['weights'] / 1e6:.1f} million weights"
     )
     rows = [
@@ -51,14 +51,14 @@ def show_checkpoint(path: File, as_json: options.Json = False) -> None:
     rows = [["" if s[key] is None else _cell(s[key]) for key in keys] for s in facts["stages"]]
     screen.table("", columns, _printable(rows))
     if facts["origin"] is not None:
-        show.result("Begun from " + "".join(c for c in str(facts["origin"]) if c.isprintable()))
-    show.result("loss: on its own probes when the stage was done, 1 is predicting the mean")
+        terminal.result("Begun from " + "".join(c for c in str(facts["origin"]) if c.isprintable()))
+    terminal.result("loss: on its own probes when the stage was done, 1 is predicting the mean")
     for key, words in facts["vocabularies"].items():
-        show.result(f"Vocabulary {key}: {words} pieces")
+        terminal.result(f"Vocabulary {key}: {words} pieces")
     if facts["lowest"] is not None:
-        show.result(f"Least remembered: {facts['lowest'][0]}, CKA {facts['lowest'][1]:.3f}")
+        terminal.result(f"Least remembered: {facts['lowest'][0]}, CKA {facts['lowest'][1]:.3f}")
     if facts["versions"]:
-        show.result("Written with " + ", ".join(f"{name} {version}" for name, version in facts["versions"].items()))
+        terminal.result("Written with " + ", ".join(f"{name} {version}" for name, version in facts["versions"].items()))
 
 
 @app.command()
@@ -70,12 +70,12 @@ def strip(
 
     Example: medcoss checkpoint strip runs/mini/ckpt.pt encoder.safetensors
     """
+    from medcoss_cli.importers.shareable import strip as write
     from medcoss_cli.store import checkpoint
-    from medcoss_cli.store.strip import strip as write
 
     found, _ = checkpoint.find_checkpoint(path)
     size = write(found, out)
-    show.screen().say(f"shareable, {size / 2**20:.1f} MiB: {out}")
+    terminal.screen().say(f"shareable, {size / 2**20:.1f} MiB: {out}")
 
 
 @app.command(name="import")
@@ -107,7 +107,7 @@ def import_weights(
 
     Example: medcoss checkpoint import checkpoint-299.pth -o ckpt.pt --vocabulary vocab.txt
     """
-    from medcoss_cli.foreign.convert import convert
+    from medcoss_cli.importers.convert import convert
     from medcoss_cli.store import checkpoint
 
     if out.exists() and not overwrite:
@@ -124,9 +124,9 @@ def import_weights(
         "notes": made.notes,
     }
     if as_json:
-        show.result_json(facts)
+        terminal.result_json(facts)
         return
-    screen = show.screen()
+    screen = terminal.screen()
     taken = {name for found in made.taken.values() for name in found}
     counts = ", ".join(f"{into} {len(found)}" for into, found in made.taken.items())
     screen.say(f"{made.origin}: {len(taken)} tensors taken ({counts}), {len(made.dropped)} dropped")
@@ -143,7 +143,7 @@ def import_weights(
 
 def summary(known: Checkpoint) -> dict[str, Any]:
     """What `checkpoint show --json` prints."""
-    from medcoss_cli import retention
+    from medcoss_cli.pretraining import retention
 
     buffer = {name: len(entry["integers"]) for name, entry in known.buffer.items()}
     probes = {name: len(entry["integers"]) for name, entry in known.probes.items()}

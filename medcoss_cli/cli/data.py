@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medcoss_cli.cli import options, show
+from medcoss_cli.cli import options, terminal
 from medcoss_cli.errors import DataError, MedcossError, PluginError, UsageError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def demo(
 
     Example: medcoss data demo ct demo-data/ct --count 4
     """
-    from medcoss_cli.discovery import load_modality
+    from medcoss_cli.registry.discovery import load_modality
 
     write = load_modality(modality).demo
     if write is None:
@@ -55,7 +55,7 @@ def demo(
             f"the demo of the {modality} plugin fails ({type(error).__name__}: {error})",
             fix="--debug shows where; tell its author",
         ) from error
-    show.screen().say(f"{count} synthetic {modality} samples in {folder}")
+    terminal.screen().say(f"{count} synthetic {modality} samples in {folder}")
 
 
 @app.command()
@@ -73,15 +73,15 @@ def check(
     """
     from medcoss_cli.data.check import check_modality, survey_table
 
-    screen = show.screen(as_json)
+    screen = terminal.screen(as_json)
     if modality is None:
         verdicts = survey_table(folder, screen)
     else:
-        from medcoss_cli.discovery import load_modality
+        from medcoss_cli.registry.discovery import load_modality
 
         verdicts = check_modality(load_modality(modality), folder, split, screen)
     if as_json:
-        show.result_json([vars(verdict) for verdict in verdicts])
+        terminal.result_json([vars(verdict) for verdict in verdicts])
     else:
         rows = [[v.file, v.kind, v.verdict, "; ".join([v.reason, *v.notes]).strip("; ")] for v in verdicts]
         screen.table("What lies there", ["file", "kind", "verdict", "why"], rows)
@@ -113,7 +113,7 @@ def prepare(
     from medcoss_cli.data import read
     from medcoss_cli.data.prepare import prepare as write_prepared
 
-    screen = show.screen(as_json)
+    screen = terminal.screen(as_json)
     part = _modality(modality, size)
     where = prepared or Path(os.environ.get("MEDCOSS_PREPARED", "prepared"))
     found = read.find(part, folder, split, screen)
@@ -124,7 +124,7 @@ def prepare(
     screen.say(f"prepared set (private: holds samples): {rows.folder}")
     if as_json:
         kept = ("modality", "size", "rows", "data_hash", "bad", "refused", "notes")
-        show.result_json({"folder": str(rows.folder), **{key: rows.index[key] for key in kept}})
+        terminal.result_json({"folder": str(rows.folder), **{key: rows.index[key] for key in kept}})
 
 
 @app.command()
@@ -148,7 +148,7 @@ def preview(
     from medcoss_cli.data import read
     from medcoss_cli.store import atomic
 
-    screen = show.screen()
+    screen = terminal.screen()
     if checkpoint is None:
         part = _modality(modality, size)
         found = read.find(part, folder, split, screen)
@@ -157,7 +157,7 @@ def preview(
             part = part.with_vocabulary(read.learn_vocabulary(part, found, screen))
         rows = draw.views(part, draw.read_some(part, found, count), seed)
     else:
-        from medcoss_cli.begin import read_state
+        from medcoss_cli.pretraining.state import read_state
         from medcoss_cli.store.checkpoint import find_checkpoint
 
         model = read_state(find_checkpoint(checkpoint)[0]).model
@@ -201,15 +201,15 @@ def manifest(
 
     Example: medcoss data manifest glas --root data/Warwick_QU_Dataset
     """
-    from medcoss_cli import published
+    from medcoss_cli import datasets
 
     own = name == "folder"
     if own and profile is not None:
         raise UsageError("--profile is for published sets", fix="leave it out")
     if not own and any(asked is not None for asked in (val, test, group_pattern)):
         raise UsageError(f"{name} has splits of its own", fix="leave --val, --test and --group-pattern out")
-    screen = show.screen(as_json)
-    path = published.build(
+    screen = terminal.screen(as_json)
+    path = datasets.build(
         name,
         root,
         profile or "paper",
@@ -220,17 +220,17 @@ def manifest(
         test=0.2 if test is None else test,
         pattern=group_pattern,
     )
-    counts = published.counts(path)
+    counts = datasets.counts(path)
     rows = [[count.split, count.label, f"{count.cases:,}", f"{count.groups:,}"] for count in counts]
-    screen.table(f"{name}: {published.PUBLISHED[name].title}", ["split", "class", "cases", "groups"], rows)
+    screen.table(f"{name}: {datasets.PUBLISHED[name].title}", ["split", "class", "cases", "groups"], rows)
     screen.say(f"manifest (private: names files and patients): {path}")
     if as_json:
-        show.result_json({"manifest": str(path), "counts": [asdict(count) for count in counts]})
+        terminal.result_json({"manifest": str(path), "counts": [asdict(count) for count in counts]})
 
 
 def _modality(name: str, size: str | None) -> Modality:
-    from medcoss_cli.discovery import load_modality
-    from medcoss_cli.fit import fit
+    from medcoss_cli.registry.configure import fit
+    from medcoss_cli.registry.discovery import load_modality
 
     try:
         numbers = tuple(int(part) for part in size.split("x")) if size else None

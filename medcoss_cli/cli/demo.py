@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medcoss_cli.cli import show
+from medcoss_cli.cli import terminal
 
 if TYPE_CHECKING:
-    from medcoss_cli.begin import Options
-    from medcoss_cli.job import Job
-    from medcoss_cli.screen import Screen
+    from medcoss_cli.console import Screen
+    from medcoss_cli.pretraining.job import Job
+    from medcoss_cli.training.runs import Options
 
 app = typer.Typer(add_completion=False)
 
@@ -33,12 +33,13 @@ def demo(
 
     Example: medcoss demo
     """
-    from medcoss_cli import begin
     from medcoss_cli.cli.training import carry_out
+    from medcoss_cli.pretraining import setup
     from medcoss_cli.recipe.read import read_recipe
     from medcoss_cli.recipe.schema import ExtendRecipe, PretrainRecipe
+    from medcoss_cli.training import runs
 
-    screen = show.screen()
+    screen = terminal.screen()
     recipe = read_recipe("demo", [], kind="pretrain")
     assert isinstance(recipe, PretrainRecipe)
     names = [stage.modality for stage in recipe.stages]
@@ -47,18 +48,18 @@ def demo(
 
     summaries: dict[str, dict[str, Any]] = {}
     for label, strategy in (("with rehearsal", "medcoss"), ("without", "sequential")):
-        options = begin.Options(strategy, data_root=folder / "data", prepared=folder / "prepared", runs=folder / "runs")
+        options = runs.Options(strategy, data_root=folder / "data", prepared=folder / "prepared", runs=folder / "runs")
         same = recipe.model_copy(update={"strategy": strategy})
         screen.say(f"\nFive modalities, one after another, {label} (strategy {strategy})")
-        job = _job(options, screen, partial(begin.begin_pretrain, same, "demo", options, screen))
+        job = _job(options, screen, partial(setup.begin_pretrain, same, "demo", options, screen))
         summaries[label] = carry_out(job)
         if extra:
             further = read_recipe("extend", [f"strategy={strategy}", *_like(recipe)], kind="extend")
             assert isinstance(further, ExtendRecipe)
-            options = begin.Options(f"{strategy}-{extra}", False, options.data_root, options.prepared, options.runs)
+            options = runs.Options(f"{strategy}-{extra}", False, options.data_root, options.prepared, options.runs)
             start = job.run.checkpoint
             screen.say(f"\nA sixth, {extra}, {label}: medcoss extend --modality {extra} --from {start}")
-            job = _job(options, screen, partial(begin.begin_extend, further, extra, start, None, options, screen))
+            job = _job(options, screen, partial(setup.begin_extend, further, extra, start, None, options, screen))
             summaries[label] = carry_out(job)
     _compare(summaries, screen)
     if not extra:
@@ -68,14 +69,14 @@ def demo(
 
 def _another(names: list[str]) -> str | None:
     """An installed modality that the recipe does not use and that can write a demo set."""
-    from medcoss_cli.discovery import statuses
+    from medcoss_cli.registry.discovery import statuses
 
     usable = (s.name for s in statuses() if s.modality is not None and s.modality.demo is not None)
     return next((name for name in usable if name not in names), None)
 
 
 def _write_data(names: list[str], folder: Path, seed: int, screen: Screen) -> None:
-    from medcoss_cli.discovery import load_modality
+    from medcoss_cli.registry.discovery import load_modality
 
     with screen.progress("writing synthetic data", len(names)) as bar:
         for name in names:
@@ -100,10 +101,10 @@ def _like(recipe: Any) -> list[str]:
 
 def _job(options: Options, screen: Screen, new: Callable[[], Job]) -> Job:
     """The run of this name, gone on with if it is there."""
-    from medcoss_cli import begin
+    from medcoss_cli.pretraining import setup
 
     folder = options.runs / str(options.name)
-    return begin.resume(folder, options, screen) if (folder / "run.json").exists() else new()
+    return setup.resume(folder, options, screen) if (folder / "run.json").exists() else new()
 
 
 def _compare(summaries: dict[str, dict[str, Any]], screen: Screen) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from medcoss_cli.cli import options, show
+from medcoss_cli.cli import options, terminal
 
 app = typer.Typer(add_completion=False)
 
@@ -19,12 +19,12 @@ def doctor(as_json: options.Json = False) -> None:
 
     found = diagnose()
     if as_json:
-        show.result_json(vars(found))
+        terminal.result_json(vars(found))
         return
     for heading in ("versions", "machine", "plugins", "decoders", "disk"):
-        show.result(heading.capitalize())
+        terminal.result(heading.capitalize())
         for name, value in getattr(found, heading).items():
-            show.result(f"  {name:16s} {value}")
-    show.result("What would be slow or fail")
+            terminal.result(f"  {name:16s} {value}")
+    terminal.result("What would be slow or fail")
     for sentence in found.slow or ["nothing that is known"]:
-        show.result(f"  {sentence}")
+        terminal.result(f"  {sentence}")

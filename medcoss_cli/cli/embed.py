@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medcoss_cli.cli import options, show
+from medcoss_cli.cli import options, terminal
 from medcoss_cli.errors import DataError
 
 app = typer.Typer(add_completion=False)
@@ -35,11 +35,11 @@ def embed(
     Example: medcoss embed ckpt.pt scans --modality xray -o features.npz --neighbours 3
     """
     from medcoss_cli import embed as verb
-    from medcoss_cli.embedded import draw
     from medcoss_cli.metrics.neighbours import agreement
     from medcoss_cli.metrics.neighbours import neighbours as nearest_of
+    from medcoss_cli.store.features import draw
 
-    screen = show.screen(as_json)
+    screen = terminal.screen(as_json)
     done = verb.embed(source, modality, inputs, out, tokens=tokens, screen=screen)
     facts = {"file": str(out), "samples": len(done.ids), "width": done.pooled.shape[1], "bad": len(done.bad)}
     if neighbours is not None and len(done.ids) > 1:
@@ -61,7 +61,7 @@ def embed(
         screen.say(f"map: {picture}")
     screen.say(f"{len(done.ids)} samples, {done.pooled.shape[1]} features each (private: ids name files): {out}")
     if as_json:
-        show.result_json(facts)
+        terminal.result_json(facts)
     if done.bad:
         raise DataError(
             f"{len(done.bad)} inputs could not be used, the first: {done.bad[0].reason}",

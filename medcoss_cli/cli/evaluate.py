@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medcoss_cli.cli import options, show
+from medcoss_cli.cli import options, terminal
 
 app = typer.Typer(add_completion=False)
 
@@ -34,22 +34,22 @@ def evaluate(
 
     Example: medcoss evaluate runs/nch --encoder runs/extend-ultrasound/ckpt.pt
     """
-    from medcoss_cli import begin
     from medcoss_cli import evaluate as verb
     from medcoss_cli.report.finetuning import metric_name
+    from medcoss_cli.training import runs
 
-    screen = show.screen(as_json)
-    results = verb.evaluate(run, data, encoder, out, begin.Options(None, False, data_root, prepared), screen)
+    screen = terminal.screen(as_json)
+    results = verb.evaluate(run, data, encoder, out, runs.Options(None, False, data_root, prepared), screen)
     labels = list(results["summary"])
     first = results["seeds"][0]["test"]
     rows = []
     for metric in results["summary"][labels[0]]:
         entries = [results["summary"][label][metric] for label in labels]
-        cells = [show.spread(entry["mean"], entry["sd"]) for entry in entries]
-        rows.append([metric_name(metric), *cells, show.number(first["baseline"].get(metric))])
+        cells = [terminal.spread(entry["mean"], entry["sd"]) for entry in entries]
+        rows.append([metric_name(metric), *cells, terminal.number(first["baseline"].get(metric))])
     count, seeds = first["samples"], len({entry["seed"] for entry in results["seeds"]})
     screen.table(f"{count} cases, {seeds} seeds (mean ± sd)", ["metric", *labels, "trivial"], rows)
     if out is not None:
         screen.say(f"results (shareable): {out / 'results.json'}; cases (private: name files): {out}/cases-*.csv")
     if as_json:
-        show.result_json(results)
+        terminal.result_json(results)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from medcoss_cli.cli import options, show
+from medcoss_cli.cli import options, terminal
 from medcoss_cli.errors import UsageError
 
 app = typer.Typer(add_completion=False)
@@ -47,9 +47,9 @@ def export(
         raise UsageError(f"there is no format {form!r}", where="--format", fix="take onnx or timm")
     if precision not in _PRECISIONS:
         raise UsageError(f"there is no precision {precision!r}", where="--precision", fix="take fp32, fp16 or int8")
-    from medcoss_cli.portable.description import card_beside
+    from medcoss_cli.export.metadata import card_beside
 
-    screen = show.screen(as_json)
+    screen = terminal.screen(as_json)
     common: dict[str, Any] = {"modality": modality, "samples": samples, "licence": licence, "screen": screen}
     if form == "timm":
         if run is not None or seed is not None or precision != "fp32" or opset is not None:
@@ -58,15 +58,15 @@ def export(
                 where="--format",
                 fix="leave --run, --seed, --precision and --opset out",
             )
-        from medcoss_cli.export_timm import export_timm
+        from medcoss_cli.export.timm_export import export_timm
 
         facts = export_timm(source, out, **common)
     else:
-        from medcoss_cli.export import export as verb
+        from medcoss_cli.export.driver import export as verb
 
         facts = verb(source, out, run=run, seed=seed, precision=precision, opset=opset, **common)
     if as_json:
-        show.result_json(facts)
+        terminal.result_json(facts)
         return
     screen.table(
         f"{out.name} against torch, on {facts['samples']}",

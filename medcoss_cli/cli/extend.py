@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medcoss_cli.cli import options, show
+from medcoss_cli.cli import options, terminal
 from medcoss_cli.errors import UsageError
 
 app = typer.Typer(add_completion=False)
@@ -42,19 +42,20 @@ def extend(
 
     Example: medcoss extend --modality ultrasound --from ckpt.pt --data scans
     """
-    from medcoss_cli import begin
     from medcoss_cli.cli.training import carry_out
-    from medcoss_cli.discovery import load_modality
+    from medcoss_cli.pretraining import setup
     from medcoss_cli.recipe.read import read_recipe
     from medcoss_cli.recipe.schema import ExtendRecipe
+    from medcoss_cli.registry.discovery import load_modality
     from medcoss_cli.store.checkpoint import find_checkpoint
+    from medcoss_cli.training import runs
 
-    screen = show.screen(as_json)
-    chosen = begin.Options(name, overwrite, data_root, prepared)
+    screen = terminal.screen(as_json)
+    chosen = runs.Options(name, overwrite, data_root, prepared)
     if resume is not None:
         if modality or source or overrides or overwrite or name:
             raise UsageError("--resume goes on as the run was begun", fix=f"medcoss extend --resume {resume}")
-        carry_out(begin.resume(resume, chosen, screen), min_retention=min_retention, as_json=as_json)
+        carry_out(setup.resume(resume, chosen, screen), min_retention=min_retention, as_json=as_json)
         return
     if modality is None:
         raise UsageError("no modality is given", fix="medcoss extend --modality NAME; see `medcoss plugins list`")
@@ -65,10 +66,10 @@ def extend(
     if said:
         screen.say(said)
     if dry_run:
-        from medcoss_cli.outlook import outlook
+        from medcoss_cli.pretraining.dry_run import outlook
 
-        state, stage = begin.start_of_extend(read, modality, checkpoint, data, chosen)
+        state, stage = setup.start_of_extend(read, modality, checkpoint, data, chosen)
         outlook(read, [stage], state, chosen, screen)
         return
-    job = begin.begin_extend(read, modality, checkpoint, data, chosen, screen)
+    job = setup.begin_extend(read, modality, checkpoint, data, chosen, screen)
     carry_out(job, min_retention=min_retention, as_json=as_json)

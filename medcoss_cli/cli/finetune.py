@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from medcoss_cli.cli import options, show
+from medcoss_cli.cli import options, terminal
 from medcoss_cli.errors import UsageError
 
 app = typer.Typer(add_completion=False)
@@ -35,32 +35,33 @@ def finetune(
 
     Example: medcoss finetune lits --from ckpt.pt --data-root my-data --seeds 0,10,100
     """
-    from medcoss_cli import begin, tuning
     from medcoss_cli.finetune import finetune as carry_out
+    from medcoss_cli.finetuning import setup
     from medcoss_cli.recipe.read import read_recipe
     from medcoss_cli.recipe.schema import FinetuneRecipe
+    from medcoss_cli.training import runs
 
-    screen = show.screen(as_json)
-    chosen = begin.Options(name, overwrite, data_root, prepared)
+    screen = terminal.screen(as_json)
+    chosen = runs.Options(name, overwrite, data_root, prepared)
     if resume is not None:
         if recipe is not None or source or seeds or overwrite or name:
             raise UsageError("--resume goes on as the run was begun", fix=f"medcoss finetune --resume {resume}")
-        job = tuning.resume_finetune(resume, chosen, screen)
+        job = setup.resume_finetune(resume, chosen, screen)
     else:
         if recipe is None:
             raise UsageError("no recipe is given", fix="medcoss finetune lits, or see `medcoss recipes list`")
         read = read_recipe(recipe, overrides or [], kind="finetune")
         assert isinstance(read, FinetuneRecipe)
         if dry_run:
-            tuning.outlook(read, source, chosen, screen)
+            setup.outlook(read, source, chosen, screen)
             return
-        job = tuning.begin_finetune(read, Path(recipe).stem, source, _numbers(seeds), chosen, screen)
+        job = setup.begin_finetune(read, Path(recipe).stem, source, _numbers(seeds), chosen, screen)
     results = carry_out(job)
     job.run.finish()
     job.run.close()
     show_results(results, job.run.folder, job.screen)
     if as_json:
-        show.result_json({"run": str(job.run.folder), **results})
+        terminal.result_json({"run": str(job.run.folder), **results})
 
 
 def _numbers(seeds: str | None) -> list[int] | None:
@@ -74,15 +75,15 @@ def _numbers(seeds: str | None) -> list[int] | None:
 
 def show_results(results: dict[str, Any], folder: Path, screen: Any) -> None:
     """Test metrics: mean and deviation over the seeds, each seed with its interval, the trivial baseline."""
-    from medcoss_cli.devices import memory_text
     from medcoss_cli.report.finetuning import metric_name
+    from medcoss_cli.training.distributed import memory_text
 
     tested = [seed for seed in results["seeds"] if seed["test"]]
     rows = []
     for metric, entry in results["summary"].items():
-        cells = [show.spread(entry["mean"], entry["sd"])]
+        cells = [terminal.spread(entry["mean"], entry["sd"])]
         cells += [_with_interval(seed["test"], metric) for seed in tested]
-        rows.append([metric_name(metric), *cells, show.number(tested[0]["test"]["baseline"].get(metric))])
+        rows.append([metric_name(metric), *cells, terminal.number(tested[0]["test"]["baseline"].get(metric))])
     if rows:
         columns = ["metric", "mean ± sd", *(f"seed {seed['seed']}" for seed in tested), "trivial"]
         screen.table(f"Test: {results['title'] or results['task']}, from {results['start']}", columns, rows)
@@ -97,5 +98,5 @@ def show_results(results: dict[str, Any], folder: Path, screen: Any) -> None:
 
 def _with_interval(test: dict[str, Any], metric: str) -> str:
     low, high = test["intervals"].get(metric) or (None, None)
-    text = show.number(test["metrics"].get(metric))
-    return text if low is None or low != low else f"{text} [{show.number(low)}, {show.number(high)}]"
+    text = terminal.number(test["metrics"].get(metric))
+    return text if low is None or low != low else f"{text} [{terminal.number(low)}, {terminal.number(high)}]"

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medcoss_cli.cli import options, show
+from medcoss_cli.cli import options, terminal
 from medcoss_cli.errors import PluginError
 
 if TYPE_CHECKING:
-    from medcoss_cli.discovery import Status
+    from medcoss_cli.registry.discovery import Status
 
 app = typer.Typer(
     add_completion=False, help="Modalities that are installed, and new ones.\n\nExample: medcoss plugins list"
@@ -26,11 +26,11 @@ def list_plugins(as_json: options.Json = False) -> None:
 
     Example: medcoss plugins list
     """
-    from medcoss_cli.discovery import recipe_statuses, statuses
+    from medcoss_cli.registry.discovery import recipe_statuses, statuses
 
-    found, screen = [_facts(status) for status in statuses()], show.screen(as_json)
+    found, screen = [_facts(status) for status in statuses()], terminal.screen(as_json)
     if as_json:
-        show.result_json(found)
+        terminal.result_json(found)
     else:
         usable, others = [], []
         for f in found:
@@ -67,7 +67,7 @@ def info(name: Name, as_json: options.Json = False) -> None:
 
     Example: medcoss plugins info ct
     """
-    from medcoss_cli.discovery import distribution_of, load_modality
+    from medcoss_cli.registry.discovery import distribution_of, load_modality
 
     modality = load_modality(name)
     tokenizer: Any = modality.tokenizer
@@ -87,10 +87,10 @@ def info(name: Name, as_json: options.Json = False) -> None:
         "demo": modality.demo is not None,
     }
     if as_json:
-        show.result_json(facts)
+        terminal.result_json(facts)
         return
     for key, value in facts.items():
-        show.result(f"{key:10s} {value}")
+        terminal.result(f"{key:10s} {value}")
 
 
 @app.command()
@@ -103,10 +103,10 @@ def new(
 
     Example: medcoss plugins new ecg --dims 1
     """
-    from medcoss_cli.scaffold import new_plugin
+    from medcoss_cli.registry.scaffold import new_plugin
 
     folder = new_plugin(name, dims, where)
-    screen = show.screen()
+    screen = terminal.screen()
     screen.say(f"written: {folder}")
     screen.say(f"next: pip install -e {folder} && pytest {folder}; then medcoss plugins check {name}")
 
@@ -119,16 +119,16 @@ def check(name: Name, as_json: options.Json = False) -> None:
     """
     import tempfile
 
-    from medcoss_cli.discovery import load_modality, statuses
-    from medcoss_cli.kit import conformance
+    from medcoss_cli import conformance
     from medcoss_cli.plugin import PLUGIN_API
+    from medcoss_cli.registry.discovery import load_modality, statuses
 
     modality = load_modality(name)
     status = next(s.status for s in statuses() if s.name == name)  # what it is beside the others that are installed
     with tempfile.TemporaryDirectory() as folder:
         faults = [*([] if status == "ok" else [status]), *conformance.check(modality, Path(folder))]
     if as_json:
-        show.result_json({"name": name, "conforms": not faults, "faults": faults})
+        terminal.result_json({"name": name, "conforms": not faults, "faults": faults})
     if faults:
         raise PluginError(f"{name} does not conform to plugin API {PLUGIN_API}:\n  " + "\n  ".join(faults))
-    show.screen(as_json).say(f"{name} conforms to plugin API {PLUGIN_API}")
+    terminal.screen(as_json).say(f"{name} conforms to plugin API {PLUGIN_API}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medcoss_cli.cli import options, show
+from medcoss_cli.cli import options, terminal
 from medcoss_cli.errors import DataError
 
 app = typer.Typer(add_completion=False)
@@ -28,12 +28,12 @@ def predict(
     """
     from medcoss_cli import predict as verb
 
-    screen = show.screen(as_json)
+    screen = terminal.screen(as_json)
     written = verb.predict(run, inputs, out, seed=seed, overlays=overlays, screen=screen)
     screen.say(f"{written.done} done; everything (private: patients' data) lies in {out}")
     if as_json:
         files = [str(path) for path in written.files]
-        show.result_json({"done": written.done, "files": files, "bad": [item.reason for item in written.bad]})
+        terminal.result_json({"done": written.done, "files": files, "bad": [item.reason for item in written.bad]})
     if written.bad:
         raise DataError(
             f"{len(written.bad)} inputs could not be used, the first: {written.bad[0].reason}",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medcoss_cli.cli import options, show
+from medcoss_cli.cli import options, terminal
 from medcoss_cli.errors import UsageError
 
 app = typer.Typer(add_completion=False)
@@ -32,26 +32,29 @@ def pretrain(
 
     Example: medcoss pretrain mini data.root=my-data train.epochs=5
     """
-    from medcoss_cli import begin
     from medcoss_cli.cli.training import carry_out
+    from medcoss_cli.importers.init import read_init
+    from medcoss_cli.pretraining import setup
     from medcoss_cli.recipe.read import read_recipe
     from medcoss_cli.recipe.schema import PretrainRecipe
+    from medcoss_cli.training import runs
 
-    screen = show.screen(as_json)
-    chosen = begin.Options(name, overwrite, data_root, prepared)
+    screen = terminal.screen(as_json)
+    chosen = runs.Options(name, overwrite, data_root, prepared)
     if resume is not None:
         if recipe is not None or overwrite or name:
             raise UsageError("--resume goes on with the run's own recipe", fix=f"medcoss pretrain --resume {resume}")
-        carry_out(begin.resume(resume, chosen, screen), min_retention=min_retention, as_json=as_json)
+        carry_out(setup.resume(resume, chosen, screen), min_retention=min_retention, as_json=as_json)
         return
     if recipe is None:
         raise UsageError("no recipe is given", fix="medcoss pretrain mini, or see `medcoss recipes list`")
     read = read_recipe(recipe, overrides or [], kind="pretrain")
     assert isinstance(read, PretrainRecipe)
+    start, notes = read_init(read)
     if dry_run:
-        from medcoss_cli.outlook import outlook
+        from medcoss_cli.pretraining.dry_run import outlook
 
-        outlook(read, read.stages, None, chosen, screen)
+        outlook(read, read.stages, setup.first_state(read, start), chosen, screen)
         return
-    job = begin.begin_pretrain(read, Path(recipe).stem, chosen, screen)
+    job = setup.begin_pretrain(read, Path(recipe).stem, chosen, screen, start, notes)
     carry_out(job, min_retention=min_retention, as_json=as_json)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from medcoss_cli.cli import options, show
+from medcoss_cli.cli import options, terminal
 from medcoss_cli.errors import PluginError, RecipeError
 
 app = typer.Typer(add_completion=False, help="Recipes: what a run does, in YAML.\n\nExample: medcoss recipes show mini")
@@ -22,7 +22,7 @@ def list_recipes(as_json: options.Json = False) -> None:
     """
     from medcoss_cli.recipe.read import read_recipe, shipped_recipes
 
-    screen = show.screen(as_json)
+    screen = terminal.screen(as_json)
     found = []
     for name, path in shipped_recipes().items():
         try:
@@ -32,7 +32,7 @@ def list_recipes(as_json: options.Json = False) -> None:
             continue
         found.append({"name": name, "kind": recipe.kind, "title": recipe.title})
     if as_json:
-        show.result_json(found)
+        terminal.result_json(found)
         return
     rows = [[entry["name"], f"medcoss {entry['kind']}", entry["title"]] for entry in found]
     screen.table("", ["recipe", "verb", "title"], rows)
@@ -46,7 +46,7 @@ def show_recipe(recipe: Recipe) -> None:
     """
     from medcoss_cli.recipe.read import find_recipe
 
-    show.result(find_recipe(recipe).read_text(encoding="utf-8").rstrip())
+    terminal.result(find_recipe(recipe).read_text(encoding="utf-8").rstrip())
 
 
 @app.command()
@@ -55,9 +55,9 @@ def validate(recipe: Recipe, overrides: options.Overrides = None, as_json: optio
 
     Example: medcoss recipes validate my.yaml train.epochs=3
     """
-    from medcoss_cli.discovery import distribution_of
     from medcoss_cli.recipe.read import read_recipe
     from medcoss_cli.recipe.schema import FinetuneRecipe
+    from medcoss_cli.registry.discovery import distribution_of
 
     read = read_recipe(recipe, overrides or [])
     named = [read] if isinstance(read, FinetuneRecipe) else getattr(read, "stages", [])
@@ -65,11 +65,11 @@ def validate(recipe: Recipe, overrides: options.Overrides = None, as_json: optio
         try:
             distribution_of(part.modality)
         except PluginError as error:  # the recipe may be right all the same, on another machine
-            show.screen(as_json).warn(str(error))
+            terminal.screen(as_json).warn(str(error))
     if as_json:
-        show.result_json(read.model_dump(mode="json"))
+        terminal.result_json(read.model_dump(mode="json"))
     else:
-        show.screen().say(f"{recipe} is a valid recipe to {read.kind}")
+        terminal.screen().say(f"{recipe} is a valid recipe to {read.kind}")
 
 
 @app.command()
@@ -80,4 +80,4 @@ def schema() -> None:
     """
     from medcoss_cli.recipe.read import json_schema
 
-    show.result_json(json_schema())
+    terminal.result_json(json_schema())

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medcoss_cli.cli import show
+from medcoss_cli.cli import terminal
 
 app = typer.Typer(add_completion=False)
 
@@ -29,7 +29,7 @@ def report(
     """
     from medcoss_cli.report import write
 
-    screen = show.screen()
+    screen = terminal.screen()
     written = write(runs, out, with_samples=with_samples)
     if with_samples and not written.samples:
         screen.warn("there are no pictures of samples here; the page holds none")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from medcoss_cli.cli import show
+from medcoss_cli.cli import terminal
 from medcoss_cli.errors import RetentionError, UsageError
 
 if TYPE_CHECKING:
-    from medcoss_cli.job import Job
+    from medcoss_cli.pretraining.job import Job
 
 
 def carry_out(job: Job, *, min_retention: float | None = None, as_json: bool = False) -> dict[str, Any]:
@@ -17,9 +17,9 @@ def carry_out(job: Job, *, min_retention: float | None = None, as_json: bool = F
 
     Returns: the summary that --json prints. Raises: RetentionError below `min_retention`, with everything kept.
     """
-    from medcoss_cli import retention
-    from medcoss_cli.devices import memory_text, peak_memory
     from medcoss_cli.pretrain import pretrain
+    from medcoss_cli.pretraining import retention
+    from medcoss_cli.training.distributed import memory_text, peak_memory
 
     unmeasured = [name for name in job.state.model.modalities if name not in job.state.probes]
     if min_retention is not None and unmeasured:
@@ -48,7 +48,7 @@ def carry_out(job: Job, *, min_retention: float | None = None, as_json: bool = F
     job.screen.say(f"checkpoint (private: holds samples): {job.run.checkpoint}")
     job.screen.say(f"retention: {job.run.folder / 'retention.json'}, {job.run.folder / 'retention.png'}")
     if as_json:
-        show.result_json(summary)
+        terminal.result_json(summary)
     least = retention.lowest(state.history)
     if min_retention is not None and least is not None and not least[1] >= min_retention:
         raise RetentionError(
@@ -61,7 +61,7 @@ def carry_out(job: Job, *, min_retention: float | None = None, as_json: bool = F
 
 def show_retention(job: Job, history: list[dict[str, Any]]) -> None:
     """The tables modalities x stages: features now against then, and the masked loss with the decoder kept from then."""
-    from medcoss_cli import retention
+    from medcoss_cli.pretraining import retention
 
     columns = ["modality", *(f"{stage['stage']} {stage['modality']}" for stage in history)]
     title = f"Retention ({job.strategy}): CKA of features after each stage (1: as they were then)"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from medcoss_cli.console import Screen
 from medcoss_cli.data.read import Blank, listed, read_checked
 from medcoss_cli.errors import DataError
 from medcoss_cli.plugin import Modality, Record
-from medcoss_cli.screen import Screen
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from medcoss_cli.console import Screen
 from medcoss_cli.data.read import Found
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.manifest import NAME, inside, rows_of
 from medcoss_cli.plugin import Record
 from medcoss_cli.randomness import generator
-from medcoss_cli.screen import Screen
 
 SPLITS = ("train", "val", "test")
 _SAME = {"valid": "val", "validation": "val", "dev": "val", "training": "train", "testing": "test"}

@@ -22,12 +22,12 @@ from typing import Any
 
 import numpy as np
 
+from medcoss_cli.console import Screen
 from medcoss_cli.data.prepared import INDEX, QUARANTINE, PreparedSet
 from medcoss_cli.data.read import Blank, Found, encode, read_checked, reason_counts
 from medcoss_cli.data.workers import forkserver, quiet
 from medcoss_cli.errors import DataError, ResourceError
 from medcoss_cli.plugin import Modality, Record
-from medcoss_cli.screen import Screen
 from medcoss_cli.store import atomic
 
 LAYOUT = 2  # of a prepared set; part of its key

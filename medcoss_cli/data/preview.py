@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medcoss_cli.data.batches import Batch
 from medcoss_cli.data.read import Found, encode, read_checked
 from medcoss_cli.errors import DataError
-from medcoss_cli.model.model import Model
+from medcoss_cli.model.batch import Batch
+from medcoss_cli.model.multimodal import Model
 from medcoss_cli.plugin import Modality, Sample
 from medcoss_cli.randomness import generator
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from medcoss_cli.console import Screen
 from medcoss_cli.data.resize import resize
 from medcoss_cli.errors import DataError, MedcossError, PluginError, ResourceError
 from medcoss_cli.plugin import LeftOut, Modality, Record, Sample
-from medcoss_cli.screen import Screen
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,15 @@ from typing import Any
 
 import numpy as np
 
+from medcoss_cli.console import Screen
 from medcoss_cli.data.geometry import Layout
 from medcoss_cli.data.labelled import Case
+from medcoss_cli.data.masks import check_on, read_mask
 from medcoss_cli.data.prepare import locked, settings, stamp
 from medcoss_cli.data.read import read_checked
 from medcoss_cli.data.workers import forkserver, quiet
 from medcoss_cli.errors import DataError
-from medcoss_cli.masks import check_on, read_mask
 from medcoss_cli.plugin import Modality, Sample
-from medcoss_cli.screen import Screen
 from medcoss_cli.store import atomic
 
 Array = np.ndarray[Any, Any]

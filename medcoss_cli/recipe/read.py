@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from medcoss_cli import discovery
 from medcoss_cli.errors import RecipeError
 from medcoss_cli.recipe.document import Document, Keys, dotted
 from medcoss_cli.recipe.schema import KINDS, PRESETS, Recipe
+from medcoss_cli.registry import discovery
 
 _TAKEN_BY = {
     "pretrain": "medcoss pretrain {}",

@@ -134,6 +134,10 @@ class Stage(Part):
     batch: Count | None = None
     lr: Annotated[float, Field(gt=0)] | None = None
 
+    def parts(self) -> dict[str, Any]:
+        """What it says differently from the plugin's modality; see registry/configure.py."""
+        return {name: getattr(self, name) for name in ("size", "tokenizer", "vocabulary", "vocabulary_size")}
+
 
 class _Recipe(Part):
     """What all kinds share."""
@@ -154,7 +158,7 @@ class _Recipe(Part):
     @field_validator("strategy")
     @classmethod
     def installed(cls, value: str) -> str:
-        from medcoss_cli.discovery import strategy_names
+        from medcoss_cli.registry.discovery import strategy_names
 
         if value not in strategy_names():
             raise ValueError(f"{value!r} is none of {', '.join(strategy_names())}")

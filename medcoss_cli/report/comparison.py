@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from medcoss_cli import retention
+from medcoss_cli.pretraining import retention
 from medcoss_cli.report import finetuning, pictures, pretraining
 from medcoss_cli.report.page import MISSING, document, figure, section, shown, spread, table
 from medcoss_cli.report.runs import Finetuning, Pretraining, Run

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medcoss_cli import retention
+from medcoss_cli.pretraining import retention
 from medcoss_cli.report import pictures
 from medcoss_cli.report.page import MISSING, document, duration, figure, section, settings, shown, table
 from medcoss_cli.report.runs import Pretraining, listing, mapping, number

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from medcoss_cli import __version__, discovery
-from medcoss_cli.errors import CheckpointError, PluginError, ResourceError
+from medcoss_cli import __version__
+from medcoss_cli.errors import CheckpointError, ResourceError
 from medcoss_cli.store import plain
 
 SCHEMA = 1
@@ -106,18 +105,6 @@ def check_header(about: object, path: Path, file: str | None = None) -> None:
         )
 
 
-def require_plugins(checkpoint: Checkpoint) -> None:
-    """Raises: PluginError naming every modality of the checkpoint that is not installed."""
-    installed = set(discovery.names())
-    missing = {name: facts for name, facts in checkpoint.modalities.items() if name not in installed}
-    if missing:
-        packages = sorted({_package(name, facts) for name, facts in missing.items()})
-        raise PluginError(
-            f"the checkpoint knows {', '.join(missing)}, but no installed plugin brings {'it' if len(missing) == 1 else 'them'}",
-            fix=f"pip install {' '.join(packages)}",
-        )
-
-
 def find_checkpoint(given: Path | str | None) -> tuple[Path, str | None]:
     """The file to go on from, and what to say aloud where it was not named.
 
@@ -161,12 +148,6 @@ def finished(folder: Path) -> bool:
         return bool(json.loads((folder / "run.json").read_text(encoding="utf-8"))["finished"])
     except (OSError, ValueError, KeyError, TypeError):
         return (folder / "ckpt.pt").exists() and not (folder / "resume.pt").exists()
-
-
-def _package(name: str, facts: Mapping[str, Any]) -> str:
-    """What to install; a checkpoint comes from a stranger, so only what looks like a distribution is repeated."""
-    said = str(facts.get("distribution", "")).partition(" ")[0]
-    return said if re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,80}[A-Za-z0-9])?", said) else f"medcoss-{name}"
 
 
 _STORED = {"integers": Tensor, "scale": Tensor, "offset": Tensor}

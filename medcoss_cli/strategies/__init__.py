@@ -7,14 +7,12 @@ brings its own through the entry-point group `medcoss.strategies`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
-from medcoss_cli.model.model import Model
-
-if TYPE_CHECKING:
-    from medcoss_cli.data.batches import Batch
+from medcoss_cli.model.batch import Batch
+from medcoss_cli.model.multimodal import Model
 
 Loss = tuple[Tensor, Tensor | int]
 """A sum and a count: the engine adds them up over ranks and micro-batches and divides once."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
-from medcoss_cli.model.model import Model
+from medcoss_cli.model.batch import Batch
+from medcoss_cli.model.multimodal import Model
 from medcoss_cli.strategies import Loss, Strategy
-
-if TYPE_CHECKING:
-    from medcoss_cli.data.batches import Batch
 
 
 class ExperienceReplay(Strategy):

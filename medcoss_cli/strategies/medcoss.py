@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
 
 import torch
 
+from medcoss_cli.model.batch import Batch
 from medcoss_cli.model.losses import feature_distance
-from medcoss_cli.model.model import Model
+from medcoss_cli.model.multimodal import Model
 from medcoss_cli.strategies import Loss, Strategy
-
-if TYPE_CHECKING:
-    from medcoss_cli.data.batches import Batch
 
 
 class MedCoSS(Strategy):

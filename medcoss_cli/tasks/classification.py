@@ -12,8 +12,8 @@ from torch import Tensor
 from medcoss_cli.data.labelled import Case
 from medcoss_cli.data.prepared import PreparedSet
 from medcoss_cli.metrics import classification
+from medcoss_cli.model.finetuned import Tuned
 from medcoss_cli.model.outputs import Array, finite, softmax
-from medcoss_cli.model.tuned import Tuned
 from medcoss_cli.plugin import Modality
 from medcoss_cli.randomness import generator
 from medcoss_cli.tasks.lesson import Scores, order

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from medcoss_cli.model.tuned import Tuned
+from medcoss_cli.model.finetuned import Tuned
 
 Scores = dict[str, float]
 

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medcoss_cli.data.segmented import SegmentedSet, Values, levels_of, targets_of
-from medcoss_cli.model.tuned import Tuned
-from medcoss_cli.model.windows import predict_labels
+from medcoss_cli.model.finetuned import Tuned
+from medcoss_cli.model.sliding_window import predict_labels
 from medcoss_cli.plugin import Modality
 from medcoss_cli.randomness import generator
 from medcoss_cli.tasks.lesson import Scores, order

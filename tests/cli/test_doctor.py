@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from medcoss_cli import discovery, doctor
+from medcoss_cli import doctor
+from medcoss_cli.registry import discovery
 from tests.conftest import CommandLine
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from medcoss_cli import discovery
+from medcoss_cli.registry import discovery
 from tests.conftest import CommandLine
 
 
@@ -36,12 +36,12 @@ def test_info_tells_every_part(command_line: CommandLine) -> None:
 
 
 @pytest.mark.parametrize("verb", ["info", "check"])
-def test_an_unknown_name_tells_the_nearest_and_the_pip_line(command_line: CommandLine, verb: str) -> None:
+def test_an_unknown_name_tells_the_nearest_and_names_nothing_to_install(command_line: CommandLine, verb: str) -> None:
     answer = command_line("plugins", verb, "xrya")
     assert answer.code == 3
     assert answer.err.startswith("error: there is no modality 'xrya'; installed are ")
     assert "did you mean xray?" in answer.err
-    assert "pip install medcoss-xrya" in answer.err
+    assert "pip" not in answer.err  # a mistyped name could be anybody's package
 
 
 def test_new_writes_images_unless_told_otherwise(

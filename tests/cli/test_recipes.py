@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from medcoss_cli import discovery
 from medcoss_cli.recipe.read import shipped_recipes
+from medcoss_cli.registry import discovery
 from tests.conftest import CommandLine
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CommandLine
-from tests.test_report import finetune_run, pretrain_run
+from tests.report.test_page import finetune_run, pretrain_run
 
 
 def test_it_says_where_the_page_is_and_that_it_may_be_shared(command_line: CommandLine, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from tests.conftest import CommandLine
-from tests.training import RECIPE, write_demo
+from tests.pretraining_runs import RECIPE, write_demo
 
 Run = Callable[..., tuple[str, str]]
 
@@ -60,7 +60,7 @@ def test_pretrain_prints_the_table_and_says_where_all_lies(medcoss: Run, place: 
 
 def test_a_taken_name_gets_a_number_and_says_so(medcoss: Run, run_folder: Path) -> None:
     _, err = medcoss("pretrain", "tiny.yaml", "train.epochs=0.2", "train.warmup=0")
-    assert "runs/tiny is there already, this run is runs/tiny-2" in err
+    assert "runs/tiny already exists; this run is runs/tiny-2" in err
 
 
 def test_json_is_all_that_is_on_standard_output(medcoss: Run, run_folder: Path) -> None:

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from typer.main import get_command
 
-from medcoss_cli import __version__, errors
+from medcoss_cli import __version__, conformance, errors
 from medcoss_cli.cli.app import VERBS, app
-from medcoss_cli.kit import Patches, conformance
+from medcoss_cli.kit import Patches
 from medcoss_cli.plugin import PLUGIN_API, Modality
 from medcoss_cli.recipe import schema as recipe_schema
 from medcoss_cli.recipe.read import json_schema, read_recipe, shipped_recipes
 from medcoss_cli.store import checkpoint
-from tests.training import train, write_demo
+from tests.pretraining_runs import train, write_demo
 
 REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text()
@@ -86,13 +86,13 @@ def test_the_changelog_names_the_versions_of_the_contracts() -> None:
 def test_the_modality_in_ten_lines_is_one() -> None:
     code = README.split("## A modality in ten lines")[1].split("```python")[1].split("```")[0]
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
-    from medcoss_cli import guard
+    from medcoss_cli.registry import validate
 
     space: dict[str, object] = {}
     exec(compile(code, "README", "exec"), space)
     (modality,) = space["medcoss_modalities"]()  # type: ignore[operator]  # defined by the README
     assert isinstance(modality, Modality)
-    assert guard.check(modality).tokenizer is not None
+    assert validate.check(modality).tokenizer is not None
 
 
 def test_the_features_that_the_readme_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +122,9 @@ def test_the_loader_that_authors_are_shown_conforms(tmp_path: Path, monkeypatch:
     text = (REPOSITORY / "plugins" / "README.md").read_text()
     (tmp_path / "shown_loader.py").write_text(text.split("```python")[1].split("```")[0])
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(conformance, "imported_by", lambda modules: {})  # of this file: it imports numpy
+    monkeypatch.setattr(
+        "medcoss_cli.conformance.modality.imported_by", lambda modules: {}
+    )  # of this file: it imports numpy
     loader = import_module("shown_loader").Recordings()
     (tokenizer,) = re.findall(r'Patches\("(patch1d-16-ecg)", channels=12\)', text)
     parts: dict[str, Any] = {"tokenizer": Patches(tokenizer, channels=12), "demo": write_recordings}

@@ -11,8 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medcoss_cli.data.batches import Batch, Plan, Pool, Stored, batches
-from medcoss_cli.discovery import load_modality
+from medcoss_cli.data.batches import Plan, Pool, Stored, batches
+from medcoss_cli.model.batch import Batch
+from medcoss_cli.registry.discovery import load_modality
 
 
 def pool(name: str, count: int) -> Pool:

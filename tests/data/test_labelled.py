@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medcoss_cli.console import Screen
 from medcoss_cli.data.labelled import classes_of, read_manifest
 from medcoss_cli.data.segmented import labels_of, levels_of, targets_of
 from medcoss_cli.errors import DataError
-from medcoss_cli.screen import Screen
 
 OUTSIDE = (
     "../a.png",

@@ -16,8 +16,8 @@ from medcoss_cli.data.prepare import prepare
 from medcoss_cli.data.prepared import PreparedSet
 from medcoss_cli.data.read import find, read_checked
 from medcoss_cli.errors import DataError, MedcossError, ResourceError
-from medcoss_cli.kit.defaults import complete
 from medcoss_cli.plugin import LeftOut, Modality, Record, Sample
+from medcoss_cli.registry.complete import complete
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def test_rows_hold_the_samples_in_order_and_groups(tmp_path: Path, grey: Modalit
 
 
 def test_many_workers_write_what_one_writes(tmp_path: Path) -> None:
-    from medcoss_cli.discovery import load_modality
+    from medcoss_cli.registry.discovery import load_modality
 
     modality = load_modality("xray").with_size((32, 32))
     assert modality.demo is not None

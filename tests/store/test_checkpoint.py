@@ -21,8 +21,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from medcoss_cli import discovery
-from medcoss_cli.errors import CheckpointError, PluginError, ResourceError
+from medcoss_cli.errors import CheckpointError, ResourceError
 from medcoss_cli.store import checkpoint, plain
 from medcoss_cli.store.checkpoint import Checkpoint
 from tests.store.example import example
@@ -260,18 +259,6 @@ def test_killed_while_it_saves_the_file_is_the_old_or_the_new_one(path: Path) ->
     assert len(seen) > 1
     checkpoint.save(example(), path)
     assert [p.name for p in path.parent.iterdir()] == ["ckpt.pt"]
-
-
-def test_missing_plugins_are_all_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(discovery, "names", lambda: ["xray"])
-    checkpoint.require_plugins(example(xray="medcoss 0.1.0"))
-    known = example(xray="medcoss 0.1.0", sonar="medcoss-sonar 2.0", lidar="", evil="x --index-url http://elsewhere")
-    with pytest.raises(PluginError) as refused:
-        checkpoint.require_plugins(known)
-    assert "sonar, lidar, evil" in refused.value.what
-    assert refused.value.fix == "pip install medcoss-lidar medcoss-sonar x"
-    with pytest.raises(PluginError, match=r"pip install medcoss-evil$"):
-        checkpoint.require_plugins(example(evil="--index-url=http://elsewhere 1.0"))
 
 
 def make_run(name: str, *, done: bool | None, resume: bool = False, ckpt: bool = True) -> Path:

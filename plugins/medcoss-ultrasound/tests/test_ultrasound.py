@@ -28,7 +28,7 @@ def stills(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[st
 
 
 def test_it_passes_the_conformance_suite(tmp_path: Path) -> None:
-    conformance = pytest.importorskip("medcoss_cli.kit.conformance", reason="this medcoss has no conformance suite")
+    conformance = pytest.importorskip("medcoss_cli.conformance", reason="this medcoss has no conformance suite")
     (modality,) = medcoss_ultrasound.medcoss_modalities()
     assert conformance.check(modality, tmp_path) == []
 

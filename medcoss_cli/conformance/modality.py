@@ -1,0 +1,216 @@
+"""The suite that every modality passes: `medcoss plugins check NAME`, and in a plugin author's own pytest:
+
+def test_it_conforms(tmp_path):
+    (modality,) = my_plugin.medcoss_modalities()
+    assert conformance.check(modality, tmp_path) == []
+"""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
+
+from medcoss_cli.errors import MedcossError
+from medcoss_cli.plugin import LeftOut, Modality, Record, Sample
+from medcoss_cli.registry import validate
+
+COUNT = 6  # demo samples that are written and read
+
+
+def check(modality: Modality, folder: Path) -> list[str]:
+    """Everything that is wrong with a modality, one sentence each; empty if it conforms.
+
+    Args:
+        modality: as the plugin's hook returns it; what it leaves out gets the kit's part.
+        folder: an empty folder to write the demo set into.
+    """
+    try:
+        modality = validate.check(modality)
+    except validate.Broken as error:
+        return [str(error)]
+    files = _Files(modality, folder)
+    steps: list[tuple[str, Callable[[], Iterator[str]]]] = [
+        ("importing it", files.imports),
+        ("its demo", files.demo),
+        ("its manifest.csv", files.manifest),
+        ("its loader's find", files.find),
+        ("its loader's read", files.read),
+        ("its loader's find among odd files", files.odd_files),
+    ]
+    faults = _told(steps)
+    if files.samples:
+        from medcoss_cli.conformance.networks import Networks
+
+        networks = Networks(modality, files.samples)
+        steps = [
+            ("its intensity", networks.intensity),
+            ("its augment", networks.augment),
+            ("its tokenizer", networks.tokenizer),
+            ("its decoder", networks.decoder),
+        ]
+        faults += _told(steps)
+    return faults
+
+
+def _told(steps: list[tuple[str, Callable[[], Iterator[str]]]]) -> list[str]:
+    faults: list[str] = []
+    for what, step in steps:
+        try:
+            faults.extend(step())
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything; it is told, and the next step tried
+            told = str(error) if isinstance(error, MedcossError) else f"{type(error).__name__}: {error}"
+            faults.append(f"{what} fails ({told})")
+    return faults
+
+
+class _Files:
+    """Each step yields what is wrong; a step that needs what an earlier one did not bring is passed over."""
+
+    def __init__(self, modality: Modality, folder: Path) -> None:
+        self.modality, self.folder = modality, folder
+        self.records: list[Record] = []
+        self.samples: list[Sample] = []
+        self.of_other_splits: set[Path] = set()
+
+    def imports(self) -> Iterator[str]:
+        """Importing the plugin's modules imports nothing heavy."""
+        parts = [type(p) for p in vars(self.modality).values()] + [self.modality.demo]
+        modules = sorted({getattr(part, "__module__", "") or "" for part in parts})
+        ours = ("", "builtins", "pathlib", "medcoss_cli", "__main__")
+        for module, heavy in imported_by([m for m in modules if m.split(".")[0] not in ours]).items():
+            yield f"importing {module} imports {heavy}; import heavy libraries inside functions"
+
+    def demo(self) -> Iterator[str]:
+        """The demo set is written, and is a function of its seed."""
+        demo = self.modality.demo
+        if demo is None:
+            yield "it has no demo(root, count, seed), so nobody can try it without data"
+            return
+        for name, seed in (("first", 0), ("second", 0), ("other", 1)):
+            demo(self.folder / name, COUNT, seed)
+        first, second, other = (_contents(self.folder / name) for name in ("first", "second", "other"))
+        if not first:
+            yield "its demo writes no file"
+        elif first != second:
+            different = sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))
+            yield f"its demo writes other bytes the second time with the same seed ({', '.join(different[:3])})"
+        elif first == other:
+            yield "its demo writes the same bytes with another seed"
+
+    def manifest(self) -> Iterator[str]:
+        """The demo set's manifest names what is there, splits, and groups that stay in one split."""
+        root = self.folder / "first"
+        if not root.is_dir():
+            return
+        if not (root / "manifest.csv").is_file():
+            yield "its demo writes no manifest.csv (path, split, group, label)"
+            return
+        with (root / "manifest.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        missing = {"path", "split", "group"} - set(rows[0] if rows else ())
+        if missing:
+            yield f"its manifest.csv lacks the columns {', '.join(sorted(missing))}"
+            return
+        trained = {root / row["path"] for row in rows if row["split"] == "train"}
+        self.of_other_splits = {root / row["path"] for row in rows} - trained
+        splits: dict[str, str] = {}
+        for row in rows:
+            for key in ("path", "mask"):
+                if row.get(key) and not (root / row[key]).exists():
+                    yield f"its manifest.csv names a {key} that is not there ({row[key]})"
+            if row["split"] not in ("train", "val", "test"):
+                yield f"its manifest.csv has a split {row['split']!r}, not train, val or test"
+            if row["group"] and splits.setdefault(row["group"], row["split"]) != row["split"]:
+                yield f"its manifest.csv has the group {row['group']} in two splits"
+
+    def find(self) -> Iterator[str]:
+        """Records are found in the same order each time, and can be sent to worker processes."""
+        root = self.folder / "first"
+        if not root.is_dir():
+            return
+        first, second = (list(self.modality.loader.find(root, "all")) for _ in range(2))
+        if first != second:
+            yield "its loader finds another order the second time"
+        strange = next((item for item in first if not isinstance(item, Record | LeftOut)), None)
+        if strange is not None:
+            yield f"its loader yields {type(strange).__name__}, not Record or LeftOut"
+        self.records = [item for item in first if isinstance(item, Record)]
+        if not self.records:
+            reasons = ", ".join(dict.fromkeys(item.reason for item in first if isinstance(item, LeftOut)))
+            yield "its loader finds nothing in its own demo set" + (f" (left out: {reasons})" if reasons else "")
+        bad = [item for item in first if isinstance(item, LeftOut) and item.bad]
+        if bad:
+            yield f"its loader calls {len(bad)} files of its own demo set bad ({bad[0].reason})"
+        train = [item for item in self.modality.loader.find(root, "train") if isinstance(item, Record)]
+        if not set(train) <= set(self.records):
+            yield "its loader finds records of the train split that are not among all"
+        if any(place in self.of_other_splits for item in train for place in (item.source, *item.source.parents)):
+            yield "its loader finds records of other splits in the train split; medcoss_cli.kit.entries reads manifest.csv"
+        if self.records and not train:
+            yield "its loader finds no record of the train split in its own demo set"
+        try:
+            ForkingPickler.dumps(self.modality.loader)
+        except Exception as error:  # noqa: BLE001 - any reason will do
+            yield f"its loader cannot go to a worker process ({error}); make it a frozen dataclass of plain values"
+
+    def read(self) -> Iterator[str]:
+        """Each record is read, twice to the same values."""
+        from medcoss_cli.data.read import read_checked
+
+        refused = []
+        for record in self.records[:COUNT]:
+            try:
+                sample = read_checked(self.modality, record)
+            except MedcossError as error:
+                refused.append(error.what)
+                continue
+            self.samples.append(sample)
+            if any(str(self.folder) in note or record.source.name in note for note in sample.notes):
+                yield "a note of its samples tells the file's name"
+            if sample.spacing is not None and len(sample.spacing) != self.modality.dims:
+                yield f"its samples' spacing has {len(sample.spacing)} numbers, not {self.modality.dims}"
+        for reason, count in Counter(refused).items():
+            yield f"{count} of {len(self.records[:COUNT])} samples of its own demo set are refused ({reason})"
+        if self.samples:
+            before, after = self.samples[0].array, read_checked(self.modality, self.records[0]).array
+            same = before == after
+            if not (same if isinstance(same, bool) else same.all()):
+                yield "its loader reads other values the second time"
+
+    def odd_files(self) -> Iterator[str]:
+        """Nothing there, nothing in it, and broken files: told, not a crash."""
+        loader = self.modality.loader
+        odd = self.folder / "odd"
+        odd.mkdir(exist_ok=True)
+        for root, what in ((odd, "an empty folder"), (self.folder / "nowhere", "a folder that is not there")):
+            try:
+                if any(isinstance(item, Record) for item in loader.find(root, "train")):
+                    yield f"its loader finds records in {what}"
+            except MedcossError:
+                continue
+        for record in self.records[:1]:
+            if record.source.is_file():
+                (odd / record.source.name).write_bytes(b"")
+                (odd / f"cut-{record.source.name}").write_bytes(record.source.read_bytes()[:20])
+        list(loader.find(odd, "train"))  # broken files among good ones: left out, or refused when read; never a crash
+
+
+def imported_by(modules: list[str]) -> dict[str, str]:
+    """Heavy libraries that modules import, by module, each seen in a fresh process; light modules are left out."""
+    heavy = "[m for m in ('torch', 'pydicom', 'SimpleITK') if m in sys.modules]"
+    found = {}
+    for module in modules:
+        code = f"import sys; sys.path[:0] = {[p for p in sys.path if p]!r}\nimport {module}\nprint(*{heavy})"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        if done.returncode == 0 and done.stdout.strip():
+            found[module] = done.stdout.strip().splitlines()[-1]
+    return found
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}

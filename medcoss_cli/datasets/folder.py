@@ -1,0 +1,236 @@
+"""A folder of one's own: a subfolder per class, images with masks, or a table of texts."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from medcoss_cli.datasets.rows import Request, Row, draw, moved, stem
+from medcoss_cli.errors import DataError, UsageError
+from medcoss_cli.kit.manifest import NAME, is_junk
+
+GIVEN = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""What a folder, a table or a value of a column `split` may be called."""
+MASKS = ("masks", "labels", "annotations")
+TABLES = (".csv", ".tsv", ".jsonl")
+LAYOUT = (
+    "a folder per class, or images and masks, each perhaps inside train, val and test; or a .csv with label and text"
+)
+
+
+def rows(request: Request) -> list[Row]:
+    """A row for each case. Splits that are not given are drawn from the training cases, by groups.
+
+    Raises: DataError where nothing of the kind lies there, or given splits share a group; UsageError for the options.
+    """
+    if request.val + request.test >= 1:
+        raise UsageError("--val and --test leave nothing to train on", fix="choose shares that add up to less than 1")
+    pattern = _compiled(request.pattern)
+    below = sorted(path for path in request.root.iterdir() if path.is_dir() and not _passed(path))
+    parts = {path: GIVEN[path.name.lower()] for path in below if path.name.lower() in GIVEN}
+    if _masks(request.root):
+        found = _pairs(request, request.root, "")
+    elif parts:
+        found = [row for part, split in parts.items() for row in _part(request, part, split)]
+        request.left_out((path for path in below if path not in parts), "folders are no split")
+    elif below:
+        found = _classes(request, request.root, "")
+    else:
+        return _drawn(request, _texts(request, pattern))
+    return _drawn(request, _grouped(request, found, pattern))
+
+
+def _compiled(pattern: str | None) -> re.Pattern[str] | None:
+    if pattern is None:
+        return None
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise UsageError(f"--group-pattern {pattern} is no regular expression ({error})") from error
+    if compiled.groups != 1:
+        raise UsageError(
+            f"--group-pattern {pattern} has {compiled.groups} groups",
+            fix=r"put one pair of parentheses around what names the patient: '^(p\d+)_'",
+        )
+    return compiled
+
+
+def _passed(path: Path) -> bool:
+    return is_junk(path) or path.name == "__MACOSX"
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """All files, sorted, without what systems leave behind."""
+    for path in sorted(folder.rglob("*")):
+        chain = [path, *(parent for parent in path.parents if parent.is_relative_to(folder) and parent != folder)]
+        if path.is_file() and path.name != NAME and not any(map(_passed, chain)):
+            yield path
+
+
+def _masks(folder: Path) -> Path | None:
+    """The folder of masks, where there is one beside a folder of images."""
+    if not (folder / "images").is_dir():
+        return None
+    return next((folder / name for name in MASKS if (folder / name).is_dir()), None)
+
+
+def _part(request: Request, folder: Path, split: str) -> list[Row]:
+    return _pairs(request, folder, split) if _masks(folder) else _classes(request, folder, split)
+
+
+def _classes(request: Request, folder: Path, split: str) -> list[Row]:
+    below = sorted(path for path in folder.iterdir() if path.is_dir() and not _passed(path))
+    request.left_out(
+        (path for path in sorted(folder.iterdir()) if path.is_file() and path.name != NAME and not is_junk(path)),
+        "files lie in no class's folder",
+    )
+    if len(below) < 2:
+        raise DataError(
+            f"{len(below)} class folders, where two or more are needed", where=folder, fix=f"expected: {LAYOUT}"
+        )
+    return [Row(path, split, "", place.name) for place in below for path in _below(place)]
+
+
+def _pairs(request: Request, folder: Path, split: str) -> list[Row]:
+    """images/NAME.* with masks/NAME.*, NAME_mask.*, NAME_seg.* or mask_NAME.*, also inside train, val and test."""
+    place = _masks(folder)
+    assert place is not None
+    masks: dict[tuple[Path, str], Path] = {}
+    for path in _below(place):
+        key = path.parent.relative_to(place), stem(path)
+        if key in masks:
+            raise DataError(f"two masks for one image: {masks[key].name} and {path.name}", where=path, fix="keep one")
+        masks[key] = path
+    found, without, used = [], [], set[Path]()
+    for path in _below(folder / "images"):
+        below, name = path.parent.relative_to(folder / "images"), stem(path)
+        names = (name, f"{name}_mask", f"{name}_seg", f"mask_{name}")
+        mask = next((masks[below, each] for each in names if (below, each) in masks), None)
+        if mask is None:
+            without.append(path)
+            continue
+        used.add(mask)
+        found.append(Row(path, split or GIVEN.get(below.parts[0].lower() if below.parts else "", ""), "", mask=mask))
+    request.left_out(without, f"images have no mask of their name in {place.name}")
+    request.left_out(sorted(set(masks.values()) - used), "masks have no image of their name")
+    return found
+
+
+def _grouped(request: Request, found: Sequence[Row], pattern: re.Pattern[str] | None) -> list[Row]:
+    names = [row.path.relative_to(request.root).as_posix() for row in found]
+    if pattern is None:
+        _risk(request, "file")
+        return [replace(row, group=name) for row, name in zip(found, names, strict=True)]
+    matches = [pattern.search(row.path.name) or pattern.search(name) for row, name in zip(found, names, strict=True)]
+    return [replace(row, group=group) for row, group in zip(found, _groups(request, names, matches), strict=True)]
+
+
+def _groups(request: Request, names: Sequence[str], matches: Sequence[re.Match[str] | None]) -> list[str]:
+    lost = [name for name, match in zip(names, matches, strict=True) if not match or not match[1]]
+    if lost:
+        raise DataError(
+            f"--group-pattern {request.pattern} finds no patient in {len(lost)} of {len(names)} names, as in {lost[0]}",
+            where=request.root,
+            fix="write a pattern that all names match",
+        )
+    return [str(match[1]) for match in matches if match]
+
+
+def _risk(request: Request, what: str) -> None:
+    request.warn(
+        f"each {what} counts as a patient of its own: if patients have several, scores will be too good; "
+        r"tell who is who, as in --group-pattern '^(p\d+)_'"
+    )
+
+
+def _texts(request: Request, pattern: re.Pattern[str] | None) -> list[Row]:
+    """Rows of train.csv, val.csv, test.csv, or of one table; of a column `split`, where there is one."""
+    tables = [path for path in sorted(request.root.iterdir()) if path.suffix.lower() in TABLES and path.is_file()]
+    tables = [path for path in tables if path.name != NAME and not is_junk(path)]
+    given = {path: GIVEN[path.stem.lower()] for path in tables if path.stem.lower() in GIVEN}
+    if not given and len(tables) != 1:
+        what = "no data that could be listed" if not tables else f"{len(tables)} tables, none named after a split"
+        raise DataError(what, where=request.root, fix=f"expected: {LAYOUT}")
+    request.left_out((path for path in tables if given and path not in given), "tables are named after no split")
+    found = [row for path in given or tables for row in _table(request, path, given.get(path, ""))]
+    names = [row.group for row in found]
+    if pattern is not None:
+        matches = [pattern.search(name) for name in names]
+        return [replace(row, group=group) for row, group in zip(found, _groups(request, names, matches), strict=True)]
+    if all(row.group.startswith(row.path.name) for row in found):
+        _risk(request, "row")
+    return found
+
+
+def _table(request: Request, path: Path, split: str) -> list[Row]:
+    from medcoss_cli.kit.readers.table import read_table
+
+    texts = read_table(path, "text").texts
+    labels = read_table(path, "label")
+    splits = {} if split else _column(path, "split")
+    group_of: dict[int, str] = next(filter(None, (_column(path, name) for name in ("group", "patient", "id"))), {})
+    found = []
+    for row in labels.rows:
+        if row.index not in texts:
+            continue
+        said = splits.get(row.index, "").strip().lower()
+        if said and said not in GIVEN:
+            raise DataError(f"split {said!r} is none of train, val, test", where=f"{path}, data row {row.index}")
+        group = group_of.get(row.index, f"{path.name} {row.index}").strip()
+        found.append(Row(path, split or GIVEN.get(said, ""), group, row.text.strip(), index=row.index))
+    if len(found) < labels.count:
+        request.warn(f"{labels.count - len(found)} rows of {path.name} lack a label or a text, left out")
+    return found
+
+
+def _column(path: Path, name: str) -> dict[int, str]:
+    """Values by data row; none where there is no such column."""
+    from medcoss_cli.kit.readers.table import read_table
+
+    try:
+        return read_table(path, name).texts
+    except DataError:
+        return {}
+
+
+def _drawn(request: Request, found: list[Row]) -> list[Row]:
+    """The rows, each in a split: in the one that is given, else for training, some groups of it for what is not given."""
+    _disjoint(request, found)
+    given = {row.split for row in found}
+    found = [replace(row, split=row.split or "train") for row in found]
+    for split, share in (("test", request.test), ("val", request.val)):
+        if split in given or not share:
+            continue
+        train = [row for row in found if row.split == "train"]
+        cases = Counter(row.label for row in train)
+        before = 1 - request.test if split == "val" and "test" not in given else 1  # of what was there at first
+        wanted = {label: max(1, round(count * share / before)) for label, count in cases.items()}
+        found = moved(found, draw(train, wanted, request.seed, split), split)
+        if given != {""}:
+            request.warn(f"no {split} split is given, so {share:.0%} of the training cases are drawn for it")
+    return found
+
+
+def _disjoint(request: Request, found: Sequence[Row]) -> None:
+    splits: dict[str, set[str]] = defaultdict(set)
+    for row in found:
+        splits[row.group].add(row.split)
+    torn = sorted(group for group, of in splits.items() if len(of) > 1)
+    if torn:
+        raise DataError(
+            f"{len(torn)} patients are in more than one of the given splits, the first is {torn[0]!r}",
+            where=request.root,
+            fix="put all files of a patient into one split",
+        )

@@ -1,0 +1,210 @@
+"""The rows of a manifest: found, drawn into splits by whole groups, counted, and written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from medcoss_cli.console import Screen
+from medcoss_cli.errors import DataError, UsageError
+from medcoss_cli.kit.manifest import NAME, is_junk
+from medcoss_cli.store import atomic
+
+SPLITS = ("train", "val", "test")
+PROFILES = ("paper", "official")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a manifest is asked for."""
+
+    name: str
+    root: Path
+    profile: str = "paper"
+    seed: int = 0
+    screen: Screen = field(default_factory=Screen)
+    overwrite: bool = False
+    val: float = 0.2
+    """Share of the training cases of an own folder that validates; `test`: that tests."""
+    test: float = 0.2
+    pattern: str | None = None
+    """A regular expression whose one group tells the patient from a file's name."""
+
+    def warn(self, text: str) -> None:
+        """One line about what is not as expected."""
+        self.screen.warn(f"{self.name}: {text}")
+
+    def left_out(self, items: Iterable[Path], why: str) -> None:
+        """Say aloud which files are not in the manifest."""
+        names = [path.relative_to(self.root).as_posix() for path in items]
+        if names:
+            self.warn(f"{len(names)} {why}, left out; the first is {names[0]}")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One case. Private: it names files and patients."""
+
+    path: Path
+    split: str
+    group: str
+    """Patient or document: never in two splits."""
+    label: str = ""
+    mask: Path | None = None
+    index: int | None = None
+    """Data row of a table, counted from 0."""
+    grade: str = ""
+    """Of the disease, where a segmentation set tells it."""
+
+    @property
+    def stratum(self) -> str:
+        """Of each of these, every split gets its share."""
+        return self.label or self.grade
+
+
+def home(request: Request, *parts: str, layout: str) -> Path:
+    """The folder that holds `parts`: the root, or a folder right below. Raises: DataError, naming the layout."""
+    below = sorted(path for path in request.root.iterdir() if path.is_dir() and not is_junk(path))
+    for folder in (request.root, *below):
+        if all((folder / part).exists() for part in parts):
+            return folder
+    raise missing(request, layout)
+
+
+def missing(request: Request, layout: str) -> DataError:
+    """That a set does not lie there as it was published."""
+    return DataError(
+        f"{request.name} does not lie here as it was published", where=request.root, fix=f"expected there: {layout}"
+    )
+
+
+def files(request: Request, folder: Path, *endings: str) -> list[Path]:
+    """Files of a folder with one of these endings, sorted; others are told."""
+    found = sorted(path for path in folder.iterdir() if path.is_file() and not is_junk(path))
+    fit = [path for path in found if path.name.lower().endswith(endings)]
+    request.left_out((path for path in found if path not in set(fit)), f"files do not end in {' or '.join(endings)}")
+    return fit
+
+
+def stem(path: Path) -> str:
+    """The name without its ending; .nii.gz is one ending."""
+    return path.name[:-7] if path.name.lower().endswith(".nii.gz") else path.stem
+
+
+def last_fifth(rows: Sequence[Row], split: str) -> list[Row]:
+    """The rows, the last 20 % of them moved to another split."""
+    cut = len(rows) * 4 // 5
+    return [*rows[:cut], *(replace(row, split=split) for row in rows[cut:])]
+
+
+def with_validation(request: Request, rows: Sequence[Row]) -> list[Row]:
+    """Training rows, with a fifth of each class for validation.
+
+    official: the last ones by file name. paper: drawn at random, whole groups.
+    """
+    strata: dict[str, list[Row]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: row.path.name):
+        strata[row.stratum].append(row)
+    if request.profile == "official":
+        return [row for members in strata.values() for row in last_fifth(members, "val")]
+    wanted = {stratum: len(members) - len(members) * 4 // 5 for stratum, members in strata.items()}
+    return moved(rows, draw(rows, wanted, request.seed, request.name), "val")
+
+
+def moved(rows: Sequence[Row], groups: set[str], split: str) -> list[Row]:
+    """The rows, those of some groups moved to another split."""
+    return [replace(row, split=split) if row.group in groups else row for row in rows]
+
+
+def draw(rows: Sequence[Row], wanted: Mapping[str, int], *key: object) -> set[str]:
+    """Groups drawn at random by `key`, each whole, until there are so many cases of each stratum.
+
+    A group that would exceed a number is passed over. Where no group fits, the smallest is taken, unless it is the last.
+    """
+    sizes: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        sizes[row.group][row.stratum] += 1
+    groups = sorted(sizes)
+    random.Random(" ".join(map(str, key))).shuffle(groups)
+    left, taken = Counter(wanted), set()
+    for group in groups:
+        if all(count <= left[stratum] for stratum, count in sizes[group].items()):
+            taken.add(group)
+            left.subtract(sizes[group])
+    for stratum, count in sorted(wanted.items()):
+        others = [group for group in groups if sizes[group][stratum] and group not in taken]
+        if 0 < count == left[stratum] and len(others) > 1:
+            taken.add(min(others, key=lambda group: sizes[group].total()))
+    return taken
+
+
+def parted(request: Request, rows: list[Row]) -> list[Row]:
+    """The rows, where no group is in two splits: what a published split tears apart is told, and its parts renamed."""
+    splits: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        splits[row.group].add(row.split)
+    torn = {group for group, of in splits.items() if len(of) > 1}
+    if not torn:
+        return rows
+    cases = sum(row.group in torn for row in rows)
+    tested = sum("test" in splits[group] for group in torn)
+    request.warn(
+        f"the {request.profile} split has {len(torn)} patients in more than one part ({cases} cases; {tested} of the "
+        "patients in test): kept, so scores may be too good; each part counts as a group of its own"
+    )
+    return [replace(row, group=f"{row.group} ({row.split})") if row.group in torn else row for row in rows]
+
+
+def compare(request: Request, rows: Sequence[Row], expected: Mapping[str, int]) -> None:
+    """Say in one line where a set has other counts than the paper."""
+    found = Counter(row.split for row in rows)
+    other = [
+        f"{found[split]:,} {split} cases where the paper has {count:,}"
+        for split, count in expected.items()
+        if found[split] != count
+    ]
+    if other:
+        request.warn(", ".join(other))
+
+
+def keep(request: Request, path: Path, content: bytes) -> None:
+    """Write a file beside the manifest. Raises: UsageError where another of that name must be left alone."""
+    if path.exists() and not request.overwrite and path.read_bytes() != content:
+        raise UsageError("another file of this name is there already", where=path, fix="move it, or add --overwrite")
+    atomic.write(path, content)
+
+
+def write(request: Request, rows: Sequence[Row]) -> Path:
+    """Write `manifest.csv` with the columns that the rows have. Raises: DataError where there is nothing to train on."""
+    if not any(row.split == "train" for row in rows):
+        raise DataError("no training case was found here", where=request.root)
+    optional = [name for name in ("label", "mask", "index", "grade") if any(_cell(request, row, name) for row in rows)]
+    columns = ["path", "split", "group", *optional]
+    rows = sorted(rows, key=lambda row: (SPLITS.index(row.split), row.path, row.index or 0))
+    path = request.root / NAME
+    atomic.write(path, table(columns, ([_cell(request, row, name) for name in columns] for row in rows), path))
+    return path
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], where: Path) -> bytes:
+    """A CSV file. Raises: DataError for names that are not Unicode."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    try:
+        return text.getvalue().encode()
+    except UnicodeEncodeError as error:
+        raise DataError("a file's name is not UTF-8, so it cannot be listed", where=where, fix="rename it") from error
+
+
+def _cell(request: Request, row: Row, column: str) -> str:
+    value = getattr(row, column)
+    if isinstance(value, Path):
+        return value.relative_to(request.root).as_posix()
+    return "" if value is None else str(value)

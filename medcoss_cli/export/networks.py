@@ -1,0 +1,44 @@
+"""What is exported: modules with one way in. N samples, L tokens, D width; *size is (L,), (H, W) or (D, H, W)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from medcoss_cli.model.multimodal import Model
+
+
+class EncoderAlone(nn.Module):
+    """Tokens (N, L, D) and which of them are real (N, L) to features (N, L, D); a cls token comes with the tokens."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.encoder = model.encoder
+
+    def forward(self, tokens: Tensor, valid: Tensor) -> Tensor:
+        features: Tensor = self.encoder(tokens, valid, cls=False)
+        return features
+
+
+class Features(nn.Module):
+    """A modality's normalised inputs (N, C, *size), or ids (N, L), to token features and pooled features (N, D).
+
+    Token features have the cls token first where the modality has one; the pooled are the mean over all real tokens.
+    """
+
+    def __init__(self, model: Model, modality: str) -> None:
+        super().__init__()
+        self.tokenizer: Any = model.tokenizer(modality)
+        self.encoder = model.encoder
+        self.spec = model.modalities[modality].tokenizer.spec  # type: ignore[union-attr]  # complete modalities have one
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        valid = self.tokenizer.valid(inputs)
+        features: Tensor = self.encoder(
+            self.tokenizer.embed(inputs), valid, cls=self.spec["cls"], causal=self.spec["causal"]
+        )
+        if valid is None:
+            return features, features.mean(1)
+        weight = valid.unsqueeze(-1).to(features.dtype)
+        return features, (features * weight).sum(1) / weight.sum(1)

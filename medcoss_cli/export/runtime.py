@@ -1,0 +1,107 @@
+"""An exported file in use: onnxruntime, numpy and the plugin's reader; torch is never imported."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medcoss_cli.errors import CheckpointError, UsageError
+from medcoss_cli.export import metadata
+from medcoss_cli.export.metadata import Description
+from medcoss_cli.finetuning.predictor import Applied
+from medcoss_cli.finetuning.spec import Task
+from medcoss_cli.model.outputs import Array
+from medcoss_cli.plugin import Modality
+from medcoss_cli.registry import discovery
+from medcoss_cli.registry.configure import fit
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An open file."""
+
+    about: Description
+    session: Any
+    vocabulary: str | None
+
+    def run(self, *inputs: Array) -> list[Array]:
+        """All outputs for these inputs, in the file's order. Raises: UsageError for a size that the file does not take."""
+        for axis, size, given in zip(self.about.axes, self.about.sizes, inputs[0].shape, strict=True):
+            step = size["step"] if isinstance(size, dict) else None
+            if (step is not None and given % step) or (isinstance(size, int) and given != size):
+                fits = f"a multiple of {step}" if step is not None else str(size)
+                raise UsageError(f"its {axis} is {given}, this file takes {fits}", fix="resize, or pad, what is given")
+        names = [entry.name for entry in self.session.get_inputs()]
+        found: list[Array] = self.session.run(None, dict(zip(names, inputs, strict=True)))
+        return found
+
+    def decode(self, integers: Array, scale: float, offset: float) -> Array:
+        """Stored integers (N, C, *size) to what the network sees; ids as they are."""
+        rule = self.about.intensity
+        if rule is None:
+            return integers.astype(np.int64)
+        values = integers.astype(np.float32) * np.float32(scale) + np.float32(offset)
+        seen: Array = values * np.float32(rule["factor"]) + np.float32(rule["shift"])
+        return seen
+
+    def modality(self) -> Modality:
+        """The installed plugin's modality, as the file knows it. Raises: PluginError, CheckpointError."""
+        about = self.about
+        if about.modality is None or about.size is None:
+            raise UsageError(
+                "this file is the encoder alone; it reads no files", fix="export with --modality, or with --run"
+            )
+        modality = discovery.load_modality(about.modality)
+        spec, size = about.tokenizer_spec, tuple(about.size)
+        return fit(modality, tokenizer=about.tokenizer, spec=spec, size=size, vocabulary=self.vocabulary)
+
+    def applied(self) -> Applied:
+        """A fine-tuned network, ready for samples. Raises: UsageError where it is none."""
+        if self.about.task is None:
+            raise UsageError(
+                "this file has no head for a task", fix="export a fine-tuned run: medcoss export --run RUN"
+            )
+        task = Task(**self.about.task, vocabulary=self.vocabulary)
+        return Applied(task, task.load_modality(), lambda inputs: self.run(inputs)[0], self.decode)
+
+
+def load(path: Path) -> Exported:
+    """Open an exported file. Raises: CheckpointError for what is none, or lacks what lies beside it."""
+    if not path.is_file():
+        raise CheckpointError("there is no such file", where=path, fix="check the path")
+    try:
+        session = opened(path)
+    except Exception as error:  # onnxruntime has a class of its own for each kind of damage
+        raise CheckpointError(
+            f"onnxruntime cannot open it ({str(error).splitlines()[0][:200]})",
+            where=path,
+            fix="export it again, and keep the files that lie beside it together",
+        ) from error
+    about = metadata.read(session.get_modelmeta().custom_metadata_map, path)
+    return Exported(about, session, _words(about, path))
+
+
+def opened(path: Path) -> Any:
+    """An onnxruntime session on whatever this installation of it computes with; threads as OMP_NUM_THREADS says."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
+    return onnxruntime.InferenceSession(path, options, providers=onnxruntime.get_available_providers())
+
+
+def _words(about: Description, path: Path) -> str | None:
+    if about.vocabulary is None:
+        return None
+    beside = metadata.words_beside(path)
+    if not beside.is_file():
+        raise CheckpointError("its tokenizer is missing", where=beside, fix=f"put {beside.name} beside {path.name}")
+    content = beside.read_bytes()
+    if metadata.sha256(content) != about.vocabulary:
+        raise CheckpointError("this is not the tokenizer it was exported with", where=beside, fix="export it again")
+    return content.decode()

@@ -1,0 +1,122 @@
+"""Samples that an export is proved on: the user's, else those the checkpoint holds, else the plugin's demo set."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from medcoss_cli.console import Screen
+from medcoss_cli.data.batches import Stored
+from medcoss_cli.data.read import encode, read_checked
+from medcoss_cli.errors import DataError, ExportError, UsageError
+from medcoss_cli.finetuning.dataset import find_cases
+from medcoss_cli.kit.manifest import NAME, rows_of
+from medcoss_cli.model.outputs import Array
+from medcoss_cli.plugin import Modality, Record
+
+LEAST, MOST = 16, 64
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Inputs as the network sees them (n, C, *size), or ids (n, L); labels where a manifest has them."""
+
+    inputs: Array
+    labels: list[str] | None
+    origin: str
+
+
+def gather(modality: Modality, folder: Path | None, stored: Stored | None, screen: Screen) -> Samples:
+    """At least 16 samples, repeated where there are fewer. Raises: DataError, UsageError."""
+    labels = None
+    if folder is not None:
+        inputs, labels = _of_folder(modality, folder, screen)
+        origin = f"{len(inputs)} samples of a folder"
+    elif stored is not None and len(stored.integers):
+        few = slice(0, MOST)
+        inputs = _decoded(modality, stored.integers[few], stored.scale[few], stored.offset[few])
+        origin = f"{len(inputs)} samples that the checkpoint holds"
+    elif modality.demo is not None:
+        with tempfile.TemporaryDirectory() as scratch:
+            place = Path(scratch) / "demo"
+            modality.demo(place, LEAST, 0)
+            inputs, _ = _of_folder(modality, place, screen)
+        origin = f"{len(inputs)} samples of the plugin's demo set"
+    else:
+        raise UsageError(
+            f"the {modality.name} plugin brings no demo set to prove the export on", fix="give --samples DIR"
+        )
+    enough = np.resize(np.arange(len(inputs)), max(LEAST, len(inputs)))
+    return Samples(inputs[enough], labels, origin)
+
+
+def of_size(inputs: Array, size: tuple[int, ...]) -> Array:
+    """The same samples (n, C, *size) at another size: cut, or repeated at the end."""
+    missing = [(0, 0), (0, 0), *((0, max(0, s - n)) for s, n in zip(size, inputs.shape[2:], strict=True))]
+    wrapped = np.pad(inputs, missing, mode="wrap")
+    return np.ascontiguousarray(wrapped[(slice(None), slice(None), *(slice(0, s) for s in size))])
+
+
+def rule_of(modality: Modality) -> dict[str, Any] | None:
+    """How stored integers become inputs, as a factor and a shift; None for words.
+
+    Raises: ExportError for a rule that is not of this form, which nothing but its plugin could carry out.
+    """
+    if getattr(modality.tokenizer, "vocabulary", None) is not None:
+        return None
+    intensity: Any = modality.intensity
+    shape = (1, max(1, modality.channels), *modality.size)
+    zero, one = torch.zeros(1), torch.ones(1)
+    shift = float(intensity.decode(torch.zeros(shape, dtype=torch.int16), zero, zero).flatten()[0])
+    factor = float(intensity.decode(torch.zeros(shape, dtype=torch.int16), one, one).flatten()[0]) - shift
+    drawn = torch.randint(0, 120, shape, generator=torch.Generator().manual_seed(0), dtype=torch.int16)
+    wanted = (drawn.float() * 0.37 + 2.5) * factor + shift
+    found = intensity.decode(drawn, torch.tensor([0.37]), torch.tensor([2.5]))
+    if found.shape != wanted.shape or not torch.allclose(found, wanted, rtol=1e-5, atol=1e-5):
+        raise ExportError(
+            f"the intensity rule of {modality.name} is no factor and shift of what is stored",
+            fix="tell its plugin's author that `Intensity.decode` has to be (integers * scale + offset) * a + b",
+        )
+    numbers = {k: v for k, v in vars(intensity).items() if isinstance(v, int | float | bool | str)}
+    return {"rule": type(intensity).__name__, **numbers, "factor": factor, "shift": shift}
+
+
+def _of_folder(modality: Modality, folder: Path, screen: Screen) -> tuple[Array, list[str] | None]:
+    """Up to 64 samples, evenly taken; with labels where the folder's manifest has them for all."""
+    listed = _labelled(modality, folder, screen)
+    every = [(item, None) for item in modality.loader.find(folder, "all") if isinstance(item, Record)]
+    known = listed or every
+    found, labels = [], []
+    for place in np.linspace(0, len(known) - 1, min(MOST, len(known))).round().astype(int):
+        record, label = known[place]
+        try:
+            integers, scale, offset = encode(modality, read_checked(modality, record))
+        except DataError:
+            continue  # broken files are for `medcoss data check`
+        found.append(
+            _decoded(modality, torch.from_numpy(integers)[None], torch.tensor([scale]), torch.tensor([offset]))
+        )
+        labels.append(label)
+    if not found:
+        raise DataError(f"nothing that can be read as {modality.title}", where=folder)
+    return np.concatenate(found), [str(label) for label in labels] if listed else None
+
+
+def _labelled(modality: Modality, folder: Path, screen: Screen) -> list[tuple[Record, str | None]]:
+    """Records with labels, where the folder has a manifest with a column of them."""
+    manifest = folder / NAME
+    if not manifest.is_file() or not any("label" in row for _, row in rows_of(manifest)):
+        return []
+    cases, _ = find_cases(modality, folder, masks=False, screen=screen)
+    return [(case.record, case.label) for case in cases if case.record is not None]
+
+
+def _decoded(modality: Modality, integers: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor) -> Array:
+    assert modality.intensity is not None
+    inputs: Array = modality.intensity.decode(integers, scale, offset).numpy()
+    return inputs

@@ -1,0 +1,175 @@
+"""What can be exported of a checkpoint or a run: the encoder alone, a modality's features, a fine-tuned network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from medcoss_cli.errors import CheckpointError
+from medcoss_cli.export.networks import EncoderAlone, Features
+from medcoss_cli.export.samples import LEAST, Samples, of_size, rule_of
+from medcoss_cli.finetuning.checkpoints import Trained
+from medcoss_cli.model.outputs import Array
+from medcoss_cli.plugin import Modality
+from medcoss_cli.pretraining.state import State, versions
+from medcoss_cli.registry import discovery
+
+AXES = {1: ["words"], 2: ["height", "width"], 3: ["depth", "height", "width"]}
+TOKENS = 37
+"""Of the encoder alone: a number for tracing that is no dimension of anything."""
+
+
+@dataclass(frozen=True)
+class Exportable:
+    """A network, and what is known of its inputs.
+
+    Args:
+        names: of inputs and outputs; the last output is what is pooled.
+        steps: of the axes behind batch and channel, whose multiples the network takes; None where they are fixed.
+        about: what the description says of it.
+        words: its vocabulary, JSON text.
+    """
+
+    network: nn.Module
+    names: tuple[Sequence[str], Sequence[str]]
+    inputs: tuple[Array, ...]
+    steps: tuple[int, ...] | None
+    about: Mapping[str, Any]
+    words: str | None = None
+
+    def fixed(self) -> Exportable:
+        """The same with its axes fixed."""
+        return Exportable(self.network, self.names, self.inputs, None, self.about, self.words)
+
+    def dynamic(self) -> list[dict[int, Any]]:
+        """Axes that may change, as torch.export has them: the batch; multiples of the steps."""
+        batch = torch.export.Dim("batch", min=1, max=65536)
+        axes = {0: batch}
+        for axis, step in enumerate(self.steps or (), 1 if self.tokens else 2):
+            part = torch.export.Dim(f"part{axis}", min=1, max=65536)
+            axes[axis] = part if step == 1 else step * part
+        return [axes] * len(self.inputs)
+
+    @property
+    def tokens(self) -> bool:
+        """Are the inputs tokens, (N, L, D)?"""
+        return bool(self.about["kind"] == "encoder")
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Of a sample as it was trained."""
+        return (TOKENS,) if self.tokens else self.inputs[0].shape[1 if self.inputs[0].ndim == 2 else 2 :]
+
+    def sizes(self) -> list[tuple[int, ...]]:
+        """Its own size, and two that are never traced."""
+        if self.steps is None:
+            return [self.size]
+        more = tuple(n + step for n, step in zip(self.size, self.steps, strict=True))
+        less = tuple(max(step, n // 2 // step * step) for n, step in zip(self.size, self.steps, strict=True))
+        return [self.size, more, less]
+
+    def batch(self, count: int, size: tuple[int, ...]) -> tuple[Array, ...]:
+        """Inputs of so many samples at a size."""
+        if self.tokens:
+            return tokens(count, size[0], self.inputs[0].shape[2])
+        return tuple(of_size(part[:count], size) if size != self.size else part[:count] for part in self.inputs)
+
+    def axes(self) -> tuple[list[str], list[Any]]:
+        """Names of the first input's axes, and which sizes each may have."""
+        if self.tokens:
+            return ["batch", "tokens", "width"], ["any", "any", self.inputs[0].shape[2]]
+        space = AXES[len(self.size)]
+        sizes = list(self.size) if self.steps is None else [{"step": step} for step in self.steps]
+        channel = [] if self.inputs[0].ndim == 2 else ["channel"]
+        return ["batch", *channel, *space], ["any", *([self.inputs[0].shape[1]] if channel else []), *sizes]
+
+
+def tokens(count: int, length: int, width: int) -> tuple[Array, Array]:
+    """Tokens (N, L, D) as LayerNorm leaves them, and which are real: the first always, of the others most."""
+    rng = np.random.default_rng((count, length, width))
+    valid = rng.random((count, length)) < 0.8
+    valid[:, 0] = True
+    return rng.standard_normal((count, length, width)).astype(np.float32), valid
+
+
+def encoder_alone(state: State) -> Exportable:
+    """Tokens and validity to features, any batch and any number of tokens."""
+    shape = state.model.shape
+    about = {"kind": "encoder", "encoder": asdict(shape), "versions": versions({})}
+    names = (["tokens", "valid"], ["features"])
+    return Exportable(EncoderAlone(state.model), names, tokens(LEAST, TOKENS, shape.width), (1,), about)
+
+
+def modality_of(state: State, name: str) -> Modality:
+    """The modality as the checkpoint knows it. Raises: CheckpointError where it does not."""
+    if name not in state.model.modalities:
+        raise CheckpointError(
+            f"the checkpoint knows {', '.join(state.model.modalities)}, not {name}",
+            fix=f"medcoss extend --modality {name} --from CKPT first",
+        )
+    return state.model.modalities[name]
+
+
+def features_of(state: State, modality: Modality, samples: Samples) -> Exportable:
+    """A modality's inputs to token features and pooled features."""
+    about = {
+        "kind": "features",
+        "encoder": asdict(state.model.shape),
+        "versions": versions({modality.name: modality}),
+        **_inputs(modality, samples),
+    }
+    network = Features(state.model, modality.name)
+    names = (["ids" if modality.channels == 0 else "inputs"], ["tokens", "pooled"])
+    return Exportable(network, names, (samples.inputs,), _steps(modality), about, _words(modality))
+
+
+def task_of(one: Trained, samples: Samples) -> Exportable:
+    """A fine-tuned network's inputs to logits."""
+    plain = one.task.to_plain()
+    words = plain.pop("vocabulary")
+    about = {
+        "kind": "task",
+        "encoder": one.task.encoder,
+        "versions": versions({one.modality.name: one.modality}),
+        **_inputs(one.modality, samples),
+        "spacing": one.task.spacing,
+        "classes": one.task.classes,
+        "task": plain,
+    }
+    names = (["ids" if one.modality.channels == 0 else "inputs"], ["logits"])
+    return Exportable(one.network.eval(), names, (samples.inputs,), None, about, words)
+
+
+def _inputs(modality: Modality, samples: Samples) -> dict[str, Any]:
+    part = modality.tokenizer
+    assert part is not None
+    words = _words(modality) is not None
+    return {
+        "modality": modality.name,
+        "title": modality.title,
+        "distribution": discovery.distribution_of(modality.name),
+        "dims": modality.dims,
+        "channels": modality.channels,
+        "size": list(modality.size),
+        "value_range": None if words else [float(samples.inputs.min()), float(samples.inputs.max())],
+        "unit": "id of a word piece" if words else "normalised value, see intensity",
+        "intensity": rule_of(modality),
+        "tokenizer": part.key,
+        "tokenizer_spec": dict(part.spec),
+    }
+
+
+def _words(modality: Modality) -> str | None:
+    return getattr(modality.tokenizer, "vocabulary", None)
+
+
+def _steps(modality: Modality) -> tuple[int, ...] | None:
+    """Edges of a patch, if there are patches and their positions are computed for any grid."""
+    part: Any = modality.tokenizer
+    patch = getattr(part, "patch", None)
+    return tuple(patch) if patch is not None and part.spec.get("positions") == "sincos" else None

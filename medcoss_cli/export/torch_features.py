@@ -1,0 +1,39 @@
+"""A checkpoint's features of one modality, in torch: what an exported file gives, from where it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from medcoss_cli.console import Screen
+from medcoss_cli.export.networks import Features
+from medcoss_cli.export.target import modality_of
+from medcoss_cli.finetuning.checkpoints import decoder
+from medcoss_cli.model.outputs import Array
+from medcoss_cli.plugin import Modality
+from medcoss_cli.pretraining.state import read_state
+from medcoss_cli.store.checkpoint import find_checkpoint
+
+Network = Callable[[Array], tuple[Array, Array]]
+
+
+def features_of(
+    source: Path, modality: str, screen: Screen
+) -> tuple[Modality, Network, Callable[[Array, float, float], Array], Path]:
+    """The modality, its network, what it makes of stored integers, and the file. Raises: CheckpointError."""
+    file, said = find_checkpoint(source)
+    if said:
+        screen.say(said)
+    state = read_state(file)
+    known = modality_of(state, modality)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = Features(state.model, modality).to(device).eval()
+
+    @torch.no_grad()
+    def run(inputs: Array) -> tuple[Array, Array]:
+        tokens, pooled = network(torch.from_numpy(inputs).to(device))
+        return tokens.float().cpu().numpy(), pooled.float().cpu().numpy()
+
+    return known, run, decoder(known), file

@@ -1,0 +1,1 @@
+"""Fine-tuning: from a recipe to a head on an encoder, trained, tested and used."""

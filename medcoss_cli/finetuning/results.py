@@ -1,0 +1,58 @@
+"""What a fine-tuning leaves for people and programs: results.json."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from medcoss_cli.finetuning.dataset import facts_of
+from medcoss_cli.finetuning.setup import Tuning
+from medcoss_cli.pretraining.state import versions
+from medcoss_cli.store import atomic
+from medcoss_cli.store.run import without_paths
+
+
+def write_results(job: Tuning) -> dict[str, Any]:
+    """results.json from the seeds that are done: numbers, classes and the recipe without paths."""
+    paths = [job.run.folder / f"seed-{seed}" / "result.json" for seed in job.seeds]
+    seeds = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+    tests = [entry["test"]["metrics"] for entry in seeds if entry["test"]]
+    results = {
+        "kind": "finetune",
+        "task": job.task.kind,
+        "title": job.task.title,
+        "modality": job.task.modality,
+        "dims": job.modality.dims,
+        "start": job.run.facts["start"],
+        "recipe": without_paths(job.recipe.model_dump(mode="json")),
+        "classes": job.task.classes,
+        "weights": seeds[0]["weights"],
+        "data": facts_of(job.cases),
+        "unreadable": len(job.lost),
+        "versions": versions({job.task.modality: job.modality}),
+        "seeds": seeds,
+        "summary": {
+            name: mean_sd([test[name] for test in tests if name in test]) for name in (tests[0] if tests else {})
+        },
+    }
+    atomic.write(job.run.folder / "results.json", json.dumps(results, indent=1).encode())
+    return results
+
+
+def known(value: Any) -> Any:
+    """The same, with null for NaN and infinity, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {key: known(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [known(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def mean_sd(values: Sequence[float | None]) -> dict[str, float | None]:
+    """Mean and sample standard deviation of the values that are known."""
+    own = [value for value in values if value is not None and math.isfinite(value)]
+    mean = sum(own) / len(own) if own else None
+    sd = math.sqrt(sum((v - mean) ** 2 for v in own) / (len(own) - 1)) if mean is not None and len(own) > 1 else None
+    return {"mean": mean, "sd": sd}

@@ -1,0 +1,197 @@
+"""The loop of fine-tuning: AdamW, the paper's schedule, validation, the best state kept, resumed to the same bits."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medcoss_cli.console import Screen
+from medcoss_cli.errors import Interrupted, ResourceError
+from medcoss_cli.model.finetuned import Tuned
+from medcoss_cli.randomness import seeded
+from medcoss_cli.recipe.schema import Tune
+from medcoss_cli.store.progress import Progress
+from medcoss_cli.tasks.lesson import Lesson, Scores, criterion
+from medcoss_cli.training.distributed import Devices
+from medcoss_cli.training.interruption import Interruption
+from medcoss_cli.training.optim import adamw, by_depth, cosine, poly, set_rate
+from medcoss_cli.training.resume import check_data, check_loss
+
+PATIENCE = 4
+"""Validations without a better one, while the training loss falls, before overfitting is told."""
+
+
+def rate(step: int, tune: Tune, epoch: int) -> float:
+    """Learning rate of a step, by the recipe's schedule."""
+    if tune.schedule == "cosine":
+        return cosine(step, tune.steps, tune.warmup, tune.lr)
+    return poly(step, tune.steps, tune.warmup, tune.lr, epoch)
+
+
+@dataclass
+class Standing:
+    """Where a training stands, beside weights and optimiser: plain values, and the best weights so far."""
+
+    step: int = 0
+    best_step: int = 0
+    best: float = -math.inf
+    scores: Scores | None = None
+    weights: dict[str, Tensor] | None = None
+    losses: list[float] = field(default_factory=list)
+    """Mean training loss between validations, up to the newest."""
+    losses_at_best: float = math.inf
+    told: bool = False
+
+
+class Training:
+    """One seed's training.
+
+    Args:
+        progress: its folder, with metrics.jsonl and resume.pt.
+        data_hash: of the prepared data, so that it is not resumed on other data.
+        layer_decay: of the learning rate from block to block.
+    """
+
+    def __init__(
+        self,
+        network: Tuned,
+        lesson: Lesson,
+        tune: Tune,
+        seed: int,
+        progress: Progress,
+        data_hash: str,
+        devices: Devices,
+        screen: Screen,
+        layer_decay: float = 1.0,
+    ) -> None:
+        self.network, self.lesson, self.tune, self.seed = network.to(devices.device), lesson, tune, seed
+        self.progress, self.data_hash, self.devices, self.screen = progress, data_hash, devices, screen
+        self.epoch = tune.epoch or math.ceil(lesson.cases / tune.batch)
+        top = self.network.shape.depth + 1
+        groups = by_depth(network.named_parameters(), tune.weight_decay, layer_decay, network.depth_of, top)
+        self.optimiser = adamw(groups, 0.999)
+        self.at = Standing()
+        self.recent: list[float] = []
+
+    def run(self) -> Standing:
+        """To the last step; the network then has the best weights, or the last (`select`, or nothing to validate on).
+
+        Raises: Interrupted after a signal, when everything is saved; NumbersError, ResourceError (memory).
+        """
+        self._load()
+        at, tune = self.at, self.tune
+        every, saved = tune.validate_every or self.epoch, time.monotonic()
+        with (
+            Interruption(self.screen.say) as interruption,
+            self.screen.progress(f"seed {self.seed}", tune.steps, at.step) as bar,
+            memory_told(tune.batch),
+        ):
+            while at.step < tune.steps:
+                loss = self._step()
+                if at.step % every == 0 or at.step == tune.steps:
+                    self._validate()
+                bar.advance(loss=f"{loss:.3f}", best="–" if at.best == -math.inf else f"{at.best:.3f}")
+                if interruption.asked:
+                    self._save()
+                    raise Interrupted(
+                        f"seed {self.seed} stopped after step {at.step} of {tune.steps}, everything is saved",
+                        fix=f"go on with --resume {self.progress.folder.parent}",
+                    )
+                if time.monotonic() - saved > 60 * tune.save_minutes:
+                    self._save()
+                    saved = time.monotonic()
+        if at.weights is not None:
+            self.network.load_state_dict(at.weights)
+        else:
+            at.best_step = at.step
+        return at
+
+    def _step(self) -> float:
+        began, at, tune = time.perf_counter(), self.at, self.tune
+        self.network.train()
+        inputs, targets = self.lesson.batch(self.seed, at.step, tune.batch, self.devices.device)
+        with seeded(self.seed, at.step, "drop path"), self.devices.autocast(tune.precision, self.network.shape.width):
+            logits = self.network(inputs)
+        loss = self.lesson.loss(logits, targets)
+        value = loss.item()
+        check_loss(value, f"step {at.step + 1} of seed {self.seed}", self.progress.folder)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
+        if tune.clip is not None:
+            nn.utils.clip_grad_norm_([p for p in self.network.parameters() if p.requires_grad], tune.clip)
+        now = rate(at.step, tune, self.epoch)
+        set_rate(self.optimiser, now)
+        self.optimiser.step()
+        at.step += 1
+        self.recent.append(value)
+        seconds = round(time.perf_counter() - began, 4)
+        self.progress.metric({"step": at.step, "loss": value, "lr": now, "seconds": seconds})
+        return value
+
+    def _validate(self) -> None:
+        at = self.at
+        at.losses.append(sum(self.recent) / max(1, len(self.recent)))
+        self.recent = []
+        scores = self.lesson.validate(self.network, self.devices.device)
+        if scores is None:
+            return
+        self.progress.metric({"step": at.step, "validation": scores})
+        value = criterion(scores)
+        if self.tune.select == "last":
+            at.scores, at.best, at.best_step = scores, value, at.step
+        elif value > at.best or at.weights is None:
+            at.best, at.best_step, at.scores, at.losses_at_best = value, at.step, scores, at.losses[-1]
+            at.weights = copy.deepcopy({k: v.detach().cpu() for k, v in self.network.state_dict().items()})
+        every = self.tune.validate_every or self.epoch
+        if not at.told and at.step - at.best_step >= PATIENCE * every and at.losses[-1] < 0.8 * at.losses_at_best:
+            at.told = True
+            self.screen.warn(
+                f"seed {self.seed} overfits: best on validation at step {at.best_step}, while the training loss fell "
+                f"from {at.losses_at_best:.3f} to {at.losses[-1]:.3f}; fewer steps, more augmentation or head.freeze may do"
+            )
+
+    def _save(self) -> None:
+        content = {
+            "data_hash": self.data_hash,
+            "model": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "standing": vars(self.at),
+            "recent": self.recent,
+        }
+        self.progress.save_resume(content)
+
+    def _load(self) -> None:
+        content = self.progress.load_resume()
+        if content is not None:
+            check_data(content["data_hash"], self.data_hash, self.progress.folder)
+            self.network.load_state_dict(content["model"])
+            self.optimiser.load_state_dict(content["optimiser"])
+            self.at, self.recent = Standing(**content["standing"]), content["recent"]
+        self.progress.truncate_metrics(step=self.at.step)
+
+
+@contextmanager
+def memory_told(batch: int) -> Iterator[None]:
+    """Out of memory becomes a sentence that says what to try. Raises: ResourceError."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
+        plain = isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError)
+        if plain and "allocate memory" not in str(error):
+            raise
+        half = f"train.batch={batch // 2}" if batch > 1 else "head.features=8"
+        raise ResourceError("not enough memory for a step", fix=f"try {half}, or a smaller input.size") from error
+
+
+def parameters_of(network: Tuned) -> dict[str, Any]:
+    """How many weights there are, and how many of them are trained."""
+    every = [(p.numel(), p.requires_grad) for p in network.parameters()]
+    return {"weights": sum(n for n, _ in every), "trained": sum(n for n, trained in every if trained)}

@@ -1,0 +1,30 @@
+"""What a recipe's `init` names, as the state that stage 1 begins with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medcoss_cli.errors import RecipeError
+from medcoss_cli.importers.convert import convert
+from medcoss_cli.pretraining.state import State, read_state
+from medcoss_cli.recipe.schema import PretrainRecipe
+from medcoss_cli.store import checkpoint
+
+
+def read_init(recipe: PretrainRecipe) -> tuple[State | None, list[str]]:
+    """The state in `init` and what to print about it; `init` is a checkpoint, a run folder or a foreign file."""
+    if recipe.init is None:
+        return None, []
+    path = Path(recipe.init)
+    if path.is_dir() or checkpoint.is_own(path):
+        state = read_state(checkpoint.find_checkpoint(path)[0])
+        if any(stage.vocabulary for stage in recipe.stages) and state.vocabularies:
+            raise RecipeError("the checkpoint in init has a vocabulary", where="vocabulary", fix="leave the key out")
+        return state, [f"begins from the encoder of {recipe.init}"]
+    words = next((Path(stage.vocabulary) for stage in recipe.stages if stage.vocabulary), None)
+    made = convert(recipe.init, vocabulary=words, heads=recipe.encoder.heads, seed=recipe.seed)
+    taken = {name for names in made.taken.values() for name in names}
+    return made.state, [
+        f"begins from {made.origin}: {len(taken)} tensors taken, {len(made.dropped)} dropped",
+        *made.notes,
+    ]

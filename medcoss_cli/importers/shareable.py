@@ -1,0 +1,140 @@
+"""What of a checkpoint may be shared: encoder and tokenizers, without a sample, a file name, a path or a person.
+
+`strip` writes such a file; `unstripped` makes a checkpoint of it again: everything but decoders, samples and probes.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import save as safetensors_bytes
+
+from medcoss_cli.errors import CheckpointError, PluginError, UsageError
+from medcoss_cli.model.encoder import EncoderShape
+from medcoss_cli.model.multimodal import Model
+from medcoss_cli.pretraining.state import State
+from medcoss_cli.registry.configure import fit
+from medcoss_cli.registry.discovery import load_modality
+from medcoss_cli.store import atomic, checkpoint, plain
+from medcoss_cli.store.checkpoint import SCHEMA, Checkpoint
+from medcoss_cli.store.run import without_paths
+
+FORMAT = "medcoss-encoder"
+_HISTORY = (
+    "stage",
+    "modality",
+    "samples",
+    "train",
+    "probes",
+    "groups",
+    "buffer",
+    "strategy",
+    "origin",
+    "seed",
+    "steps",
+    "rehearsal_steps",
+    "batch",
+    "learning_rate",
+    "baseline",
+    "recipe",
+    "versions",
+    "retention",
+)
+
+_MODALITY = ("tokenizer", "size", "dims", "channels", "pretext", "distribution")
+
+
+def strip(source: Path, out: Path) -> int:
+    """Write the shareable part of a checkpoint as safetensors; returns its size in bytes.
+
+    Vocabulary, specs and history are JSON text in the file's metadata.
+
+    Raises: UsageError if `out` is no name for such a file, CheckpointError, ResourceError.
+    """
+    if out.suffix != ".safetensors":  # so that no checkpoint is ever overwritten by what is left of one
+        raise UsageError("the file to write is a .safetensors file", where=out, fix=f"name it {out.stem}.safetensors")
+    data = shareable(checkpoint.load(source))
+    atomic.write(out, data)
+    return len(data)
+
+
+def shareable(known: Checkpoint) -> bytes:
+    """The bytes of a shareable file: what is listed here and nothing else."""
+    weights = {name: tensor.contiguous() for name, tensor in known.weights.items() if not name.startswith("decoders.")}
+    history = [_kept(entry, _HISTORY) for entry in known.history]
+    for entry in history:
+        if isinstance(entry.get("recipe"), dict):
+            entry["recipe"] = without_paths(entry["recipe"])
+    modalities = {name: _kept(facts, _MODALITY) for name, facts in known.modalities.items()}
+    metadata = {
+        "format": FORMAT,
+        "schema": str(SCHEMA),
+        "encoder": json.dumps(known.encoder),
+        "tokenizers": json.dumps(known.tokenizers),
+        "modalities": json.dumps(modalities),
+        "vocabularies": json.dumps(known.vocabularies),
+        "history": json.dumps(history),
+    }
+    return _in_order(safetensors_bytes(weights, metadata))
+
+
+def _kept(entry: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    return {key: entry[key] for key in keys if key in entry}
+
+
+def _in_order(data: bytes) -> bytes:
+    """The same safetensors file with its header sorted: the library writes metadata in an order that changes."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[end:]
+
+
+def is_stripped(path: Path) -> bool:
+    """Does its metadata say so?"""
+    return plain.is_safetensors(path) and _metadata(path).get("format") == FORMAT
+
+
+def unstripped(path: Path) -> tuple[State, list[str]]:
+    """A state with its encoder, tokenizers and history, and the names of what is random: decoders.
+
+    Raises: CheckpointError for damage, PluginError where a plugin is missing.
+    """
+    weights = plain.load_safetensors(path)
+    try:
+        about: dict[str, Any] = {key: json.loads(_metadata(path)[key]) for key in _PARTS}
+        encoder = dict(about["encoder"])
+        model = Model(
+            EncoderShape(**{k: v for k, v in encoder.items() if k not in ("seed", "masking")}), encoder["seed"]
+        )
+        for name, facts in about["modalities"].items():
+            key = facts["tokenizer"]
+            known, words = load_modality(name), about["vocabularies"].get(key)
+            spec, size = about["tokenizers"][key], tuple(facts["size"])
+            model.add(fit(known, tokenizer=key, spec=spec, size=size, vocabulary=words))
+        missing = model.load_state_dict(weights, strict=False)
+    except PluginError:
+        raise
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError("its metadata and its weights do not fit", where=path, fix=plain.AGAIN) from error
+    random = [name for name in missing.missing_keys if name.startswith("decoders.")]
+    if missing.unexpected_keys or len(random) < len(missing.missing_keys):
+        raise CheckpointError("its metadata and its weights do not fit", where=path, fix=plain.AGAIN)
+    history = [{**entry, "retention": {}} for entry in about["history"]]
+    return State(model, history=history), random
+
+
+_PARTS = ("encoder", "tokenizers", "modalities", "vocabularies", "history")
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    from safetensors import SafetensorError
+
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    except SafetensorError:
+        return {}

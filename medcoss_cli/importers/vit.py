@@ -1,0 +1,77 @@
+"""A ViT of timm or MAE, or of their like: images of three channels in patches, a cls token, learned or fixed positions."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from medcoss_cli.errors import CheckpointError
+from medcoss_cli.importers.blocks import ENCODER, depth, projection, timm_blocks, unscaled
+from medcoss_cli.importers.imported import Imported
+from medcoss_cli.importers.weights import Weights
+from medcoss_cli.model.encoder import EncoderShape
+
+KERNEL = "patch_embed.proj.weight"
+NEEDED = (KERNEL, "patch_embed.proj.bias", "pos_embed", "cls_token", "blocks.0.attn.qkv.weight")
+KNOWN = re.compile(r"(norm[12]|attn\.(qkv|proj)|mlp\.fc[12])\.(weight|bias)|ls[12]\.gamma")
+
+
+def is_vit(weights: Weights) -> bool:
+    """Do the names say so? CLIP's and SigLIP's lack some of these."""
+    return all(name in weights for name in NEEDED)
+
+
+def vit(weights: Weights) -> Imported:
+    """Blocks, cls token, projection and positions. A start to train from, not the same function: the ViT's last norm is
+    left out, since this encoder has none, and its tokenizer's norm is new, since the ViT has none.
+
+    Raises: CheckpointError for blocks or patches of another kind, and as `Weights.take` does.
+    """
+    kernel = weights.tensors[KERNEL]
+    if kernel.ndim != 4 or kernel.shape[1] != 3 or kernel.shape[2] != kernel.shape[3]:
+        raise CheckpointError("its patches are not square ones of three channels", where=weights.where)
+    strange = [n for n in weights.tensors if (m := re.match(r"blocks\.\d+\.(.+)", n)) and not KNOWN.fullmatch(m[1])]
+    if strange:
+        raise CheckpointError(
+            f"its blocks have parts that this encoder lacks, such as {strange[0]}",
+            where=weights.where,
+            fix="give a plain ViT",
+        )
+    width, edge, count = len(kernel), kernel.shape[-1], depth(weights, "blocks")
+    key, hidden = f"patch2d-{edge}", weights.rows("blocks.0.mlp.fc1.weight")
+    blocks = timm_blocks(weights, "blocks", count, width, hidden, ENCODER)
+    scaled = "0.ls1.gamma" in blocks
+    shape = EncoderShape(width, count, weights.heads(width), hidden / width, 1e-3 if scaled else 1.0)
+    places = weights.tensors["pos_embed"].shape[1]
+    positions = weights.take("pos_embed", (1, places, width), key)[0]
+    side = math.isqrt(places)
+    own = places - side * side  # a place of the cls token's own
+    cls = weights.take("cls_token", (1, 1, width), ENCODER)
+    if own > 1:
+        raise CheckpointError(f"its {places} positions are not those of a square grid", where=weights.where)
+    made = Imported("a ViT of timm or MAE", shape, {f"blocks.{name}": tensor for name, tensor in blocks.items()})
+    made.encoder["cls"] = cls + positions[:own].sum(0)
+    if not scaled:
+        made.encoder |= unscaled(count, width)
+    made.sizes[key] = (side * edge, side * edge)
+    made.specs[key] = {
+        "kind": "patches",
+        "patch": [edge, edge],
+        "channels": 3,
+        "positions": "table",
+        "cls": True,
+        "causal": False,
+        "norm_eps": 1e-5,
+        "grid": [side, side],
+    }
+    made.tokenizers[key] = {
+        "table": positions[own:].clone(),
+        "projection.weight": projection(weights.take(KERNEL, (width, 3, edge, edge), key)),
+        "projection.bias": weights.take("patch_embed.proj.bias", (width,), key),
+    }
+    made.notes.append(
+        "its last norm is left out, its tokens get a new one: a start to train from, not the same network"
+    )
+    if "reg_token" in weights:
+        made.notes.append("its register tokens are left out")
+    return made

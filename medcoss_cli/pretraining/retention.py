@@ -1,0 +1,182 @@
+"""Retention: how much of an earlier modality the encoder still knows, measured without labels (DESIGN 4.8).
+
+A small part of each stage's data, the probes, is never trained on. What the encoder makes of it at the end of its own
+stage is kept; after every later stage it is compared with what the encoder makes of it then.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medcoss_cli.console import Bar
+from medcoss_cli.data.batches import Source, Stored
+from medcoss_cli.model.batch import Batch
+from medcoss_cli.model.multimodal import Model
+from medcoss_cli.randomness import generator
+from medcoss_cli.store import atomic
+
+CHUNK = 64  # samples at a time
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Samples set aside, with the features (N, D) and the masked loss at the end of their own stage."""
+
+    samples: Stored
+    features: Tensor
+    loss: float
+
+
+def choose_probes(groups: np.ndarray[Any, Any], key: tuple[int | str, ...]) -> np.ndarray[Any, Any]:
+    """Rows to set aside: 2 % of n, 16 to 256 (never more than a fifth), whole groups only; empty if there is one group.
+
+    Args:
+        groups: (n,) the patient or document number of each row.
+    """
+    n = len(groups)
+    wanted = min(max(round(0.02 * n), 16), 256, n // 5)
+    numbers, counts = np.unique(groups, return_counts=True)
+    taken: list[int] = []
+    total = 0
+    for i in torch.randperm(len(numbers), generator=generator(*key, "probes")).tolist():
+        if total < wanted and total + counts[i] <= max(wanted, n // 3):
+            taken.append(numbers[i])
+            total += counts[i]
+    return np.flatnonzero(np.isin(groups, taken))
+
+
+def decoded(model: Model, modality: str, source: Source, rows: np.ndarray[Any, Any]) -> Tensor:
+    """Samples as the encoder sees them, without augmentation, on the model's device."""
+    intensity = model.modalities[modality].intensity
+    assert intensity is not None
+    device = model.encoder.cls.device
+    return intensity.decode(*(torch.from_numpy(np.ascontiguousarray(part)).to(device) for part in source.read(rows)))
+
+
+@torch.no_grad()
+def features(model: Model, modality: str, source: Source, rows: np.ndarray[Any, Any], bar: Bar | None = None) -> Tensor:
+    """Pooled features (N, D) of these rows on the CPU, in eval mode, nothing masked."""
+    model.eval()
+    pooled = []
+    for part in np.array_split(rows, max(1, math.ceil(len(rows) / CHUNK))):
+        pooled.append(model.pooled(modality, decoded(model, modality, source, part)).cpu())
+        if bar is not None:
+            bar.advance(len(part))
+    return torch.cat(pooled)
+
+
+@torch.no_grad()
+def masked_loss(model: Model, modality: str, samples: Stored) -> float:
+    """L_mim with the modality's kept decoder, always under the same masks."""
+    model.eval()
+    n = len(samples)
+    total = torch.zeros(2, dtype=torch.float64)
+    for start in range(0, n, CHUNK):
+        rows = np.arange(start, min(n, start + CHUNK))
+        inputs = decoded(model, modality, samples, rows)
+        batch = Batch(modality, True, inputs, None, slice(start, start + len(rows)), n, ("probes", modality))
+        value, count = model.masked_loss(batch)
+        total += torch.tensor([value.item(), float(count)], dtype=torch.float64)
+    return (total[0] / total[1]).item()
+
+
+def probe(model: Model, modality: str, samples: Stored) -> Probes:
+    """What the encoder knows of these samples now."""
+    everything = np.arange(len(samples))
+    return Probes(samples, features(model, modality, samples, everything), masked_loss(model, modality, samples))
+
+
+def cka(a: Tensor, b: Tensor) -> float:
+    """Linear centred kernel alignment of two sets of features (N, D): 1 the same up to rotation and scale, 0 unrelated.
+
+    Source: Kornblith et al. 2019, eq. 6.
+    """
+    a, b = (x.double() - x.double().mean(0) for x in (a, b))
+    return float((a.T @ b).square().sum() / ((a.T @ a).norm() * (b.T @ b).norm()).clamp(min=1e-30))
+
+
+def centred_cosine(a: Tensor, b: Tensor) -> float:
+    """Mean over samples of the cosine between features (N, D), each set's mean taken off first."""
+    a, b = (x.double() - x.double().mean(0) for x in (a, b))
+    return float(torch.nn.functional.cosine_similarity(a, b, dim=1).mean())
+
+
+def measure(model: Model, probes: Mapping[str, Probes]) -> dict[str, dict[str, float]]:
+    """Per earlier modality: CKA and centred cosine of features now against then, and the masked loss now and then."""
+    report = {}
+    for modality, then in probes.items():
+        now = probe(model, modality, then.samples)
+        report[modality] = {
+            "cka": cka(now.features, then.features),
+            "cosine": centred_cosine(now.features, then.features),
+            "loss": now.loss,
+            "loss_then": then.loss,
+            "probes": float(len(then.samples)),
+        }
+    return report
+
+
+def lowest(history: Sequence[Mapping[str, Any]]) -> tuple[str, float] | None:
+    """The modality that is remembered least after the last stage, and its CKA; None before a second stage."""
+    last = history[-1] if history else {}
+    earlier = {m: row["cka"] for m, row in last.get("retention", {}).items() if m != last["modality"]}
+    return min(earlier.items(), key=lambda item: item[1]) if earlier else None
+
+
+def rows(history: Sequence[Mapping[str, Any]], value: str = "cka") -> list[list[str]]:
+    """The table modalities x stages: a line per modality, a column per stage, empty before its own stage.
+
+    A loss is told as on the screen of training: relative to that of predicting the mean.
+    """
+    unit = {stage["modality"]: stage.get("baseline") or 1.0 if value == "loss" else 1.0 for stage in history}
+    cell = {m: [stage.get("retention", {}).get(m, {}).get(value) for stage in history] for m in unit}
+    return [[m, *("" if x is None else f"{x / unit[m]:.3f}" for x in line)] for m, line in cell.items()]
+
+
+def write(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """retention.json and retention.png: numbers and modalities only, shareable."""
+    stages = [{"stage": s["stage"], "modality": s["modality"], "retention": s.get("retention", {})} for s in history]
+    least = lowest(history)
+    summary = {"stages": stages, "lowest": None if least is None else {"modality": least[0], "cka": least[1]}}
+    atomic.write(folder / "retention.json", json.dumps(summary, indent=2).encode())
+    atomic.write(folder / "retention.png", _picture(history))
+
+
+def _picture(history: Sequence[Mapping[str, Any]]) -> bytes:
+    """CKA and masked loss (relative to its own stage) of every modality over the stages, as PNG."""
+    import io
+
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    names = [stage["modality"] for stage in history]
+    for modality in dict.fromkeys(names):
+        seen = [(i, stage["retention"][modality]) for i, stage in enumerate(history) if modality in stage["retention"]]
+        at = [i for i, _ in seen]
+        left.plot(at, [row["cka"] for _, row in seen], marker="o", label=modality)
+        right.plot(at, [row["loss"] / row["loss_then"] for _, row in seen], marker="o", label=modality)
+    left.set(title="Features now against then", ylabel="linear CKA (1: unchanged)", ylim=(0, 1.05))
+    low, high = right.get_ylim()  # a change of a thousandth shall not look like one of a half
+    limits = min(low, 0.9), max(high, 1.1)
+    right.set(title="Masked loss now against then", ylabel="ratio (1: unchanged)", ylim=limits)
+    for axes in (left, right):
+        labels = [f"{i + 1} {name}" for i, name in enumerate(names)]
+        axes.set_xticks(range(len(names)), labels, rotation=30, ha="right", rotation_mode="anchor")
+        axes.set_xlabel("after stage")
+        axes.grid(alpha=0.3)
+    left.legend(title="probes of", fontsize="small", loc="lower left")
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=130)
+    return out.getvalue()

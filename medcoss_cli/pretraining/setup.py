@@ -1,0 +1,194 @@
+"""From what was typed to a job: a new run, one that extends a checkpoint, or one that is resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medcoss_cli.console import Logged, Screen
+from medcoss_cli.errors import CheckpointError, DataError, RecipeError, UsageError
+from medcoss_cli.model.encoder import EncoderShape
+from medcoss_cli.model.multimodal import Model
+from medcoss_cli.plugin import Modality
+from medcoss_cli.pretraining.job import Job, Recipe
+from medcoss_cli.pretraining.state import State, read_state
+from medcoss_cli.recipe.read import read_recipe
+from medcoss_cli.recipe.schema import ExtendRecipe, FinetuneRecipe, PretrainRecipe, Stage
+from medcoss_cli.registry import discovery
+from medcoss_cli.registry.configure import for_stage
+from medcoss_cli.store import checkpoint
+from medcoss_cli.store.run import Run
+from medcoss_cli.training import distributed
+from medcoss_cli.training.distributed import Devices
+from medcoss_cli.training.runs import Options, create_run, folders
+
+
+def begin_pretrain(
+    recipe: PretrainRecipe,
+    stem: str,
+    options: Options,
+    screen: Screen,
+    start: State | None = None,
+    notes: Sequence[str] = (),
+) -> Job:
+    """A run through all stages of the recipe, from random weights or from `start`.
+
+    Args:
+        start, notes: what `importers.init.read_init` gives for a recipe with `init`.
+    """
+    place = distributed.join()
+    screen = screen if place.first else Screen()
+    state = first_state(recipe, start)
+    _check_stages(recipe, state, options, place)
+    run = _new_run(recipe, stem, options, place, screen, {"kind": "pretrain"})
+    if start is not None and place.first:
+        checkpoint.save(start.to_checkpoint(), run.init)
+    job = _job(recipe, recipe.stages, 0, state, run, options, place, screen)
+    for line in notes[:1]:
+        job.screen.say(line)
+    for note in notes[1:]:
+        job.screen.warn(note)
+    return job
+
+
+def first_state(recipe: PretrainRecipe, start: State | None = None) -> State:
+    """What stage 1 begins with: random weights, or the encoder of `start`, whose tokenizers are offered to the stages.
+
+    Raises: RecipeError where that encoder is another than the recipe's.
+    """
+    model = Model(EncoderShape(**recipe.encoder.model_dump()), recipe.seed, recipe.masking.model_dump())
+    if start is None:
+        if recipe.init is not None:
+            raise ValueError("a recipe with `init` needs the weights that it begins from")
+        return State(model)
+    own, given = model.shape, start.model.shape
+    hidden = [int(shape.width * shape.mlp_ratio) for shape in (own, given)]
+    same = (own.width, own.depth, own.heads) == (given.width, given.depth, given.heads) and hidden[0] == hidden[1]
+    if not same or (own.layer_scale is None and given.layer_scale is not None):
+        needed = {**vars(given), "layer_scale": given.layer_scale or own.layer_scale}
+        text = ", ".join(f"{key}: {'null' if value is None else value}" for key, value in needed.items())
+        raise RecipeError("the encoder in init is another than the recipe's", where="init", fix=f"encoder: {{{text}}}")
+    weights = start.model.encoder.state_dict()
+    if given.layer_scale is None and own.layer_scale is not None:
+        scales = [name for name in model.encoder.state_dict() if name.endswith("gamma")]
+        weights |= dict.fromkeys(scales, torch.ones(own.width))  # which changes nothing
+    model.encoder.load_state_dict(weights)
+    model.offer(start.model)
+    return State(model, origin=start.origin or "a checkpoint of medcoss")
+
+
+def _check_stages(recipe: PretrainRecipe, state: State, options: Options, place: Devices) -> None:
+    """What would stop a later stage is told now, not after days: plugins, tokenizers, sizes, folders."""
+    known: dict[str, Modality] = {}
+    for stage in recipe.stages:
+        decoder = recipe.decoder.model_dump()
+        known[stage.modality] = for_stage(
+            stage.modality, known, Screen(), decoder=decoder, offered=state.model.offered, **stage.parts()
+        )
+    root, _ = folders(recipe, options)
+    missing = [str(root / stage.data) for stage in recipe.stages if not (root / stage.data).exists()]
+    if missing and place.first:  # the others read what rank 0 prepares
+        raise DataError(
+            "there is no such folder" if len(missing) == 1 else "there are no such folders",
+            where=", ".join(missing),
+            fix="put the data there, name its root with --data-root DIR, or change `data` in the recipe",
+        )
+
+
+def begin_extend(
+    recipe: ExtendRecipe, modality: str, source: Path, data: Path | None, options: Options, screen: Screen
+) -> Job:
+    """A run of one stage behind those of a checkpoint."""
+    place = distributed.join()
+    screen = screen if place.first else Screen()
+    state, stage = start_of_extend(recipe, modality, source, data, options)
+    facts = {"kind": "extend", "stage": stage.model_dump(mode="json"), "before": len(state.history)}
+    run = _new_run(recipe, f"extend-{modality}", options, place, screen, facts)
+    unheld = [name for name in state.model.modalities if name not in state.buffer]
+    if unheld:
+        screen.warn(
+            f"the checkpoint holds no samples of {', '.join(unheld)}: they cannot be rehearsed, and may be forgotten"
+        )
+    if place.first:
+        checkpoint.save(state.to_checkpoint(), run.checkpoint)  # where the run goes on from, should it be interrupted
+    return _job(recipe, [stage], len(state.history), state, run, options, place, screen)
+
+
+def start_of_extend(
+    recipe: ExtendRecipe, modality: str, source: Path, data: Path | None, options: Options
+) -> tuple[State, Stage]:
+    """The checkpoint's state, and the stage that comes behind it. Raises: DataError where there is no data."""
+    discovery.load_modality(modality)
+    root, _ = folders(recipe, options)
+    folder = data if data is not None else root / modality
+    if not folder.exists():
+        raise DataError(
+            f"there is no data for {modality}",
+            where=folder,
+            fix=f"give a folder with --data DIR, or put it there; to try: medcoss data demo {modality} {folder}",
+        )
+    state = read_state(source)
+    stage = Stage(
+        modality=modality,
+        data=str(folder.absolute()),
+        size=recipe.size,
+        tokenizer=recipe.tokenizer,
+        vocabulary=recipe.vocabulary,
+        vocabulary_size=recipe.vocabulary_size,
+    )
+    return state, stage
+
+
+def resume(folder: Path, options: Options, screen: Screen) -> Job:
+    """A run that was interrupted, exactly as it was begun; only folders may be given anew."""
+    place = distributed.join()
+    screen = screen if place.first else Screen()
+    run = Run.resume(folder, writes=place.first)
+    facts = run.facts
+    recipe = read_recipe(str(run.recipe), [])
+    if isinstance(recipe, FinetuneRecipe):
+        raise UsageError("this is a run of finetune", where=folder, fix=f"medcoss finetune --resume {folder}")
+    before = facts.get("before", 0)
+    start = read_state(run.init) if run.init.exists() else None
+    if isinstance(recipe, PretrainRecipe) and recipe.init and start is None and not facts.get("finished"):
+        run.close()
+        raise CheckpointError(
+            "the weights that the run began from are not in it", where=run.init, fix="begin it again with --overwrite"
+        )
+    if run.checkpoint.exists():
+        state = read_state(run.checkpoint)
+        if start is not None:  # tokenizers of later stages
+            state.model.offer(start.model)
+    elif isinstance(recipe, PretrainRecipe):
+        state = first_state(recipe, start)
+    else:
+        raise CheckpointError("the run was stopped before it had its checkpoint", where=folder, fix="begin it again")
+    stages = recipe.stages if isinstance(recipe, PretrainRecipe) else [Stage(**facts["stage"])]
+    return _job(recipe, stages, before, state, run, options, place, screen)
+
+
+def _new_run(recipe: Recipe, stem: str, options: Options, place: Devices, screen: Screen, facts: dict[str, Any]) -> Run:
+    """Rank 0 makes the folder, the others learn its name."""
+    run = create_run(recipe, stem, facts, options, screen) if place.first else None
+    folder = place.text_from_first("" if run is None else str(run.folder))
+    return run or Run.resume(Path(folder), writes=False)
+
+
+def _job(
+    recipe: Recipe,
+    stages: Sequence[Stage],
+    before: int,
+    state: State,
+    run: Run,
+    options: Options,
+    place: Devices,
+    screen: Screen,
+) -> Job:
+    root = options.data_root or Path(run.facts["data_root"])
+    prepared = options.prepared or Path(run.facts["prepared"])
+    return Job(
+        recipe, stages, before, state, run, root, prepared, place, Logged(screen, run.log) if place.first else screen
+    )

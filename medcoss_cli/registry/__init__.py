@@ -1,0 +1,1 @@
+"""Installed plugins: found, validated, configured for a stage, and scaffolded."""

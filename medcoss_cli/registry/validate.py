@@ -1,0 +1,105 @@
+"""A stranger's code behind a guard: what it raises becomes a reason; and is a modality what the contract asks for?"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from medcoss_cli.errors import MedcossError
+from medcoss_cli.plugin import Augment, Decoder, Intensity, Loader, Modality, Tokenizer
+from medcoss_cli.registry.complete import complete
+
+_PARTS = {"loader": Loader, "intensity": Intensity, "augment": Augment, "tokenizer": Tokenizer, "decoder": Decoder}
+
+
+class Broken(Exception):  # noqa: N818 - a reason on its way to a Status
+    """Why a plugin cannot be used."""
+
+    told = "broken: "
+
+
+class OtherApi(Broken):
+    """A plugin of another major version of the contract: not broken, only not for this medcoss."""
+
+    told = ""
+
+
+def guarded(call: Callable[[], Any], what: str) -> Any:
+    """Call a stranger's code: whatever it raises becomes a reason, except Ctrl-C; what it prints goes to standard error.
+
+    Raises: Broken, beginning with `what` was tried.
+    """
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            return call()
+    except (Broken, KeyboardInterrupt):
+        raise
+    except MedcossError as error:
+        raise Broken(f"{what} ({error})") from error
+    except BaseException as error:
+        text = str(error).partition("\n")[0]
+        raise Broken(f"{what} ({type(error).__name__}{': ' if text else ''}{text})") from error
+
+
+def check(modality: Modality) -> Modality:
+    """The modality, completed, if every part is what the contract asks for. Raises: Broken with the reason."""
+    checked: Modality = guarded(lambda: _checked(modality), "its parts cannot be looked at")
+    return checked
+
+
+def _checked(modality: Modality) -> Modality:
+    if not isinstance(modality.name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", modality.name):
+        raise Broken(f"the name {modality.name!r} is not lower-case letters, digits and underscores")
+    if modality.dims not in (1, 2, 3):
+        raise Broken(f"dims is {modality.dims!r}, not 1, 2 or 3")
+    if modality.pretext not in ("masked_patches", "masked_words"):
+        raise Broken(f"pretext is {modality.pretext!r}, not masked_patches or masked_words")
+    size: Any = modality.size
+    if not isinstance(size, tuple) or len(size) != modality.dims or not all(isinstance(n, int) and n > 0 for n in size):
+        raise Broken(f"size is {size!r}, not {modality.dims} positive whole numbers")
+    if not isinstance(modality.channels, int) or modality.channels < (modality.pretext == "masked_patches"):
+        raise Broken(f"channels is {modality.channels!r}, not a positive whole number")
+    modality = guarded(lambda: complete(modality), "its parts do not fit together")
+    for name, protocol in _PARTS.items():
+        part = getattr(modality, name)
+        if inspect.isclass(part):
+            raise Broken(f"its {name} is the class {part.__name__}, not an object of it: {part.__name__}()")
+        if not isinstance(part, protocol):
+            asked = [a for a in vars(protocol) if a == "__call__" or not a.startswith("_")]
+            lacks = " and ".join(a for a in asked if not hasattr(part, a))
+            raise Broken(f"its {name} is {type(part).__name__}, which lacks {lacks}, a part of {protocol.__name__}")
+    _check_tokenizer(modality, modality.tokenizer)
+    if modality.demo is not None and not callable(modality.demo):
+        raise Broken("its demo cannot be called")
+    return modality
+
+
+def _check_tokenizer(modality: Modality, tokenizer: Any) -> None:
+    if not isinstance(tokenizer.key, str) or not tokenizer.key or "." in tokenizer.key:
+        raise Broken(f"its tokenizer's key {tokenizer.key!r} is not a text without a dot")
+    if not _plain(dict(tokenizer.spec)):
+        raise Broken(f"its tokenizer's spec holds more than plain values: {tokenizer.spec!r}")
+    if modality.pretext == "masked_patches" and modality.channels not in (1, tokenizer.channels):
+        raise Broken(
+            f"its samples have {modality.channels} channels, its tokenizer {tokenizer.channels}; "
+            f"{modality.channels} need a tokenizer of their own: "
+            f'Patches("patch{modality.dims}d-16-{modality.name}", channels={modality.channels})'
+        )
+    patch = getattr(tokenizer, "patch", None)
+    if patch is None:
+        return
+    if len(patch) != modality.dims or any(n % p for n, p in zip(modality.size, patch, strict=True)):
+        raise Broken(f"its size {modality.size} is no multiple of its tokenizer's patch {tuple(patch)}")
+
+
+def _plain(value: Any) -> bool:
+    """True for what a checkpoint can hold without code: text, numbers, lists and mappings of them."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _plain(inner) for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_plain, value))
+    return value is None or isinstance(value, str | int | float | bool)

@@ -1,0 +1,41 @@
+"""What pre-training and fine-tuning check in the same way: is the data still the same, is the loss finite?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+from torch import nn
+
+from medcoss_cli.errors import DataError, NumbersError
+
+
+def check_data(stored: str, now: str, folder: Path) -> None:
+    """Compare hashes of the prepared data. Raises: DataError where a run would go on with other data than it began with."""
+    if stored != now:
+        raise DataError(
+            "the data has changed since the run was interrupted",
+            where=folder,
+            fix="put the files back as they were, or begin again with --overwrite",
+        )
+
+
+def check_loss(value: float, at: str, folder: Path) -> None:
+    """Raises: NumbersError for a loss that is not finite; `at` says at which step."""
+    if not math.isfinite(value):
+        raise NumbersError(
+            f"the loss is {value} at {at}; the last good state is kept",
+            where=folder,
+            fix="lower train.lr, or set train.precision=fp32, and begin again",
+        )
+
+
+def check_parameters(parameters: Iterable[nn.Parameter], at: str, folder: Path) -> None:
+    """Raises: NumbersError for parameters that are not finite, before they are saved; `at` says at which step."""
+    if not all(bool(p.isfinite().all()) for p in parameters):
+        raise NumbersError(
+            f"parameters are no longer finite at {at}; the last good state is kept",
+            where=folder,
+            fix="lower train.lr and --resume",
+        )

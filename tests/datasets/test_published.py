@@ -1,0 +1,136 @@
+"""The nine published sets, from their own layout through `data manifest` to a step of the recipe of that name."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from medcoss_cli.console import Screen
+from medcoss_cli.datasets import PUBLISHED, build, counts
+from medcoss_cli.errors import DataError, UsageError
+from medcoss_cli.finetune import finetune
+from medcoss_cli.finetuning.setup import begin_finetune
+from medcoss_cli.recipe.read import read_recipe
+from medcoss_cli.recipe.schema import FinetuneRecipe
+from tests.datasets.layouts import NAMES, write
+from tests.pretraining_runs import options
+
+
+class Listening(Screen):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.said.append(text)
+
+
+def rows(manifest: Path) -> list[dict[str, str]]:
+    with manifest.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("profile", ["paper", "official"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_manifest_has_every_case_once_and_no_patient_twice(tmp_path: Path, name: str, profile: str) -> None:
+    root, screen = write(name, tmp_path / "set"), Listening()
+    manifest = build(name, root, profile, screen=screen)
+    listed = rows(manifest)
+    assert len({(row["path"], row.get("index", "")) for row in listed}) == len(listed)
+    assert all((root / row["path"]).is_file() for row in listed)
+    splits: dict[str, set[str]] = {}
+    for row in listed:
+        splits.setdefault(row["group"], set()).add(row["split"])
+    assert all(len(own) == 1 for own in splits.values())
+    assert {row["split"] for row in listed} >= {"train", "test"}
+    assert sum(count.cases for count in counts(manifest)) == len(listed)
+    assert any("paper" in line for line in screen.said), "counts that differ from the paper's are told"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_recipe_of_that_name_trains_on_it(tmp_path: Path, name: str) -> None:
+    """One step with a small encoder and small inputs; everything else is the recipe's own."""
+    shipped = read_recipe(name, [], kind="finetune")
+    assert isinstance(shipped, FinetuneRecipe)
+    root = write(name, tmp_path / "data" / shipped.data.folder)
+    build(name, root)
+    sizes = {1: "[32]", 2: "[32,32]", 3: "[16,32,32]"}
+    small = [
+        "encoder={width: 24, depth: 4, heads: 2}",
+        f"input.size={sizes[len(shipped.input.size or [])]}",
+        "train.steps=1",
+        "train.batch=2",
+        *(["head.features=2", "predict.mirror=false"] if shipped.task == "segmentation" else []),
+        *(["vocabulary_size=300"] if len(shipped.input.size or []) == 1 else []),
+    ]
+    recipe = read_recipe(name, small, kind="finetune")
+    assert isinstance(recipe, FinetuneRecipe)
+    job = begin_finetune(recipe, name, "scratch", [0], options(tmp_path, tmp_path / "data"), Screen())
+    results = finetune(job)
+    job.run.close()
+    assert results["seeds"][0]["test"]["samples"] == len(
+        [r for r in rows(root / "manifest.csv") if r["split"] == "test"]
+    )
+
+
+TABLE_5: Sequence[tuple[str, str, list[int], float, int, int]] = (
+    ("pubmed20k", "classification", [112], 2e-4, 64, 14_065),
+    ("chestxr", "classification", [224, 224], 5e-5, 32, 35_840),
+    ("qata", "segmentation", [224, 224], 1e-4, 16, 25_000),
+    ("ricord", "classification", [64, 192, 192], 1e-5, 8, 9_600),
+    ("lits", "segmentation", [64, 192, 192], 1e-4, 2, 25_000),
+    ("vs", "segmentation", [64, 192, 192], 1e-4, 2, 25_000),
+    ("la", "segmentation", [64, 192, 192], 5e-5, 2, 25_000),
+    ("nch", "classification", [224, 224], 1e-4, 32, 24_990),
+    ("glas", "segmentation", [512, 512], 1e-4, 4, 25_000),
+)
+
+
+@pytest.mark.parametrize(("name", "task", "size", "lr", "batch", "steps"), TABLE_5)
+def test_recipes_are_table_5(name: str, task: str, size: list[int], lr: float, batch: int, steps: int) -> None:
+    recipe = read_recipe(name, [], kind="finetune")
+    assert isinstance(recipe, FinetuneRecipe)
+    assert (recipe.task, recipe.input.size) == (task, size)
+    assert (recipe.train.lr, recipe.train.batch, recipe.train.steps) == (lr, batch, steps)
+    assert (recipe.train.weight_decay, recipe.train.clip, recipe.train.schedule) == (1e-4, 12.0, "poly")
+
+
+@pytest.mark.parametrize(("name", "steps"), [("ricord", 4_800), ("la", 20_000)])
+def test_the_official_profile_has_the_authors_lengths(name: str, steps: int) -> None:
+    recipe = read_recipe(name, ["profile=official"], kind="finetune")
+    assert isinstance(recipe, FinetuneRecipe)
+    assert (recipe.train.steps, recipe.head.drop_path) == (steps, 0.1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_another_layout_is_refused_and_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "notes.txt").write_text("not a set")
+    with pytest.raises(DataError):
+        build(name, tmp_path)
+
+
+def test_a_manifest_that_is_there_is_kept(tmp_path: Path) -> None:
+    root = write("nch", tmp_path)
+    first = build("nch", root).read_bytes()
+    with pytest.raises(UsageError, match="there is a manifest already"):
+        build("nch", root)
+    assert build("nch", root, overwrite=True).read_bytes() == first
+
+
+def test_folders_of_classes_of_ones_own(tmp_path: Path) -> None:
+    root = write("nch", tmp_path, cases=10) / "NCT-CRC-HE-100K"
+    manifest = build("folder", root, val=0.2, test=0.3)
+    known = rows(manifest)
+    assert {row["label"] for row in known} == {path.name for path in root.iterdir() if path.is_dir()}
+    shares = {split: sum(row["split"] == split for row in known) / len(known) for split in ("train", "val", "test")}
+    assert shares == pytest.approx({"train": 0.5, "val": 0.2, "test": 0.3}, abs=0.06)
+
+
+def test_every_published_set_has_a_recipe_and_a_layout() -> None:
+    assert set(NAMES) == set(PUBLISHED) - {"folder"}
+    for name in NAMES:
+        assert read_recipe(name, [], kind="finetune").title  # type: ignore[union-attr]  # all kinds have one

@@ -1,0 +1,70 @@
+"""What a stage takes over from those before it: tokenizers that fit, and no other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from medcoss_cli.console import Screen
+from medcoss_cli.errors import RecipeError
+from medcoss_cli.kit import Patches
+from medcoss_cli.plugin import Modality
+from medcoss_cli.registry import configure, discovery
+
+
+def small(name: str, **parts: Any) -> Modality:
+    """A modality of images seen at 32 x 32, unless told otherwise."""
+    return replace(discovery.load_modality("pathology"), name=name, **{"size": (32, 32), **parts})
+
+
+@pytest.fixture
+def known() -> dict[str, Modality]:
+    return {"old": small("old", tokenizer=Patches("patch2d-8"), size=(64, 64))}
+
+
+def as_stage(new: Modality, known: dict[str, Modality], monkeypatch: pytest.MonkeyPatch, **keys: Any) -> Modality:
+    """The new modality as a stage behind those that are known would train it."""
+    monkeypatch.setattr(configure, "load_modality", lambda name: new)
+    return configure.for_stage(new.name, known, Screen(), **keys)
+
+
+def test_a_tokenizer_that_fits_is_shared_with_its_size(
+    known: dict[str, Modality], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = as_stage(small("new", tokenizer=Patches("patch2d-16")), known, monkeypatch)
+    assert part.tokenizer == Patches("patch2d-8")
+    assert part.size == (64, 64)
+
+
+@pytest.mark.parametrize("own", [Patches("patch2d-16-new", channels=5), Patches("patch2d-16", norm_eps=1e-6)])
+def test_one_of_other_channels_or_another_make_stays_its_own(
+    known: dict[str, Modality], monkeypatch: pytest.MonkeyPatch, own: Patches
+) -> None:
+    part = as_stage(small("new", tokenizer=own, channels=own.channels), known, monkeypatch)
+    assert part.tokenizer == own
+    assert part.size == (32, 32)
+
+
+def test_a_tokenizer_of_imported_weights_is_shared_with_its_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    imported = Patches("patch2d-8", positions="table", grid=(8, 8))
+    known = {"old": small("old", tokenizer=imported, size=(64, 64))}
+    part: Any = as_stage(small("new", tokenizer=Patches("patch2d-8")), known, monkeypatch).tokenizer
+    assert part == imported
+    network: Any = part.build(32)
+    with torch.no_grad():
+        network.table.copy_(torch.arange(64.0)[:, None].expand(-1, 32))
+    assert torch.equal(network.positions((8, 8), torch.device("cpu")), network.table)
+    assert network.positions((4, 8), torch.device("cpu"))[:, 0].view(4, 8)[:, 0].tolist() == [4, 20, 36, 52]
+
+
+def test_two_networks_under_one_key_are_refused_and_the_way_out_works(
+    known: dict[str, Modality], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = small("new", tokenizer=Patches("patch2d-8", channels=5), channels=5)
+    with pytest.raises(RecipeError, match="differs from the one that old has under this key; tokenizer=patch2d-8-new"):
+        as_stage(new, known, monkeypatch)
+    part: Any = as_stage(new, known, monkeypatch, tokenizer="patch2d-8-new").tokenizer
+    assert (part.key, part.patch, part.channels) == ("patch2d-8-new", (8, 8), 5)

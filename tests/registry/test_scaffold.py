@@ -1,0 +1,64 @@
+"""`plugins new` writes a distribution that passes its own tests untouched."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from medcoss_cli.errors import UsageError
+from medcoss_cli.registry.scaffold import new_plugin
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_it_passes_its_own_tests(tmp_path: Path, dims: int) -> None:
+    folder = new_plugin("ecg", dims, tmp_path)
+    info = tmp_path / "site" / "medcoss_ecg-0.1.0.dist-info"  # what pip install -e would write
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: medcoss-ecg\nVersion: 0.1.0\n")
+    (info / "entry_points.txt").write_text("[medcoss]\necg = medcoss_ecg\n")
+    path = os.pathsep.join([str(folder), str(info.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "2 passed" in done.stdout
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_what_it_writes_is_tidy_and_names_itself(tmp_path: Path, dims: int) -> None:
+    folder = new_plugin("slit_lamp", dims, tmp_path / "not" / "there")
+    assert folder == tmp_path / "not" / "there" / "medcoss-slit_lamp"
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {path.name for path in files} == {
+        "README.md",
+        "pyproject.toml",
+        "__init__.py",
+        "demo.py",
+        "test_slit_lamp.py",
+    }
+    assert not any("$" in path.read_text() or "NAME" in path.read_text() for path in files)
+    project = tomllib.loads((folder / "pyproject.toml").read_text())
+    assert project["project"]["entry-points"]["medcoss"] == {"slit_lamp": "medcoss_slit_lamp"}
+    assert 'title="Slit lamp"' in (folder / "medcoss_slit_lamp" / "__init__.py").read_text()
+    command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--select", "E,F,I,UP,B", "--line-length", "120"]
+    done = subprocess.run([*command, "."], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_bad_names_and_taken_places_are_refused(tmp_path: Path) -> None:
+    for name, why in (("E-C-G", "cannot name a modality"), ("xray", "taken by medcoss")):
+        with pytest.raises(UsageError, match=why):
+            new_plugin(name, 2, tmp_path)
+    new_plugin("ecg", 1, tmp_path)
+    with pytest.raises(UsageError, match="there already"):
+        new_plugin("ecg", 1, tmp_path)

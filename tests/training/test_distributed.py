@@ -1,0 +1,44 @@
+"""Two processes under torchrun give the loss curve of one at the same global batch, and only the first writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.pretraining_runs import RECIPE, write_demo
+
+
+def run(folder: Path, data: Path, ranks: int, strategy: str) -> list[dict[str, float]]:
+    """Train in `folder` with the command line; returns metrics.jsonl."""
+    folder.mkdir()
+    (folder / "tiny.yaml").write_text(RECIPE)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
+    command = [sys.executable, *launcher, "-m", "medcoss_cli", "pretrain", "tiny.yaml", f"strategy={strategy}"]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "MEDCOSS_DATA": str(data),
+        "MEDCOSS_PREPARED": str(data / "prepared"),
+    }
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("stage 1 of 2") == 1
+    assert [path.name for path in (folder / "runs").iterdir()] == ["tiny"]
+    return [json.loads(line) for line in (folder / "runs" / "tiny" / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("strategy", ["medcoss", "er"])
+def test_two_ranks_give_the_curve_of_one(tmp_path: Path, strategy: str) -> None:
+    data = write_demo(tmp_path / "data", report=80, xray=60)
+    one, two = (run(tmp_path / str(ranks), data, ranks, strategy) for ranks in (1, 2))
+    assert [(row["stage"], row["step"], row["modality"]) for row in two] == [
+        (row["stage"], row["step"], row["modality"]) for row in one
+    ]
+    assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], rel=1e-4, abs=1e-6)
