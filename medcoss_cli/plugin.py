@@ -182,15 +182,25 @@ class Modality:
     demo: Callable[[Path, int, int], None] | None = None
     """demo(root, count, seed): write a small synthetic set in real file formats, with `manifest.csv`."""
 
-    def with_size(self, size: tuple[int, ...]) -> Modality:
+
+@dataclass(frozen=True, kw_only=True)
+class CompleteModality(Modality):
+    """A modality with every part in place, as the core uses it; `registry` makes it of what an author wrote."""
+
+    tokenizer: Tokenizer
+    intensity: Intensity
+    augment: Augment
+    decoder: Decoder
+
+    def with_size(self, size: tuple[int, ...]) -> CompleteModality:
         """The same modality seen at another size; a word tokenizer cuts its texts there."""
         tokenizer: Any = self.tokenizer
-        if self.pretext == "masked_words" and tokenizer is not None:
+        if self.pretext == "masked_words":
             tokenizer = tokenizer.with_size(size)
             return replace(self, size=size, tokenizer=tokenizer, intensity=tokenizer)
         return replace(self, size=size)
 
-    def with_vocabulary(self, vocabulary: str) -> Modality:
+    def with_vocabulary(self, vocabulary: str) -> CompleteModality:
         """The same modality, its word tokenizer reading and writing with this vocabulary (JSON text)."""
         tokenizer: Any = self.tokenizer
         words = tokenizer.with_vocabulary(vocabulary)

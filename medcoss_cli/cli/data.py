@@ -12,7 +12,7 @@ from medcoss_cli.cli import options, terminal
 from medcoss_cli.errors import DataError, MedcossError, PluginError, UsageError
 
 if TYPE_CHECKING:
-    from medcoss_cli.plugin import Modality
+    from medcoss_cli.plugin import CompleteModality
 
 SETS = "pubmed20k, chestxr, qata, ricord, lits, vs, la, nch, glas"
 
@@ -228,7 +228,7 @@ def manifest(
         terminal.result_json({"manifest": str(path), "counts": [asdict(count) for count in counts]})
 
 
-def _modality(name: str, size: str | None) -> Modality:
+def _modality(name: str, size: str | None) -> CompleteModality:
     from medcoss_cli.registry.configure import fit
     from medcoss_cli.registry.discovery import load_modality
 

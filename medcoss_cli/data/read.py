@@ -15,7 +15,7 @@ import numpy as np
 from medcoss_cli.console import Screen
 from medcoss_cli.data.resize import resize
 from medcoss_cli.errors import DataError, MedcossError, PluginError, ResourceError
-from medcoss_cli.plugin import LeftOut, Modality, Record, Sample
+from medcoss_cli.plugin import CompleteModality, LeftOut, Record, Sample
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Blank(DataError):  # noqa: N818 - not a fault
     """A part of a good file with nothing in it: left out, but the file is not bad."""
 
 
-def find(modality: Modality, root: Path, split: str = "train", screen: Screen | None = None) -> Found:
+def find(modality: CompleteModality, root: Path, split: str = "train", screen: Screen | None = None) -> Found:
     """List a folder's records and say what is left out.
 
     Raises: DataError for a folder that is missing or has nothing of this modality, with the reasons.
@@ -63,7 +63,7 @@ def find(modality: Modality, root: Path, split: str = "train", screen: Screen | 
     return found
 
 
-def listed(modality: Modality, root: Path, split: str) -> Iterator[Record | LeftOut]:
+def listed(modality: CompleteModality, root: Path, split: str) -> Iterator[Record | LeftOut]:
     """What the plugin's loader finds. Raises: PluginError where it fails in a way that is no user's fault."""
     try:
         yield from modality.loader.find(root, split)
@@ -84,7 +84,7 @@ def reason_counts(reasons: Iterable[str], most: int = 4) -> str:
     return shown + (f"; and {len(counts) - most} other reasons" if len(counts) > most else "")
 
 
-def read_checked(modality: Modality, record: Record) -> Sample:
+def read_checked(modality: CompleteModality, record: Record) -> Sample:
     """Read one record and see that it is what the modality says: dims, channels, finite, not constant.
 
     NaN and infinite values become the smallest finite value, with a note. Raises: DataError with a reason.
@@ -124,16 +124,15 @@ def read_checked(modality: Modality, record: Record) -> Sample:
     return sample
 
 
-def encode(modality: Modality, sample: Sample) -> tuple[np.ndarray[Any, Any], float, float]:
+def encode(modality: CompleteModality, sample: Sample) -> tuple[np.ndarray[Any, Any], float, float]:
     """Resize to the modality's size and turn into the integers that are stored."""
-    assert modality.intensity is not None
     if not isinstance(sample.array, str):
         sample = dataclasses.replace(sample, array=resize(sample.array, modality.size))
     integers, scale, offset = modality.intensity.encode(sample)
     return np.asarray(integers), float(scale), float(offset)
 
 
-def learn_vocabulary(modality: Modality, found: Found, screen: Screen) -> str:
+def learn_vocabulary(modality: CompleteModality, found: Found, screen: Screen) -> str:
     """Learn the vocabulary of a text modality from all its texts (JSON text)."""
     texts: list[str] = []
     groups: list[str | None] = []

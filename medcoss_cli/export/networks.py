@@ -31,7 +31,7 @@ class Features(nn.Module):
         super().__init__()
         self.tokenizer: Any = model.tokenizer(modality)
         self.encoder = model.encoder
-        self.spec = model.modalities[modality].tokenizer.spec  # type: ignore[union-attr]  # complete modalities have one
+        self.spec = model.modalities[modality].tokenizer.spec
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         valid = self.tokenizer.valid(inputs)

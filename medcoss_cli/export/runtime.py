@@ -15,7 +15,7 @@ from medcoss_cli.export.metadata import Description
 from medcoss_cli.finetuning.predictor import Applied
 from medcoss_cli.finetuning.spec import Task
 from medcoss_cli.model.outputs import Array
-from medcoss_cli.plugin import Modality
+from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.configure import fit
 
@@ -48,7 +48,7 @@ class Exported:
         seen: Array = values * np.float32(rule["factor"]) + np.float32(rule["shift"])
         return seen
 
-    def modality(self) -> Modality:
+    def modality(self) -> CompleteModality:
         """The installed plugin's modality, as the file knows it. Raises: PluginError, CheckpointError."""
         about = self.about
         if about.modality is None or about.size is None:

@@ -15,7 +15,7 @@ from medcoss_cli.export.networks import EncoderAlone, Features
 from medcoss_cli.export.samples import LEAST, Samples, of_size, rule_of
 from medcoss_cli.finetuning.checkpoints import Trained
 from medcoss_cli.model.outputs import Array
-from medcoss_cli.plugin import Modality
+from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.pretraining.state import State, versions
 from medcoss_cli.registry import discovery
 
@@ -105,7 +105,7 @@ def encoder_alone(state: State) -> Exportable:
     return Exportable(EncoderAlone(state.model), names, tokens(LEAST, TOKENS, shape.width), (1,), about)
 
 
-def modality_of(state: State, name: str) -> Modality:
+def modality_of(state: State, name: str) -> CompleteModality:
     """The modality as the checkpoint knows it. Raises: CheckpointError where it does not."""
     if name not in state.model.modalities:
         raise CheckpointError(
@@ -115,7 +115,7 @@ def modality_of(state: State, name: str) -> Modality:
     return state.model.modalities[name]
 
 
-def features_of(state: State, modality: Modality, samples: Samples) -> Exportable:
+def features_of(state: State, modality: CompleteModality, samples: Samples) -> Exportable:
     """A modality's inputs to token features and pooled features."""
     about = {
         "kind": "features",
@@ -145,7 +145,7 @@ def task_of(one: Trained, samples: Samples) -> Exportable:
     return Exportable(one.network.eval(), names, (samples.inputs,), None, about, words)
 
 
-def _inputs(modality: Modality, samples: Samples) -> dict[str, Any]:
+def _inputs(modality: CompleteModality, samples: Samples) -> dict[str, Any]:
     part = modality.tokenizer
     assert part is not None
     words = _words(modality) is not None
@@ -164,11 +164,11 @@ def _inputs(modality: Modality, samples: Samples) -> dict[str, Any]:
     }
 
 
-def _words(modality: Modality) -> str | None:
+def _words(modality: CompleteModality) -> str | None:
     return getattr(modality.tokenizer, "vocabulary", None)
 
 
-def _steps(modality: Modality) -> tuple[int, ...] | None:
+def _steps(modality: CompleteModality) -> tuple[int, ...] | None:
     """Edges of a patch, if there are patches and their positions are computed for any grid."""
     part: Any = modality.tokenizer
     patch = getattr(part, "patch", None)

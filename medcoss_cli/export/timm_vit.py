@@ -22,7 +22,7 @@ EPSILON = 1e-5  # of every norm of that model
 def arguments(model: Model, modality: str) -> dict[str, Any]:
     """What `timm.create_model(NAME, ...)` is given. Raises: ExportError for what is no image of square patches."""
     known, shape = model.modalities[modality], model.shape
-    spec = known.tokenizer.spec  # type: ignore[union-attr]  # complete modalities have one
+    spec = known.tokenizer.spec
     if known.dims != 2 or spec["kind"] != "patches" or spec["channels"] != 3 or spec["norm_eps"] != EPSILON:
         raise ExportError(
             f"{modality} cannot be a ViT of timm, which takes images in patches of three channels",

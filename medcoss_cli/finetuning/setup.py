@@ -21,7 +21,7 @@ from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.finetuned import HeadShape, Tuned
 from medcoss_cli.model.heads import HybridDecoder, MaskDecoder, expect
 from medcoss_cli.model.multimodal import Model
-from medcoss_cli.plugin import LeftOut, Modality
+from medcoss_cli.plugin import CompleteModality, LeftOut
 from medcoss_cli.pretraining.state import read_state
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import FinetuneRecipe
@@ -50,7 +50,7 @@ class Tuning:
 
     recipe: FinetuneRecipe
     task: Task
-    modality: Modality
+    modality: CompleteModality
     weights: Mapping[str, Tensor]
     cases: Sequence[Case]
     lost: Sequence[LeftOut]
@@ -124,14 +124,14 @@ def outlook(recipe: FinetuneRecipe, start: str | None, options: Options, screen:
     screen.say(f"{tune.steps} steps of {tune.batch}, {passes:.1f} passes over the training cases; nothing was written")
 
 
-def build(task: Task, modality: Modality, seed: int, drop_path: float = 0.0) -> Tuned:
+def build(task: Task, modality: CompleteModality, seed: int, drop_path: float = 0.0) -> Tuned:
     """A task's network with weights drawn from the seed."""
     return Tuned(modality, EncoderShape(**task.encoder), HeadShape(**task.head), seed=seed, drop_path=drop_path)
 
 
 def settle(
     recipe: FinetuneRecipe, start: str | None, options: Options, screen: Screen
-) -> tuple[Task, Modality, Mapping[str, Tensor], list[Case], list[LeftOut], Path]:
+) -> tuple[Task, CompleteModality, Mapping[str, Tensor], list[Case], list[LeftOut], Path]:
     """What the recipe, the checkpoint and the manifest say together: the task in plain values, and its cases."""
     model, weights = _start(recipe, start or recipe.start, screen)
     chosen = for_stage(
@@ -141,7 +141,6 @@ def settle(
         tokenizer=recipe.tokenizer,
         vocabulary_size=recipe.vocabulary_size,
     )
-    assert chosen.tokenizer is not None
     key = chosen.tokenizer.key
     if weights:
         weights = _taken(model, weights, key, recipe.modality, screen)
@@ -190,7 +189,7 @@ def settle(
         classes=classes,
         values=values,
         tokenizer=key,
-        tokenizer_spec=dict(modality.tokenizer.spec),  # type: ignore[union-attr]  # complete modalities have one
+        tokenizer_spec=dict(modality.tokenizer.spec),
         vocabulary=vocabulary,
         size=list(size),
         spacing=recipe.input.spacing,
@@ -248,7 +247,9 @@ def _taken(model: Model, weights: Mapping[str, Tensor], key: str, modality: str,
     return taken
 
 
-def _cases(recipe: FinetuneRecipe, modality: Modality, root: Path, screen: Screen) -> tuple[list[Case], list[LeftOut]]:
+def _cases(
+    recipe: FinetuneRecipe, modality: CompleteModality, root: Path, screen: Screen
+) -> tuple[list[Case], list[LeftOut]]:
     masks, data = recipe.task == "segmentation", recipe.data
     return find_cases(
         modality, root, masks=masks, screen=screen, fold=data.fold, validation=data.validation, seed=recipe.seed
@@ -258,7 +259,7 @@ def _cases(recipe: FinetuneRecipe, modality: Modality, root: Path, screen: Scree
 def _lesson(
     recipe: FinetuneRecipe,
     task: Task,
-    modality: Modality,
+    modality: CompleteModality,
     cases: list[Case],
     lost: list[LeftOut],
     root: Path,

@@ -12,7 +12,7 @@ from medcoss_cli.errors import UsageError
 from medcoss_cli.kit.vocabulary import Codec, padded
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
-from medcoss_cli.plugin import Modality
+from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.pretraining.state import State, versions
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.configure import fit
@@ -66,7 +66,7 @@ def state_of(
     given = {f"encoder.{name}": tensor for name, tensor in imported.encoder.items()}
     for modality in chosen:
         model.add(modality)
-        key = modality.tokenizer.key  # type: ignore[union-attr]  # complete modalities have one
+        key = modality.tokenizer.key
         given |= {f"tokenizers.{key}.{name}": tensor for name, tensor in imported.tokenizers[key].items()}
         given |= {f"decoders.{modality.name}.{name}": tensor for name, tensor in imported.decoders.get(key, {}).items()}
     random = [name for name in model.state_dict() if name not in given]
@@ -79,7 +79,7 @@ def state_of(
     return state, random
 
 
-def _modalities(imported: Imported, names: Sequence[str], vocabulary: str | None) -> list[Modality]:
+def _modalities(imported: Imported, names: Sequence[str], vocabulary: str | None) -> list[CompleteModality]:
     ours = [name for name in discovery.names() if discovery.distribution_of(name).startswith("medcoss ")]
     chosen = []
     for name in dict.fromkeys(names or ours):
@@ -113,7 +113,7 @@ def _modalities(imported: Imported, names: Sequence[str], vocabulary: str | None
     return chosen
 
 
-def _key(imported: Imported, modality: Modality) -> str | None:
+def _key(imported: Imported, modality: CompleteModality) -> str | None:
     """The tokenizer of the file that a modality can take: one of its own axes, channels and pretext."""
     part: Any = modality.tokenizer
     for key, spec in imported.specs.items():

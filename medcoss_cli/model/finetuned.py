@@ -15,7 +15,7 @@ from medcoss_cli.errors import CheckpointError
 from medcoss_cli.model.encoder import Encoder, EncoderShape, initialise
 from medcoss_cli.model.heads import ClassHead, HybridDecoder, MaskDecoder, taps_of
 from medcoss_cli.model.outputs import Array, Network
-from medcoss_cli.plugin import Modality
+from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.randomness import generator, seeded
 
 
@@ -53,10 +53,15 @@ class Tuned(nn.Module):
     """
 
     def __init__(
-        self, modality: Modality, encoder: EncoderShape, head: HeadShape, *, seed: int = 0, drop_path: float = 0.0
+        self,
+        modality: CompleteModality,
+        encoder: EncoderShape,
+        head: HeadShape,
+        *,
+        seed: int = 0,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
-        assert modality.tokenizer is not None
         self.modality, self.shape, self.head_shape = modality, encoder, head
         self.spec = modality.tokenizer.spec
         self.tokenizer: Any = modality.tokenizer.build(encoder.width)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from medcoss_cli.model.batch import Batch
 from medcoss_cli.model.encoder import Encoder, EncoderShape, initialise
 from medcoss_cli.model.masking import random_keep
-from medcoss_cli.plugin import Modality
+from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.randomness import generator
 
 
@@ -29,8 +29,8 @@ class Model(nn.Module):
         super().__init__()
         self.shape, self.seed = shape, seed
         self.masking = dict(masking or {"patches": 0.75, "words": 0.15})
-        self.modalities: dict[str, Modality] = {}
-        self.offered: dict[str, Modality] = {}
+        self.modalities: dict[str, CompleteModality] = {}
+        self.offered: dict[str, CompleteModality] = {}
         self._given: dict[str, dict[str, Tensor]] = {}
         self.encoder = Encoder(shape)
         self.tokenizers = nn.ModuleDict()
@@ -42,10 +42,8 @@ class Model(nn.Module):
         self.offered = dict(other.modalities)
         self._given = {key: dict(part.state_dict()) for key, part in other.tokenizers.items()}
 
-    def add(self, modality: Modality) -> None:
+    def add(self, modality: CompleteModality) -> None:
         """Make room for a modality: its tokenizer if the key is new, and a fresh decoder (psi_i)."""
-        assert modality.tokenizer is not None
-        assert modality.decoder is not None
         device = self.encoder.cls.device
         key = modality.tokenizer.key
         if key not in self.tokenizers:
@@ -69,7 +67,7 @@ class Model(nn.Module):
         """Inputs to features of the tokens in `keep`, or of all: (N, 1 + K, D) with cls first, or (N, L, D) for words."""
         tokenizer = self.tokenizer(modality)
         tokens, valid = tokenizer.embed(inputs, keep), tokenizer.valid(inputs)
-        spec = self.modalities[modality].tokenizer.spec  # type: ignore[union-attr]  # complete modalities have one
+        spec = self.modalities[modality].tokenizer.spec
         return cast(Tensor, self.encoder(tokens, valid, cls=spec["cls"], causal=spec["causal"]))
 
     def hide(self, batch: Batch) -> tuple[Tensor, Tensor | None, Tensor]:

@@ -10,7 +10,7 @@ import numpy as np
 from medcoss_cli.data.prepare import prepare
 from medcoss_cli.data.prepared import PreparedSet
 from medcoss_cli.data.read import find, learn_vocabulary
-from medcoss_cli.plugin import Modality
+from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.pretraining.job import Job
 from medcoss_cli.pretraining.retention import choose_probes
 from medcoss_cli.recipe.schema import Stage
@@ -21,7 +21,7 @@ from medcoss_cli.registry.configure import for_stage
 class StageData:
     """A prepared set and its division: `train` and `probes` are row numbers; no group is in both."""
 
-    modality: Modality
+    modality: CompleteModality
     prepared: PreparedSet
     train: np.ndarray[Any, Any]
     probes: np.ndarray[Any, Any]

@@ -15,7 +15,7 @@ from medcoss_cli.data.batches import Stored
 from medcoss_cli.errors import CheckpointError, PluginError
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
-from medcoss_cli.plugin import Modality
+from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.pretraining.retention import Probes, measure, probe
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.configure import fit
@@ -48,7 +48,7 @@ class State:
         before = self.buffer.get(modality)
         self.buffer[modality] = samples if before is None else Stored.joined(before, samples)
 
-    def finish(self, number: int, modality: Modality, probes: Stored, facts: dict[str, Any]) -> None:
+    def finish(self, number: int, modality: CompleteModality, probes: Stored, facts: dict[str, Any]) -> None:
         """Write a finished stage into the history: probe the new modality, measure the earlier ones."""
         name = modality.name
         if len(probes):
@@ -142,7 +142,7 @@ def _origin(facts: Mapping[str, Any]) -> str:
     return f" (of {text})" if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80} [0-9][A-Za-z0-9.+]{0,30}", text) else ""
 
 
-def rebuild(name: str, facts: Mapping[str, Any], checkpoint: Checkpoint) -> Modality:
+def rebuild(name: str, facts: Mapping[str, Any], checkpoint: Checkpoint) -> CompleteModality:
     """The installed plugin's modality, shaped as the checkpoint knows it."""
     key = facts["tokenizer"]
     modality = fit(
@@ -153,7 +153,6 @@ def rebuild(name: str, facts: Mapping[str, Any], checkpoint: Checkpoint) -> Moda
         decoder=facts["decoder"],
         vocabulary=checkpoint.vocabularies.get(key),
     )
-    assert modality.tokenizer is not None
     known, now = checkpoint.tokenizers[key], dict(modality.tokenizer.spec)
     if known != now:
         different = sorted(k for k in known.keys() | now.keys() if known.get(k) != now.get(k))
@@ -164,8 +163,7 @@ def rebuild(name: str, facts: Mapping[str, Any], checkpoint: Checkpoint) -> Moda
     return modality
 
 
-def _facts(modality: Modality) -> dict[str, Any]:
-    assert modality.tokenizer is not None
+def _facts(modality: CompleteModality) -> dict[str, Any]:
     return {
         "tokenizer": modality.tokenizer.key,
         "size": list(modality.size),
@@ -177,7 +175,7 @@ def _facts(modality: Modality) -> dict[str, Any]:
     }
 
 
-def _parts(modalities: Mapping[str, Modality]) -> list[Any]:
+def _parts(modalities: Mapping[str, CompleteModality]) -> list[Any]:
     return [modality.tokenizer for modality in modalities.values()]
 
 
@@ -189,7 +187,7 @@ def _stored(entry: Mapping[str, Any]) -> Stored:
     return Stored(entry["integers"], entry["scale"], entry["offset"])
 
 
-def versions(modalities: Mapping[str, Modality]) -> dict[str, str]:
+def versions(modalities: Mapping[str, CompleteModality]) -> dict[str, str]:
     """Versions a history entry names: medcoss, torch, and the plugins' distributions."""
     plugins = {name: discovery.distribution_of(name) for name in modalities}
     return {"medcoss": version("medcoss"), "torch": str(torch.__version__), **plugins}

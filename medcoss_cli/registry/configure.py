@@ -11,11 +11,11 @@ from medcoss_cli.console import Screen
 from medcoss_cli.errors import RecipeError
 from medcoss_cli.kit.vocabulary import read_vocabulary
 from medcoss_cli.model.patches import grid_of
-from medcoss_cli.plugin import Modality
+from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.registry.discovery import load_modality
 
 
-def resized(modality: Modality) -> str | None:
+def resized(modality: CompleteModality) -> str | None:
     """What to say where positions that were learned on one grid (imported weights) are used on another."""
     part: Any = modality.tokenizer
     grid = part.spec.get("grid") if part is not None else None
@@ -26,7 +26,7 @@ def resized(modality: Modality) -> str | None:
 
 
 def fit(
-    modality: Modality,
+    modality: CompleteModality,
     *,
     tokenizer: str | None = None,
     spec: Mapping[str, Any] | None = None,
@@ -34,7 +34,7 @@ def fit(
     decoder: Mapping[str, int] | None = None,
     vocabulary: str | None = None,
     vocabulary_size: int | None = None,
-) -> Modality:
+) -> CompleteModality:
     """A complete modality with what a recipe or a checkpoint says differently.
 
     Args:
@@ -81,7 +81,7 @@ def fit(
 
 def for_stage(
     name: str,
-    known: Mapping[str, Modality],
+    known: Mapping[str, CompleteModality],
     screen: Screen,
     *,
     size: Sequence[int] | None = None,
@@ -89,8 +89,8 @@ def for_stage(
     vocabulary: str | None = None,
     vocabulary_size: int | None = None,
     decoder: Mapping[str, int] | None = None,
-    offered: Mapping[str, Modality] | None = None,
-) -> Modality:
+    offered: Mapping[str, CompleteModality] | None = None,
+) -> CompleteModality:
     """The plugin's modality as a stage will train it, or a task see it.
 
     What is not given is taken from what is `known` from earlier stages: the tokenizer that modalities of the

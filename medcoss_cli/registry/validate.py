@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from medcoss_cli.errors import MedcossError
-from medcoss_cli.plugin import Augment, Decoder, Intensity, Loader, Modality, Tokenizer
+from medcoss_cli.plugin import Augment, CompleteModality, Decoder, Intensity, Loader, Modality, Tokenizer
 from medcoss_cli.registry.complete import complete
 
 _PARTS = {"loader": Loader, "intensity": Intensity, "augment": Augment, "tokenizer": Tokenizer, "decoder": Decoder}
@@ -45,13 +45,13 @@ def guarded(call: Callable[[], Any], what: str) -> Any:
         raise Broken(f"{what} ({type(error).__name__}{': ' if text else ''}{text})") from error
 
 
-def check(modality: Modality) -> Modality:
+def check(modality: Modality) -> CompleteModality:
     """The modality, completed, if every part is what the contract asks for. Raises: Broken with the reason."""
-    checked: Modality = guarded(lambda: _checked(modality), "its parts cannot be looked at")
+    checked: CompleteModality = guarded(lambda: _checked(modality), "its parts cannot be looked at")
     return checked
 
 
-def _checked(modality: Modality) -> Modality:
+def _checked(modality: Modality) -> CompleteModality:
     if not isinstance(modality.name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", modality.name):
         raise Broken(f"the name {modality.name!r} is not lower-case letters, digits and underscores")
     if modality.dims not in (1, 2, 3):
@@ -63,22 +63,22 @@ def _checked(modality: Modality) -> Modality:
         raise Broken(f"size is {size!r}, not {modality.dims} positive whole numbers")
     if not isinstance(modality.channels, int) or modality.channels < (modality.pretext == "masked_patches"):
         raise Broken(f"channels is {modality.channels!r}, not a positive whole number")
-    modality = guarded(lambda: complete(modality), "its parts do not fit together")
+    whole: CompleteModality = guarded(lambda: complete(modality), "its parts do not fit together")
     for name, protocol in _PARTS.items():
-        part = getattr(modality, name)
+        part = getattr(whole, name)
         if inspect.isclass(part):
             raise Broken(f"its {name} is the class {part.__name__}, not an object of it: {part.__name__}()")
         if not isinstance(part, protocol):
             asked = [a for a in vars(protocol) if a == "__call__" or not a.startswith("_")]
             lacks = " and ".join(a for a in asked if not hasattr(part, a))
             raise Broken(f"its {name} is {type(part).__name__}, which lacks {lacks}, a part of {protocol.__name__}")
-    _check_tokenizer(modality, modality.tokenizer)
+    _check_tokenizer(whole, whole.tokenizer)
     if modality.demo is not None and not callable(modality.demo):
         raise Broken("its demo cannot be called")
-    return modality
+    return whole
 
 
-def _check_tokenizer(modality: Modality, tokenizer: Any) -> None:
+def _check_tokenizer(modality: CompleteModality, tokenizer: Any) -> None:
     if not isinstance(tokenizer.key, str) or not tokenizer.key or "." in tokenizer.key:
         raise Broken(f"its tokenizer's key {tokenizer.key!r} is not a text without a dot")
     if not _plain(dict(tokenizer.spec)):
