@@ -91,12 +91,17 @@ _SIGNS = {"pretrain": "stages", "finetune": "task", "extend": ""}
 
 
 def _lay_over(content: dict[str, Any], other: Any) -> None:
-    """Put another recipe's keys over those of this one, part by part."""
+    """Put another recipe's keys over those of this one, part by part; of `encoder: tiny` the dimensions stay."""
     if not isinstance(other, dict):
         return  # told as a fault by the schema
     for key, value in other.items():
-        if isinstance(value, dict) and isinstance(content.get(key), dict):
-            _lay_over(content[key], value)
+        held = content.get(key)
+        if key == "encoder" and isinstance(held, str):
+            if held not in PRESETS:
+                continue  # the schema says what is wrong with it
+            held = content[key] = dict(PRESETS[held])
+        if isinstance(value, dict) and isinstance(held, dict):
+            _lay_over(held, value)
         else:
             content[key] = value
 

@@ -62,7 +62,9 @@ class Encoder(_Transformer):
     depth: Count = 12
     heads: Count = 12
     mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
-    layer_scale: float | None = Field(1e-3, description="initial LayerScale; null: none")
+    layer_scale: float | None = Field(
+        None, description="initial LayerScale; null: none, or as the weights of `init` have it"
+    )
 
     @model_validator(mode="before")
     @classmethod
