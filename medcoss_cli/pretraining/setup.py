@@ -70,7 +70,9 @@ def first_state(recipe: PretrainRecipe, start: State | None = None) -> State:
     if (own.width, own.depth, own.heads) != (given.width, given.depth, given.heads) or hidden[0] != hidden[1]:
         text = ", ".join(f"{key}: {value}" for key, value in vars(given).items() if key != "layer_scale")
         raise RecipeError("the encoder in init is another than the recipe's", where="init", fix=f"encoder: {{{text}}}")
-    if own.layer_scale is None:  # trained scales belong to the weights: without them the encoder computes something else
+    if (
+        own.layer_scale is None
+    ):  # trained scales belong to the weights: without them the encoder computes something else
         own = replace(own, layer_scale=given.layer_scale)
     model = Model(own, recipe.seed, recipe.masking.model_dump())
     weights = start.model.encoder.state_dict()

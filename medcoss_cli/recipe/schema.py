@@ -16,6 +16,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """`encoder: base` stands for these dimensions."""
 
+OPEN = "???"
+"""In a recipe for any modality or data: this key is the user's to give, as in OmegaConf."""
+
 Share = Annotated[float, Field(ge=0, le=0.9)]
 Count = Annotated[int, Field(ge=1)]
 Size = list[Count]
