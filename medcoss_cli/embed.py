@@ -22,7 +22,7 @@ from medcoss_cli.errors import DataError, Interrupted, UsageError
 from medcoss_cli.export.metadata import hash_of
 from medcoss_cli.kit.manifest import NAME, rows_of
 from medcoss_cli.model.outputs import Array, finite
-from medcoss_cli.plugin import LeftOut, Modality, Record
+from medcoss_cli.plugin import CompleteModality, LeftOut, Record
 from medcoss_cli.store.features import ENDINGS, Embedded, parquet, save_arrays, write
 from medcoss_cli.store.table import write_rows
 from medcoss_cli.training.interruption import Interruption
@@ -41,7 +41,7 @@ class Embedder:
         key: hash of the file it comes from.
     """
 
-    modality: Modality
+    modality: CompleteModality
     features: Callable[[Array], tuple[Array, Array]]
     decode: Callable[[Array, float, float], Array]
     key: str

@@ -16,7 +16,7 @@ from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 from medcoss_cli.errors import MedcossError
-from medcoss_cli.plugin import LeftOut, Modality, Record, Sample
+from medcoss_cli.plugin import CompleteModality, LeftOut, Modality, Record, Sample
 from medcoss_cli.registry import validate
 
 COUNT = 6  # demo samples that are written and read
@@ -30,10 +30,10 @@ def check(modality: Modality, folder: Path) -> list[str]:
         folder: an empty folder to write the demo set into.
     """
     try:
-        modality = validate.check(modality)
+        whole = validate.check(modality)
     except validate.Broken as error:
         return [str(error)]
-    files = _Files(modality, folder)
+    files = _Files(whole, folder)
     steps: list[tuple[str, Callable[[], Iterator[str]]]] = [
         ("importing it", files.imports),
         ("its demo", files.demo),
@@ -46,7 +46,7 @@ def check(modality: Modality, folder: Path) -> list[str]:
     if files.samples:
         from medcoss_cli.conformance.networks import Networks
 
-        networks = Networks(modality, files.samples)
+        networks = Networks(whole, files.samples)
         steps = [
             ("its intensity", networks.intensity),
             ("its augment", networks.augment),
@@ -71,7 +71,7 @@ def _told(steps: list[tuple[str, Callable[[], Iterator[str]]]]) -> list[str]:
 class _Files:
     """Each step yields what is wrong; a step that needs what an earlier one did not bring is passed over."""
 
-    def __init__(self, modality: Modality, folder: Path) -> None:
+    def __init__(self, modality: CompleteModality, folder: Path) -> None:
         self.modality, self.folder = modality, folder
         self.records: list[Record] = []
         self.samples: list[Sample] = []

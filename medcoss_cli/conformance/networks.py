@@ -15,7 +15,7 @@ from medcoss_cli.data.resize import resize
 from medcoss_cli.model.batch import Batch
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
-from medcoss_cli.plugin import Modality, Sample
+from medcoss_cli.plugin import CompleteModality, Sample
 from medcoss_cli.randomness import generator
 
 WIDTH = 48  # of the small networks that are built
@@ -25,7 +25,7 @@ LIKENESS = 0.8  # least correlation of what the encoder sees with what was read
 class Networks:
     """Each step yields what is wrong with a modality, tried on samples of its own demo set."""
 
-    def __init__(self, modality: Modality, samples: Sequence[Sample]) -> None:
+    def __init__(self, modality: CompleteModality, samples: Sequence[Sample]) -> None:
         self.modality, self.samples = modality, samples
 
     @cached_property
@@ -36,7 +36,7 @@ class Networks:
         return integers, *(torch.tensor([row[i] for row in rows], dtype=torch.float32) for i in (1, 2))
 
     @cached_property
-    def ready(self) -> Modality:
+    def ready(self) -> CompleteModality:
         """The modality, its vocabulary learned."""
         tokenizer: Any = self.modality.tokenizer
         if not hasattr(tokenizer, "learn"):

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from medcoss_cli.data.workers import forkserver
 from medcoss_cli.model.batch import Batch
-from medcoss_cli.plugin import Modality
+from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.randomness import generator
 
 Rows = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]
@@ -67,7 +67,7 @@ class Stored:
 class Pool:
     """The samples of one modality that a stage may draw."""
 
-    modality: Modality
+    modality: CompleteModality
     source: Source
     rows: np.ndarray[Any, Any]
 
@@ -172,7 +172,7 @@ def _read(
 
 def batches(
     plan: Plan,
-    modalities: Mapping[str, Modality],
+    modalities: Mapping[str, CompleteModality],
     *,
     start: int,
     mixup: bool,

@@ -8,7 +8,7 @@ from pathlib import Path
 from medcoss_cli.console import Screen
 from medcoss_cli.data.read import Blank, listed, read_checked
 from medcoss_cli.errors import DataError
-from medcoss_cli.plugin import Modality, Record
+from medcoss_cli.plugin import CompleteModality, Record
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Verdict:
     notes: tuple[str, ...] = ()
 
 
-def check_modality(modality: Modality, root: Path, split: str, screen: Screen) -> list[Verdict]:
+def check_modality(modality: CompleteModality, root: Path, split: str, screen: Screen) -> list[Verdict]:
     """Read all records of a folder as one modality.
 
     Raises: DataError for a missing folder.

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from medcoss_cli.console import Screen
 from medcoss_cli.errors import DataError, UsageError
-from medcoss_cli.plugin import LeftOut, Modality, Record
+from medcoss_cli.plugin import CompleteModality, LeftOut, Record
 
 
 def list_records(
-    modality: Modality, inputs: Sequence[Path], screen: Screen
+    modality: CompleteModality, inputs: Sequence[Path], screen: Screen
 ) -> tuple[list[tuple[Path, Record]], list[LeftOut]]:
     """(folder, record) of all that lies at the inputs, and what cannot be used.
 

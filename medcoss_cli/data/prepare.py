@@ -27,7 +27,7 @@ from medcoss_cli.data.prepared import INDEX, QUARANTINE, PreparedSet
 from medcoss_cli.data.read import Blank, Found, encode, read_checked, reason_counts
 from medcoss_cli.data.workers import forkserver, quiet
 from medcoss_cli.errors import DataError, ResourceError
-from medcoss_cli.plugin import Modality, Record
+from medcoss_cli.plugin import CompleteModality, Record
 from medcoss_cli.store import atomic
 
 LAYOUT = 2  # of a prepared set; part of its key
@@ -44,7 +44,7 @@ class Refused:
 
 
 def prepare(
-    modality: Modality,
+    modality: CompleteModality,
     found: Found,
     where: Path,
     *,
@@ -73,7 +73,9 @@ def prepare(
     return prepared
 
 
-def _write(modality: Modality, found: Found, folder: Path, workers: int, bad_share: float, screen: Screen) -> None:
+def _write(
+    modality: CompleteModality, found: Found, folder: Path, workers: int, bad_share: float, screen: Screen
+) -> None:
     tasks = list(_tasks(modality, found))
     starts = list(itertools.accumulate(map(len, tasks), initial=0))
     broken = sum(item.bad for item in found.left_out)
@@ -126,7 +128,7 @@ def _write(modality: Modality, found: Found, folder: Path, workers: int, bad_sha
 
 
 def _write_index(
-    modality: Modality,
+    modality: CompleteModality,
     folder: Path,
     shards: list[dict[str, Any]],
     refused: list[Refused],
@@ -158,7 +160,7 @@ def _write_index(
     atomic.write(folder / INDEX, json.dumps(index, indent=1).encode())
 
 
-def _tasks(modality: Modality, found: Found) -> Iterator[list[Record]]:
+def _tasks(modality: CompleteModality, found: Found) -> Iterator[list[Record]]:
     """Records cut into shards: at most 64 MB, at least 64 shards where there is enough for them, whole files together."""
     row_bytes = 2 * max(1, modality.channels) * int(np.prod(modality.size))
     most = max(1, min(SHARD_BYTES // row_bytes, max(16, len(found.records) // 64)))
@@ -172,7 +174,7 @@ def _tasks(modality: Modality, found: Found) -> Iterator[list[Record]]:
 
 
 def _shard(
-    modality: Modality, root: Path, records: Sequence[Record], folder: Path, number: int, first: int
+    modality: CompleteModality, root: Path, records: Sequence[Record], folder: Path, number: int, first: int
 ) -> tuple[dict[str, Any], list[Refused]]:
     """Read, encode and write one shard, unless it was written before. Returns its facts and what was refused.
 
@@ -232,7 +234,7 @@ def _relative(source: Path, root: Path) -> str:
     return str(source.relative_to(root)) if source.is_relative_to(root) else str(source)
 
 
-def _key(modality: Modality, found: Found) -> str:
+def _key(modality: CompleteModality, found: Found) -> str:
     """Hash of inputs (names, sizes, times, parts) and settings (loader, intensity, size, vocabulary)."""
     digest = hashlib.sha256(f"{LAYOUT} {modality.size} {modality.channels}".encode())
     for part in (modality.loader, modality.intensity):
@@ -297,7 +299,7 @@ def _room(folder: Path, done: dict[int, dict[str, Any]], tasks: int) -> None:
         )
 
 
-def _tell(prepared: PreparedSet, modality: Modality, screen: Screen) -> None:
+def _tell(prepared: PreparedSet, modality: CompleteModality, screen: Screen) -> None:
     index = prepared.index
     screen.say(f"{modality.name}: {len(prepared)} samples of {' x '.join(map(str, prepared.size))}")
     if index["refused"]:

@@ -14,14 +14,14 @@ from medcoss_cli.data.read import Found, encode, read_checked
 from medcoss_cli.errors import DataError
 from medcoss_cli.model.batch import Batch
 from medcoss_cli.model.multimodal import Model
-from medcoss_cli.plugin import Modality, Sample
+from medcoss_cli.plugin import CompleteModality, Sample
 from medcoss_cli.randomness import generator
 
 SLICES = 4  # shown of a volume, evenly spaced
 WIDEST = 8  # pictures side by side; more go below
 
 
-def read_some(modality: Modality, found: Found, count: int) -> list[Sample]:
+def read_some(modality: CompleteModality, found: Found, count: int) -> list[Sample]:
     """Up to `count` samples, spread evenly over what was found; unreadable ones are passed over.
 
     Raises: DataError if none of those tried can be read.
@@ -38,7 +38,7 @@ def read_some(modality: Modality, found: Found, count: int) -> list[Sample]:
     return [samples[i] for i in np.unique(np.linspace(0, len(samples) - 1, count).astype(int))]
 
 
-def stored(modality: Modality, samples: list[Sample]) -> tuple[Tensor, Tensor, Tensor]:
+def stored(modality: CompleteModality, samples: list[Sample]) -> tuple[Tensor, Tensor, Tensor]:
     """Integers (N, C, *size), scale and offset (N,) as a prepared set holds them."""
     rows = [encode(modality, sample) for sample in samples]
     integers = torch.from_numpy(np.stack([row[0] for row in rows]))
@@ -46,10 +46,8 @@ def stored(modality: Modality, samples: list[Sample]) -> tuple[Tensor, Tensor, T
     return integers, scale, offset
 
 
-def views(modality: Modality, samples: list[Sample], seed: int) -> dict[str, Tensor]:
+def views(modality: CompleteModality, samples: list[Sample], seed: int) -> dict[str, Tensor]:
     """Samples as the model sees them, plain and (where augmentation changes them) augmented once."""
-    assert modality.intensity is not None
-    assert modality.augment is not None
     integers, scale, offset = stored(modality, samples)
     drawn = [modality.augment(integers[i : i + 1], generator(seed, "preview", i)) for i in range(len(integers))]
     decode = modality.intensity.decode
@@ -64,14 +62,13 @@ def reconstructions(model: Model, name: str, samples: list[Sample], seed: int) -
     """Masked, reconstructed and original, by the modality's kept decoder."""
     model.eval()
     modality = model.modalities[name]
-    assert modality.intensity is not None
     original = modality.intensity.decode(*stored(modality, samples))
     batch = Batch(name, True, original, None, slice(0, len(original)), len(original), (seed, "preview"))
     masked, made = model.reconstruct(batch)
     return {"masked": masked, "reconstructed": made, "original": original}
 
 
-def montage(modality: Modality, rows: dict[str, Tensor]) -> bytes:
+def montage(modality: CompleteModality, rows: dict[str, Tensor]) -> bytes:
     """PNG with a column per sample (per slice of a volume) and a line per kind of view, in bands; texts and signals likewise."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -101,7 +98,7 @@ def montage(modality: Modality, rows: dict[str, Tensor]) -> bytes:
     return out.getvalue()
 
 
-def _draw(axes: Any, modality: Modality, cell: Any, levels: tuple[float | None, float | None]) -> None:
+def _draw(axes: Any, modality: CompleteModality, cell: Any, levels: tuple[float | None, float | None]) -> None:
     if isinstance(cell, str):
         axes.text(0.02, 0.98, textwrap.fill(cell, 62), va="top", fontsize=7, transform=axes.transAxes)
     elif cell.ndim == 2 and cell.shape[0] == modality.channels and modality.dims == 1:
@@ -110,10 +107,10 @@ def _draw(axes: Any, modality: Modality, cell: Any, levels: tuple[float | None, 
         axes.imshow(cell, cmap="gray", vmin=levels[0], vmax=levels[1], interpolation="nearest")
 
 
-def cells(modality: Modality, batch: Tensor) -> list[Any]:
+def cells(modality: CompleteModality, batch: Tensor) -> list[Any]:
     """What is drawn: text, (C, L) signal, (H, W) grey or (H, W, 3) colour."""
-    if modality.pretext == "masked_words":
-        tokenizer: Any = modality.tokenizer
+    tokenizer = modality.text_tokenizer
+    if tokenizer is not None:
         return [_join(tokenizer.text(row.tolist())) for row in batch]
     array = batch.float().numpy()
     if modality.dims == 1:

@@ -15,7 +15,7 @@ import numpy as np
 from medcoss_cli.console import Screen
 from medcoss_cli.data.resize import resize
 from medcoss_cli.errors import DataError, MedcossError, PluginError, ResourceError
-from medcoss_cli.plugin import LeftOut, Modality, Record, Sample
+from medcoss_cli.plugin import CompleteModality, LeftOut, Record, Sample
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Blank(DataError):  # noqa: N818 - not a fault
     """A part of a good file with nothing in it: left out, but the file is not bad."""
 
 
-def find(modality: Modality, root: Path, split: str = "train", screen: Screen | None = None) -> Found:
+def find(modality: CompleteModality, root: Path, split: str = "train", screen: Screen | None = None) -> Found:
     """List a folder's records and say what is left out.
 
     Raises: DataError for a folder that is missing or has nothing of this modality, with the reasons.
@@ -63,7 +63,7 @@ def find(modality: Modality, root: Path, split: str = "train", screen: Screen | 
     return found
 
 
-def listed(modality: Modality, root: Path, split: str) -> Iterator[Record | LeftOut]:
+def listed(modality: CompleteModality, root: Path, split: str) -> Iterator[Record | LeftOut]:
     """What the plugin's loader finds. Raises: PluginError where it fails in a way that is no user's fault."""
     try:
         yield from modality.loader.find(root, split)
@@ -84,7 +84,7 @@ def reason_counts(reasons: Iterable[str], most: int = 4) -> str:
     return shown + (f"; and {len(counts) - most} other reasons" if len(counts) > most else "")
 
 
-def read_checked(modality: Modality, record: Record) -> Sample:
+def read_checked(modality: CompleteModality, record: Record) -> Sample:
     """Read one record and see that it is what the modality says: dims, channels, finite, not constant.
 
     NaN and infinite values become the smallest finite value, with a note. Raises: DataError with a reason.
@@ -99,10 +99,9 @@ def read_checked(modality: Modality, record: Record) -> Sample:
         raise DataError(f"it cannot be read ({type(error).__name__}: {error})", where=record.source) from error
     array = sample.array
     if isinstance(array, str):
-        if modality.dims != 1:
-            raise DataError("a text where an image is expected", where=record.source)
-        told = getattr(modality.tokenizer, "notes", None)
-        return sample if told is None else dataclasses.replace(sample, notes=(*sample.notes, *told(sample)))
+        if modality.text_tokenizer is None:
+            raise DataError("a text where numbers are expected", where=record.source)
+        return dataclasses.replace(sample, notes=(*sample.notes, *modality.text_tokenizer.notes(sample)))
     if array.ndim - 1 != modality.dims:
         raise DataError(f"{array.ndim - 1}D data where {modality.dims}D is expected", where=record.source)
     if array.shape[0] != modality.channels:
@@ -124,17 +123,19 @@ def read_checked(modality: Modality, record: Record) -> Sample:
     return sample
 
 
-def encode(modality: Modality, sample: Sample) -> tuple[np.ndarray[Any, Any], float, float]:
+def encode(modality: CompleteModality, sample: Sample) -> tuple[np.ndarray[Any, Any], float, float]:
     """Resize to the modality's size and turn into the integers that are stored."""
-    assert modality.intensity is not None
     if not isinstance(sample.array, str):
         sample = dataclasses.replace(sample, array=resize(sample.array, modality.size))
     integers, scale, offset = modality.intensity.encode(sample)
     return np.asarray(integers), float(scale), float(offset)
 
 
-def learn_vocabulary(modality: Modality, found: Found, screen: Screen) -> str:
-    """Learn the vocabulary of a text modality from all its texts (JSON text)."""
+def with_vocabulary(modality: CompleteModality, found: Found, screen: Screen) -> CompleteModality:
+    """The modality with a vocabulary learned from all texts found, where it needs one and has none."""
+    tokenizer = modality.text_tokenizer
+    if tokenizer is None or tokenizer.vocabulary is not None:
+        return modality
     texts: list[str] = []
     groups: list[str | None] = []
     with screen.progress(f"reading {modality.name} for a vocabulary", len(found.records)) as bar:
@@ -146,6 +147,4 @@ def learn_vocabulary(modality: Modality, found: Found, screen: Screen) -> str:
                 continue  # told when the set is prepared
             finally:
                 bar.advance()
-    tokenizer: Any = modality.tokenizer
-    vocabulary: str = tokenizer.learn(texts, groups)
-    return vocabulary
+    return modality.with_vocabulary(tokenizer.learn(texts, groups))

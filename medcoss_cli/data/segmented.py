@@ -24,7 +24,7 @@ from medcoss_cli.data.prepare import locked, settings, stamp
 from medcoss_cli.data.read import read_checked
 from medcoss_cli.data.workers import forkserver, quiet
 from medcoss_cli.errors import DataError
-from medcoss_cli.plugin import Modality, Sample
+from medcoss_cli.plugin import CompleteModality, Sample
 from medcoss_cli.store import atomic
 
 Array = np.ndarray[Any, Any]
@@ -78,19 +78,19 @@ class SegmentedSet:
         return opened
 
 
-def read_case(modality: Modality, case: Case, values: Values) -> tuple[Sample, Array]:
+def read_case(modality: CompleteModality, case: Case, values: Values) -> tuple[Sample, Array]:
     """A case's image and its labels (*size) uint8 on the same grid. Raises: DataError, also for an unknown mask value."""
     assert case.record is not None
     sample = read_checked(modality, case.record)
     return sample, read_labels(modality, case, sample, values)
 
 
-def read_labels(modality: Modality, case: Case, sample: Sample, values: Values) -> Array:
+def read_labels(modality: CompleteModality, case: Case, sample: Sample, values: Values) -> Array:
     """A case's labels (*size) uint8. Raises: DataError where the mask is not on the sample's grid."""
     return labels_of(read_numbers(modality, case, sample), values, case.where)
 
 
-def read_numbers(modality: Modality, case: Case, sample: Sample) -> Array:
+def read_numbers(modality: CompleteModality, case: Case, sample: Sample) -> Array:
     """The numbers (*size) of a case's mask file. Raises: DataError where it is not on the sample's grid."""
     assert case.mask is not None
     mask, grid = read_mask(case.mask, modality.dims)
@@ -136,7 +136,7 @@ def _inside(values: Values, name: str) -> list[str]:
 
 
 def prepare_masks(
-    modality: Modality,
+    modality: CompleteModality,
     cases: Sequence[Case],
     values: Values,
     layout: Layout,
@@ -160,7 +160,7 @@ def prepare_masks(
 
 
 def _write(
-    modality: Modality,
+    modality: CompleteModality,
     cases: Sequence[Case],
     values: Values,
     layout: Layout,
@@ -194,7 +194,9 @@ def _write(
     atomic.write(folder / "index.json", json.dumps({"data_hash": digest, "cases": good}, indent=1).encode())
 
 
-def _case(modality: Modality, values: Values, layout: Layout, folder: Path, number: int, case: Case) -> dict[str, Any]:
+def _case(
+    modality: CompleteModality, values: Values, layout: Layout, folder: Path, number: int, case: Case
+) -> dict[str, Any]:
     name = f"case-{number:05d}"
     facts_path = folder / f"{name}.json"
     if facts_path.exists():
@@ -228,17 +230,16 @@ def _case(modality: Modality, values: Values, layout: Layout, folder: Path, numb
 
 
 def on_grid(
-    modality: Modality, layout: Layout, sample: Sample, labels: Array | None = None
+    modality: CompleteModality, layout: Layout, sample: Sample, labels: Array | None = None
 ) -> tuple[Array, float, float, Array | None]:
     """A sample on the network's grid: integers (C, *after), scale, offset, and its labels there (*after)."""
-    assert modality.intensity is not None
     frame = layout.frame(sample)
     image = replace(sample, array=frame.image(sample.array))
     integers, scale, offset = modality.intensity.encode(image)
     return integers, scale, offset, None if labels is None else frame.labels(labels)
 
 
-def foreground(modality: Modality, cases: Sequence[Case], values: Values, screen: Screen) -> tuple[float, ...]:
+def foreground(modality: CompleteModality, cases: Sequence[Case], values: Values, screen: Screen) -> tuple[float, ...]:
     """(0.5th percentile, 99.5th percentile, mean, deviation) of the values inside the training masks (nnU-Net's CT rule).
 
     Up to 100,000 voxels of each case.
@@ -272,7 +273,7 @@ def _points(mask: Array, number: int) -> Array:
     return np.concatenate(rows).astype(np.int32) if rows else np.zeros((0, 1 + mask.ndim), np.int32)
 
 
-def _key(modality: Modality, cases: Sequence[Case], values: Values, layout: Layout) -> str:
+def _key(modality: CompleteModality, cases: Sequence[Case], values: Values, layout: Layout) -> str:
     digest = hashlib.sha256(
         f"{LAYOUT} {layout} {values} {settings(modality.loader)} {settings(modality.intensity)}".encode()
     )

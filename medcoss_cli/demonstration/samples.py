@@ -61,7 +61,6 @@ def first_of_each(run: Path, folder: Path) -> list[Prediction]:
     head = best(run, None, Screen())
     cases, _ = find_cases(head.modality, folder, masks=False, screen=Screen())
     ready = applied(head.task, head.modality, head.network, torch.device("cpu"))
-    assert head.modality.intensity is not None
     predictions = []
     for label in head.task.classes:
         case = next((case for case in cases if case.split == "test" and case.label == label), None)

@@ -17,7 +17,7 @@ from medcoss_cli.errors import DataError, ExportError, UsageError
 from medcoss_cli.finetuning.dataset import find_cases
 from medcoss_cli.kit.manifest import NAME, rows_of
 from medcoss_cli.model.outputs import Array
-from medcoss_cli.plugin import Modality, Record
+from medcoss_cli.plugin import CompleteModality, Record
 
 LEAST, MOST = 16, 64
 
@@ -31,7 +31,7 @@ class Samples:
     origin: str
 
 
-def gather(modality: Modality, folder: Path | None, stored: Stored | None, screen: Screen) -> Samples:
+def gather(modality: CompleteModality, folder: Path | None, stored: Stored | None, screen: Screen) -> Samples:
     """At least 16 samples, repeated where there are fewer. Raises: DataError, UsageError."""
     labels = None
     if folder is not None:
@@ -62,12 +62,12 @@ def of_size(inputs: Array, size: tuple[int, ...]) -> Array:
     return np.ascontiguousarray(wrapped[(slice(None), slice(None), *(slice(0, s) for s in size))])
 
 
-def rule_of(modality: Modality) -> dict[str, Any] | None:
+def rule_of(modality: CompleteModality) -> dict[str, Any] | None:
     """How stored integers become inputs, as a factor and a shift; None for words.
 
     Raises: ExportError for a rule that is not of this form, which nothing but its plugin could carry out.
     """
-    if getattr(modality.tokenizer, "vocabulary", None) is not None:
+    if modality.text_tokenizer is not None:
         return None
     intensity: Any = modality.intensity
     shape = (1, max(1, modality.channels), *modality.size)
@@ -86,7 +86,7 @@ def rule_of(modality: Modality) -> dict[str, Any] | None:
     return {"rule": type(intensity).__name__, **numbers, "factor": factor, "shift": shift}
 
 
-def _of_folder(modality: Modality, folder: Path, screen: Screen) -> tuple[Array, list[str] | None]:
+def _of_folder(modality: CompleteModality, folder: Path, screen: Screen) -> tuple[Array, list[str] | None]:
     """Up to 64 samples, evenly taken; with labels where the folder's manifest has them for all."""
     listed = _labelled(modality, folder, screen)
     every = [(item, None) for item in modality.loader.find(folder, "all") if isinstance(item, Record)]
@@ -107,7 +107,7 @@ def _of_folder(modality: Modality, folder: Path, screen: Screen) -> tuple[Array,
     return np.concatenate(found), [str(label) for label in labels] if listed else None
 
 
-def _labelled(modality: Modality, folder: Path, screen: Screen) -> list[tuple[Record, str | None]]:
+def _labelled(modality: CompleteModality, folder: Path, screen: Screen) -> list[tuple[Record, str | None]]:
     """Records with labels, where the folder has a manifest with a column of them."""
     manifest = folder / NAME
     if not manifest.is_file() or not any("label" in row for _, row in rows_of(manifest)):
@@ -116,7 +116,6 @@ def _labelled(modality: Modality, folder: Path, screen: Screen) -> list[tuple[Re
     return [(case.record, case.label) for case in cases if case.record is not None]
 
 
-def _decoded(modality: Modality, integers: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor) -> Array:
-    assert modality.intensity is not None
+def _decoded(modality: CompleteModality, integers: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor) -> Array:
     inputs: Array = modality.intensity.decode(integers, scale, offset).numpy()
     return inputs

@@ -15,7 +15,7 @@ from medcoss_cli.export.networks import EncoderAlone, Features
 from medcoss_cli.export.samples import LEAST, Samples, of_size, rule_of
 from medcoss_cli.finetuning.checkpoints import Trained
 from medcoss_cli.model.outputs import Array
-from medcoss_cli.plugin import Modality
+from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.pretraining.state import State, versions
 from medcoss_cli.registry import discovery
 
@@ -105,7 +105,7 @@ def encoder_alone(state: State) -> Exportable:
     return Exportable(EncoderAlone(state.model), names, tokens(LEAST, TOKENS, shape.width), (1,), about)
 
 
-def modality_of(state: State, name: str) -> Modality:
+def modality_of(state: State, name: str) -> CompleteModality:
     """The modality as the checkpoint knows it. Raises: CheckpointError where it does not."""
     if name not in state.model.modalities:
         raise CheckpointError(
@@ -115,7 +115,7 @@ def modality_of(state: State, name: str) -> Modality:
     return state.model.modalities[name]
 
 
-def features_of(state: State, modality: Modality, samples: Samples) -> Exportable:
+def features_of(state: State, modality: CompleteModality, samples: Samples) -> Exportable:
     """A modality's inputs to token features and pooled features."""
     about = {
         "kind": "features",
@@ -125,7 +125,7 @@ def features_of(state: State, modality: Modality, samples: Samples) -> Exportabl
     }
     network = Features(state.model, modality.name)
     names = (["ids" if modality.channels == 0 else "inputs"], ["tokens", "pooled"])
-    return Exportable(network, names, (samples.inputs,), _steps(modality), about, _words(modality))
+    return Exportable(network, names, (samples.inputs,), _steps(modality), about, modality.vocabulary)
 
 
 def task_of(one: Trained, samples: Samples) -> Exportable:
@@ -145,10 +145,8 @@ def task_of(one: Trained, samples: Samples) -> Exportable:
     return Exportable(one.network.eval(), names, (samples.inputs,), None, about, words)
 
 
-def _inputs(modality: Modality, samples: Samples) -> dict[str, Any]:
-    part = modality.tokenizer
-    assert part is not None
-    words = _words(modality) is not None
+def _inputs(modality: CompleteModality, samples: Samples) -> dict[str, Any]:
+    words = modality.text_tokenizer is not None
     return {
         "modality": modality.name,
         "title": modality.title,
@@ -159,17 +157,12 @@ def _inputs(modality: Modality, samples: Samples) -> dict[str, Any]:
         "value_range": None if words else [float(samples.inputs.min()), float(samples.inputs.max())],
         "unit": "id of a word piece" if words else "normalised value, see intensity",
         "intensity": rule_of(modality),
-        "tokenizer": part.key,
-        "tokenizer_spec": dict(part.spec),
+        "tokenizer": modality.tokenizer.key,
+        "tokenizer_spec": modality.tokenizer.spec.to_plain(),
     }
 
 
-def _words(modality: Modality) -> str | None:
-    return getattr(modality.tokenizer, "vocabulary", None)
-
-
-def _steps(modality: Modality) -> tuple[int, ...] | None:
+def _steps(modality: CompleteModality) -> tuple[int, ...] | None:
     """Edges of a patch, if there are patches and their positions are computed for any grid."""
-    part: Any = modality.tokenizer
-    patch = getattr(part, "patch", None)
-    return tuple(patch) if patch is not None and part.spec.get("positions") == "sincos" else None
+    spec = modality.tokenizer.spec
+    return spec.patch if spec.positions == "sincos" else None

@@ -12,7 +12,7 @@ from medcoss_cli.export.networks import Features
 from medcoss_cli.export.target import modality_of
 from medcoss_cli.finetuning.checkpoints import decoder
 from medcoss_cli.model.outputs import Array
-from medcoss_cli.plugin import Modality
+from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.pretraining.state import read_state
 from medcoss_cli.store.checkpoint import find_checkpoint
 
@@ -21,7 +21,7 @@ Network = Callable[[Array], tuple[Array, Array]]
 
 def features_of(
     source: Path, modality: str, screen: Screen
-) -> tuple[Modality, Network, Callable[[Array, float, float], Array], Path]:
+) -> tuple[CompleteModality, Network, Callable[[Array, float, float], Array], Path]:
     """The modality, its network, what it makes of stored integers, and the file. Raises: CheckpointError."""
     file, said = find_checkpoint(source)
     if said:

@@ -16,7 +16,7 @@ from medcoss_cli.finetuning.spec import Task
 from medcoss_cli.model.finetuned import Tuned
 from medcoss_cli.model.multimodal import Model
 from medcoss_cli.model.outputs import Array
-from medcoss_cli.plugin import Modality
+from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.store import finetuned
 from medcoss_cli.tasks.lesson import criterion
 
@@ -27,7 +27,7 @@ class Trained:
 
     seed: int
     task: Task
-    modality: Modality
+    modality: CompleteModality
     network: Tuned
     facts: dict[str, Any]
 
@@ -93,12 +93,12 @@ def renewed(one: Trained, model: Model, source: Path) -> Tuned:
     return network
 
 
-def applied(task: Task, modality: Modality, network: Tuned, device: torch.device) -> Applied:
+def applied(task: Task, modality: CompleteModality, network: Tuned, device: torch.device) -> Applied:
     """The network on a device, with the modality's own rule for what it sees."""
     return Applied(task, modality, network.on(device), decoder(modality))
 
 
-def decoder(modality: Modality) -> Decode:
+def decoder(modality: CompleteModality) -> Decode:
     """The modality's own rule from stored integers to what a network sees."""
     intensity = modality.intensity
     assert intensity is not None

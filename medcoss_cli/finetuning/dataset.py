@@ -16,7 +16,7 @@ from medcoss_cli.data.segmented import prepare_masks
 from medcoss_cli.errors import DataError
 from medcoss_cli.finetuning import augment as views
 from medcoss_cli.finetuning.spec import Task
-from medcoss_cli.plugin import LeftOut, Modality
+from medcoss_cli.plugin import CompleteModality, LeftOut
 from medcoss_cli.tasks.classification import Classification
 from medcoss_cli.tasks.segmentation import Segmentation
 
@@ -31,7 +31,7 @@ class Reading:
 
 
 def find_cases(
-    modality: Modality,
+    modality: CompleteModality,
     root: Path,
     *,
     masks: bool,
@@ -66,7 +66,7 @@ def bounded(cases: Sequence[Case], lost: Sequence[LeftOut], share: float, screen
 
 def lesson_of(
     task: Task,
-    modality: Modality,
+    modality: CompleteModality,
     cases: Sequence[Case],
     root: Path,
     augment: str | None,

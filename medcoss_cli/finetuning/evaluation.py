@@ -20,7 +20,7 @@ from medcoss_cli.errors import DataError
 from medcoss_cli.finetuning.predictor import Applied
 from medcoss_cli.finetuning.spec import Task
 from medcoss_cli.model.finetuned import Tuned
-from medcoss_cli.plugin import LeftOut, Modality
+from medcoss_cli.plugin import CompleteModality, LeftOut
 from medcoss_cli.tasks.classification import Classification
 
 Array = np.ndarray[Any, Any]
@@ -134,7 +134,7 @@ def draw_cases(one: Applied, cases: Sequence[Case], outcome: Outcome, folder: Pa
         overlay(sample.array, labels, truth, task.classes, folder / f"{name}.png", sample.spacing)
 
 
-def draw_classes(task: Task, modality: Modality, cases: Sequence[Case], outcome: Outcome, folder: Path) -> None:
+def draw_classes(task: Task, modality: CompleteModality, cases: Sequence[Case], outcome: Outcome, folder: Path) -> None:
     """Pictures of the three surest right and the three surest wrong cases; texts have none. Private: they show samples."""
     if modality.dims == 1:
         return

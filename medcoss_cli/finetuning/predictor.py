@@ -17,7 +17,7 @@ from medcoss_cli.finetuning.postprocess import largest_organ
 from medcoss_cli.finetuning.spec import Task
 from medcoss_cli.model.outputs import Array, Network, finite, softmax
 from medcoss_cli.model.sliding_window import memory, predict_labels
-from medcoss_cli.plugin import Modality, Sample
+from medcoss_cli.plugin import CompleteModality, Sample
 
 Decode = Callable[[Array, float, float], Array]
 """Stored integers (N, C, *size), or ids (N, L), with scale and offset to what the network sees."""
@@ -28,7 +28,7 @@ class Applied:
     """A network and what turns a sample into its inputs."""
 
     task: Task
-    modality: Modality
+    modality: CompleteModality
     network: Network
     decode: Decode
 

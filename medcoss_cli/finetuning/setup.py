@@ -11,7 +11,7 @@ from torch import Tensor
 
 from medcoss_cli.console import Logged, Screen
 from medcoss_cli.data.labelled import Case, classes_of
-from medcoss_cli.data.read import Found, learn_vocabulary
+from medcoss_cli.data.read import Found, with_vocabulary
 from medcoss_cli.data.segmented import foreground
 from medcoss_cli.errors import CheckpointError, UsageError
 from medcoss_cli.finetuning.dataset import Reading, bounded, facts_of, find_cases, lesson_of
@@ -21,7 +21,7 @@ from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.finetuned import HeadShape, Tuned
 from medcoss_cli.model.heads import HybridDecoder, MaskDecoder, expect
 from medcoss_cli.model.multimodal import Model
-from medcoss_cli.plugin import LeftOut, Modality
+from medcoss_cli.plugin import CompleteModality, LeftOut
 from medcoss_cli.pretraining.state import read_state
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import FinetuneRecipe
@@ -50,7 +50,7 @@ class Tuning:
 
     recipe: FinetuneRecipe
     task: Task
-    modality: Modality
+    modality: CompleteModality
     weights: Mapping[str, Tensor]
     cases: Sequence[Case]
     lost: Sequence[LeftOut]
@@ -124,14 +124,14 @@ def outlook(recipe: FinetuneRecipe, start: str | None, options: Options, screen:
     screen.say(f"{tune.steps} steps of {tune.batch}, {passes:.1f} passes over the training cases; nothing was written")
 
 
-def build(task: Task, modality: Modality, seed: int, drop_path: float = 0.0) -> Tuned:
+def build(task: Task, modality: CompleteModality, seed: int, drop_path: float = 0.0) -> Tuned:
     """A task's network with weights drawn from the seed."""
     return Tuned(modality, EncoderShape(**task.encoder), HeadShape(**task.head), seed=seed, drop_path=drop_path)
 
 
 def settle(
     recipe: FinetuneRecipe, start: str | None, options: Options, screen: Screen
-) -> tuple[Task, Modality, Mapping[str, Tensor], list[Case], list[LeftOut], Path]:
+) -> tuple[Task, CompleteModality, Mapping[str, Tensor], list[Case], list[LeftOut], Path]:
     """What the recipe, the checkpoint and the manifest say together: the task in plain values, and its cases."""
     model, weights = _start(recipe, start or recipe.start, screen)
     chosen = for_stage(
@@ -141,20 +141,18 @@ def settle(
         tokenizer=recipe.tokenizer,
         vocabulary_size=recipe.vocabulary_size,
     )
-    assert chosen.tokenizer is not None
     key = chosen.tokenizer.key
     if weights:
         weights = _taken(model, weights, key, recipe.modality, screen)
     size = tuple(recipe.input.size or chosen.size)
-    part: Any = chosen.tokenizer
-    vocabulary: str | None = getattr(part, "vocabulary", None)
+    vocabulary = chosen.vocabulary
     intensity: dict[str, Any] | None = {"zscore": True} if recipe.input.intensity == "zscore" else None
     root = folders(recipe, options)[0] / recipe.data.folder
     modality = for_task(chosen, key, size, vocabulary, intensity)
     cases, lost = _cases(recipe, modality, root, screen)
-    if hasattr(part, "learn") and vocabulary is None:
+    if vocabulary is None:
         train = [case.record for case in cases if case.split == "train" and case.record is not None]
-        vocabulary = learn_vocabulary(modality, Found(root, train, []), screen)
+        vocabulary = with_vocabulary(modality, Found(root, train, []), screen).vocabulary
     values = recipe.classes if isinstance(recipe.classes, dict) else None
     if values is None:
         asked = recipe.classes if isinstance(recipe.classes, list) else None
@@ -190,7 +188,7 @@ def settle(
         classes=classes,
         values=values,
         tokenizer=key,
-        tokenizer_spec=dict(modality.tokenizer.spec),  # type: ignore[union-attr]  # complete modalities have one
+        tokenizer_spec=modality.tokenizer.spec.to_plain(),
         vocabulary=vocabulary,
         size=list(size),
         spacing=recipe.input.spacing,
@@ -248,7 +246,9 @@ def _taken(model: Model, weights: Mapping[str, Tensor], key: str, modality: str,
     return taken
 
 
-def _cases(recipe: FinetuneRecipe, modality: Modality, root: Path, screen: Screen) -> tuple[list[Case], list[LeftOut]]:
+def _cases(
+    recipe: FinetuneRecipe, modality: CompleteModality, root: Path, screen: Screen
+) -> tuple[list[Case], list[LeftOut]]:
     masks, data = recipe.task == "segmentation", recipe.data
     return find_cases(
         modality, root, masks=masks, screen=screen, fold=data.fold, validation=data.validation, seed=recipe.seed
@@ -258,7 +258,7 @@ def _cases(recipe: FinetuneRecipe, modality: Modality, root: Path, screen: Scree
 def _lesson(
     recipe: FinetuneRecipe,
     task: Task,
-    modality: Modality,
+    modality: CompleteModality,
     cases: list[Case],
     lost: list[LeftOut],
     root: Path,

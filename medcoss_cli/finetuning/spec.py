@@ -10,7 +10,7 @@ from medcoss_cli.data.geometry import Layout
 from medcoss_cli.data.segmented import Values
 from medcoss_cli.errors import CheckpointError
 from medcoss_cli.kit.intensity import Fixed, ZScore
-from medcoss_cli.plugin import Modality
+from medcoss_cli.plugin import CompleteModality, TokenizerSpec
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.configure import fit
 
@@ -59,27 +59,27 @@ class Task:
             return Layout(tuple(self.size), None, self.crop)
         return Layout(None, tuple(self.spacing) if self.spacing else None, self.crop)
 
-    def load_modality(self) -> Modality:
+    def load_modality(self) -> CompleteModality:
         """The installed plugin's modality, reading whole cases, with this task's tokenizer, size and intensity.
 
         Raises: PluginError if it is not installed, CheckpointError if its tokenizer has changed since.
         """
+        spec = TokenizerSpec.from_plain(self.tokenizer_spec)
         modality = for_task(
-            fit(discovery.load_modality(self.modality), tokenizer=self.tokenizer, spec=self.tokenizer_spec),
+            fit(discovery.load_modality(self.modality), tokenizer=self.tokenizer, spec=spec),
             self.tokenizer,
             tuple(self.size),
             self.vocabulary,
             self.intensity,
         )
-        assert modality.tokenizer is not None
-        if dict(modality.tokenizer.spec) != self.tokenizer_spec:
+        if modality.tokenizer.spec != spec:
             raise CheckpointError(
                 f"the tokenizer {self.tokenizer} of the installed {self.modality} plugin differs from the one trained",
                 fix="install the version the run names in results.json",
             )
         return modality
 
-    def build(self, modality: Modality, weights: Mapping[str, Any]) -> Tuned:
+    def build(self, modality: CompleteModality, weights: Mapping[str, Any]) -> Tuned:
         """The network with these weights, in eval mode. Raises: CheckpointError where they do not fit."""
         from medcoss_cli.model.encoder import EncoderShape
         from medcoss_cli.model.finetuned import HeadShape, Tuned
@@ -93,12 +93,12 @@ class Task:
 
 
 def for_task(
-    modality: Modality,
+    modality: CompleteModality,
     tokenizer: str,
     size: tuple[int, ...],
     vocabulary: str | None,
     intensity: Mapping[str, Any] | None,
-) -> Modality:
+) -> CompleteModality:
     """A modality that reads whole cases, seen as a task sees it."""
     modality = fit(modality, tokenizer=tokenizer, size=size, vocabulary=vocabulary)
     loader: Any = modality.loader

@@ -39,7 +39,6 @@ def outlook(recipe: Recipe, stages: Sequence[Stage], state: State, options: Opti
         new = math.ceil(
             (stage.epochs or recipe.train.epochs) * len(found.records) / (stage.batch or recipe.train.batch)
         )
-        assert modality.tokenizer is not None
         size = " x ".join(map(str, modality.size))
         rows.append(
             [

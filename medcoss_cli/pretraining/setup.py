@@ -13,7 +13,7 @@ from medcoss_cli.console import Logged, Screen
 from medcoss_cli.errors import CheckpointError, DataError, RecipeError, UsageError
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
-from medcoss_cli.plugin import Modality
+from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.pretraining.job import Job, Recipe
 from medcoss_cli.pretraining.state import State, read_state
 from medcoss_cli.recipe.read import read_recipe
@@ -86,7 +86,7 @@ def first_state(recipe: PretrainRecipe, start: State | None = None) -> State:
 
 def _check_stages(recipe: PretrainRecipe, state: State, options: Options, place: Devices) -> None:
     """What would stop a later stage is told now, not after days: plugins, tokenizers, sizes, folders."""
-    known: dict[str, Modality] = {}
+    known: dict[str, CompleteModality] = {}
     for stage in recipe.stages:
         decoder = recipe.decoder.model_dump()
         known[stage.modality] = for_stage(

@@ -17,7 +17,7 @@ import pluggy
 
 from medcoss_cli import plugin
 from medcoss_cli.errors import PluginError, UsageError
-from medcoss_cli.plugin import PLUGIN_API, Modality
+from medcoss_cli.plugin import PLUGIN_API, CompleteModality, Modality, TokenizerSpec
 from medcoss_cli.registry.validate import Broken, OtherApi, check, guarded
 
 GROUP = "medcoss"
@@ -32,7 +32,7 @@ class Status:
     distribution: str
     version: str
     status: str
-    modality: Modality | None = None
+    modality: CompleteModality | None = None
 
 
 @lru_cache
@@ -109,7 +109,7 @@ def _maintained() -> dict[str, str]:
 
 
 @lru_cache
-def load_modality(name: str) -> Modality:
+def load_modality(name: str) -> CompleteModality:
     """The modality of this name, complete. Only its own plugin is imported.
 
     Raises: PluginError if it is not installed, or broken, or written for another plugin API.
@@ -132,7 +132,7 @@ def _repair(point: EntryPoint, error: Broken) -> str:
 def statuses() -> list[Status]:
     """Every entry point of a modality loaded, one after another, each behind its own guard."""
     found: list[Status] = []
-    specs: dict[str, tuple[str, Any]] = {}
+    specs: dict[str, tuple[str, TokenizerSpec]] = {}
     for point in _points(GROUP):
         status, modality = "ok", None
         taken = next((s for s in found if s.name == point.name), None)
@@ -140,9 +140,9 @@ def statuses() -> list[Status]:
             if taken is not None:
                 raise Broken(f"the name is taken by {taken.distribution}")
             modality = _load(point)
-            tokenizer: Any = modality.tokenizer
-            first, spec = specs.setdefault(tokenizer.key, (point.name, dict(tokenizer.spec)))
-            if dict(tokenizer.spec) != spec:
+            tokenizer = modality.tokenizer
+            first, spec = specs.setdefault(tokenizer.key, (point.name, tokenizer.spec))
+            if tokenizer.spec != spec:
                 raise Broken(
                     f"its tokenizer {tokenizer.key} differs from that of {first}; "
                     f"one of its own needs a key of its own, as in {tokenizer.key}-{point.name}"
@@ -153,7 +153,7 @@ def statuses() -> list[Status]:
     return found
 
 
-def _load(point: EntryPoint) -> Modality:
+def _load(point: EntryPoint) -> CompleteModality:
     """Import, check the API version, call the hook, check every part. Raises: Broken with the reason."""
     modalities = _brought(point, "medcoss_modalities")
     wrong = next((m for m in modalities if not isinstance(m, Modality)), None)

@@ -14,7 +14,7 @@ from medcoss_cli.data.prepared import PreparedSet
 from medcoss_cli.metrics import classification
 from medcoss_cli.model.finetuned import Tuned
 from medcoss_cli.model.outputs import Array, finite, softmax
-from medcoss_cli.plugin import Modality
+from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.randomness import generator
 from medcoss_cli.tasks.lesson import Scores, order
 
@@ -33,7 +33,7 @@ class Classification:
 
     def __init__(
         self,
-        modality: Modality,
+        modality: CompleteModality,
         prepared: PreparedSet,
         cases: Sequence[Case],
         classes: Sequence[str],

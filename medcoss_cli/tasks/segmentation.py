@@ -13,7 +13,7 @@ from torch import Tensor
 from medcoss_cli.data.segmented import SegmentedSet, Values, levels_of, targets_of
 from medcoss_cli.model.finetuned import Tuned
 from medcoss_cli.model.sliding_window import predict_labels
-from medcoss_cli.plugin import Modality
+from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.randomness import generator
 from medcoss_cli.tasks.lesson import Scores, order
 
@@ -33,7 +33,7 @@ class Segmentation:
 
     def __init__(
         self,
-        modality: Modality,
+        modality: CompleteModality,
         prepared: SegmentedSet,
         values: Values,
         size: tuple[int, ...],
@@ -130,8 +130,7 @@ class Segmentation:
         return {"dice": float(np.mean(list(scores.values()))), **scores}
 
 
-def _decode(modality: Modality, integers: Any, scale: float, offset: float, device: torch.device) -> Tensor:
-    assert modality.intensity is not None
+def _decode(modality: CompleteModality, integers: Any, scale: float, offset: float, device: torch.device) -> Tensor:
     stored = torch.from_numpy(integers).to(device)[None]
     return modality.intensity.decode(
         stored, torch.tensor([scale], device=device), torch.tensor([offset], device=device)
