@@ -11,7 +11,7 @@ from torch import Tensor
 
 from medcoss_cli.console import Logged, Screen
 from medcoss_cli.data.labelled import LabelledSet
-from medcoss_cli.data.read import Found, learn_vocabulary
+from medcoss_cli.data.read import Found, with_vocabulary
 from medcoss_cli.errors import CheckpointError, DataError, UsageError
 from medcoss_cli.finetuning.dataset import bounded, facts_of, find_cases
 from medcoss_cli.finetuning.spec import build, for_task, load_kind, load_modality
@@ -146,13 +146,12 @@ def settle(
     if weights:
         weights = _taken(model, weights, key, recipe.modality, screen)
     size = tuple(recipe.input.size or chosen.size)
-    part: Any = chosen.tokenizer
-    vocabulary: str | None = getattr(part, "vocabulary", None)
+    vocabulary = chosen.vocabulary
     intensity: dict[str, Any] | None = {"zscore": True} if recipe.input.intensity == "zscore" else None
     labelled, lost = _labelled(recipe, kind, for_task(chosen, key, size, vocabulary, intensity), options, screen)
-    if hasattr(part, "learn") and vocabulary is None:
+    if vocabulary is None:
         train = [case.record for case in labelled.split("train") if case.record is not None]
-        vocabulary = learn_vocabulary(labelled.modality, Found(labelled.root, train, []), screen)
+        vocabulary = with_vocabulary(labelled.modality, Found(labelled.root, train, []), screen).vocabulary
     classes, target = kind.fit_target(recipe, labelled.cases, screen)
     if not isinstance(recipe.input.intensity, str):
         fixed = recipe.input.intensity
@@ -172,7 +171,7 @@ def settle(
         classes=classes,
         target=target,
         tokenizer=key,
-        tokenizer_spec=dict(modality.tokenizer.spec),
+        tokenizer_spec=modality.tokenizer.spec.to_plain(),
         vocabulary=vocabulary,
         size=list(size),
         spacing=recipe.input.spacing,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from medcoss_cli.errors import CheckpointError
 from medcoss_cli.kit.intensity import Fixed, ZScore
-from medcoss_cli.plugin import CompleteModality
+from medcoss_cli.plugin import CompleteModality, TokenizerSpec
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.configure import fit
 from medcoss_cli.tasks import TaskKind
@@ -28,14 +28,15 @@ def load_modality(spec: TaskSpec) -> CompleteModality:
 
     Raises: PluginError if it is not installed, CheckpointError if its tokenizer has changed since.
     """
+    tokenizer = TokenizerSpec.from_plain(spec.tokenizer_spec)
     modality = for_task(
-        fit(discovery.load_modality(spec.modality), tokenizer=spec.tokenizer, spec=spec.tokenizer_spec),
+        fit(discovery.load_modality(spec.modality), tokenizer=spec.tokenizer, spec=tokenizer),
         spec.tokenizer,
         tuple(spec.size),
         spec.vocabulary,
         spec.intensity,
     )
-    if dict(modality.tokenizer.spec) != spec.tokenizer_spec:
+    if modality.tokenizer.spec != tokenizer:
         raise CheckpointError(
             f"the tokenizer {spec.tokenizer} of the installed {spec.modality} plugin differs from the one trained",
             fix="install the version the run names in results.json",

@@ -9,10 +9,12 @@ import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
+from medcoss_cli.model import pooling
 from medcoss_cli.model.encoder import Encoder, EncoderShape, initialise
 from medcoss_cli.model.heads import Head
+from medcoss_cli.model.networks import build_tokenizer
 from medcoss_cli.model.outputs import Array, Network
-from medcoss_cli.plugin import CompleteModality
+from medcoss_cli.plugin import CompleteModality, PatchNetwork
 from medcoss_cli.randomness import generator
 
 
@@ -42,7 +44,7 @@ class FinetunedNetwork(nn.Module):
         super().__init__()
         self.modality, self.shape, self.pool, self.frozen = modality, encoder, pool, frozen
         self.spec = modality.tokenizer.spec
-        self.tokenizer: Any = modality.tokenizer.build(encoder.width)
+        self.tokenizer = build_tokenizer(modality, encoder.width)
         self.encoder = Encoder(encoder)
         initialise(self.tokenizer, generator(seed, "weights", "tokenizer", modality.tokenizer.key))
         initialise(self.encoder, generator(seed, "weights", "encoder"))
@@ -55,10 +57,11 @@ class FinetunedNetwork(nn.Module):
                 block.drop_path1 = block.drop_path2 = DropPath(drop_path)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        tokens = self.tokenizer.embed(inputs)
+        network = cast(PatchNetwork, self.tokenizer)
+        tokens = network.embed(inputs)
         if self.blocks is None:
-            return cast(Tensor, self.head(self.pooled(tokens, self.tokenizer.valid(inputs))))
-        grid = self.tokenizer.grid(tuple(inputs.shape[2:]))
+            return cast(Tensor, self.head(self.pooled(tokens, network.valid(inputs))))
+        grid = network.grid(tuple(inputs.shape[2:]))
         states = [
             state.transpose(1, 2).reshape(*state.shape[:1], state.shape[2], *grid)
             for state in self.encoder.taps(tokens, self.blocks)
@@ -67,13 +70,10 @@ class FinetunedNetwork(nn.Module):
 
     def pooled(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
         """One feature a sample (N, D): the mean over patch tokens, the cls token left out, or over words."""
-        features = self.encoder(tokens, valid, cls=self.spec["cls"], causal=self.spec["causal"])
-        if self.spec["cls"]:
+        features = self.encoder(tokens, valid, cls=self.spec.cls, causal=self.spec.causal)
+        if self.spec.cls:
             features = features[:, 1:]
-        if valid is None or self.pool == "all":
-            return cast(Tensor, features.mean(1))
-        weight = valid.unsqueeze(-1).to(features.dtype)
-        return cast(Tensor, (features * weight).sum(1) / weight.sum(1))
+        return pooling.mean(features, None if self.pool == "all" else valid)
 
     def on(self, device: torch.device) -> Network:
         """numpy in, numpy out: the network in eval mode on a device."""

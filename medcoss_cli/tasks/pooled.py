@@ -89,8 +89,7 @@ class PooledTask(TaskKind):
     def head(self, spec: TaskSpec, modality: CompleteModality) -> Head:
         from medcoss_cli.model.heads import ClassHead, Head
 
-        patches = getattr(modality.tokenizer, "patch", None) is not None
-        norm = "batch" if spec.head["frozen"] else "layer" if patches else "none"
+        norm = "batch" if spec.head["frozen"] else "none" if modality.tokenizer.spec.patch is None else "layer"
         return Head(ClassHead(spec.encoder["width"], self.width(spec), layers=spec.head["layers"], norm=norm))
 
     def data(self, spec: TaskSpec, labelled: LabelledSet, augment: str | None, *, balance: bool) -> SampleData:

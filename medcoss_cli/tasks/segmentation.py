@@ -89,17 +89,15 @@ class Segmentation(TaskKind):
 
     def head(self, spec: TaskSpec, modality: CompleteModality) -> Head:
         """A UNETR decoder of the hidden states at several depths; with `hybrid`, of the last beside a residual network."""
-        from medcoss_cli.model.heads import Head, HybridDecoder, MaskDecoder, taps_of
+        from medcoss_cli.model.heads import Head, HybridDecoder, MaskDecoder, halvings, taps_of
 
         width, depth = spec.encoder["width"], spec.encoder["depth"]
         dims, channels, count = modality.dims, modality.channels, len(spec.classes)
         if spec.head["hybrid"] is not None:
             return Head(HybridDecoder(dims, channels, width, spec.head["hybrid"], count), (depth,))
-        tokenizer: Any = modality.tokenizer
-        patch: int = tokenizer.patch[0]
-        halvings = patch.bit_length() - 1
-        blocks = taps_of(depth, patch)
-        return Head(MaskDecoder(dims, channels, width, spec.head["features"], halvings, count), blocks)
+        steps = halvings(modality.tokenizer.spec.patch)
+        blocks = taps_of(depth, len(steps))
+        return Head(MaskDecoder(dims, channels, width, spec.head["features"], steps, count), blocks)
 
     def data(self, spec: TaskSpec, labelled: LabelledSet, augment: str | None, *, balance: bool) -> MaskData:
         from medcoss_cli.tasks.augmentation import elastic
