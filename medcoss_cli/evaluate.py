@@ -9,13 +9,11 @@ from typing import Any
 
 from medcoss_cli.console import Screen
 from medcoss_cli.data.labelled import LabelledSet
-from medcoss_cli.errors import CheckpointError, UsageError
-from medcoss_cli.finetuning.checkpoints import TrainedSeed, trained_seeds
+from medcoss_cli.errors import UsageError
+from medcoss_cli.finetuning.checkpoints import renewed, trained_seeds
 from medcoss_cli.finetuning.dataset import bounded, facts_of, find_cases, for_test
 from medcoss_cli.finetuning.results import json_values, mean_sd
 from medcoss_cli.finetuning.setup import one_device
-from medcoss_cli.finetuning.spec import restore
-from medcoss_cli.model.finetuned import FinetunedNetwork
 from medcoss_cli.pretraining.state import read_state
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import FinetuneRecipe
@@ -51,7 +49,7 @@ def evaluate(
             labelled = LabelledSet(trained.modality, root, cases, prepared, workers, bad_share, screen)
         networks = {"as trained": trained.network}
         if encoder is not None:
-            networks["newer encoder"] = _renewed(trained, encoder)
+            networks["newer encoder"] = renewed(trained, read_state(encoder).model, encoder)
         for label, network in networks.items():
             predictor = replace(trained, network=network).predictor(device)
             evaluation = trained.kind.evaluate(predictor, labelled, trained.seed)
@@ -92,29 +90,6 @@ def _recipe(run: Path, data: Path | None, options: Options) -> tuple[FinetuneRec
     )
     root, prepared = folders(recipe, own)
     return recipe, data if data is not None else root / recipe.data.folder, prepared
-
-
-def _renewed(trained: TrainedSeed, encoder: Path) -> FinetunedNetwork:
-    """The same head on the encoder and tokenizer of a newer checkpoint."""
-    spec = trained.spec
-    if not spec.head["frozen"]:
-        raise UsageError(
-            "this head was trained together with its encoder, so a newer one does not fit it",
-            where="--encoder",
-            fix="fine-tune with head.probe=true or head.freeze=true",
-        )
-    model = read_state(encoder).model
-    key = spec.tokenizer
-    if key not in model.tokenizers or vars(model.shape) != spec.encoder:
-        raise CheckpointError(
-            f"its encoder (width {model.shape.width}, depth {model.shape.depth}; tokenizers {', '.join(model.tokenizers)}) "
-            f"is not of the kind the head was trained on (width {spec.encoder['width']}, "
-            f"depth {spec.encoder['depth']}; {key})",
-            where=encoder,
-        )
-    network = restore(spec, trained.modality, trained.network.state_dict())
-    network.take(model.state_dict(), key)
-    return network
 
 
 def _summary(tests: list[dict[str, float]]) -> dict[str, Any]:

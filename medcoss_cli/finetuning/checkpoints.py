@@ -13,6 +13,7 @@ from medcoss_cli.console import Screen
 from medcoss_cli.errors import CheckpointError, UsageError
 from medcoss_cli.finetuning.spec import load_kind, load_modality, restore
 from medcoss_cli.model.finetuned import FinetunedNetwork
+from medcoss_cli.model.multimodal import Model
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.store import finetuned
@@ -71,6 +72,34 @@ def best_seed(run: Path, seed: int | None, screen: Screen) -> TrainedSeed:
     if len(known) > 1:
         screen.say(f"seed {best.seed} of {len(known)}, the best on validation; --seed N takes another")
     return best
+
+
+def renewed(trained: TrainedSeed, model: Model, source: Path) -> FinetunedNetwork:
+    """The same head on the encoder and tokenizer of a newer model.
+
+    Args:
+        source: the checkpoint that the model comes from, for messages.
+
+    Raises: UsageError for a head that was trained together with its encoder, CheckpointError for an encoder of another kind.
+    """
+    spec = trained.spec
+    if not spec.head["frozen"]:
+        raise UsageError(
+            "this head was trained together with its encoder, so a newer one does not fit it",
+            where="--encoder",
+            fix="fine-tune with head.probe=true or head.freeze=true",
+        )
+    key = spec.tokenizer
+    if key not in model.tokenizers or vars(model.shape) != spec.encoder:
+        raise CheckpointError(
+            f"its encoder (width {model.shape.width}, depth {model.shape.depth}; tokenizers {', '.join(model.tokenizers)}) "
+            f"is not of the kind the head was trained on (width {spec.encoder['width']}, "
+            f"depth {spec.encoder['depth']}; {key})",
+            where=source,
+        )
+    network = restore(spec, trained.modality, trained.network.state_dict())
+    network.take(model.state_dict(), key)
+    return network
 
 
 def predictor_of(
