@@ -94,25 +94,33 @@ def info(name: Name, as_json: options.Json = False) -> None:
 
 @app.command()
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the modality, as in ecg.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the modality, as in ecg, or of the kind of task.")],
     dims: Annotated[int, typer.Option(min=1, max=3, help="1: signals, 2: images, 3: volumes.")] = 2,
     where: Annotated[Path, typer.Option(metavar="DIR", help="Where its folder is made.")] = Path(),
+    task: Annotated[bool, typer.Option("--task", help="A kind of task instead of a modality.")] = False,
 ) -> None:
-    """Write a plugin for a new modality, which passes its own tests as it is.
+    """Write a plugin for a new modality or kind of task, which passes its own tests as it is.
 
     Example: medcoss plugins new ecg --dims 1
     """
     from medcoss_cli.registry.scaffold import new_plugin
 
-    folder = new_plugin("modality", name, where, dims=dims)
+    kind, option = ("task", "--task ") if task else ("modality", "")
+    folder = new_plugin(kind, name, where, dims=dims)
     screen = terminal.screen()
     screen.say(f"written: {folder}")
-    screen.say(f"next: pip install -e {folder} && pytest {folder}; then medcoss plugins check {name}")
+    screen.say(f"next: pip install -e {folder} && pytest {folder}; then medcoss plugins check {option}{name}")
 
 
 @app.command()
-def check(name: Name, as_json: options.Json = False) -> None:
-    """Run the conformance suite on an installed modality, on its own demo data.
+def check(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A modality, as in `medcoss plugins list`, or a kind of task.")
+    ],
+    task: Annotated[bool, typer.Option("--task", help="NAME is a kind of task.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Run the conformance suite on an installed modality, on its own demo data, or on a kind of task.
 
     Example: medcoss plugins check ct
     """
@@ -120,12 +128,15 @@ def check(name: Name, as_json: options.Json = False) -> None:
 
     from medcoss_cli import conformance
     from medcoss_cli.plugin import PLUGIN_API
-    from medcoss_cli.registry.discovery import load_modality, statuses
+    from medcoss_cli.registry.discovery import load_modality, load_task, statuses
 
-    modality = load_modality(name)
-    status = next(s.status for s in statuses() if s.name == name)  # what it is beside the others that are installed
     with tempfile.TemporaryDirectory() as folder:
-        faults = [*([] if status == "ok" else [status]), *conformance.check(modality, Path(folder))]
+        if task:
+            faults = conformance.check_task(load_task(name), Path(folder))
+        else:
+            modality = load_modality(name)
+            status = next(s.status for s in statuses() if s.name == name)  # beside the others that are installed
+            faults = [*([] if status == "ok" else [status]), *conformance.check(modality, Path(folder))]
     if as_json:
         terminal.result_json({"name": name, "conforms": not faults, "faults": faults})
     if faults:
