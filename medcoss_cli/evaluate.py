@@ -18,10 +18,10 @@ from medcoss_cli.finetuning.evaluation import Outcome, examine_classes, examine_
 from medcoss_cli.finetuning.results import known, mean_sd
 from medcoss_cli.finetuning.setup import one_device
 from medcoss_cli.model.finetuned import Tuned
-from medcoss_cli.pretraining.state import read_state
+from medcoss_cli.pretraining.state import rebuild, shape_of
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import FinetuneRecipe
-from medcoss_cli.store import atomic
+from medcoss_cli.store import atomic, checkpoint
 from medcoss_cli.store.table import write_rows
 from medcoss_cli.tasks.classification import Classification
 from medcoss_cli.training.distributed import Devices
@@ -44,7 +44,7 @@ def evaluate(
     recipe, root, prepared = _recipe(run, data, options)
     seeds: list[dict[str, Any]] = []
     cases: list[Case] = []
-    for one in trained(run):
+    for one in trained(run, screen):
         device, masks = place.device, one.task.kind == "segmentation"
         if not cases:
             every, lost = find_cases(
@@ -60,7 +60,7 @@ def evaluate(
                 only_labels(cases, one.task.classes)
         networks = {"as trained": one.network}
         if encoder is not None:
-            networks["newer encoder"] = _renewed(one, encoder)
+            networks["newer encoder"] = _renewed(one, encoder, screen)
         for label, network in networks.items():
             outcome = _examine(one, network.to(device), cases, root, prepared, recipe, place, screen)
             seeds.append({"seed": one.seed, "encoder": label, "test": known(outcome.result)})
@@ -120,7 +120,7 @@ def _examine(
     return examine_classes(lesson, network, "test", place.device, one.seed)
 
 
-def _renewed(one: Trained, encoder: Path) -> Tuned:
+def _renewed(one: Trained, encoder: Path, screen: Screen) -> Tuned:
     """The same head on the encoder and tokenizer of a newer checkpoint."""
     if not one.task.head["frozen"]:
         raise UsageError(
@@ -128,17 +128,19 @@ def _renewed(one: Trained, encoder: Path) -> Tuned:
             where="--encoder",
             fix="fine-tune with head.probe=true or head.freeze=true",
         )
-    model = read_state(encoder).model
-    key = one.task.tokenizer
-    if key not in model.tokenizers or vars(model.shape) != one.task.encoder:
+    newer = checkpoint.load(encoder)
+    if one.task.modality in newer.modalities:
+        rebuild(one.task.modality, newer, screen)
+    key, shape = one.task.tokenizer, shape_of(newer)
+    if key not in newer.tokenizers or vars(shape) != one.task.encoder:
         raise CheckpointError(
-            f"its encoder (width {model.shape.width}, depth {model.shape.depth}; tokenizers {', '.join(model.tokenizers)}) "
+            f"its encoder (width {shape.width}, depth {shape.depth}; tokenizers {', '.join(newer.tokenizers)}) "
             f"is not of the kind the head was trained on (width {one.task.encoder['width']}, "
             f"depth {one.task.encoder['depth']}; {key})",
             where=encoder,
         )
     network = one.task.build(one.modality, one.network.state_dict())
-    network.take(model.state_dict(), key)
+    network.take(newer.weights, key)
     return network
 
 

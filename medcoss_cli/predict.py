@@ -72,7 +72,7 @@ def network_of(run: Path, seed: int | None, screen: Screen) -> Applied:
     if run.suffix == ".onnx":
         from medcoss_cli.export import runtime
 
-        return runtime.load(run).applied()
+        return runtime.load(run).applied(screen)
     from medcoss_cli.finetuning.checkpoints import applied, best
     from medcoss_cli.finetuning.setup import one_device
 

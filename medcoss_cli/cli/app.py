@@ -33,7 +33,7 @@ VERBS = {
     "export": "One ONNX file, proved equal; or weights for timm.",
     "report": "Make one HTML page of a run.",
     "data": "Look at data, and prepare it.",
-    "plugins": "Modalities that are installed, and new ones.",
+    "plugins": "Plugins that are installed, and new ones.",
     "recipes": "Recipes: what a run does, in YAML.",
     "checkpoint": "Look into a checkpoint, share a part of it, or import weights.",
     "doctor": "Say what is installed, and what would be slow here.",

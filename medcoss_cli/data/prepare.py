@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from medcoss_cli.console import Screen
+from medcoss_cli.data.identity import source_of
 from medcoss_cli.data.prepared import INDEX, QUARANTINE, PreparedSet
 from medcoss_cli.data.read import Blank, Found, encode, read_checked, reason_counts
 from medcoss_cli.data.workers import forkserver, quiet
@@ -235,10 +236,11 @@ def _relative(source: Path, root: Path) -> str:
 
 
 def _key(modality: CompleteModality, found: Found) -> str:
-    """Hash of inputs (names, sizes, times, parts) and settings (loader, intensity, size, vocabulary)."""
+    """Hash of inputs (names, sizes, times, parts), settings (loader, intensity, size, vocabulary) and the parts' source."""
     digest = hashlib.sha256(f"{LAYOUT} {modality.size} {modality.channels}".encode())
     for part in (modality.loader, modality.intensity):
         digest.update(settings(part).encode())
+    digest.update(source_of(modality.loader, modality.intensity).encode())
     stamps: dict[Path, str] = {}
     for record in found.records:
         if record.source not in stamps:

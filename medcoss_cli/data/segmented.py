@@ -18,6 +18,7 @@ import numpy as np
 
 from medcoss_cli.console import Screen
 from medcoss_cli.data.geometry import Layout
+from medcoss_cli.data.identity import source_of
 from medcoss_cli.data.labelled import Case
 from medcoss_cli.data.masks import check_on, read_mask
 from medcoss_cli.data.prepare import locked, settings, stamp
@@ -277,6 +278,7 @@ def _key(modality: CompleteModality, cases: Sequence[Case], values: Values, layo
     digest = hashlib.sha256(
         f"{LAYOUT} {layout} {values} {settings(modality.loader)} {settings(modality.intensity)}".encode()
     )
+    digest.update(source_of(modality.loader, modality.intensity).encode())
     for case in cases:
         assert case.record is not None
         assert case.mask is not None

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from medcoss_cli.console import Screen
 from medcoss_cli.errors import CheckpointError, UsageError
 from medcoss_cli.export import metadata
 from medcoss_cli.export.metadata import Description
@@ -18,6 +19,7 @@ from medcoss_cli.model.outputs import Array
 from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.configure import fit
+from medcoss_cli.registry.fingerprint import check_unchanged
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Exported:
     about: Description
     session: Any
     vocabulary: str | None
+    path: Path
 
     def run(self, *inputs: Array) -> list[Array]:
         """All outputs for these inputs, in the file's order. Raises: UsageError for a size that the file does not take."""
@@ -48,8 +51,11 @@ class Exported:
         seen: Array = values * np.float32(rule["factor"]) + np.float32(rule["shift"])
         return seen
 
-    def modality(self) -> CompleteModality:
-        """The installed plugin's modality, as the file knows it. Raises: PluginError, CheckpointError."""
+    def modality(self, screen: Screen) -> CompleteModality:
+        """The installed plugin's modality, as the file knows it.
+
+        Raises: PluginError if it is missing, CheckpointError if it reads otherwise than when the file was exported.
+        """
         about = self.about
         if about.modality is None or about.size is None:
             raise UsageError(
@@ -57,16 +63,19 @@ class Exported:
             )
         modality = discovery.load_modality(about.modality)
         spec, size = about.tokenizer_spec, tuple(about.size)
-        return fit(modality, tokenizer=about.tokenizer, spec=spec, size=size, vocabulary=self.vocabulary)
+        modality = fit(modality, tokenizer=about.tokenizer, spec=spec, size=size, vocabulary=self.vocabulary)
+        check_unchanged(about.plugin, modality, screen, where=self.path, decodes=False)
+        return modality
 
-    def applied(self) -> Applied:
+    def applied(self, screen: Screen) -> Applied:
         """A fine-tuned network, ready for samples. Raises: UsageError where it is none."""
         if self.about.task is None:
             raise UsageError(
                 "this file has no head for a task", fix="export a fine-tuned run: medcoss export --run RUN"
             )
         task = Task(**self.about.task, vocabulary=self.vocabulary)
-        return Applied(task, task.load_modality(), lambda inputs: self.run(inputs)[0], self.decode)
+        modality = task.load_modality(screen, self.path, decodes=False)
+        return Applied(task, modality, lambda inputs: self.run(inputs)[0], self.decode)
 
 
 def load(path: Path) -> Exported:
@@ -82,7 +91,7 @@ def load(path: Path) -> Exported:
             fix="export it again, and keep the files that lie beside it together",
         ) from error
     about = metadata.read(session.get_modelmeta().custom_metadata_map, path)
-    return Exported(about, session, _words(about, path))
+    return Exported(about, session, _words(about, path), path)
 
 
 def opened(path: Path) -> Any:

@@ -31,8 +31,11 @@ class Trained:
     facts: dict[str, Any]
 
 
-def trained(run: Path, seed: int | None = None) -> Iterator[Trained]:
-    """The networks of a run, seed by seed. Raises: UsageError where there are none."""
+def trained(run: Path, screen: Screen, seed: int | None = None) -> Iterator[Trained]:
+    """The networks of a run, seed by seed.
+
+    Raises: UsageError where there are none, CheckpointError where the plugin reads otherwise than when they were trained.
+    """
     found = sorted(
         (int(path.parent.name[5:]), path) for path in run.glob("seed-*/model.pt") if path.parent.name[5:].isdecimal()
     )
@@ -51,13 +54,14 @@ def trained(run: Path, seed: int | None = None) -> Iterator[Trained]:
                 task = Task(**stored.task)
             except TypeError as error:
                 raise CheckpointError("the model's task is damaged", where=path) from error
-            modality = task.load_modality()
+            modality = task.load_modality(screen, path)
+            screen = Screen()  # what there is to note of the plugin is said once
             yield Trained(number, task, modality, task.build(modality, stored.weights), stored.facts)
 
 
 def best(run: Path, seed: int | None, screen: Screen) -> Trained:
     """The network of a seed, or of the one that validated best, said aloud where there are several."""
-    known = list(trained(run, seed))
+    known = list(trained(run, screen, seed))
     scores = {one.seed: criterion(one.facts["validation"]) if one.facts.get("validation") else 0.0 for one in known}
     one = max(known, key=lambda one: (scores[one.seed], -one.seed))
     if len(known) > 1:

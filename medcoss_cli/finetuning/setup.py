@@ -20,13 +20,13 @@ from medcoss_cli.finetuning.trainer import parameters_of
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.finetuned import HeadShape, Tuned
 from medcoss_cli.model.heads import HybridDecoder, MaskDecoder, expect
-from medcoss_cli.model.multimodal import Model
 from medcoss_cli.plugin import CompleteModality, LeftOut
-from medcoss_cli.pretraining.state import read_state
+from medcoss_cli.pretraining.state import described_modalities, rebuild, shape_of
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import FinetuneRecipe
 from medcoss_cli.registry.configure import for_stage, resized
-from medcoss_cli.store import finetuned, plain
+from medcoss_cli.registry.fingerprint import fingerprint
+from medcoss_cli.store import checkpoint, finetuned, plain
 from medcoss_cli.store.checkpoint import find_checkpoint
 from medcoss_cli.store.run import Run
 from medcoss_cli.tasks.classification import Classification
@@ -100,7 +100,7 @@ def resume_finetune(folder: Path, options: Options, screen: Screen) -> Tuning:
         raise CheckpointError("the run was stopped before it had its start", where=folder, fix="begin it again")
     stored = finetuned.load(folder / START)
     task = Task(**stored.task)
-    modality = task.load_modality()
+    modality = task.load_modality(screen, folder / START)
     known = Options(
         None, False, options.data_root or Path(run.facts["data_root"]), options.prepared or Path(run.facts["prepared"])
     )
@@ -133,17 +133,17 @@ def settle(
     recipe: FinetuneRecipe, start: str | None, options: Options, screen: Screen
 ) -> tuple[Task, CompleteModality, Mapping[str, Tensor], list[Case], list[LeftOut], Path]:
     """What the recipe, the checkpoint and the manifest say together: the task in plain values, and its cases."""
-    model, weights = _start(recipe, start or recipe.start, screen)
+    shape, known, weights = _start(recipe, start or recipe.start, screen)
     chosen = for_stage(
         recipe.modality,
-        model.modalities,
+        known,
         screen,
         tokenizer=recipe.tokenizer,
         vocabulary_size=recipe.vocabulary_size,
     )
     key = chosen.tokenizer.key
     if weights:
-        weights = _taken(model, weights, key, recipe.modality, screen)
+        weights = _taken(shape, weights, key, recipe.modality, screen)
     size = tuple(recipe.input.size or chosen.size)
     part: Any = chosen.tokenizer
     vocabulary: str | None = getattr(part, "vocabulary", None)
@@ -172,7 +172,7 @@ def settle(
         screen.warn(note)
     head = recipe.head
     frozen = head.freeze or head.probe or head.hybrid is not None
-    shape = HeadShape(
+    head_shape = HeadShape(
         recipe.task,
         len(classes),
         1 if head.probe else head.layers,
@@ -196,8 +196,9 @@ def settle(
         crop=recipe.input.crop,
         intensity=intensity,
         predict=recipe.predict.model_dump(),
-        encoder=asdict(model.shape),
-        head=asdict(shape),
+        encoder=asdict(shape),
+        head=asdict(head_shape),
+        plugin=fingerprint(modality),
     )
     return task, modality, weights, cases, lost, root
 
@@ -219,29 +220,39 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return {str(name).removeprefix("module."): w for name, w in content.items() if isinstance(w, Tensor)}
 
 
-def _start(recipe: FinetuneRecipe, start: str, screen: Screen) -> tuple[Model, Mapping[str, Tensor]]:
-    """The checkpoint's model with its weights, or an empty model of the recipe's dimensions and no weights."""
+def _start(
+    recipe: FinetuneRecipe, start: str, screen: Screen
+) -> tuple[EncoderShape, Mapping[str, CompleteModality], Mapping[str, Tensor]]:
+    """The checkpoint's encoder, modalities and weights, or an encoder of the recipe's dimensions and none of these.
+
+    Of the modalities only the recipe's needs its plugin; the others are what the checkpoint says of them.
+    """
     if start == SCRATCH:
         shape = EncoderShape(**recipe.encoder.model_dump()) if recipe.encoder else EncoderShape()
         screen.say(f"from scratch: width {shape.width}, depth {shape.depth}")
-        return Model(shape, recipe.seed), {}
+        return shape, {}, {}
     path, said = find_checkpoint(start)
     if said:
         screen.say(said)
-    state = read_state(path)
-    return state.model, state.model.state_dict()
+    known = checkpoint.load(path)
+    if recipe.modality in known.modalities:
+        rebuild(recipe.modality, known, screen)
+    return shape_of(known), described_modalities(known), known.weights
 
 
-def _taken(model: Model, weights: Mapping[str, Tensor], key: str, modality: str, screen: Screen) -> dict[str, Tensor]:
+def _taken(
+    shape: EncoderShape, weights: Mapping[str, Tensor], key: str, modality: str, screen: Screen
+) -> dict[str, Tensor]:
     """Encoder and tokenizer of a checkpoint; says what was taken. Raises: CheckpointError without the tokenizer."""
-    if key not in model.tokenizers:
+    tokenizers = list(dict.fromkeys(name.split(".", 2)[1] for name in weights if name.startswith("tokenizers.")))
+    if key not in tokenizers:
         raise CheckpointError(
-            f"the checkpoint has the tokenizers {', '.join(model.tokenizers)}; {modality} needs {key}",
+            f"the checkpoint has the tokenizers {', '.join(tokenizers)}; {modality} needs {key}",
             fix=f"medcoss extend --modality {modality} --from CKPT first, or --from {SCRATCH}",
         )
     taken = {n: w.clone() for n, w in weights.items() if n.startswith(("encoder.", f"tokenizers.{key}."))}
     screen.say(
-        f"taken: the encoder (width {model.shape.width}, depth {model.shape.depth}) and the tokenizer {key}, "
+        f"taken: the encoder (width {shape.width}, depth {shape.depth}) and the tokenizer {key}, "
         f"{len(taken)} tensors; left: {len(weights) - len(taken)} (decoders, other tokenizers)"
     )
     return taken

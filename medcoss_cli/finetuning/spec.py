@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medcoss_cli.console import Screen
 from medcoss_cli.data.geometry import Layout
 from medcoss_cli.data.segmented import Values
 from medcoss_cli.errors import CheckpointError
@@ -13,6 +15,7 @@ from medcoss_cli.kit.intensity import Fixed, ZScore
 from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.configure import fit
+from medcoss_cli.registry.fingerprint import check_unchanged
 
 if TYPE_CHECKING:
     from medcoss_cli.model.finetuned import Tuned
@@ -31,6 +34,7 @@ class Task:
         intensity: None: the modality's own; else how values are normalised: {"zscore": true} or the numbers of `Fixed`.
         predict: overlap, mirror, pad, postprocess of the recipe.
         encoder, head: dimensions.
+        plugin: fingerprint of the modality as the task reads it.
     """
 
     kind: str
@@ -48,6 +52,7 @@ class Task:
     predict: dict[str, Any]
     encoder: dict[str, Any]
     head: dict[str, Any]
+    plugin: dict[str, Any] = field(default_factory=dict)
 
     def to_plain(self) -> dict[str, Any]:
         return asdict(self)
@@ -59,10 +64,14 @@ class Task:
             return Layout(tuple(self.size), None, self.crop)
         return Layout(None, tuple(self.spacing) if self.spacing else None, self.crop)
 
-    def load_modality(self) -> CompleteModality:
+    def load_modality(self, screen: Screen, where: Path, *, decodes: bool = True) -> CompleteModality:
         """The installed plugin's modality, reading whole cases, with this task's tokenizer, size and intensity.
 
-        Raises: PluginError if it is not installed, CheckpointError if its tokenizer has changed since.
+        Args:
+            where: the file that the task is from.
+            decodes: False: stored integers are decoded by an exported file, not by the plugin.
+
+        Raises: PluginError if it is not installed, CheckpointError if it reads otherwise than when it was trained.
         """
         modality = for_task(
             fit(discovery.load_modality(self.modality), tokenizer=self.tokenizer, spec=self.tokenizer_spec),
@@ -71,6 +80,7 @@ class Task:
             self.vocabulary,
             self.intensity,
         )
+        check_unchanged(self.plugin, modality, screen, where=where, decodes=decodes)
         if dict(modality.tokenizer.spec) != self.tokenizer_spec:
             raise CheckpointError(
                 f"the tokenizer {self.tokenizer} of the installed {self.modality} plugin differs from the one trained",

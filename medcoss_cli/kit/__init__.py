@@ -7,6 +7,10 @@ from medcoss_cli.kit.loaders import ImageFolder, SignalFolder, TextFolder, Volum
 from medcoss_cli.kit.manifest import Entry, entries
 from medcoss_cli.kit.tokenizers import Patches, Words
 
+READING = 1
+"""What parts of the kit read: raised where a loader or an intensity rule gives other values for the same file. Prepared sets
+are then made anew, and what was trained before says so; a release that reads as before leaves it."""
+
 __all__ = [
     "Colour8",
     "CropAndFlip",
