@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+from medcoss_cli.registry import discovery
 
 MODALITY = """
 from medcoss_cli.kit import ImageFolder, Patches
@@ -38,6 +41,14 @@ def install(
     (info / "entry_points.txt").write_text(f"[{group}]\n{called or name} = medcoss_x_{name}\n")
     if code is not None:
         (site / f"medcoss_x_{name}.py").write_text(code)
+
+
+def put(site: Path, name: str, code: str, version: str = "1.0") -> None:
+    """Install it for this process, in place of another version of it; `site` is on sys.path."""
+    install(site, name, code, version=version)
+    sys.modules.pop(f"medcoss_x_{name}", None)
+    importlib.invalidate_caches()
+    discovery.forget()
 
 
 def medcoss(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

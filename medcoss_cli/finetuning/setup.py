@@ -21,7 +21,7 @@ from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.finetuned import HeadShape, Tuned
 from medcoss_cli.model.heads import HybridDecoder, MaskDecoder, expect
 from medcoss_cli.plugin import CompleteModality, LeftOut
-from medcoss_cli.pretraining.state import described_modalities, rebuild, shape_of
+from medcoss_cli.pretraining.state import described_modalities, rebuild, shape_of, versions
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import FinetuneRecipe
 from medcoss_cli.registry.configure import for_stage, resized
@@ -80,7 +80,8 @@ def begin_finetune(
     task, modality, weights, cases, lost, root = settle(recipe, start, options, screen)
     lesson = _lesson(recipe, task, modality, cases, lost, root, options, screen)
     chosen = list(seeds or [recipe.seed])
-    facts = {"kind": "finetune", "seeds": chosen, "start": "checkpoint" if weights else SCRATCH}
+    in_use = {"plugins": {task.modality: task.plugin}, "versions": versions([task.modality])}
+    facts = {"kind": "finetune", "seeds": chosen, "start": "checkpoint" if weights else SCRATCH, **in_use}
     run = create_run(recipe, stem, facts, options, screen)
     finetuned.save(finetuned.Stored(task.to_plain(), dict(weights), {}), run.folder / START)
     logged = Logged(screen, run.log)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from medcoss_cli.console import Logged, Screen
-from medcoss_cli.errors import CheckpointError, DataError, RecipeError, UsageError
+from medcoss_cli.errors import CheckpointError, DataError, MedcossError, RecipeError, UsageError
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
 from medcoss_cli.plugin import CompleteModality
@@ -159,7 +159,7 @@ def resume(folder: Path, options: Options, screen: Screen) -> Job:
     recipe = read_recipe(str(run.recipe), [])
     if isinstance(recipe, FinetuneRecipe):
         raise UsageError("this is a run of finetune", where=folder, fix=f"medcoss finetune --resume {folder}")
-    _check_in_use(facts, folder, screen)
+    _check_in_use(run, screen)
     before = facts.get("before", 0)
     start = read_state(run.init) if run.init.exists() else None
     if isinstance(recipe, PretrainRecipe) and recipe.init and start is None and not facts.get("finished"):
@@ -185,10 +185,14 @@ def _in_use(modalities: Sequence[str], strategy: str) -> dict[str, Any]:
     return {"plugins": plugins, "versions": versions(plugins, strategy)}
 
 
-def _check_in_use(facts: dict[str, Any], folder: Path, screen: Screen) -> None:
-    """Raises: CheckpointError where a plugin reads otherwise than when the run was begun."""
-    for name, known in facts.get("plugins", {}).items():
-        check_unchanged(known, discovery.load_modality(name), screen, where=folder)
+def _check_in_use(run: Run, screen: Screen) -> None:
+    """Raises: CheckpointError where a plugin reads otherwise than when the run was begun; the run is then closed."""
+    try:
+        for name, known in run.facts.get("plugins", {}).items():
+            check_unchanged(known, discovery.load_modality(name), screen, where=run.folder)
+    except MedcossError:
+        run.close()
+        raise
 
 
 def _new_run(recipe: Recipe, stem: str, options: Options, place: Devices, screen: Screen, facts: dict[str, Any]) -> Run:

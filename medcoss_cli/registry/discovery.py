@@ -93,6 +93,15 @@ def clash(point: EntryPoint) -> Clash | None:
     return Clash(f"{' and '.join(map(source_of, others))} brings the name {point.name} as well")
 
 
+def owners() -> dict[str, str]:
+    """Top-level package of every installed plugin but medcoss's own, and what to call it: "ecg (medcoss-ecg 1.0)"."""
+    found: dict[str, dict[str, str]] = {}
+    for point in (point for group in (GROUP, STRATEGIES, TASKS) for point in points(group)):
+        if _dist(point)[0] != GROUP:
+            found.setdefault(point.module.partition(".")[0], {})[point.name] = source_of(point)
+    return {package: f"{', '.join(names)} ({next(iter(names.values()))})" for package, names in found.items()}
+
+
 def forget() -> None:
     """Look again: what is installed has changed (tests, or a session that installs a plugin)."""
     for cached in (points, load_modality):

@@ -132,7 +132,7 @@ def _text(value: Any, other: Any = None) -> str:
     alike = isinstance(other, Mapping) and other.get("part", "") == name
     shown = [
         f"{key}={_text(inner)}"
-        for key, inner in value.items()
+        for key, inner in sorted(value.items())
         if key != "part" and not (alike and key in other and other[key] == inner)
     ]
     return f"{name}({', '.join(shown)})" if name else ", ".join(shown)
