@@ -60,8 +60,4 @@ def select(job: Job, number: int, model: Model, new: Pool) -> Stored:
 def baseline(model: Model, new: Pool) -> float:
     """The loss of predicting the mean on up to 256 samples of the new data: what a loss of 1.0 on the screen means."""
     rows = new.rows[np.linspace(0, len(new.rows) - 1, min(256, len(new.rows))).astype(int)]
-    decoder = model.decoders[new.modality.name]
-    if not hasattr(decoder, "baseline"):
-        return 1.0
-    value: float = decoder.baseline(retention.decoded(model, new.modality.name, new.source, rows))  # type: ignore[operator]  # an nn.Module attribute
-    return value
+    return model.decoder(new.modality.name).baseline(retention.decoded(model, new.modality.name, new.source, rows))

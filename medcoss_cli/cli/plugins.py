@@ -83,7 +83,6 @@ def info(name: Name, as_json: options.Json = False) -> None:
     from medcoss_cli.registry.discovery import distribution_of, load_modality
 
     modality = load_modality(name)
-    tokenizer: Any = modality.tokenizer
     facts: dict[str, Any] = {
         "name": modality.name,
         "title": modality.title,
@@ -95,7 +94,7 @@ def info(name: Name, as_json: options.Json = False) -> None:
         "loader": repr(modality.loader),
         "intensity": repr(modality.intensity),
         "augment": repr(modality.augment),
-        "tokenizer": {"key": tokenizer.key, **tokenizer.spec},
+        "tokenizer": {"key": modality.tokenizer.key, **modality.tokenizer.spec.to_plain()},
         "decoder": repr(modality.decoder),
         "demo": modality.demo is not None,
     }

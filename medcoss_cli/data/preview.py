@@ -109,8 +109,8 @@ def _draw(axes: Any, modality: CompleteModality, cell: Any, levels: tuple[float 
 
 def _cells(modality: CompleteModality, batch: Tensor) -> list[Any]:
     """What is drawn: text, (C, L) signal, (H, W) grey or (H, W, 3) colour."""
-    if modality.pretext == "masked_words":
-        tokenizer: Any = modality.tokenizer
+    tokenizer = modality.text_tokenizer
+    if tokenizer is not None:
         return [_join(tokenizer.text(row.tolist())) for row in batch]
     array = batch.float().numpy()
     if modality.dims == 1:

@@ -16,7 +16,7 @@ from medcoss_cli.export.metadata import Description
 from medcoss_cli.finetuning.predictor import Applied
 from medcoss_cli.finetuning.spec import Task
 from medcoss_cli.model.outputs import Array
-from medcoss_cli.plugin import CompleteModality
+from medcoss_cli.plugin import CompleteModality, TokenizerSpec
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.configure import fit
 from medcoss_cli.registry.fingerprint import check_unchanged
@@ -62,7 +62,7 @@ class Exported:
                 "this file is the encoder alone; it reads no files", fix="export with --modality, or with --run"
             )
         modality = discovery.load_modality(about.modality)
-        spec, size = about.tokenizer_spec, tuple(about.size)
+        spec, size = TokenizerSpec.from_plain(about.tokenizer_spec or {}), tuple(about.size)
         modality = fit(modality, tokenizer=about.tokenizer, spec=spec, size=size, vocabulary=self.vocabulary)
         check_unchanged(about.plugin, modality, screen, where=self.path, decodes=False)
         return modality

@@ -67,7 +67,7 @@ def rule_of(modality: CompleteModality) -> dict[str, Any] | None:
 
     Raises: ExportError for a rule that is not of this form, which nothing but its plugin could carry out.
     """
-    if getattr(modality.tokenizer, "vocabulary", None) is not None:
+    if modality.text_tokenizer is not None:
         return None
     intensity: Any = modality.intensity
     shape = (1, max(1, modality.channels), *modality.size)

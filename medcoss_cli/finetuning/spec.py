@@ -12,7 +12,7 @@ from medcoss_cli.data.geometry import Layout
 from medcoss_cli.data.segmented import Values
 from medcoss_cli.errors import CheckpointError
 from medcoss_cli.kit.intensity import Fixed, ZScore
-from medcoss_cli.plugin import CompleteModality
+from medcoss_cli.plugin import CompleteModality, TokenizerSpec
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.configure import fit
 from medcoss_cli.registry.fingerprint import check_unchanged
@@ -73,15 +73,16 @@ class Task:
 
         Raises: PluginError if it is not installed, CheckpointError if it reads otherwise than when it was trained.
         """
+        spec = TokenizerSpec.from_plain(self.tokenizer_spec)
         modality = for_task(
-            fit(discovery.load_modality(self.modality), tokenizer=self.tokenizer, spec=self.tokenizer_spec),
+            fit(discovery.load_modality(self.modality), tokenizer=self.tokenizer, spec=spec),
             self.tokenizer,
             tuple(self.size),
             self.vocabulary,
             self.intensity,
         )
         check_unchanged(self.plugin, modality, screen, where=where, decodes=decodes)
-        if dict(modality.tokenizer.spec) != self.tokenizer_spec:
+        if modality.tokenizer.spec != spec:
             raise CheckpointError(
                 f"the tokenizer {self.tokenizer} of the installed {self.modality} plugin differs from the one trained",
                 fix="install the version the run names in results.json",

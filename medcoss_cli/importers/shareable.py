@@ -17,6 +17,7 @@ from medcoss_cli.console import Screen
 from medcoss_cli.errors import CheckpointError, UsageError
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
+from medcoss_cli.plugin import TokenizerSpec
 from medcoss_cli.pretraining.state import State, weights_for
 from medcoss_cli.registry.configure import fit
 from medcoss_cli.registry.discovery import load_modality
@@ -128,7 +129,7 @@ def unstripped(path: Path, names: Sequence[str] = (), screen: Screen | None = No
             facts = about["modalities"][name]
             key = facts["tokenizer"]
             known, words = load_modality(name), about["vocabularies"].get(key)
-            spec, size = about["tokenizers"][key], tuple(facts["size"])
+            spec, size = TokenizerSpec.from_plain(about["tokenizers"][key]), tuple(facts["size"])
             known = fit(known, tokenizer=key, spec=spec, size=size, vocabulary=words)
             check_unchanged(facts.get("fingerprint"), known, screen or Screen(), where=path)
             model.add(known)

@@ -196,11 +196,11 @@ def _beside(status: Status, others: Sequence[Status]) -> Status:
     """A status beside the others: two of one tokenizer key and of different specs cannot be in one model."""
     if status.modality is None or status.distribution == GROUP:
         return status
-    key, spec = status.modality.tokenizer.key, dict(status.modality.tokenizer.spec)
+    key, spec = status.modality.tokenizer.key, status.modality.tokenizer.spec
     own = [o for o in others if o.distribution == GROUP and o.modality is not None and o.modality.tokenizer.key == key]
     for other in own or others:
         part = other.modality.tokenizer if other.modality is not None else None
-        if part is not None and part.key == key and dict(part.spec) != spec:
+        if part is not None and part.key == key and part.spec != spec:
             reason = Clash(
                 f"its tokenizer {key} differs from that of {other.name} ({other.distribution} {other.version}); "
                 f"one of its own needs a key of its own, as in {key}-{status.name}"

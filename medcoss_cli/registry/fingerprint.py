@@ -41,7 +41,7 @@ def fingerprint(modality: CompleteModality, *, decodes: bool = True) -> dict[str
         "augment": described(modality.augment),
         "size": list(modality.size),
         "channels": modality.channels,
-        "tokenizer": {"key": modality.tokenizer.key, **_listed(modality.tokenizer.spec)},
+        "tokenizer": {"key": modality.tokenizer.key, **modality.tokenizer.spec.to_plain()},
         "stored": stored_values(modality),
         **({"seen": seen_values(modality)} if decodes else {}),
     }
@@ -136,10 +136,3 @@ def _text(value: Any, other: Any = None) -> str:
         if key != "part" and not (alike and key in other and other[key] == inner)
     ]
     return f"{name}({', '.join(shown)})" if name else ", ".join(shown)
-
-
-def _listed(value: Any) -> Any:
-    """Plain values as JSON has them: lists for tuples."""
-    if isinstance(value, Mapping):
-        return {key: _listed(inner) for key, inner in value.items()}
-    return [_listed(inner) for inner in value] if isinstance(value, list | tuple) else value
