@@ -13,13 +13,14 @@ from medcoss_cli.console import Screen
 from medcoss_cli.errors import CheckpointError, UsageError
 from medcoss_cli.export import metadata
 from medcoss_cli.export.metadata import Description
-from medcoss_cli.finetuning.predictor import Applied
-from medcoss_cli.finetuning.spec import Task
+from medcoss_cli.finetuning.spec import load_kind, load_modality
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.plugin import CompleteModality, TokenizerSpec
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.configure import fit
 from medcoss_cli.registry.fingerprint import check_unchanged
+from medcoss_cli.tasks.predictor import Predictor
+from medcoss_cli.tasks.spec import TaskSpec
 
 
 @dataclass(frozen=True)
@@ -67,15 +68,15 @@ class Exported:
         check_unchanged(about.plugin, modality, screen, where=self.path, decodes=False)
         return modality
 
-    def applied(self, screen: Screen) -> Applied:
+    def predictor(self, screen: Screen) -> Predictor:
         """A fine-tuned network, ready for samples. Raises: UsageError where it is none."""
         if self.about.task is None:
             raise UsageError(
                 "this file has no head for a task", fix="export a fine-tuned run: medcoss export --run RUN"
             )
-        task = Task(**self.about.task, vocabulary=self.vocabulary)
-        modality = task.load_modality(screen, self.path, decodes=False)
-        return Applied(task, modality, lambda inputs: self.run(inputs)[0], self.decode)
+        spec = TaskSpec(**self.about.task, vocabulary=self.vocabulary)
+        modality = load_modality(spec, screen, self.path, decodes=False)
+        return Predictor(load_kind(spec), spec, modality, lambda inputs: self.run(inputs)[0], self.decode)
 
 
 def load(path: Path) -> Exported:

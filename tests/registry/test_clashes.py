@@ -51,7 +51,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         install(folder, f"recipes_{name}", RECIPES.format(folder=name), "medcoss.recipes", name)
         (folder / name).mkdir()
         (folder / name / "shared.yaml").write_text(TINY)
-    install(folder, "kind", "x = 1", "medcoss.tasks")
+    for name in ("kind", "kin"):
+        install(folder, name, "x = 1", "medcoss.tasks", "kind")
     install(folder, "unkind", "1 / 0", "medcoss.tasks")
     (folder / "tiny.yaml").write_text(TINY)
     return folder
@@ -77,7 +78,8 @@ def test_every_clash_is_listed_with_both_distributions(site: Path) -> None:
         ("strategies", "medcoss-x-calm", "careful"): "clash: medcoss-x-shy 1.0 brings the name careful as well",
         ("strategies", "medcoss-x-shy", "careful"): "clash: medcoss-x-calm 1.0 brings the name careful as well",
         ("strategies", "medcoss-x-greedy", "medcoss"): "clash: the name medcoss is taken by medcoss 0.1.0",
-        ("tasks", "medcoss-x-kind", "kind"): "ok",
+        ("tasks", "medcoss-x-kin", "kind"): "clash: medcoss-x-kind 1.0 brings the name kind as well",
+        ("tasks", "medcoss-x-kind", "kind"): "clash: medcoss-x-kin 1.0 brings the name kind as well",
         ("tasks", "medcoss-x-unkind", "unkind"): "broken: it cannot be imported (ZeroDivisionError: division by zero)",
         (
             "recipes",
