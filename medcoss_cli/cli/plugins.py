@@ -104,7 +104,7 @@ def new(
     """
     from medcoss_cli.registry.scaffold import new_plugin
 
-    folder = new_plugin(name, dims, where)
+    folder = new_plugin("modality", name, where, dims=dims)
     screen = terminal.screen()
     screen.say(f"written: {folder}")
     screen.say(f"next: pip install -e {folder} && pytest {folder}; then medcoss plugins check {name}")

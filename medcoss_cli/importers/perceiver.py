@@ -39,7 +39,7 @@ def perceiver(weights: Weights) -> Imported:
     scaled = official or f"{LAYERS}.0.gamma_1" in weights
     blocks = multihead_blocks(weights, LAYERS, count, width, hidden, scaled=scaled)
     encoder = {f"blocks.{name}": tensor for name, tensor in blocks.items()}
-    shape = EncoderShape(width, count, weights.heads(width), hidden / width)
+    shape = EncoderShape(width, count, weights.heads(width), hidden / width, layer_scale=1e-3)
     made = Imported("the authors' MedCoSS checkpoint" if official else "Uni-Perceiver weights", shape, encoder)
     if not scaled:
         encoder |= unscaled(count, width)

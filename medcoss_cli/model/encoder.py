@@ -22,7 +22,7 @@ class EncoderShape:
     depth: int = 12
     heads: int = 12
     mlp_ratio: float = 4.0
-    layer_scale: float | None = 1e-3
+    layer_scale: float | None = None
 
 
 def blocks(
