@@ -8,12 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from medcoss_cli.console import Screen
-from medcoss_cli.data.inputs import list_records, name_of
+from medcoss_cli.data.inputs import list_records, names_of
 from medcoss_cli.data.masks import files_of, overlay, write_png, write_segmentation, write_volume
 from medcoss_cli.data.read import read_checked
+from medcoss_cli.data.recordings import averaged, parts_of
 from medcoss_cli.errors import DataError, ResourceError, UsageError
 from medcoss_cli.finetuning.predictor import Applied
+from medcoss_cli.model.outputs import Array
 from medcoss_cli.plugin import LeftOut, Record, Sample
 from medcoss_cli.store import atomic
 from medcoss_cli.store.table import write_rows
@@ -45,22 +49,21 @@ def predict(
     one = network_of(run, seed, screen)
     records, bad = list_records(one.modality, inputs, screen)
     written = Written(bad=bad)
-    rows: list[dict[str, Any]] = []
+    scored: list[tuple[Record, Path, Path, Array]] = []
     with screen.progress("predicting", len(records)) as bar:
-        for base, record in records:
-            name = name_of(base, record)
+        for (_, record), (recording, name) in zip(records, names_of(records), strict=True):
             try:
                 sample = read_checked(one.modality, record)
                 if one.task.kind == "classification":
-                    rows.append(_classified(one, sample, name))
+                    scored.append((record, recording, name, one.classify(sample)))
                 else:
                     written.files += _segmented(one, sample, record, out / name, written.done < overlays, screen)
                 written.done += 1
             except DataError as error:
                 written.bad.append(LeftOut(record.source, error.what, bad=True))
             bar.advance()
-    if rows:
-        written.files += _tables(out, rows)
+    if scored:
+        written.files += _classes(out, one.task.classes, scored)
     if written.bad:
         write_rows(out / "quarantine.csv", [{"file": item.source, "reason": item.reason} for item in written.bad])
         written.files.append(out / "quarantine.csv")
@@ -78,12 +81,6 @@ def network_of(run: Path, seed: int | None, screen: Screen) -> Applied:
 
     one, place = best(run, seed, screen), one_device()
     return applied(one.task, one.modality, one.network, place.device)
-
-
-def _classified(one: Applied, sample: Sample, name: Path) -> dict[str, Any]:
-    scores = one.classify(sample)
-    shares = {f"p_{label}": round(float(p), 6) for label, p in zip(one.task.classes, scores, strict=True)}
-    return {"input": name.as_posix(), "predicted": one.task.classes[int(scores.argmax())], **shares}
 
 
 def _segmented(
@@ -140,8 +137,21 @@ def _available() -> float:
         return float("inf")
 
 
-def _tables(out: Path, rows: Sequence[dict[str, Any]]) -> Iterator[Path]:
+def _classes(out: Path, classes: Sequence[str], scored: Sequence[tuple[Record, Path, Path, Array]]) -> Iterator[Path]:
+    """A row for each recording, with the mean probabilities of its parts; the parts' own rows beside it."""
+    scores = np.stack([own for *_, own in scored])
+    parts = parts_of([record for record, *_ in scored])
+    recordings = [scored[own[0]][1] for own in parts]
+    rows = [_row(name, classes, mean) for name, mean in zip(recordings, averaged(scores, parts), strict=True)]
     write_rows(out / "predictions.csv", rows)
     yield out / "predictions.csv"
     atomic.write(out / "predictions.json", json.dumps(rows, indent=1).encode("utf-8", "surrogateescape"))
     yield out / "predictions.json"
+    if len(rows) < len(scored):
+        write_rows(out / "predictions-parts.csv", [_row(name, classes, own) for _, _, name, own in scored])
+        yield out / "predictions-parts.csv"
+
+
+def _row(name: Path, classes: Sequence[str], scores: Array) -> dict[str, Any]:
+    shares = {f"p_{label}": round(float(p), 6) for label, p in zip(classes, scores, strict=True)}
+    return {"input": name.as_posix(), "predicted": classes[int(scores.argmax())], **shares}

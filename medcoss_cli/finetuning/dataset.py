@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from medcoss_cli.console import Screen
-from medcoss_cli.data.labelled import SPLITS, Case, read_manifest, with_records
+from medcoss_cli.data.labelled import SPLITS, Case, one_each, read_manifest, with_records
 from medcoss_cli.data.prepare import prepare
 from medcoss_cli.data.read import Found, find, reason_counts
-from medcoss_cli.data.segmented import prepare_masks
+from medcoss_cli.data.segmented import check_grid, prepare_masks
 from medcoss_cli.errors import DataError
 from medcoss_cli.finetuning import augment as views
 from medcoss_cli.finetuning.spec import Task
@@ -42,13 +42,17 @@ def find_cases(
 ) -> tuple[list[Case], list[LeftOut]]:
     """The manifest's cases with the records the modality's loader finds at their paths, and what it cannot use.
 
-    Raises: DataError for a manifest with faults, or a folder with nothing of this modality.
+    Raises: DataError for a manifest with faults, or a folder with nothing of this modality; PluginError where masks are
+        asked for and the loader does not place its volumes.
     """
     cases = read_manifest(root, masks=masks, fold=fold, validation=validation, seed=seed)
     found = find(modality, root, split="all", screen=screen)
     named = {case.path for case in cases}
     lost = [item for item in found.left_out if item.source in named]
-    return with_records(cases, found, single=masks), lost
+    matched = with_records(cases, found, single=masks)
+    if masks:
+        check_grid(modality, matched)
+    return matched, lost
 
 
 def bounded(cases: Sequence[Case], lost: Sequence[LeftOut], share: float, screen: Screen) -> None:
@@ -111,9 +115,9 @@ def _view(task: Task, augment: str | None) -> Any:
 
 
 def facts_of(cases: Iterable[Case]) -> dict[str, Any]:
-    """Per split: samples, groups, and samples by class; numbers and classes only."""
+    """Per split: recordings, groups, and recordings by class; numbers and classes only."""
     facts: dict[str, Any] = {}
-    every = list(cases)
+    every = one_each(cases)
     for split in SPLITS:
         own = [case for case in every if case.split == split]
         classes = Counter(case.label for case in own if case.label)

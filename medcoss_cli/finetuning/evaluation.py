@@ -15,6 +15,7 @@ from medcoss_cli.console import Screen
 from medcoss_cli.data.labelled import Case
 from medcoss_cli.data.masks import overlay, portrait
 from medcoss_cli.data.read import read_checked
+from medcoss_cli.data.recordings import averaged
 from medcoss_cli.data.segmented import Values, labels_of, read_labels, read_numbers, targets_of
 from medcoss_cli.errors import DataError
 from medcoss_cli.finetuning.predictor import Applied
@@ -42,16 +43,18 @@ class Outcome:
 
 
 def examine_classes(lesson: Classification, network: Tuned, split: str, device: torch.device, seed: int) -> Outcome:
-    """ACC, AUC, F1 on a split; the baseline says the training classes' shares for every case.
+    """ACC, AUC, F1 of the recordings of a split; the baseline says the training classes' shares for each.
 
     Raises: DataError for a split without cases.
     """
     rows = lesson.rows(split)
     if not len(rows):
         raise DataError(f"no case of split {split!r} can be used")
-    scores, truth = lesson.probabilities(network, rows, device), lesson.labels[rows]
-    cases = [lesson.kept[row] for row in rows]
-    trivial = np.repeat(lesson.shares[None], len(rows), axis=0)
+    parts = lesson.parts(rows)
+    first = rows[[own[0] for own in parts]]
+    scores, truth = averaged(lesson.probabilities(network, rows, device), parts), lesson.labels[first]
+    cases = [lesson.kept[row] for row in first]
+    trivial = np.repeat(lesson.shares[None], len(first), axis=0)
     result = {
         "metrics": metrics.classification(scores, truth),
         "intervals": metrics.bootstrap(
@@ -59,7 +62,7 @@ def examine_classes(lesson: Classification, network: Tuned, split: str, device: 
         ),
         "baseline": metrics.classification(trivial, truth),
         "confusion": metrics.confusion(scores, truth, len(lesson.classes)),
-        "samples": len(rows),
+        "samples": len(first),
     }
     table = [
         {"where": case.where, "label": case.label, "predicted": lesson.classes[int(own.argmax())]}

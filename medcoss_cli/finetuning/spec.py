@@ -10,7 +10,7 @@ from medcoss_cli.data.geometry import Layout
 from medcoss_cli.data.segmented import Values
 from medcoss_cli.errors import CheckpointError
 from medcoss_cli.kit.intensity import Fixed, ZScore
-from medcoss_cli.plugin import CompleteModality
+from medcoss_cli.plugin import CompleteModality, WholeLoader
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.configure import fit
 
@@ -100,9 +100,8 @@ def for_task(
 ) -> CompleteModality:
     """A modality that reads whole cases, seen as a task sees it."""
     modality = fit(modality, tokenizer=tokenizer, size=size, vocabulary=vocabulary)
-    loader: Any = modality.loader
-    if hasattr(loader, "whole"):
-        modality = replace(modality, loader=loader.whole())
+    if isinstance(modality.loader, WholeLoader):
+        modality = replace(modality, loader=modality.loader.whole())
     if intensity is None:
         return modality
     rule = ZScore(0.0, 100.0, by_channel=True) if "zscore" in intensity else Fixed(**intensity)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from medcoss_cli.data.labelled import Case
 from medcoss_cli.data.prepared import PreparedSet
+from medcoss_cli.data.recordings import averaged, parts_of
 from medcoss_cli.metrics import classification
 from medcoss_cli.model.finetuned import Tuned
 from medcoss_cli.model.outputs import Array, finite, softmax
@@ -90,10 +91,15 @@ class Classification:
         """Probabilities (n, c)."""
         return softmax(self.logits(network, rows, device))
 
+    def parts(self, rows: Array) -> list[list[int]]:
+        """Places among these rows of the parts of each recording."""
+        return parts_of([record for row in rows if (record := self.kept[row].record) is not None])
+
     def validate(self, network: Tuned, device: torch.device) -> Scores | None:
-        """ACC, AUC, F1 and the loss on the validation rows."""
+        """ACC, AUC and F1 of the validation recordings, and the loss on their rows."""
         if not len(self.val):
             return None
-        logits, truth = self.logits(network, self.val, device), self.labels[self.val]
+        logits, truth, parts = self.logits(network, self.val, device), self.labels[self.val], self.parts(self.val)
         loss = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(truth)).item()
-        return {**classification(softmax(logits), truth), "loss": loss}
+        first = [own[0] for own in parts]
+        return {**classification(averaged(softmax(logits), parts), truth[first]), "loss": loss}
