@@ -92,7 +92,7 @@ class Sample:
     notes: tuple[str, ...] = ()
     """What was done to read it that a careful user wants to know ("first of 2 volumes"). No names, no paths."""
     stored: Grid | None = None
-    """The whole volume's grid in its file, before its axes were turned; None for a sample that is no whole volume.
+    """The whole volume's grid in its file, before its axes were turned.
 
     Segmentation of volumes needs it: masks are compared with it and written on it. Where it has a direction, the array's
     axes (D, H, W) point to superior, posterior and left; a file that says nothing gives `Grid(size=(W, H, D))`.

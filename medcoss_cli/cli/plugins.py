@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medcoss_cli.cli import options, terminal
-from medcoss_cli.errors import PluginError
+from medcoss_cli.errors import PluginError, UsageError
 
 if TYPE_CHECKING:
     from medcoss_cli.registry.discovery import Status
@@ -112,10 +112,16 @@ def new(
 
 
 @app.command()
-def check(name: Name, as_json: options.Json = False) -> None:
-    """Run the conformance suite on an installed modality, on its own demo data.
+def check(
+    name: Name,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Your files of this modality (default: its demo set).")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Run the conformance suite on an installed modality, on its own demo data or on yours.
 
-    Example: medcoss plugins check ct
+    Example: medcoss plugins check ct --data scans
     """
     import tempfile
 
@@ -123,10 +129,12 @@ def check(name: Name, as_json: options.Json = False) -> None:
     from medcoss_cli.plugin import PLUGIN_API
     from medcoss_cli.registry.discovery import load_modality, statuses
 
+    if data is not None and not data.is_dir():
+        raise UsageError("there is no such folder", where=data, fix="name a folder of files of this modality")
     modality = load_modality(name)
     status = next(s.status for s in statuses() if s.name == name)  # what it is beside the others that are installed
     with tempfile.TemporaryDirectory() as folder:
-        faults = [*([] if status == "ok" else [status]), *conformance.check(modality, Path(folder))]
+        faults = [*([] if status == "ok" else [status]), *conformance.check(modality, Path(folder), data)]
     if as_json:
         terminal.result_json({"name": name, "conforms": not faults, "faults": faults})
     if faults:

@@ -30,6 +30,12 @@ encoder: {width: 32, depth: 1, heads: 2}
 data: {folder: pulse}
 train: {lr: 1e-3, batch: 4, steps: 4, epoch: 2}
 """
+STAGES = """\
+kind: pretrain
+stages: [{modality: pulse, data: pulse}]
+encoder: {width: 32, depth: 1, heads: 2}
+train: {batch: 8, epochs: 1}
+"""
 
 
 @dataclass(frozen=True)
@@ -124,9 +130,7 @@ def test_a_row_of_the_manifest_labels_every_window_and_no_split_parts_a_recordin
 
 def test_windows_of_a_recording_are_no_neighbours(tmp_path: Path, pulse: Path, command_line: CommandLine) -> None:
     recipe = tmp_path / "stages.yaml"
-    recipe.write_text(
-        "kind: pretrain\nstages: [{modality: pulse, data: pulse}]\nencoder: {width: 32, depth: 1, heads: 2}\ntrain: {batch: 8, epochs: 1}\n"
-    )
+    recipe.write_text(STAGES)
     answer = command_line("pretrain", str(recipe), "--data-root", str(pulse), "--name", "run")
     assert answer.code == 0, answer.err
     checkpoint = tmp_path / "runs" / "run" / "ckpt.pt"
