@@ -12,6 +12,7 @@ import torch
 
 from medcoss_cli.errors import CheckpointError, DataError, Interrupted, NumbersError, RecipeError, UsageError
 from medcoss_cli.finetune import finetune
+from medcoss_cli.recipe.read import shipped_recipes
 from medcoss_cli.store import finetuned
 from medcoss_cli.store.run import without_paths
 from tests.finetuning_runs import CLASSES, MASKS, begin, recipe_of, resume, tune
@@ -156,6 +157,15 @@ def test_images_with_masks(tmp_path: Path, data: Path) -> None:
     assert 0 <= results["summary"]["object_f1"]["mean"] <= 1
 
 
+@pytest.mark.parametrize("name", ["classify", "segment"])
+def test_a_generic_recipe_takes_any_folder_with_a_manifest(tmp_path: Path, data: Path, name: str) -> None:
+    tiny = ("encoder={width: 32, depth: 2, heads: 2}", "tokenizer=patch2d-8", "input.size=[32, 32]", "train.steps=8")
+    text = shipped_recipes()[name].read_text()
+    results, _ = tune(tmp_path, data, text, "modality=xray", "data.folder=xray", *tiny, start="scratch")
+    assert results["classes"] == (["effusion", "nodule", "normal"] if name == "classify" else ["lesion"])
+    assert results["seeds"][0]["test"]["samples"]
+
+
 def test_words_from_scratch_learn_their_vocabulary_from_training_texts(tmp_path: Path, data: Path) -> None:
     text = CLASSES.replace("xray", "report").replace("tokenizer: patch2d-8\n", "vocabulary_size: 300\n")
     results, run = tune(tmp_path, data, text, "input.size=[32]", "input.augment=none", "head.layers=2")
@@ -227,10 +237,14 @@ def test_recipes_that_cannot_be(tmp_path: Path) -> None:
     ):
         with pytest.raises(RecipeError, match=said):
             recipe_of(tmp_path, MASKS, *overrides)
-    with pytest.raises(RecipeError, match="for segmentation"):
+    with pytest.raises(RecipeError, match=r"head\.hybrid is not for a classification task"):
         recipe_of(tmp_path, CLASSES, "head.hybrid.depth=10")
     with pytest.raises(RecipeError, match=r"needs train\.batch of at least 2"):
         recipe_of(tmp_path, CLASSES, "head.probe=true", "train.batch=1")
+    with pytest.raises(RecipeError, match=r"task\.yaml:2: task: there is no task 'segmentatoin'.*mean segmentation\?"):
+        recipe_of(tmp_path, MASKS.replace("task: segmentation", "task: segmentatoin"))
+    with pytest.raises(RecipeError, match="classification has no settings, not target"):
+        recipe_of(tmp_path, CLASSES, "task={name: classification, target: age}")
 
 
 def manifest(data: Path, to: Path, change: str, instead: str) -> Path:

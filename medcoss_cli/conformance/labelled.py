@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from medcoss_cli.data.labelled import read_manifest, with_records
+from medcoss_cli.data.labelled import MASK, read_manifest, with_records
 from medcoss_cli.data.masks import grid_of
 from medcoss_cli.data.read import Found, listed, read_checked
 from medcoss_cli.data.recordings import parts_of
 from medcoss_cli.data.segmented import check_grid, read_numbers
 from medcoss_cli.errors import MedcossError
 from medcoss_cli.kit.manifest import NAME, rows_of
-from medcoss_cli.plugin import CompleteModality, LeftOut, Loader, Record, WholeLoader
+from medcoss_cli.plugin import CompleteModality, LeftOut, Record, WholeLoader
 
 MASKS = 3
 """Masks that are read."""
@@ -34,8 +35,8 @@ def check_labelled(modality: CompleteModality, root: Path, records: Sequence[Rec
         yield f"its loader puts the parts of one recording into different groups ({len(parted)} recordings of {place})"
     whole = modality
     if isinstance(modality.loader, WholeLoader):
-        loader: object = modality.loader.whole()
-        if not isinstance(loader, Loader):
+        loader: Any = modality.loader.whole()
+        if not all(callable(getattr(loader, name, None)) for name in ("find", "read")):
             yield f"its loader's whole() gives {type(loader).__name__}, which has not find and read"
             return
         whole = replace(modality, loader=loader)
@@ -80,7 +81,7 @@ def _masks(whole: CompleteModality, root: Path, place: str) -> Iterator[str]:
         [item for item in items if isinstance(item, LeftOut)],
     )
     try:
-        cases = with_records(read_manifest(root, masks=True), found, single=True)
+        cases = with_records(read_manifest(root, MASK), found, single=True)
         check_grid(whole, cases)
         for case in cases[:MASKS]:
             assert case.record is not None

@@ -13,7 +13,7 @@ from torch import nn
 from medcoss_cli.errors import CheckpointError
 from medcoss_cli.export.networks import EncoderAlone, Features
 from medcoss_cli.export.samples import LEAST, Samples, of_size, rule_of
-from medcoss_cli.finetuning.checkpoints import Trained
+from medcoss_cli.finetuning.checkpoints import TrainedSeed
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.pretraining.state import State, versions
@@ -125,30 +125,30 @@ def features_of(state: State, modality: CompleteModality, samples: Samples) -> E
     }
     network = Features(state.model, modality.name)
     names = (["ids" if modality.channels == 0 else "inputs"], ["tokens", "pooled"])
-    return Exportable(network, names, (samples.inputs,), _steps(modality), about, _words(modality))
+    return Exportable(network, names, (samples.inputs,), _steps(modality), about, modality.vocabulary)
 
 
-def task_of(one: Trained, samples: Samples) -> Exportable:
-    """A fine-tuned network's inputs to logits."""
-    plain = one.task.to_plain()
+def task_of(trained: TrainedSeed, samples: Samples) -> Exportable:
+    """A fine-tuned network's inputs to its outputs."""
+    spec, modality = trained.spec, trained.modality
+    plain = spec.to_plain()
     words = plain.pop("vocabulary")
     about = {
         "kind": "task",
-        "encoder": one.task.encoder,
-        "versions": versions({one.modality.name: one.modality}),
-        **_inputs(one.modality, samples),
-        "spacing": one.task.spacing,
-        "classes": one.task.classes,
+        "encoder": spec.encoder,
+        "versions": versions({modality.name: modality}),
+        **_inputs(modality, samples),
+        "spacing": spec.spacing,
+        "classes": spec.classes or None,
         "task": plain,
+        "task_distribution": discovery.task_distribution(spec.kind),
     }
-    names = (["ids" if one.modality.channels == 0 else "inputs"], ["logits"])
-    return Exportable(one.network.eval(), names, (samples.inputs,), None, about, words)
+    names = (["ids" if modality.channels == 0 else "inputs"], [trained.kind.output])
+    return Exportable(trained.network.eval(), names, (samples.inputs,), None, about, words)
 
 
 def _inputs(modality: CompleteModality, samples: Samples) -> dict[str, Any]:
-    part = modality.tokenizer
-    assert part is not None
-    words = _words(modality) is not None
+    words = modality.text_tokenizer is not None
     return {
         "modality": modality.name,
         "title": modality.title,
@@ -159,17 +159,12 @@ def _inputs(modality: CompleteModality, samples: Samples) -> dict[str, Any]:
         "value_range": None if words else [float(samples.inputs.min()), float(samples.inputs.max())],
         "unit": "id of a word piece" if words else "normalised value, see intensity",
         "intensity": rule_of(modality),
-        "tokenizer": part.key,
-        "tokenizer_spec": dict(part.spec),
+        "tokenizer": modality.tokenizer.key,
+        "tokenizer_spec": modality.tokenizer.spec.to_plain(),
     }
-
-
-def _words(modality: CompleteModality) -> str | None:
-    return getattr(modality.tokenizer, "vocabulary", None)
 
 
 def _steps(modality: CompleteModality) -> tuple[int, ...] | None:
     """Edges of a patch, if there are patches and their positions are computed for any grid."""
-    part: Any = modality.tokenizer
-    patch = getattr(part, "patch", None)
-    return tuple(patch) if patch is not None and part.spec.get("positions") == "sincos" else None
+    spec = modality.tokenizer.spec
+    return spec.patch if spec.positions == "sincos" else None

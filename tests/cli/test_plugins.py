@@ -61,7 +61,7 @@ def test_new_writes_images_unless_told_otherwise(
     [
         (["ECG"], "'ECG' cannot name a modality"),
         (["../ecg"], "cannot name a modality"),
-        (["ct"], "the name ct is taken by medcoss"),
+        (["ct"], "the name ct is taken by an installed modality"),
         (["ecg", "--dims", "4"], "--dims"),
         (["there"], "the folder is there already"),
     ],

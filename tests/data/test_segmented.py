@@ -64,7 +64,7 @@ def case(root: Path, orientation: str, mask: str) -> Case:
     sitk.WriteImage(image, str(root / "scan.nii.gz"))
     sitk.WriteImage(sitk.DICOMOrient(sitk.Cast(image > 50, sitk.sitkUInt8), mask), str(root / "mask.nii.gz"))
     record = Record(root / "scan.nii.gz")
-    return Case(record.source, "train", "p", "manifest.csv:2", None, root / "mask.nii.gz", None, record)
+    return Case(record.source, "train", "p", "manifest.csv:2", mask=root / "mask.nii.gz", record=record)
 
 
 @pytest.mark.parametrize("orientation", ["LPS", "RAS", "PSL"])
