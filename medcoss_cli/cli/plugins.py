@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medcoss_cli.cli import options, terminal
-from medcoss_cli.errors import PluginError
+from medcoss_cli.errors import PluginError, UsageError
 
 if TYPE_CHECKING:
     from medcoss_cli.registry.discovery import Status
@@ -131,11 +131,14 @@ def check(
         str, typer.Argument(metavar="NAME", help="A modality, as in `medcoss plugins list`, or a kind of task.")
     ],
     task: Annotated[bool, typer.Option("--task", help="NAME is a kind of task.")] = False,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Your files of this modality (default: its demo set).")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Run the conformance suite on an installed modality, on its own demo data, or on a kind of task.
+    """Run the conformance suite on an installed modality, on its own demo data or on yours, or on a kind of task.
 
-    Example: medcoss plugins check ct
+    Example: medcoss plugins check ct --data scans
     """
     import tempfile
 
@@ -143,13 +146,15 @@ def check(
     from medcoss_cli.plugin import PLUGIN_API
     from medcoss_cli.registry.discovery import load_modality, load_task, statuses
 
+    if data is not None and not data.is_dir():
+        raise UsageError("there is no such folder", where=data, fix="name a folder of files of this modality")
     with tempfile.TemporaryDirectory() as folder:
         if task:
             faults = conformance.check_task(load_task(name), Path(folder))
         else:
             modality = load_modality(name)
             status = next(s.status for s in statuses() if s.name == name)  # beside the others that are installed
-            faults = [*([] if status == "ok" else [status]), *conformance.check(modality, Path(folder))]
+            faults = [*([] if status == "ok" else [status]), *conformance.check(modality, Path(folder), data)]
     if as_json:
         terminal.result_json({"name": name, "conforms": not faults, "faults": faults})
     if faults:
