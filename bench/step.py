@@ -33,6 +33,7 @@ from medcoss_cli.model.batch import Batch
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
 from medcoss_cli.plugin import Modality
+from medcoss_cli.strategies import StageInfo
 from medcoss_cli.strategies.medcoss import MedCoSS
 from medcoss_cli.training.distributed import Devices, has_bf16
 from medcoss_cli.training.optim import adamw, decay_on_matrices
@@ -209,8 +210,8 @@ def measure(case: Case, steps: int, precision: str, rate: float) -> None:
     naive_adam = torch.optim.AdamW(naive.parameters(), lr=1e-4, betas=(0.9, 0.95))
     model = Model(EncoderShape(), seed=0).to(DEVICE)
     model.add(modality(case))
-    strategy = MedCoSS()
-    strategy.begin_stage(model)
+    strategy = MedCoSS(MedCoSS.Settings())
+    strategy.begin_stage(model, StageInfo(1, None, (case.name,), ()))
     adam = adamw(decay_on_matrices(strategy.parameters(model), 0.05), 0.95, fused=True)
     devices = Devices(DEVICE)
 

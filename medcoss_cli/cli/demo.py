@@ -42,14 +42,15 @@ def demo(
     screen = terminal.screen()
     recipe = read_recipe("demo", [], kind="pretrain")
     assert isinstance(recipe, PretrainRecipe)
-    names = [stage.modality for stage in recipe.stages]
+    names = [member.modality for member in recipe.members]
     extra = _another(names)
     _write_data([*names, *([extra] if extra else [])], folder / "data", seed, screen)
 
     summaries: dict[str, dict[str, Any]] = {}
     for label, strategy in (("with rehearsal", "medcoss"), ("without", "sequential")):
         options = runs.Options(strategy, data_root=folder / "data", prepared=folder / "prepared", runs=folder / "runs")
-        same = recipe.model_copy(update={"strategy": strategy})
+        same = read_recipe("demo", [f"strategy={strategy}"], kind="pretrain")
+        assert isinstance(same, PretrainRecipe)
         screen.say(f"\nFive modalities, one after another, {label} (strategy {strategy})")
         job = _job(options, screen, partial(setup.begin_pretrain, same, "demo", options, screen))
         summaries[label] = carry_out(job)

@@ -16,7 +16,7 @@ from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.pretraining.job import Job, Recipe
 from medcoss_cli.pretraining.state import State, read_state
 from medcoss_cli.recipe.read import read_recipe
-from medcoss_cli.recipe.schema import ExtendRecipe, FinetuneRecipe, PretrainRecipe, Stage
+from medcoss_cli.recipe.schema import AnyStage, ExtendRecipe, FinetuneRecipe, PretrainRecipe, Stage
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.configure import for_stage
 from medcoss_cli.store import checkpoint
@@ -83,13 +83,13 @@ def first_state(recipe: PretrainRecipe, start: State | None = None) -> State:
 def _check_stages(recipe: PretrainRecipe, state: State, options: Options, place: Devices) -> None:
     """What would stop a later stage is told now, not after days: plugins, tokenizers, sizes, folders."""
     known: dict[str, CompleteModality] = {}
-    for stage in recipe.stages:
+    for member in recipe.members:
         decoder = recipe.decoder.model_dump()
-        known[stage.modality] = for_stage(
-            stage.modality, known, Screen(), decoder=decoder, offered=state.model.offered, **stage.parts()
+        known[member.modality] = for_stage(
+            member.modality, known, Screen(), decoder=decoder, offered=state.model.offered, **member.parts()
         )
     root, _ = folders(recipe, options)
-    missing = [str(root / stage.data) for stage in recipe.stages if not (root / stage.data).exists()]
+    missing = [str(root / member.data) for member in recipe.members if not (root / member.data).exists()]
     if missing and place.first:  # the others read what rank 0 prepares
         raise DataError(
             "there is no such folder" if len(missing) == 1 else "there are no such folders",
@@ -166,7 +166,8 @@ def resume(folder: Path, options: Options, screen: Screen) -> Job:
         state = first_state(recipe, start)
     else:
         raise CheckpointError("the run was stopped before it had its checkpoint", where=folder, fix="begin it again")
-    stages = recipe.stages if isinstance(recipe, PretrainRecipe) else [Stage(**facts["stage"])]
+    extension = [] if isinstance(recipe, PretrainRecipe) else [Stage(**facts["stage"])]
+    stages: Sequence[AnyStage] = recipe.stages if isinstance(recipe, PretrainRecipe) else extension
     return _job(recipe, stages, before, state, run, options, place, screen)
 
 
@@ -179,7 +180,7 @@ def _new_run(recipe: Recipe, stem: str, options: Options, place: Devices, screen
 
 def _job(
     recipe: Recipe,
-    stages: Sequence[Stage],
+    stages: Sequence[AnyStage],
     before: int,
     state: State,
     run: Run,
