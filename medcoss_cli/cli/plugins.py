@@ -95,25 +95,33 @@ def info(name: Name, as_json: options.Json = False) -> None:
 
 @app.command()
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the modality, as in ecg.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the modality, as in ecg, or of the strategy.")],
     dims: Annotated[int, typer.Option(min=1, max=3, help="1: signals, 2: images, 3: volumes.")] = 2,
     where: Annotated[Path, typer.Option(metavar="DIR", help="Where its folder is made.")] = Path(),
+    strategy: Annotated[bool, typer.Option("--strategy", help="A strategy instead of a modality.")] = False,
 ) -> None:
-    """Write a plugin for a new modality, which passes its own tests as it is.
+    """Write a plugin for a new modality or strategy, which passes its own tests as it is.
 
     Example: medcoss plugins new ecg --dims 1
     """
     from medcoss_cli.registry.scaffold import new_plugin
 
-    folder = new_plugin("modality", name, where, dims=dims)
+    kind, option = ("strategy", "--strategy ") if strategy else ("modality", "")
+    folder = new_plugin(kind, name, where, dims=dims)
     screen = terminal.screen()
     screen.say(f"written: {folder}")
-    screen.say(f"next: pip install -e {folder} && pytest {folder}; then medcoss plugins check {name}")
+    screen.say(f"next: pip install -e {folder} && pytest {folder}; then medcoss plugins check {option}{name}")
 
 
 @app.command()
-def check(name: Name, as_json: options.Json = False) -> None:
-    """Run the conformance suite on an installed modality, on its own demo data.
+def check(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A modality, as in `medcoss plugins list`, or a strategy.")
+    ],
+    strategy: Annotated[bool, typer.Option("--strategy", help="NAME is a strategy.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Run the conformance suite on an installed modality, on its own demo data, or on a strategy.
 
     Example: medcoss plugins check ct
     """
@@ -121,12 +129,15 @@ def check(name: Name, as_json: options.Json = False) -> None:
 
     from medcoss_cli import conformance
     from medcoss_cli.plugin import PLUGIN_API
-    from medcoss_cli.registry.discovery import load_modality, statuses
+    from medcoss_cli.registry.discovery import load_modality, load_strategy, statuses
 
-    modality = load_modality(name)
-    status = next(s.status for s in statuses() if s.name == name)  # what it is beside the others that are installed
     with tempfile.TemporaryDirectory() as folder:
-        faults = [*([] if status == "ok" else [status]), *conformance.check(modality, Path(folder))]
+        if strategy:
+            faults = conformance.check_strategy(load_strategy(name), Path(folder))
+        else:
+            modality = load_modality(name)
+            status = next(s.status for s in statuses() if s.name == name)  # beside the others that are installed
+            faults = [*([] if status == "ok" else [status]), *conformance.check(modality, Path(folder))]
     if as_json:
         terminal.result_json({"name": name, "conforms": not faults, "faults": faults})
     if faults:

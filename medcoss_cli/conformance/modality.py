@@ -42,7 +42,7 @@ def check(modality: Modality, folder: Path) -> list[str]:
         ("its loader's read", files.read),
         ("its loader's find among odd files", files.odd_files),
     ]
-    faults = _told(steps)
+    faults = told(steps)
     if files.samples:
         from medcoss_cli.conformance.networks import Networks
 
@@ -53,18 +53,19 @@ def check(modality: Modality, folder: Path) -> list[str]:
             ("its tokenizer", networks.tokenizer),
             ("its decoder", networks.decoder),
         ]
-        faults += _told(steps)
+        faults += told(steps)
     return faults
 
 
-def _told(steps: list[tuple[str, Callable[[], Iterator[str]]]]) -> list[str]:
+def told(steps: list[tuple[str, Callable[[], Iterator[str]]]]) -> list[str]:
+    """The faults that steps find, each named; one that raises is told as a fault, and the next is tried."""
     faults: list[str] = []
     for what, step in steps:
         try:
             faults.extend(step())
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; it is told, and the next step tried
-            told = str(error) if isinstance(error, MedcossError) else f"{type(error).__name__}: {error}"
-            faults.append(f"{what} fails ({told})")
+            reason = str(error) if isinstance(error, MedcossError) else f"{type(error).__name__}: {error}"
+            faults.append(f"{what} fails ({reason})")
     return faults
 
 

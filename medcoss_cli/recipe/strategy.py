@@ -31,7 +31,8 @@ class StrategyChoice:
 
     def make(self) -> Strategy:
         """A new strategy object. Raises: PluginError where the plugin that brings it fails."""
-        return discovery.make_strategy(self.name, self.settings)
+        strategy: Strategy = discovery.make_strategy(self.name, self.settings)
+        return strategy
 
     def to_dict(self) -> dict[str, Any]:
         """As a recipe writes it, every default filled in."""

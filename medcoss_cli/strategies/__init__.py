@@ -78,8 +78,8 @@ class Strategy:
 
         model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    rehearses = True
-    """False: the buffer is not used, every step trains on new data."""
+    rehearses = False
+    """True: steps on samples of the buffer come between those on new data, and `loss` says what is done with them."""
     trains_decoders = False
     """True: decoders of earlier modalities are trained on, so that retention no longer measures their loss alike."""
 

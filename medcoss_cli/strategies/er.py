@@ -19,6 +19,7 @@ class ExperienceReplay(Strategy):
     Replay trains copies of the old decoders; the kept ones stay as their stage left them and measure retention.
     """
 
+    rehearses = True
     decoders: nn.ModuleDict
 
     def begin_stage(self, model: Model, stage: StageInfo) -> None:
