@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from medcoss_cli.errors import RecipeError
 from medcoss_cli.recipe.document import Document, Keys, dotted
-from medcoss_cli.recipe.schema import KINDS, PRESETS, Recipe
+from medcoss_cli.recipe.schema import KINDS, PRESETS, STAGE_FORMS, Recipe
 from medcoss_cli.recipe.strategy import DEFAULT
 from medcoss_cli.registry import discovery
 
@@ -155,7 +155,9 @@ def _shown(value: Any) -> str:
 def _written(loc: Sequence[str | int], schema: dict[str, Any]) -> Keys:
     """The keys as they stand in the file: pydantic adds the names of a union's arms."""
     keys: Keys = ()
-    for part in loc:
+    for before, part in zip((None, *loc), loc, strict=False):
+        if isinstance(before, int) and part in STAGE_FORMS:
+            continue
         here = _at(schema, keys)
         known = _properties(here, schema)
         if isinstance(part, int) or part in known or (known and part == loc[-1]):

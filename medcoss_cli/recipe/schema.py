@@ -203,9 +203,13 @@ class JointStage(_Pace):
         return value
 
 
+STAGE_FORMS = ("single", "joint")
+"""What pydantic puts into the place of a fault, behind the stage's number."""
+
+
 def _form(value: Any) -> str:
     joint = "modalities" in value if isinstance(value, dict) else isinstance(value, JointStage)
-    return "joint" if joint else "single"
+    return STAGE_FORMS[joint]
 
 
 AnyStage = Annotated[Annotated[Stage, Tag("single")] | Annotated[JointStage, Tag("joint")], Discriminator(_form)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from medcoss_cli.strategies import Phase, Strategy
 
@@ -128,7 +128,7 @@ class Loose(Strategy):
     """Takes any setting."""
 
     class Settings(Strategy.Settings):
-        model_config = {"extra": "allow"}
+        model_config = ConfigDict(extra="allow")
 
 
 class TrainsDecoders(Strategy):

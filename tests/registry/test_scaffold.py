@@ -14,13 +14,16 @@ from medcoss_cli.errors import UsageError
 from medcoss_cli.registry.scaffold import new_plugin
 
 
-@pytest.mark.parametrize("dims", [1, 2, 3])
-def test_it_passes_its_own_tests(tmp_path: Path, dims: int) -> None:
-    folder = new_plugin("modality", "ecg", tmp_path, dims=dims)
+@pytest.mark.parametrize(
+    ("kind", "dims", "group"),
+    [*(("modality", dims, "medcoss") for dims in (1, 2, 3)), ("strategy", 2, "medcoss.strategies")],
+)
+def test_it_passes_its_own_tests(tmp_path: Path, kind: str, dims: int, group: str) -> None:
+    folder = new_plugin(kind, "ecg", tmp_path, dims=dims)
     info = tmp_path / "site" / "medcoss_ecg-0.1.0.dist-info"  # what pip install -e would write
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: medcoss-ecg\nVersion: 0.1.0\n")
-    (info / "entry_points.txt").write_text("[medcoss]\necg = medcoss_ecg\n")
+    (info / "entry_points.txt").write_text(f"[{group}]\necg = medcoss_ecg\n")
     path = os.pathsep.join([str(folder), str(info.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
@@ -53,6 +56,18 @@ def test_what_it_writes_is_tidy_and_names_itself(tmp_path: Path, dims: int) -> N
     command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--select", "E,F,I,UP,B", "--line-length", "120"]
     done = subprocess.run([*command, "."], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_a_strategy_is_tidy_and_names_itself(tmp_path: Path) -> None:
+    folder = new_plugin("strategy", "far_pull", tmp_path)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {path.name for path in files} == {"README.md", "pyproject.toml", "__init__.py", "test_far_pull.py"}
+    assert not any("$" in path.read_text() or "NAME" in path.read_text() for path in files)
+    project = tomllib.loads((folder / "pyproject.toml").read_text())
+    assert project["project"]["entry-points"]["medcoss.strategies"] == {"far_pull": "medcoss_far_pull"}
+    assert "class FarPull(Strategy)" in (folder / "medcoss_far_pull" / "__init__.py").read_text()
+    with pytest.raises(UsageError, match="taken by an installed strategy"):
+        new_plugin("strategy", "er", tmp_path)
 
 
 def test_bad_names_and_taken_places_are_refused(tmp_path: Path) -> None:
