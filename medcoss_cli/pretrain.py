@@ -15,12 +15,16 @@ from medcoss_cli.pretraining.stage import prepare_stage
 from medcoss_cli.pretraining.state import State
 
 
-def pretrain(job: Job) -> State:
-    """One encoder, many modalities, one after another; stages that the state has already seen are not repeated."""
+def pretrain(job: Job, *, last: int | None = None) -> State:
+    """One encoder, many modalities, one after another; stages that the state has already seen are not repeated.
+
+    Args:
+        last: stop after the stage of this number; another call goes on with the next one.
+    """
     state = job.state
     model = state.model.to(job.devices.device)
     strategy = job.make_strategy()
-    for number, stage in job.remaining():  # line 6; in the first stage the buffer is empty
+    for number, stage in job.remaining(last):  # line 6; in the first stage the buffer is empty
         data, info = prepare_stage(job, number, stage), job.info(number, stage)  # D_i, of one modality or several
         for part in data:
             model.add(part.modality)  # its tokenizer if the key is new; a fresh decoder, psi_i
@@ -63,9 +67,6 @@ def baselines(model: Model, plan: Plan) -> dict[str, float]:
     """By new modality the loss of predicting the mean, on up to 256 samples: what a loss of 1.0 on the screen means."""
     found = {}
     for new in plan.new:
-        rows = new.rows[np.linspace(0, len(new.rows) - 1, min(256, len(new.rows))).astype(int)]
-        decoder, name = model.decoders[new.modality.name], new.modality.name
-        found[name] = 1.0
-        if hasattr(decoder, "baseline"):
-            found[name] = decoder.baseline(retention.decoded(model, name, new.source, rows))  # type: ignore[operator]  # an nn.Module attribute
+        rows, name = new.rows[np.linspace(0, len(new.rows) - 1, min(256, len(new.rows))).astype(int)], new.modality.name
+        found[name] = model.decoder(name).baseline(retention.decoded(model, name, new.source, rows))
     return found

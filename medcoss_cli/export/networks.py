@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 from torch import Tensor, nn
 
+from medcoss_cli.model import pooling
 from medcoss_cli.model.multimodal import Model
+from medcoss_cli.plugin import TokenNetwork
 
 
 class EncoderAlone(nn.Module):
@@ -29,16 +31,12 @@ class Features(nn.Module):
 
     def __init__(self, model: Model, modality: str) -> None:
         super().__init__()
-        self.tokenizer: Any = model.tokenizer(modality)
+        self.tokenizer = model.tokenizer(modality)
         self.encoder = model.encoder
         self.spec = model.modalities[modality].tokenizer.spec
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        valid = self.tokenizer.valid(inputs)
-        features: Tensor = self.encoder(
-            self.tokenizer.embed(inputs), valid, cls=self.spec["cls"], causal=self.spec["causal"]
-        )
-        if valid is None:
-            return features, features.mean(1)
-        weight = valid.unsqueeze(-1).to(features.dtype)
-        return features, (features * weight).sum(1) / weight.sum(1)
+        tokenizer = cast(TokenNetwork, self.tokenizer)
+        tokens, valid = tokenizer.embed(inputs), tokenizer.valid(inputs)
+        features: Tensor = self.encoder(tokens, valid, cls=self.spec.cls, causal=self.spec.causal)
+        return features, pooling.mean(features, pooling.with_cls(valid, self.spec.cls))

@@ -7,12 +7,13 @@ norm (final_norm), as here. But its first norm also takes the cls token, which h
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from medcoss_cli.errors import ExportError
+from medcoss_cli.kit.patch_networks import PatchEmbedding
 from medcoss_cli.model.multimodal import Model
 
 NAME = "vit_base_patch16_clip_224"
@@ -23,14 +24,15 @@ def arguments(model: Model, modality: str) -> dict[str, Any]:
     """What `timm.create_model(NAME, ...)` is given. Raises: ExportError for what is no image of square patches."""
     known, shape = model.modalities[modality], model.shape
     spec = known.tokenizer.spec
-    if known.dims != 2 or spec["kind"] != "patches" or spec["channels"] != 3 or spec["norm_eps"] != EPSILON:
+    square = known.dims == 2 and spec.patch is not None and len(set(spec.patch)) == 1
+    if spec.patch is None or not square or spec.kind != "patches" or spec.channels != 3 or spec.norm_eps != EPSILON:
         raise ExportError(
-            f"{modality} cannot be a ViT of timm, which takes images in patches of three channels",
+            f"{modality} cannot be a ViT of timm, which takes images in square patches of three channels",
             fix="leave --format out: ONNX takes every modality",
         )
     return {
         "img_size": known.size,
-        "patch_size": spec["patch"][0],
+        "patch_size": spec.patch[0],
         "embed_dim": shape.width,
         "depth": shape.depth,
         "num_heads": shape.heads,
@@ -50,14 +52,16 @@ def weights(model: Model, modality: str) -> tuple[dict[str, Tensor], float]:
 
     The head is the identity with that much, over the number of tokens, as its bias: the output is the pooled feature.
     """
-    tokenizer, encoder, width = model.tokenizer(modality), model.encoder, model.shape.width
-    part, norm, linear = tokenizer.part, tokenizer.norm, tokenizer.projection
+    tokenizer = cast(PatchEmbedding, model.tokenizer(modality))  # of the kind "patches"
+    encoder, width, norm, linear = model.encoder, model.shape.width, tokenizer.norm, tokenizer.projection
     places = tokenizer.positions(tokenizer.grid(model.modalities[modality].size), linear.weight.device)
     token, lower = _before_norm(encoder.cls[0, 0], norm.weight, norm.bias)
     ours = {
         "cls_token": token[None, None],
         "pos_embed": (places + linear.bias)[None],
-        "patch_embed.proj.weight": linear.weight.reshape(width, *part.patch, part.channels).movedim(-1, 1),
+        "patch_embed.proj.weight": linear.weight.reshape(width, *tokenizer.patch, tokenizer.spec.channels).movedim(
+            -1, 1
+        ),
         "norm_pre.weight": norm.weight,
         "norm_pre.bias": norm.bias,
         **{f"blocks.{name}": tensor for name, tensor in encoder.blocks.state_dict().items()},

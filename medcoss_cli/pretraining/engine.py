@@ -55,7 +55,7 @@ class Engine:
         self.data_hash, self.baselines = data_hash, baselines
         self.peak, self.warmup = stage.lr or train.lr, math.ceil(min(1.0, warmup / epochs) * plan.steps)
         self.phases = strategy.phases(info)
-        self.starts = _starts([phase.share for phase in self.phases], plan.steps, job.strategy.name)
+        self.starts = _starts([phase.share for phase in self.phases], plan.steps, str(job.strategy))
         self.phase = 0  # phases that have begun
         self.at = 0  # steps done
         self.agreed = False  # some rank was asked to stop, and all know

@@ -50,11 +50,6 @@ class Job:
         strategy = self.strategy.make()
         if self.strategy.name in self.state.memory:
             strategy.load_memory(self.state.memory[self.strategy.name])
-        others = [name for name in self.state.memory if name != self.strategy.name]
-        if others:
-            self.screen.warn(
-                f"the checkpoint keeps memory of the strategy {', '.join(others)}, which {self.strategy.name} does not use"
-            )
         return strategy
 
     def info(self, number: int, stage: AnyStage) -> StageInfo:
@@ -63,10 +58,10 @@ class Job:
         total = self.before + len(self.stages) if isinstance(self.recipe, PretrainRecipe) else None
         return StageInfo(number, total, names, tuple(n for n in names if n not in self.state.model.modalities))
 
-    def remaining(self) -> Iterator[tuple[int, AnyStage]]:
-        """(number, stage) of the stages that are not in the state's history yet."""
+    def remaining(self, last: int | None = None) -> Iterator[tuple[int, AnyStage]]:
+        """(number, stage) of the stages that are not in the state's history yet, up to number `last`."""
         for number, stage in enumerate(self.stages, self.before + 1):
-            if number > len(self.state.history):
+            if number > len(self.state.history) and (last is None or number <= last):
                 yield number, stage
 
     def plan(self, number: int, stage: AnyStage, new: Sequence[Pool], old: Sequence[Pool]) -> Plan:
