@@ -12,9 +12,7 @@ from torch import Tensor
 from medcoss_cli.console import Screen
 from medcoss_cli.data.batches import Plan, Pool, Stored, batches
 from medcoss_cli.errors import Interrupted
-from medcoss_cli.kit.decoders import PixelDecoder
-from medcoss_cli.kit.loaders import ImageFolder
-from medcoss_cli.kit.tokenizers import Patches
+from medcoss_cli.kit import ImageFolder, Patches, PixelDecoder
 from medcoss_cli.model.batch import Batch
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
