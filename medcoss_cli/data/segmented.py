@@ -239,7 +239,9 @@ def on_grid(
     return integers, scale, offset, None if labels is None else frame.labels(labels)
 
 
-def foreground(modality: CompleteModality, cases: Sequence[Case], values: Values, screen: Screen) -> tuple[float, ...]:
+def foreground(
+    modality: CompleteModality, cases: Sequence[Case], values: Values, screen: Screen
+) -> tuple[float, float, float, float]:
     """(0.5th percentile, 99.5th percentile, mean, deviation) of the values inside the training masks (nnU-Net's CT rule).
 
     Up to 100,000 voxels of each case.

@@ -21,7 +21,7 @@ from medcoss_cli.export.metadata import Description, hash_of, sha256
 from medcoss_cli.export.requirements import needed
 from medcoss_cli.export.samples import Samples, gather
 from medcoss_cli.export.target import Exportable, encoder_alone, features_of, modality_of, task_of
-from medcoss_cli.finetuning.checkpoints import best
+from medcoss_cli.finetuning.checkpoints import best_seed
 from medcoss_cli.metrics.neighbours import agreement, neighbours
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.pretraining.state import read_state
@@ -87,7 +87,7 @@ def _chosen(
     if run is not None:
         if modality is not None or source is not None:
             raise UsageError("a run says itself what it is", where="--run", fix="leave CKPT and --modality out")
-        one = best(run, seed, screen)
+        one = best_seed(run, seed, screen)
         shown = gather(one.modality, folder, None, screen)
         return task_of(one, shown), shown, run / f"seed-{one.seed}" / "model.pt"
     file, said = find_checkpoint(source)
@@ -191,8 +191,8 @@ def _about(one: Exportable, made: Path, precision: str, licence: str, checkpoint
         vocabulary=sha256(one.words.encode()) if one.words else None,
     )
     versions = {**about.versions, "onnx": version("onnx"), "onnxruntime": version("onnxruntime")}
-    masks = about.task is not None and about.task["kind"] == "segmentation"
-    packages = needed(about.modality, masks=masks) if about.modality else ["numpy", "onnxruntime"]
+    kind = about.task["kind"] if about.task is not None else None
+    packages = needed(about.modality, kind) if about.modality else ["numpy", "onnxruntime"]
     return replace(about, versions=versions, packages=packages)
 
 

@@ -12,12 +12,13 @@ import numpy as np
 from medcoss_cli.errors import CheckpointError, UsageError
 from medcoss_cli.export import metadata
 from medcoss_cli.export.metadata import Description
-from medcoss_cli.finetuning.predictor import Applied
-from medcoss_cli.finetuning.spec import Task
+from medcoss_cli.finetuning.spec import load_kind, load_modality
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.plugin import CompleteModality, TokenizerSpec
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.configure import fit
+from medcoss_cli.tasks.predictor import Predictor
+from medcoss_cli.tasks.spec import TaskSpec
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,14 @@ class Exported:
         spec = TokenizerSpec.from_plain(about.tokenizer_spec or {})
         return fit(modality, tokenizer=about.tokenizer, spec=spec, size=tuple(about.size), vocabulary=self.vocabulary)
 
-    def applied(self) -> Applied:
+    def predictor(self) -> Predictor:
         """A fine-tuned network, ready for samples. Raises: UsageError where it is none."""
         if self.about.task is None:
             raise UsageError(
                 "this file has no head for a task", fix="export a fine-tuned run: medcoss export --run RUN"
             )
-        task = Task(**self.about.task, vocabulary=self.vocabulary)
-        return Applied(task, task.load_modality(), lambda inputs: self.run(inputs)[0], self.decode)
+        spec = TaskSpec(**self.about.task, vocabulary=self.vocabulary)
+        return Predictor(load_kind(spec), spec, load_modality(spec), lambda inputs: self.run(inputs)[0], self.decode)
 
 
 def load(path: Path) -> Exported:

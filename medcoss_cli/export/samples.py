@@ -13,6 +13,7 @@ import torch
 from medcoss_cli.console import Screen
 from medcoss_cli.data.affine import affine_of
 from medcoss_cli.data.batches import Stored
+from medcoss_cli.data.labelled import LABEL
 from medcoss_cli.data.read import encode, read_checked
 from medcoss_cli.errors import DataError, ExportError, UsageError
 from medcoss_cli.finetuning.dataset import find_cases
@@ -106,7 +107,7 @@ def _labelled(modality: CompleteModality, folder: Path, screen: Screen) -> list[
     manifest = folder / NAME
     if not manifest.is_file() or not any("label" in row for _, row in rows_of(manifest)):
         return []
-    cases, _ = find_cases(modality, folder, masks=False, screen=screen)
+    cases, _ = find_cases(modality, folder, LABEL, screen=screen)
     return [(case.record, case.label) for case in cases if case.record is not None]
 
 

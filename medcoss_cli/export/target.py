@@ -13,7 +13,7 @@ from torch import nn
 from medcoss_cli.errors import CheckpointError
 from medcoss_cli.export.networks import EncoderAlone, Features
 from medcoss_cli.export.samples import LEAST, Samples, of_size, rule_of
-from medcoss_cli.finetuning.checkpoints import Trained
+from medcoss_cli.finetuning.checkpoints import TrainedSeed
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.pretraining.state import State, versions
@@ -128,21 +128,23 @@ def features_of(state: State, modality: CompleteModality, samples: Samples) -> E
     return Exportable(network, names, (samples.inputs,), _steps(modality), about, modality.vocabulary)
 
 
-def task_of(one: Trained, samples: Samples) -> Exportable:
-    """A fine-tuned network's inputs to logits."""
-    plain = one.task.to_plain()
+def task_of(trained: TrainedSeed, samples: Samples) -> Exportable:
+    """A fine-tuned network's inputs to its outputs."""
+    spec, modality = trained.spec, trained.modality
+    plain = spec.to_plain()
     words = plain.pop("vocabulary")
     about = {
         "kind": "task",
-        "encoder": one.task.encoder,
-        "versions": versions({one.modality.name: one.modality}),
-        **_inputs(one.modality, samples),
-        "spacing": one.task.spacing,
-        "classes": one.task.classes,
+        "encoder": spec.encoder,
+        "versions": versions({modality.name: modality}),
+        **_inputs(modality, samples),
+        "spacing": spec.spacing,
+        "classes": spec.classes or None,
         "task": plain,
+        "task_distribution": discovery.task_distribution(spec.kind),
     }
-    names = (["ids" if one.modality.channels == 0 else "inputs"], ["logits"])
-    return Exportable(one.network.eval(), names, (samples.inputs,), None, about, words)
+    names = (["ids" if modality.channels == 0 else "inputs"], [trained.kind.output])
+    return Exportable(trained.network.eval(), names, (samples.inputs,), None, about, words)
 
 
 def _inputs(modality: CompleteModality, samples: Samples) -> dict[str, Any]:

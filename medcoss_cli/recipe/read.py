@@ -161,7 +161,7 @@ def _fault(entry: Any, document: Document, schema: dict[str, Any]) -> str:
     if entry["type"] == "missing":
         return f"{place}: {name}: this key is needed: {_allowed(_at(schema, keys), schema)}"
     if entry["type"] == "value_error":  # said by the schema, which names what it found
-        return f"{place}: {name}: {entry['msg'].removeprefix('Value error, ')}"
+        return ": ".join(filter(None, (place, name, entry["msg"].removeprefix("Value error, "))))
     return f"{place}: {name}: {_shown(entry['input'])} where {_allowed(_at(schema, keys), schema)} is allowed"
 
 

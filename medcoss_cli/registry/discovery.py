@@ -6,12 +6,12 @@ import contextlib
 import difflib
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib.metadata import EntryPoint, distributions, entry_points, requires
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -20,8 +20,11 @@ from medcoss_cli.errors import PluginError, UsageError
 from medcoss_cli.plugin import PLUGIN_API, CompleteModality, Modality, TokenizerSpec
 from medcoss_cli.registry.validate import Broken, OtherApi, blame, blamed, check, check_strategy, guarded
 
+if TYPE_CHECKING:
+    from medcoss_cli.tasks import TaskKind
+
 GROUP = "medcoss"
-STRATEGIES, RECIPES = f"{GROUP}.strategies", f"{GROUP}.recipes"
+STRATEGIES, TASKS, RECIPES = f"{GROUP}.strategies", f"{GROUP}.tasks", f"{GROUP}.recipes"
 
 
 @dataclass(frozen=True)
@@ -223,6 +226,75 @@ def _strategy(point: EntryPoint) -> Any:
     if not inspect.isclass(named) and point.name not in called:
         raise Broken(f"it brings {', '.join(called)}, but its entry point is called {point.name}")
     return named if inspect.isclass(named) else called[point.name]
+
+
+def task_names() -> list[str]:
+    """Names of the installed kinds of task; nothing is imported."""
+    return list(dict.fromkeys(point.name for point in _points(TASKS)))
+
+
+def task_distribution(name: str) -> str:
+    """The distribution that brings a kind of task, and its version. Raises: UsageError if there is none."""
+    return " ".join(_dist(_task_point(name)))
+
+
+def load_task(name: str) -> type[TaskKind]:
+    """The class of a kind of task. Raises: UsageError if there is none, PluginError if it is broken."""
+    point = _task_point(name)
+    try:
+        return _task(point)
+    except Broken as error:
+        raise PluginError(
+            f"the task {name} ({' '.join(_dist(point))}) cannot be used: {error.told}{error}",
+            fix=_repair(point, error),
+        ) from error.__cause__
+
+
+def make_task(name: str, settings: Mapping[str, Any]) -> TaskKind:
+    """A kind of task with its settings. Raises: UsageError for settings that it refuses, and as `load_task`."""
+    found = load_task(name)
+    try:
+        return found(settings)
+    except ValueError as error:
+        raise UsageError(f"the settings of the task {name} are not valid: {_faults(error)}") from error
+
+
+def _task_point(name: str) -> EntryPoint:
+    point = next((point for point in _points(TASKS) if point.name == name), None)
+    if point is None:
+        installed = task_names()
+        near = difflib.get_close_matches(name, installed, 1, 0.6)
+        meant = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(
+            f"there is no task {name!r}; installed are {', '.join(installed) or 'none'}",
+            fix=f"{meant}install the plugin that brings it; `medcoss plugins new --task` makes one",
+        )
+    return point
+
+
+def _task(point: EntryPoint) -> type[TaskKind]:
+    """The class that an entry point names, with the members that every kind has."""
+    from medcoss_cli.tasks import TaskKind
+
+    found = guarded(point.load, "it cannot be imported")
+    if not (inspect.isclass(found) and issubclass(found, TaskKind)):
+        raise Broken(f"{getattr(found, '__name__', repr(found))} is no subclass of medcoss_cli.tasks.TaskKind")
+    if found.__abstractmethods__:
+        raise Broken(f"it lacks {', '.join(sorted(found.__abstractmethods__))}")
+    missing = [member for member in ("name", "metrics", "main", "baseline") if not hasattr(found, member)]
+    if missing:
+        raise Broken(f"it lacks {', '.join(missing)}")
+    if found.name != point.name:
+        raise Broken(f"its name is {found.name!r}, but its entry point is called {point.name}")
+    return found
+
+
+def _faults(error: ValueError) -> str:
+    """What a pydantic model refuses, in one line; of any other ValueError its words."""
+    listed: Any = getattr(error, "errors", None)
+    if listed is None:
+        return str(error)
+    return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in listed())
 
 
 def plugin_recipes() -> dict[str, Path]:
