@@ -15,9 +15,8 @@ from pydantic import (
     model_validator,
 )
 
-from medcoss_cli.recipe.strategy import DEFAULT, Strategies, StrategyChoice
-
 from medcoss_cli.errors import MedcossError
+from medcoss_cli.recipe.strategy import DEFAULT, Strategies, StrategyChoice
 
 if TYPE_CHECKING:
     from medcoss_cli.tasks import TaskKind
