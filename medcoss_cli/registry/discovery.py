@@ -8,7 +8,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import EntryPoint, distributions, entry_points, requires
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ import pluggy
 from medcoss_cli import plugin
 from medcoss_cli.errors import PluginError, UsageError
 from medcoss_cli.plugin import PLUGIN_API, CompleteModality, Modality
-from medcoss_cli.registry.validate import Broken, Clash, OtherApi, check, guarded
+from medcoss_cli.registry.validate import Broken, Clash, OtherApi, blame, blamed, check, check_strategy, guarded
 
 if TYPE_CHECKING:
     from medcoss_cli.tasks import TaskKind
@@ -271,15 +271,23 @@ def load_strategy(name: str) -> Any:
         ) from error.__cause__
 
 
+def make_strategy(name: str, settings: Any) -> Any:
+    """A strategy object; what a plugin's members raise later is told as the plugin's fault (PluginError)."""
+    cls, point = load_strategy(name), _strategy_point(name)
+    if _dist(point)[0] == GROUP:
+        return cls(settings)
+    who = f"the strategy {name} ({source_of(point)})"
+    with blame(who, "__init__"):
+        strategy = cls(settings)
+    return blamed(strategy, who)
+
+
 def _strategy(point: EntryPoint) -> Any:
     """The class that an entry point names, or that the hook of the plugin it names brings."""
-    from medcoss_cli.strategies import Strategy
-
     named = guarded(point.load, "it cannot be imported")
     classes = [named] if inspect.isclass(named) else brought(point, "medcoss_strategies")
-    wrong = next((c for c in classes if not (inspect.isclass(c) and issubclass(c, Strategy))), None)
-    if wrong is not None:
-        raise Broken(f"{getattr(wrong, '__name__', repr(wrong))} is no subclass of medcoss_cli.strategies.Strategy")
+    for cls in classes:
+        guarded(partial(check_strategy, cls), "it cannot be looked at")
     called = {getattr(c, "name", c.__name__.lower()): c for c in classes}
     if not inspect.isclass(named) and point.name not in called:
         raise Broken(f"it brings {', '.join(called)}, but its entry point is called {point.name}")
