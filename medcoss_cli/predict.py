@@ -9,13 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from medcoss_cli.console import Screen
-from medcoss_cli.data.inputs import list_records, name_of
+from medcoss_cli.data.inputs import list_records, names_of
 from medcoss_cli.data.read import read_checked
+from medcoss_cli.data.recordings import parts_of
 from medcoss_cli.errors import DataError
-from medcoss_cli.plugin import LeftOut
+from medcoss_cli.plugin import LeftOut, Record
 from medcoss_cli.store import atomic
 from medcoss_cli.store.table import write_rows
+from medcoss_cli.tasks import Prediction
 from medcoss_cli.tasks.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """One record's prediction, and what its recording's row and its own are called."""
+
+    record: Record
+    recording: str
+    name: str
+    prediction: Prediction
 
 
 @dataclass
@@ -41,10 +53,9 @@ def predict(
     predictor = predictor_for(run, seed, screen)
     records, bad = list_records(predictor.modality, inputs, screen)
     written = Written(bad=bad)
-    rows: list[dict[str, Any]] = []
+    predicted: list[Predicted] = []
     with screen.progress("predicting", len(records)) as bar:
-        for base, record in records:
-            name = name_of(base, record)
+        for (_, record), (recording, name) in zip(records, names_of(records), strict=True):
             try:
                 sample = read_checked(predictor.modality, record)
                 draw = written.done < overlays
@@ -54,11 +65,11 @@ def predict(
             else:
                 written.files += prediction.files
                 if prediction.row:
-                    rows.append({"input": name.as_posix(), **prediction.row})
+                    predicted.append(Predicted(record, recording.as_posix(), name.as_posix(), prediction))
                 written.done += 1
             bar.advance()
-    if rows:
-        written.files += _tables(out, rows)
+    if predicted:
+        written.files += _tables(out, predictor, predicted)
     if written.bad:
         write_rows(out / "quarantine.csv", [{"file": item.source, "reason": item.reason} for item in written.bad])
         written.files.append(out / "quarantine.csv")
@@ -77,8 +88,18 @@ def predictor_for(run: Path, seed: int | None, screen: Screen) -> Predictor:
     return best_seed(run, seed, screen).predictor(one_device().device)
 
 
-def _tables(out: Path, rows: Sequence[dict[str, Any]]) -> Iterator[Path]:
+def _tables(out: Path, predictor: Predictor, predicted: Sequence[Predicted]) -> Iterator[Path]:
+    """A row for each recording, made of its parts by the kind of task; the parts' own rows beside it."""
+    rows: list[dict[str, Any]] = []
+    every = [{"input": one.name, **one.prediction.row} for one in predicted]
+    for places in parts_of([one.record for one in predicted]):
+        own = [predicted[place] for place in places]
+        row = predictor.kind.combine(predictor.spec, [one.prediction for one in own]) if len(own) > 1 else None
+        rows += [every[place] for place in places] if row is None else [{"input": own[0].recording, **row}]
     write_rows(out / "predictions.csv", rows)
     yield out / "predictions.csv"
     atomic.write(out / "predictions.json", json.dumps(rows, indent=1).encode("utf-8", "surrogateescape"))
     yield out / "predictions.json"
+    if len(rows) < len(every):
+        write_rows(out / "predictions-parts.csv", every)
+        yield out / "predictions-parts.csv"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medcoss_cli.cli import options, terminal
-from medcoss_cli.errors import PluginError
+from medcoss_cli.errors import PluginError, UsageError
 
 if TYPE_CHECKING:
     from medcoss_cli.registry.discovery import Status
@@ -107,38 +107,54 @@ def info(name: Name, as_json: options.Json = False) -> None:
 
 @app.command()
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the modality, as in ecg.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the modality, as in ecg, or of the kind of task.")],
     dims: Annotated[int, typer.Option(min=1, max=3, help="1: signals, 2: images, 3: volumes.")] = 2,
     where: Annotated[Path, typer.Option(metavar="DIR", help="Where its folder is made.")] = Path(),
+    task: Annotated[bool, typer.Option("--task", help="A kind of task instead of a modality.")] = False,
 ) -> None:
-    """Write a plugin for a new modality, which passes its own tests as it is.
+    """Write a plugin for a new modality or kind of task, which passes its own tests as it is.
 
     Example: medcoss plugins new ecg --dims 1
     """
     from medcoss_cli.registry.scaffold import new_plugin
 
-    folder = new_plugin("modality", name, where, dims=dims)
+    kind, option = ("task", "--task ") if task else ("modality", "")
+    folder = new_plugin(kind, name, where, dims=dims)
     screen = terminal.screen()
     screen.say(f"written: {folder}")
-    screen.say(f"next: pip install -e {folder} && pytest {folder}; then medcoss plugins check {name}")
+    screen.say(f"next: pip install -e {folder} && pytest {folder}; then medcoss plugins check {option}{name}")
 
 
 @app.command()
-def check(name: Name, as_json: options.Json = False) -> None:
-    """Run the conformance suite on an installed modality, on its own demo data.
+def check(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A modality, as in `medcoss plugins list`, or a kind of task.")
+    ],
+    task: Annotated[bool, typer.Option("--task", help="NAME is a kind of task.")] = False,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Your files of this modality (default: its demo set).")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Run the conformance suite on an installed modality, on its own demo data or on yours, or on a kind of task.
 
-    Example: medcoss plugins check ct
+    Example: medcoss plugins check ct --data scans
     """
     import tempfile
 
     from medcoss_cli import conformance
     from medcoss_cli.plugin import PLUGIN_API
-    from medcoss_cli.registry.discovery import load_modality, statuses
+    from medcoss_cli.registry.discovery import load_modality, load_task, statuses
 
-    modality = load_modality(name)
-    status = next(s.status for s in statuses() if s.name == name)  # what it is beside the others that are installed
+    if data is not None and not data.is_dir():
+        raise UsageError("there is no such folder", where=data, fix="name a folder of files of this modality")
     with tempfile.TemporaryDirectory() as folder:
-        faults = [*([] if status == "ok" else [status]), *conformance.check(modality, Path(folder))]
+        if task:
+            faults = conformance.check_task(load_task(name), Path(folder))
+        else:
+            modality = load_modality(name)
+            status = next(s.status for s in statuses() if s.name == name)  # beside the others that are installed
+            faults = [*([] if status == "ok" else [status]), *conformance.check(modality, Path(folder), data)]
     if as_json:
         terminal.result_json({"name": name, "conforms": not faults, "faults": faults})
     if faults:

@@ -193,13 +193,25 @@ def with_records(cases: Sequence[Case], found: Found, *, single: bool) -> list[C
             continue
         seen[case.path, case.row] += 1
         if single and seen[case.path, case.row] > 1:
-            raise DataError("several images in one case that has one mask", where=case.where)
+            raise DataError(
+                "several images in one case that has one mask",
+                where=case.where,
+                fix=f"give each its own row, or let the loader of {record.source.name} read it whole (Loader.whole)",
+            )
         matched.append(replace(case, record=record))
     reasons = {item.source: item.reason for item in found.left_out}
     for case in cases:
         if not seen[case.path, case.row] and case.path not in reasons:
             raise DataError(f"nothing that can be read at {case.path.name}", where=case.where)
     return matched
+
+
+def one_each(cases: Iterable[Case]) -> list[Case]:
+    """The first case of every recording, so that parts are not counted."""
+    first: dict[object, Case] = {}
+    for case in cases:
+        first.setdefault(case.where if case.record is None else case.record.recording, case)
+    return list(first.values())
 
 
 def only_labels(cases: Iterable[Case], classes: Sequence[str]) -> None:
@@ -218,7 +230,7 @@ def classes_of(cases: Iterable[Case], asked: Sequence[str] | None, screen: Scree
 
     Raises: DataError for a label that is not among them, or a class without a training case; thin classes are told.
     """
-    cases = list(cases)
+    cases = one_each(cases)
     counts = {split: Counter(case.label for case in cases if case.split == split) for split in SPLITS}
     classes = list(asked) if asked else sorted(str(label) for label in counts["train"])
     only_labels(cases, classes)

@@ -235,7 +235,7 @@ def _key(modality: CompleteModality, found: Found) -> str:
     stamps: dict[Path, str] = {}
     for record in found.records:
         if record.source not in stamps:
-            stamps[record.source] = stamp(record.source)
+            stamps[record.source] = "".join(map(stamp, (record.source, *record.files)))
         line = (_relative(record.source, found.root), stamps[record.source], record.part, record.group)
         digest.update(repr(line).encode())
     digest.update(repr([(str(i.source), i.reason) for i in found.left_out if i.bad]).encode())

@@ -169,7 +169,7 @@ def _neighbours(one: Exportable, shown: Samples | None, made: Path, precision: s
     }
     shares = {}
     for name, run in runs.items():
-        nearest, _ = neighbours(np.concatenate([run(chunk)[-1] for chunk in chunks]), 1)
+        nearest, _ = neighbours(np.concatenate([run(chunk)[-1] for chunk in chunks]), 1, shown.groups)
         shares[name] = agreement(nearest, shown.labels)
     if precision == "int8":
         verify.judge_neighbours(shares["torch"], shares["onnx"])

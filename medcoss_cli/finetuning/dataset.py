@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from medcoss_cli.console import Screen
-from medcoss_cli.data.labelled import SPLITS, Case, Target, read_manifest, with_records
+from medcoss_cli.data.labelled import MASK, SPLITS, Case, Target, one_each, read_manifest, with_records
 from medcoss_cli.data.read import find, reason_counts
+from medcoss_cli.data.segmented import check_grid
 from medcoss_cli.errors import DataError
 from medcoss_cli.plugin import CompleteModality, LeftOut
 from medcoss_cli.tasks import TaskKind
@@ -27,13 +28,17 @@ def find_cases(
 ) -> tuple[list[Case], list[LeftOut]]:
     """The manifest's cases with the records the modality's loader finds at their paths, and what it cannot use.
 
-    Raises: DataError for a manifest with faults, or a folder with nothing of this modality.
+    Raises: DataError for a manifest with faults, or a folder with nothing of this modality; PluginError where targets are
+        masks and the loader does not place its volumes.
     """
     cases = read_manifest(root, target, fold=fold, validation=validation, seed=seed)
     found = find(modality, root, split="all", screen=screen)
     named = {case.path for case in cases}
     lost = [item for item in found.left_out if item.source in named]
-    return with_records(cases, found, single=target.file), lost
+    matched = with_records(cases, found, single=target.file)
+    if target == MASK:
+        check_grid(modality, matched)
+    return matched, lost
 
 
 def bounded(cases: Sequence[Case], lost: Sequence[LeftOut], share: float, screen: Screen) -> None:
@@ -50,8 +55,9 @@ def bounded(cases: Sequence[Case], lost: Sequence[LeftOut], share: float, screen
 
 
 def facts_of(kind: TaskKind, cases: Sequence[Case]) -> dict[str, Any]:
-    """Per split: samples, groups, and samples by class; numbers and classes only."""
+    """Per split: recordings, groups, and recordings by class; numbers and classes only."""
     facts: dict[str, Any] = {}
+    cases = one_each(cases)
     for split in SPLITS:
         own = [case for case in cases if case.split == split]
         facts[split] = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from medcoss_cli.console import Screen
 from medcoss_cli.errors import CheckpointError
 from medcoss_cli.kit.intensity import Fixed, ZScore
-from medcoss_cli.plugin import CompleteModality, TokenizerSpec
+from medcoss_cli.plugin import CompleteModality, TokenizerSpec, WholeLoader
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.configure import fit
 from medcoss_cli.registry.fingerprint import check_unchanged
@@ -61,9 +61,8 @@ def for_task(
 ) -> CompleteModality:
     """A modality that reads whole cases, seen as a task sees it."""
     modality = fit(modality, tokenizer=tokenizer, size=size, vocabulary=vocabulary)
-    loader: Any = modality.loader
-    if hasattr(loader, "whole"):
-        modality = replace(modality, loader=loader.whole())
+    if isinstance(modality.loader, WholeLoader):
+        modality = replace(modality, loader=modality.loader.whole())
     if intensity is None:
         return modality
     rule = ZScore(0.0, 100.0, by_channel=True) if "zscore" in intensity else Fixed(**intensity)

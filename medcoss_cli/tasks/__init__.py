@@ -75,10 +75,11 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What `predict` left for one input: columns of predictions.csv, or files."""
+    """What `predict` left for one record: columns of predictions.csv, or files; what `TaskKind.combine` needs of it."""
 
     row: dict[str, Any] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
+    outputs: Any = None
 
 
 class TaskKind(ABC):
@@ -104,6 +105,8 @@ class TaskKind(ABC):
     """What the trivial baseline predicts, in words: "the most frequent class"."""
     output: ClassVar[str] = "logits"
     """Name of the network's output in an exported file."""
+    example: ClassVar[Mapping[str, Any]] = {}
+    """Keys that the smallest recipe of this kind needs, such as `classes`; the conformance suite uses them."""
     packages: ClassVar[tuple[str, ...]] = ()
     """Distributions that `predict` needs of an exported file, beside medcoss and those that reading a sample imports."""
 
@@ -196,6 +199,10 @@ class TaskKind(ABC):
 
         Raises: DataError where the sample cannot be used; the others are then done all the same.
         """
+
+    def combine(self, spec: TaskSpec, parts: Sequence[Prediction]) -> dict[str, Any] | None:
+        """Columns of predictions.csv of a recording from those of its parts (windows); None: each part has its own row."""
+        return None
 
     @classmethod
     def title_of(cls, metric: str) -> str:

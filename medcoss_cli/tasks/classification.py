@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from medcoss_cli.console import Screen
-from medcoss_cli.data.labelled import Case, classes_of, only_labels
+from medcoss_cli.data.labelled import Case, classes_of, one_each, only_labels
 from medcoss_cli.metrics import classification, confusion
 from medcoss_cli.model.outputs import Array, softmax
 from medcoss_cli.tasks import Evaluation, Scores, count_labels
@@ -45,7 +45,7 @@ class Classification(PooledTask):
     def fit_target(self, recipe: Any, cases: Sequence[Case], screen: Screen) -> tuple[list[str], dict[str, Any]]:
         """The classes in order, and each one's share of the training cases."""
         classes = classes_of(cases, recipe.classes, screen)
-        train = [case.label for case in cases if case.split == "train"]
+        train = [case.label for case in one_each(cases) if case.split == "train"]
         return classes, {"shares": [train.count(name) / len(train) for name in classes]}
 
     def counts(self, cases: Sequence[Case]) -> dict[str, int]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from medcoss_cli.console import Screen
 from medcoss_cli.data.labelled import Case, LabelledSet
+from medcoss_cli.data.recordings import averaged
 from medcoss_cli.errors import DataError
 from medcoss_cli.metrics.intervals import bootstrap
 from medcoss_cli.model.outputs import Array
@@ -114,9 +115,10 @@ class PooledTask(TaskKind):
         train = np.array([case.split == "train" for case in kept], bool)
         weight = self.weights(spec, targets[train]) if balance else None
 
-        def score(outputs: Array, wanted: Array) -> Scores:
+        def score(outputs: Array, wanted: Array, parts: Sequence[Sequence[int]]) -> Scores:
             loss = self.loss(torch.from_numpy(outputs), torch.from_numpy(wanted)).item()
-            return {**self.score(self.finish(outputs), wanted), "loss": loss}
+            first = [own[0] for own in parts]
+            return {**self.score(averaged(self.finish(outputs), parts), wanted[first]), "loss": loss}
 
         return SampleData(
             labelled.modality,
@@ -136,9 +138,11 @@ class PooledTask(TaskKind):
         rows = data.rows("test")
         if not len(rows):
             raise DataError("no case of split 'test' can be used")
-        outputs, targets = self.finish(data.outputs(predictor.network, rows)), data.targets[rows]
-        cases = [data.kept[row] for row in rows]
-        trivial = np.repeat(self.trivial(spec)[None], len(rows), axis=0)
+        parts = data.parts(rows)
+        first = rows[[own[0] for own in parts]]
+        outputs = averaged(self.finish(data.outputs(predictor.network, rows)), parts)
+        targets, cases = data.targets[first], [data.kept[row] for row in first]
+        trivial = np.repeat(self.trivial(spec)[None], len(first), axis=0)
         result = {
             "metrics": self.score(outputs, targets),
             "intervals": bootstrap(
@@ -146,7 +150,7 @@ class PooledTask(TaskKind):
             ),
             "baseline": self.score(trivial, targets),
             **self.details(spec, outputs, targets),
-            "samples": len(rows),
+            "samples": len(first),
         }
         table = [
             {"where": case.where, self.target.column: case.target, **self.row(spec, own)}
@@ -159,7 +163,12 @@ class PooledTask(TaskKind):
     ) -> Prediction:
         """Columns of predictions.csv; no file of its own."""
         outputs = self.finish(predictor.outputs(sample)[None])[0]
-        return Prediction(self.row(predictor.spec, outputs))
+        return Prediction(self.row(predictor.spec, outputs), outputs=outputs)
+
+    def combine(self, spec: TaskSpec, parts: Sequence[Prediction]) -> dict[str, Any]:
+        """The row of the mean of the parts' outputs."""
+        outputs = np.stack([part.outputs for part in parts if part.outputs is not None])
+        return self.row(spec, averaged(outputs, [range(len(outputs))])[0])
 
 
 def portraits(

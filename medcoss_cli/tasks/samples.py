@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from medcoss_cli.data.labelled import Case
 from medcoss_cli.data.prepared import PreparedSet
+from medcoss_cli.data.recordings import parts_of
 from medcoss_cli.model.finetuned import FinetunedNetwork
 from medcoss_cli.model.outputs import Array, Network, finite
 from medcoss_cli.plugin import CompleteModality
@@ -28,7 +29,7 @@ class SampleData:
         targets: of each prepared sample, a number or a class's number.
         augment: of a batch of inputs; None: the modality's own augmentation, on the stored integers.
         loss: outputs and targets of a batch to a scalar.
-        score: outputs and targets of the validation samples to metrics, the loss among them.
+        score: outputs and targets of the validation samples, and the parts of each recording among them, to metrics and loss.
         begin: what a new head begins with, see `TaskData.initialise`.
     """
 
@@ -40,7 +41,7 @@ class SampleData:
         targets: Array,
         augment: Augment | None,
         loss: Callable[[Tensor, Tensor], Tensor],
-        score: Callable[[Array, Array], Scores],
+        score: Callable[[Array, Array, Sequence[Sequence[int]]], Scores],
         begin: Callable[[nn.Module], None],
     ) -> None:
         self.modality, self.prepared, self.augment, self.targets = modality, prepared, augment, targets
@@ -76,11 +77,15 @@ class SampleData:
         cpu = torch.device("cpu")
         return finite(np.concatenate([network(self._inputs(part, cpu).numpy()) for part in parts]))
 
+    def parts(self, rows: Array) -> list[list[int]]:
+        """Places among these rows of the parts of each recording."""
+        return parts_of([record for row in rows if (record := self.kept[row].record) is not None])
+
     def validate(self, network: FinetunedNetwork, device: torch.device) -> Scores | None:
         """Metrics and the loss on the validation samples."""
         if not len(self.val):
             return None
-        return self.score(self.outputs(network.on(device), self.val), self.targets[self.val])
+        return self.score(self.outputs(network.on(device), self.val), self.targets[self.val], self.parts(self.val))
 
 
 def order(seed: int, size: int, step: int, n: int) -> list[int]:

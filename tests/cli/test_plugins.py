@@ -83,7 +83,9 @@ def test_new_refuses_with_one_sentence(
     assert [path.name for path in tmp_path.iterdir()] == ["medcoss-there"]
 
 
-def test_check_tells_whether_a_modality_conforms(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_tells_whether_a_modality_conforms(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     small = discovery.load_modality("xray").with_size((32, 32))
     monkeypatch.setattr(discovery, "load_modality", lambda name: small)
     answer = command_line("plugins", "check", "xray")
@@ -96,3 +98,11 @@ def test_check_tells_whether_a_modality_conforms(command_line: CommandLine, monk
     told = json.loads(answer.out)
     assert told["conforms"] is False
     assert "it has no demo" in told["faults"][0]
+    assert "medcoss plugins check xray --data DIR" in told["faults"][0]
+    assert small.demo is not None
+    small.demo(tmp_path / "scans", 8, 0)
+    answer = command_line("plugins", "check", "xray", "--data", str(tmp_path / "scans"))
+    assert answer.code == 0, answer.err
+    answer = command_line("plugins", "check", "xray", "--data", str(tmp_path / "nowhere"))
+    assert answer.code == 2
+    assert "there is no such folder" in answer.err
