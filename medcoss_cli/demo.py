@@ -20,7 +20,7 @@ from medcoss_cli.demonstration.parts import Parts
 from medcoss_cli.demonstration.samples import accuracy, first_of_each, strips
 from medcoss_cli.errors import Interrupted, UsageError
 from medcoss_cli.finetune import finetune
-from medcoss_cli.finetuning.setup import Tuning, begin_finetune
+from medcoss_cli.finetuning.setup import FinetuneJob, begin_finetune
 from medcoss_cli.plugin import Modality
 from medcoss_cli.pretrain import pretrain
 from medcoss_cli.pretraining import setup
@@ -164,7 +164,7 @@ def _job(options: Options, screen: Screen, new: Callable[[], Job]) -> Job:
 
 
 @contextmanager
-def _finishing(job: Job | Tuning) -> Iterator[None]:
+def _finishing(job: Job | FinetuneJob) -> Iterator[None]:
     """A run that is finished if nothing stops it; its folder is free afterwards in any case."""
     try:
         yield

@@ -108,6 +108,8 @@ def read_checked(modality: CompleteModality, record: Record) -> Sample:
         raise DataError(f"{array.shape[0]} channels where {modality.channels} are expected", where=record.source)
     if array.size == 0:
         raise DataError("it is empty", where=record.source)
+    if array.dtype.kind not in "buif":
+        raise DataError(f"its values are {array.dtype}, not real numbers", where=record.source)
     if array.dtype.kind == "f":
         finite = np.isfinite(array)
         if not finite.any():

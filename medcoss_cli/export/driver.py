@@ -20,11 +20,11 @@ from medcoss_cli.export import graph, metadata, model_card, runtime, verify
 from medcoss_cli.export.metadata import Description, hash_of, sha256
 from medcoss_cli.export.requirements import needed
 from medcoss_cli.export.samples import Samples, gather
-from medcoss_cli.export.target import Exportable, encoder_alone, features_of, modality_of, task_of
-from medcoss_cli.finetuning.checkpoints import best
+from medcoss_cli.export.target import Exportable, encoder_alone, features_of, task_of
+from medcoss_cli.finetuning.checkpoints import best_seed
 from medcoss_cli.metrics.neighbours import agreement, neighbours
 from medcoss_cli.model.outputs import Array
-from medcoss_cli.pretraining.state import read_state
+from medcoss_cli.pretraining.state import read_for
 from medcoss_cli.store import atomic
 from medcoss_cli.store.checkpoint import find_checkpoint
 
@@ -87,16 +87,16 @@ def _chosen(
     if run is not None:
         if modality is not None or source is not None:
             raise UsageError("a run says itself what it is", where="--run", fix="leave CKPT and --modality out")
-        one = best(run, seed, screen)
+        one = best_seed(run, seed, screen)
         shown = gather(one.modality, folder, None, screen)
         return task_of(one, shown), shown, run / f"seed-{one.seed}" / "model.pt"
     file, said = find_checkpoint(source)
     if said:
         screen.say(said)
-    state = read_state(file)
+    state = read_for(file, modality, screen)
     if modality is None:
         return encoder_alone(state), None, file
-    chosen = modality_of(state, modality)
+    chosen = state.model.modalities[modality]
     shown = gather(chosen, folder, state.buffer.get(modality), screen)
     return features_of(state, chosen, shown), shown, file
 
@@ -191,8 +191,8 @@ def _about(one: Exportable, made: Path, precision: str, licence: str, checkpoint
         vocabulary=sha256(one.words.encode()) if one.words else None,
     )
     versions = {**about.versions, "onnx": version("onnx"), "onnxruntime": version("onnxruntime")}
-    masks = about.task is not None and about.task["kind"] == "segmentation"
-    packages = needed(about.modality, masks=masks) if about.modality else ["numpy", "onnxruntime"]
+    kind = about.task["kind"] if about.task is not None else None
+    packages = needed(about.modality, kind) if about.modality else ["numpy", "onnxruntime"]
     return replace(about, versions=versions, packages=packages)
 
 

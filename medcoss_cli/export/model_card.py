@@ -10,7 +10,7 @@ from medcoss_cli.export.metadata import Description
 _WHAT = {
     "encoder": "the shared encoder alone: tokens and which of them are real, to features",
     "features": "inputs of one modality to features of every token, and one pooled feature a sample",
-    "task": "inputs of one modality to the logits of a fine-tuned task",
+    "task": "inputs of one modality to the outputs of a fine-tuned head",
 }
 
 
@@ -103,8 +103,8 @@ def use(about: Description, name: str) -> list[str]:
         ]
     verb = "predict" if about.kind == "task" else "embed"
     out = "out/" if verb == "predict" else "features.npz"
-    distribution = str(about.distribution).split()[0]
-    wheels = "medcoss" if distribution == "medcoss" else f"medcoss {distribution}"
+    plugins = [brought.split()[0] for brought in (about.distribution, about.task_distribution) if brought]
+    wheels = " ".join(dict.fromkeys(["medcoss", *plugins]))
     return [
         "Without torch:",
         "",

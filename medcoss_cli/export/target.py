@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from medcoss_cli.errors import CheckpointError
 from medcoss_cli.export.networks import EncoderAlone, Features
 from medcoss_cli.export.samples import LEAST, Samples, of_size, rule_of
-from medcoss_cli.finetuning.checkpoints import Trained
+from medcoss_cli.finetuning.checkpoints import TrainedSeed
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.pretraining.state import State, versions
 from medcoss_cli.registry import discovery
+from medcoss_cli.registry.fingerprint import fingerprint
 
 AXES = {1: ["words"], 2: ["height", "width"], 3: ["depth", "height", "width"]}
 TOKENS = 37
@@ -105,16 +105,6 @@ def encoder_alone(state: State) -> Exportable:
     return Exportable(EncoderAlone(state.model), names, tokens(LEAST, TOKENS, shape.width), (1,), about)
 
 
-def modality_of(state: State, name: str) -> CompleteModality:
-    """The modality as the checkpoint knows it. Raises: CheckpointError where it does not."""
-    if name not in state.model.modalities:
-        raise CheckpointError(
-            f"the checkpoint knows {', '.join(state.model.modalities)}, not {name}",
-            fix=f"medcoss extend --modality {name} --from CKPT first",
-        )
-    return state.model.modalities[name]
-
-
 def features_of(state: State, modality: CompleteModality, samples: Samples) -> Exportable:
     """A modality's inputs to token features and pooled features."""
     about = {
@@ -128,21 +118,23 @@ def features_of(state: State, modality: CompleteModality, samples: Samples) -> E
     return Exportable(network, names, (samples.inputs,), _steps(modality), about, modality.vocabulary)
 
 
-def task_of(one: Trained, samples: Samples) -> Exportable:
-    """A fine-tuned network's inputs to logits."""
-    plain = one.task.to_plain()
+def task_of(trained: TrainedSeed, samples: Samples) -> Exportable:
+    """A fine-tuned network's inputs to its outputs."""
+    spec, modality = trained.spec, trained.modality
+    plain = spec.to_plain()
     words = plain.pop("vocabulary")
     about = {
         "kind": "task",
-        "encoder": one.task.encoder,
-        "versions": versions({one.modality.name: one.modality}),
-        **_inputs(one.modality, samples),
-        "spacing": one.task.spacing,
-        "classes": one.task.classes,
+        "encoder": spec.encoder,
+        "versions": versions({modality.name: modality}),
+        **_inputs(modality, samples),
+        "spacing": spec.spacing,
+        "classes": spec.classes or None,
         "task": plain,
+        "task_distribution": discovery.task_distribution(spec.kind),
     }
-    names = (["ids" if one.modality.channels == 0 else "inputs"], ["logits"])
-    return Exportable(one.network.eval(), names, (samples.inputs,), None, about, words)
+    names = (["ids" if modality.channels == 0 else "inputs"], [trained.kind.output])
+    return Exportable(trained.network.eval(), names, (samples.inputs,), None, about, words)
 
 
 def _inputs(modality: CompleteModality, samples: Samples) -> dict[str, Any]:
@@ -151,6 +143,7 @@ def _inputs(modality: CompleteModality, samples: Samples) -> dict[str, Any]:
         "modality": modality.name,
         "title": modality.title,
         "distribution": discovery.distribution_of(modality.name),
+        "plugin": fingerprint(modality),
         "dims": modality.dims,
         "channels": modality.channels,
         "size": list(modality.size),

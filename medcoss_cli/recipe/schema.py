@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from medcoss_cli.errors import MedcossError
+
+if TYPE_CHECKING:
+    from medcoss_cli.tasks import TaskKind
 
 SCHEMA = 1
 
@@ -23,6 +28,25 @@ Share = Annotated[float, Field(ge=0, le=0.9)]
 Count = Annotated[int, Field(ge=1)]
 Size = list[Count]
 Text = Annotated[str, Field(min_length=1)]
+
+
+class _Tasks:
+    """Has the JSON Schema list the installed kinds of task with the settings of each."""
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
+        from medcoss_cli.registry.discovery import load_task, task_names
+
+        arms: list[dict[str, Any]] = [{"enum": task_names()}]
+        for name in task_names():
+            try:
+                model = load_task(name).Settings
+            except MedcossError:
+                continue  # a broken plugin is listed by `plugins list`
+            if model is not None:
+                own = model.model_json_schema()
+                own["properties"] = {"name": {"const": name}, **own.get("properties", {})}
+                arms.append(own | {"required": ["name", *own.get("required", [])]})
+        return {"anyOf": arms}
 
 
 class Part(BaseModel):
@@ -241,7 +265,7 @@ class Hybrid(Part):
 class Head(Part):
     """What is put on the encoder."""
 
-    layers: Literal[1, 2] = Field(1, description="of a classification head")
+    layers: Literal[1, 2] = Field(1, description="of a head on the pooled feature")
     pool: Literal["real", "all"] = Field("real", description="tokens that are averaged; all: padding as well")
     features: Count = Field(16, description="channels of a segmentation decoder at full resolution")
     freeze: bool = Field(False, description="train the head alone")
@@ -286,7 +310,9 @@ class FinetuneRecipe(Part):
     kind: Literal["finetune"]
     recipe_schema: Literal[1] = Field(1, alias="schema")
     title: str = ""
-    task: Literal["classification", "segmentation"]
+    task: Annotated[str | dict[str, Any], _Tasks()] = Field(
+        description="kind of task; one with settings of its own is written {name: ..., key: ...}"
+    )
     modality: Text
     classes: list[Text] | dict[Text, list[Annotated[int, Field(ge=1)]] | Literal["any"]] | None = Field(
         None, description="labels in order; of a segmentation: name and mask values; else what the manifest says"
@@ -306,24 +332,42 @@ class FinetuneRecipe(Part):
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
 
+    def task_settings(self) -> dict[str, Any]:
+        """What `task` says beside the name."""
+        return _named(self.task)[1]
+
+    def task_kind(self) -> TaskKind:
+        """The installed kind of task, with its settings. Raises: UsageError, PluginError."""
+        from medcoss_cli.registry.discovery import make_task
+
+        return make_task(*_named(self.task))
+
+    @field_validator("task")
+    @classmethod
+    def installed(cls, value: str | dict[str, Any]) -> str | dict[str, Any]:
+        """The kind of task is installed and takes its settings."""
+        from medcoss_cli.registry.discovery import make_task
+
+        try:
+            make_task(*_named(value))
+        except MedcossError as error:
+            raise ValueError(str(error)) from error
+        return value
+
     @model_validator(mode="after")
-    def whole(self) -> Self:
-        """Keys that need one another."""
-        if self.task == "segmentation" and not isinstance(self.classes, dict):
-            raise ValueError("classes of a segmentation are written {name: [mask values], ...}, or {name: any}")
-        if self.task == "classification" and isinstance(self.classes, dict):
-            raise ValueError("classes of a classification are a list of labels")
-        if self.task == "segmentation" and self.input.augment in ("modality", "colour"):
-            raise ValueError(f"input.augment {self.input.augment} does not turn masks along; take elastic, or none")
-        if self.task == "classification" and self.input.intensity == "foreground":
-            raise ValueError("input.intensity foreground is for segmentation")
-        if self.predict.postprocess == "largest_organ" and len(self.classes or ()) != 2:
-            raise ValueError("predict.postprocess largest_organ is for two classes: an organ and what lies inside it")
-        if (self.head.freeze or self.head.probe) and self.task == "classification" and self.train.batch == 1:
-            raise ValueError("a head on a frozen encoder needs train.batch of at least 2 (features are standardised)")
-        if self.head.hybrid is not None and self.task != "segmentation":
-            raise ValueError("head.hybrid is for segmentation")
+    def possible(self) -> Self:
+        """The kind of task takes the other keys."""
+        self.task_kind().check(self)
         return self
+
+
+def _named(task: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Name and settings of `task: NAME` or `task: {name: NAME, key: ...}`."""
+    if isinstance(task, str):
+        return task, {}
+    if not isinstance(task.get("name"), str):
+        raise ValueError("a task with settings is written {name: ..., key: ...}")
+    return task["name"], {key: value for key, value in task.items() if key != "name"}
 
 
 Recipe = PretrainRecipe | ExtendRecipe | FinetuneRecipe

@@ -180,19 +180,21 @@ def learning(
     right.legend(loc="upper left", bbox_to_anchor=(1, 1.05))
 
 
-@_picture(9.5, 3.8, "Dice of every case, by class")
-def strips(figure: Any, classes: Sequence[str], cases: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+@_picture(9.5, 3.8, "The values of every case")
+def strips(figure: Any, names: Sequence[str], cases: Sequence[tuple[int, Mapping[str, float]]], axis: str) -> None:
     """A dot for each case, a colour for each seed, and a box around the middle half.
 
     Args:
-        cases: seed, and Dice by class where it is a number.
+        names: of what is measured, such as classes.
+        cases: seed, and values by name.
+        axis: what a value is.
     """
     axes = figure.subplots()
     seeds = sorted({seed for seed, _ in cases})
     shift = np.random.default_rng(0)
     ticks = []
-    for at, name in enumerate(classes):
-        values = {seed: [dice[name] for s, dice in cases if s == seed and name in dice] for seed in seeds}
+    for at, name in enumerate(names):
+        values = {seed: [case[name] for s, case in cases if s == seed and name in case] for seed in seeds}
         everything = [x for line in values.values() for x in line]
         ticks.append(f"{textwrap.fill(name, 16)}\n{len(everything)} values")
         if everything:
@@ -203,9 +205,11 @@ def strips(figure: Any, classes: Sequence[str], cases: Sequence[tuple[int, Mappi
             x = at + shift.uniform(-0.17, 0.17, len(values[seed]))
             label = f"seed {seed}" if at == 0 else None
             axes.plot(x, values[seed], "o", color=colour(i), markersize=4, alpha=0.65, markeredgewidth=0, label=label)
-    many = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if len(classes) > 7 else {}
-    axes.set_xticks(range(len(classes)), ticks, **many)
-    axes.set(ylabel="Dice", ylim=(-0.03, 1.03), xlim=(-0.6, len(classes) - 0.4))
+    many = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if len(names) > 7 else {}
+    axes.set_xticks(range(len(names)), ticks, **many)
+    axes.set(ylabel=axis, xlim=(-0.6, len(names) - 0.4))
+    if all(0 <= x <= 1 for _, case in cases for x in case.values()):
+        axes.set_ylim(-0.03, 1.03)
     axes.grid(visible=False, axis="x")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1.03))
 

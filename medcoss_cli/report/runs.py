@@ -7,14 +7,17 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from medcoss_cli.errors import DataError, UsageError
+from medcoss_cli.registry.discovery import make_task
 from medcoss_cli.store import checkpoint
 from medcoss_cli.store.run import without_paths
+from medcoss_cli.tasks import TaskKind
 
 _PLACES = ("folder", "cnn", "start")  # keys of a finetune recipe that name files
 
@@ -73,7 +76,17 @@ class Finetuning:
 
     @property
     def task(self) -> str:
-        return str(self.results.get("task") or self.recipe.get("task") or "task")
+        """The kind's name."""
+        written = self.recipe.get("task")
+        return str(
+            self.results.get("task") or (written.get("name") if isinstance(written, Mapping) else written) or "task"
+        )
+
+    @cached_property
+    def kind(self) -> TaskKind:
+        """The installed kind of task. Raises: UsageError if there is none of this name, PluginError if it is broken."""
+        written = mapping(self.recipe.get("task"))
+        return make_task(self.task, {key: value for key, value in written.items() if key != "name"})
 
     @property
     def modality(self) -> str:
@@ -90,7 +103,7 @@ class Finetuning:
     @property
     def main(self) -> str:
         """The metric that is compared."""
-        return "dice" if self.task == "segmentation" else "accuracy"
+        return self.kind.main
 
     @property
     def summary(self) -> dict[str, tuple[float | None, float | None]]:
