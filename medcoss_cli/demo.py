@@ -37,8 +37,8 @@ WRITING, LEARNING, DRAWING = {1: 1.0, 2: 15.0, 3: 5.0}, {1: 8.0, 2: 12.0, 3: 8.0
 """Seconds for a modality's data and stage, by dims, and for the picture: measured once, for the time left."""
 HEAD = (
     "head.probe=true",
-    "train.lr=3e-2",
-    "train.steps=80",
+    "train.lr=3e-3",
+    "train.steps=60",
     "train.warmup=5",
     "train.validate_every=20",
     "data.workers=1",

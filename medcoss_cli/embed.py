@@ -100,7 +100,7 @@ def embedder(source: Path, modality: str | None, screen: Screen) -> Embedder:
         from medcoss_cli.export import runtime
 
         one = runtime.load(source)
-        known = one.modality()
+        known = one.modality(screen)
         if one.about.kind != "features" or modality not in (None, known.name):
             raise UsageError(
                 f"this file gives {one.about.kind} of {known.name}", where=source, fix="export one with --modality"

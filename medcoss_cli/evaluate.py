@@ -14,7 +14,6 @@ from medcoss_cli.finetuning.checkpoints import renewed, trained_seeds
 from medcoss_cli.finetuning.dataset import bounded, facts_of, find_cases, for_test
 from medcoss_cli.finetuning.results import json_values, mean_sd
 from medcoss_cli.finetuning.setup import one_device
-from medcoss_cli.pretraining.state import read_state
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import FinetuneRecipe
 from medcoss_cli.store import atomic
@@ -38,7 +37,7 @@ def evaluate(
     recipe, root, prepared = _recipe(run, data, options)
     seeds: list[dict[str, Any]] = []
     labelled: LabelledSet | None = None
-    for trained in trained_seeds(run):
+    for trained in trained_seeds(run, screen):
         if labelled is None:
             fold = None if data else recipe.data.fold
             every, lost = find_cases(trained.modality, root, trained.kind.target, screen=screen, fold=fold)
@@ -49,7 +48,7 @@ def evaluate(
             labelled = LabelledSet(trained.modality, root, cases, prepared, workers, bad_share, screen)
         networks = {"as trained": trained.network}
         if encoder is not None:
-            networks["newer encoder"] = renewed(trained, read_state(encoder).model, encoder)
+            networks["newer encoder"] = renewed(trained, encoder, screen)
         for label, network in networks.items():
             predictor = replace(trained, network=network).predictor(device)
             evaluation = trained.kind.evaluate(predictor, labelled, trained.seed)

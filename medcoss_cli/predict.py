@@ -81,7 +81,7 @@ def predictor_for(run: Path, seed: int | None, screen: Screen) -> Predictor:
     if run.suffix == ".onnx":
         from medcoss_cli.export import runtime
 
-        return runtime.load(run).predictor()
+        return runtime.load(run).predictor(screen)
     from medcoss_cli.finetuning.checkpoints import best_seed
     from medcoss_cli.finetuning.setup import one_device
 

@@ -112,7 +112,8 @@ def import_weights(
 
     if out.exists() and not overwrite:
         raise UsageError("this file is there already", where=out, fix="name another with -o, or give --overwrite")
-    made = convert(source, modality or [], vocabulary, heads)
+    screen = terminal.screen(as_json)
+    made = convert(source, modality or [], vocabulary, heads, screen=screen)
     checkpoint.save(made.state.to_checkpoint(), out)
     facts = {
         "origin": made.origin,
@@ -126,7 +127,6 @@ def import_weights(
     if as_json:
         terminal.result_json(facts)
         return
-    screen = terminal.screen()
     taken = {name for found in made.taken.values() for name in found}
     counts = ", ".join(f"{into} {len(found)}" for into, found in made.taken.items())
     screen.say(f"{made.origin}: {len(taken)} tensors taken ({counts}), {len(made.dropped)} dropped")

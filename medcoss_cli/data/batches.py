@@ -7,6 +7,9 @@ a rank or micro-batch; nothing depends on worker count, rank count or how often 
 from __future__ import annotations
 
 import math
+import re
+import signal
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +20,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from medcoss_cli.data.workers import forkserver
+from medcoss_cli.data.workers import blamed, forkserver, gone
+from medcoss_cli.errors import PluginError
 from medcoss_cli.model.batch import Batch
 from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.randomness import generator
@@ -133,6 +137,12 @@ class _Parts(Dataset[dict[str, Any]]):
         self.plan, self.mixup, self.accumulate, self.rank, self.ranks = plan, mixup, accumulate, rank, ranks
 
     def __getitem__(self, item: int) -> dict[str, Any]:
+        try:
+            return self._part(item)
+        except PluginError as error:  # torch would pass on a text of it, without its kind
+            return {"fault": error, "traceback": "".join(traceback.format_exception(error))}
+
+    def _part(self, item: int) -> dict[str, Any]:
         plan = self.plan
         step, micro = divmod(item, self.accumulate)
         pool, turn, new = plan.at(step)
@@ -166,8 +176,27 @@ def _read(
     augment = pool.modality.augment
     assert augment is not None
     stored = torch.from_numpy(np.ascontiguousarray(integers))
-    views = [augment(stored[i : i + 1], generator(*key, "augment", int(place))) for i, place in enumerate(places)]
+    with blamed(pool.modality):
+        views = [augment(stored[i : i + 1], generator(*key, "augment", int(place))) for i, place in enumerate(places)]
     return torch.cat(views) if views else stored, torch.from_numpy(scale), torch.from_numpy(offset)
+
+
+def _delivered(loader: DataLoader[dict[str, Any]], plan: Plan) -> Iterator[dict[str, Any]]:
+    """What the workers read. Raises: PluginError for a fault of a plugin there, ResourceError for a worker that was killed."""
+    try:
+        for part in loader:
+            if "fault" in part:
+                if part["fault"].__cause__ is None:  # it crossed from a worker process
+                    part["fault"].add_note(part["traceback"])
+                raise part["fault"]
+            yield part
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        names = dict.fromkeys(pool.modality.name for pool in (plan.new, *plan.old))
+        code = re.search(r"exit code (\d+)", str(error))
+        ended = -signal.SIGKILL if "signal: Killed" in str(error) else int(code[1]) if code else None
+        raise gone(names, [ended]) from error
 
 
 def batches(
@@ -193,7 +222,7 @@ def batches(
         multiprocessing_context=forkserver() if workers else None,
         prefetch_factor=4 if workers else None,
     )
-    for part in loader:
+    for part in _delivered(loader, plan):
         intensity = modalities[part["modality"]].intensity
         assert intensity is not None
         own, partner = (

@@ -8,7 +8,6 @@ import io
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,11 +17,12 @@ import numpy as np
 
 from medcoss_cli.console import Screen
 from medcoss_cli.data.geometry import Layout
+from medcoss_cli.data.identity import source_of
 from medcoss_cli.data.labelled import Case
 from medcoss_cli.data.masks import check_on, grid_of, read_mask
 from medcoss_cli.data.prepare import locked, settings, stamp
 from medcoss_cli.data.read import read_checked
-from medcoss_cli.data.workers import forkserver, quiet
+from medcoss_cli.data.workers import blamed, readers
 from medcoss_cli.errors import DataError, MedcossError, PluginError
 from medcoss_cli.kit.readers.nifti import sidecars
 from medcoss_cli.plugin import CompleteModality, MaskLoader, Sample
@@ -209,7 +209,7 @@ def _write(
         bar = open_.enter_context(screen.progress(f"preparing {modality.name} and masks", len(cases)))
         each: Callable[..., Any] = map
         if workers > 1 and len(cases) >= 16:
-            pool = open_.enter_context(ProcessPoolExecutor(workers, forkserver(), quiet))
+            pool = open_.enter_context(readers(workers, modality, cases[0].where.rpartition(":")[0]))
             each = partial(pool.map, chunksize=1)
         for facts in each(one, range(len(cases)), cases):
             done.append(facts)
@@ -237,13 +237,14 @@ def _case(
         facts: dict[str, Any] = json.loads(facts_path.read_text(encoding="utf-8"))
         return facts
     assert case.record is not None
-    try:
-        sample = read_checked(modality, case.record)
-        layout.frame(sample)
-    except DataError as error:
-        return {"reason": str(error), "hash": ""}
-    labels = read_labels(modality, case, sample, values)
-    integers, scale, offset, mask = on_grid(modality, layout, sample, labels)
+    with blamed(modality):
+        try:
+            sample = read_checked(modality, case.record)
+            layout.frame(sample)
+        except DataError as error:
+            return {"reason": str(error), "hash": ""}
+        labels = read_labels(modality, case, sample, values)
+        integers, scale, offset, mask = on_grid(modality, layout, sample, labels)
     assert mask is not None
     for part, array in (("image", integers), ("mask", mask), ("points", _points(mask, number))):
         stream = io.BytesIO()
@@ -313,6 +314,7 @@ def _key(modality: CompleteModality, cases: Sequence[Case], values: Values, layo
     digest = hashlib.sha256(
         f"{LAYOUT} {layout} {values} {settings(modality.loader)} {settings(modality.intensity)}".encode()
     )
+    digest.update(source_of(modality.loader, modality.intensity).encode())
     for case in cases:
         assert case.record is not None
         assert case.mask is not None

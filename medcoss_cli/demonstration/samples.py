@@ -47,7 +47,7 @@ def accuracy(run: Path, model: Model, checkpoint: Path, folder: Path, prepared: 
     head, screen = best_seed(run, None, Screen()), Screen()
     cases, _ = find_cases(head.modality, folder, head.kind.target, screen=screen)
     labelled = LabelledSet(head.modality, folder, for_test(cases, screen), prepared, 1, 0.05, screen)
-    newer = replace(head, network=renewed(head, model, checkpoint))
+    newer = replace(head, network=renewed(head, checkpoint, screen))
     result = head.kind.evaluate(newer.predictor(model.encoder.cls.device), labelled, head.seed).result
     share: float = result["metrics"]["accuracy"]
     return share

@@ -20,11 +20,11 @@ from medcoss_cli.export import graph, metadata, model_card, runtime, verify
 from medcoss_cli.export.metadata import Description, hash_of, sha256
 from medcoss_cli.export.requirements import needed
 from medcoss_cli.export.samples import Samples, gather
-from medcoss_cli.export.target import Exportable, encoder_alone, features_of, modality_of, task_of
+from medcoss_cli.export.target import Exportable, encoder_alone, features_of, task_of
 from medcoss_cli.finetuning.checkpoints import best_seed
 from medcoss_cli.metrics.neighbours import agreement, neighbours
 from medcoss_cli.model.outputs import Array
-from medcoss_cli.pretraining.state import read_state
+from medcoss_cli.pretraining.state import read_for
 from medcoss_cli.store import atomic
 from medcoss_cli.store.checkpoint import find_checkpoint
 
@@ -93,10 +93,10 @@ def _chosen(
     file, said = find_checkpoint(source)
     if said:
         screen.say(said)
-    state = read_state(file)
+    state = read_for(file, modality, screen)
     if modality is None:
         return encoder_alone(state), None, file
-    chosen = modality_of(state, modality)
+    chosen = state.model.modalities[modality]
     shown = gather(chosen, folder, state.buffer.get(modality), screen)
     return features_of(state, chosen, shown), shown, file
 

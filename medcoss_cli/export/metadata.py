@@ -23,6 +23,7 @@ class Description:
     Args:
         kind: "encoder" (tokens to features), "features" (inputs to features) or "task" (inputs to a head's outputs).
         modality, title, distribution: the modality and the plugin that brings it; None for the encoder alone.
+        plugin: the modality's fingerprint, as `registry.fingerprint` compares it.
         opset: of ONNX; None for weights of another library.
         axes: of the input, in order: batch, then channel and space, or words, or tokens and width.
         sizes: of each axis: "any", a number, or a step whose multiples are taken, as {"step": 16}.
@@ -55,6 +56,7 @@ class Description:
     modality: str | None = None
     title: str | None = None
     distribution: str | None = None
+    plugin: dict[str, Any] | None = None
     dims: int | None = None
     channels: int | None = None
     size: list[int] | None = None

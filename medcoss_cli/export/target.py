@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from medcoss_cli.errors import CheckpointError
 from medcoss_cli.export.networks import EncoderAlone, Features
 from medcoss_cli.export.samples import LEAST, Samples, of_size, rule_of
 from medcoss_cli.finetuning.checkpoints import TrainedSeed
@@ -18,6 +17,7 @@ from medcoss_cli.model.outputs import Array
 from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.pretraining.state import State, versions
 from medcoss_cli.registry import discovery
+from medcoss_cli.registry.fingerprint import fingerprint
 
 AXES = {1: ["words"], 2: ["height", "width"], 3: ["depth", "height", "width"]}
 TOKENS = 37
@@ -105,16 +105,6 @@ def encoder_alone(state: State) -> Exportable:
     return Exportable(EncoderAlone(state.model), names, tokens(LEAST, TOKENS, shape.width), (1,), about)
 
 
-def modality_of(state: State, name: str) -> CompleteModality:
-    """The modality as the checkpoint knows it. Raises: CheckpointError where it does not."""
-    if name not in state.model.modalities:
-        raise CheckpointError(
-            f"the checkpoint knows {', '.join(state.model.modalities)}, not {name}",
-            fix=f"medcoss extend --modality {name} --from CKPT first",
-        )
-    return state.model.modalities[name]
-
-
 def features_of(state: State, modality: CompleteModality, samples: Samples) -> Exportable:
     """A modality's inputs to token features and pooled features."""
     about = {
@@ -153,6 +143,7 @@ def _inputs(modality: CompleteModality, samples: Samples) -> dict[str, Any]:
         "modality": modality.name,
         "title": modality.title,
         "distribution": discovery.distribution_of(modality.name),
+        "plugin": fingerprint(modality),
         "dims": modality.dims,
         "channels": modality.channels,
         "size": list(modality.size),

@@ -18,9 +18,9 @@ from medcoss_cli.errors import UsageError
 from medcoss_cli.export import metadata, model_card, timm_vit, verify
 from medcoss_cli.export.metadata import Description, hash_of
 from medcoss_cli.export.samples import gather
-from medcoss_cli.export.target import features_of, modality_of
+from medcoss_cli.export.target import features_of
 from medcoss_cli.model.outputs import Array
-from medcoss_cli.pretraining.state import read_state
+from medcoss_cli.pretraining.state import read_for
 from medcoss_cli.store import atomic
 from medcoss_cli.store.checkpoint import find_checkpoint
 
@@ -40,8 +40,8 @@ def export_timm(
     file, said = find_checkpoint(source)
     if said:
         screen.say(said)
-    state = read_state(file)
-    model, known = state.model.cpu().eval(), modality_of(state, modality)
+    state = read_for(file, modality, screen)
+    model, known = state.model.cpu().eval(), state.model.modalities[modality]
     arguments = timm_vit.arguments(model, modality)
     shown = gather(known, samples, state.buffer.get(modality), screen)
     ours = features_of(state, known, shown)

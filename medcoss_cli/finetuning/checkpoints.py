@@ -13,10 +13,10 @@ from medcoss_cli.console import Screen
 from medcoss_cli.errors import CheckpointError, UsageError
 from medcoss_cli.finetuning.spec import load_kind, load_modality, restore
 from medcoss_cli.model.finetuned import FinetunedNetwork
-from medcoss_cli.model.multimodal import Model
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.plugin import CompleteModality
-from medcoss_cli.store import finetuned
+from medcoss_cli.pretraining.state import rebuild, shape_of
+from medcoss_cli.store import checkpoint, finetuned
 from medcoss_cli.tasks import TaskKind
 from medcoss_cli.tasks.predictor import Decode, Predictor
 from medcoss_cli.tasks.spec import TaskSpec
@@ -38,8 +38,11 @@ class TrainedSeed:
         return predictor_of(self.kind, self.spec, self.modality, self.network, device)
 
 
-def trained_seeds(run: Path, seed: int | None = None) -> Iterator[TrainedSeed]:
-    """The networks of a run, seed by seed. Raises: UsageError where there are none."""
+def trained_seeds(run: Path, screen: Screen, seed: int | None = None) -> Iterator[TrainedSeed]:
+    """The networks of a run, seed by seed.
+
+    Raises: UsageError where there are none, CheckpointError where the plugin reads otherwise than when they were trained.
+    """
     found = sorted(
         (int(path.parent.name[5:]), path) for path in run.glob("seed-*/model.pt") if path.parent.name[5:].isdecimal()
     )
@@ -58,13 +61,14 @@ def trained_seeds(run: Path, seed: int | None = None) -> Iterator[TrainedSeed]:
                 spec = TaskSpec(**stored.task)
             except TypeError as error:
                 raise CheckpointError("the model's task is damaged", where=path) from error
-            kind, modality = load_kind(spec), load_modality(spec)
+            kind, modality = load_kind(spec), load_modality(spec, screen, path)
+            screen = Screen()  # a note on the plugin is printed once
             yield TrainedSeed(number, kind, spec, modality, restore(spec, modality, stored.weights), stored.facts)
 
 
 def best_seed(run: Path, seed: int | None, screen: Screen) -> TrainedSeed:
     """The network of a seed, or of the one that is best on validation, which is printed where there are several."""
-    known = list(trained_seeds(run, seed))
+    known = list(trained_seeds(run, screen, seed))
     scores = {
         one.seed: one.kind.criterion(one.facts["validation"]) if one.facts.get("validation") else 0.0 for one in known
     }
@@ -74,13 +78,11 @@ def best_seed(run: Path, seed: int | None, screen: Screen) -> TrainedSeed:
     return best
 
 
-def renewed(trained: TrainedSeed, model: Model, source: Path) -> FinetunedNetwork:
-    """The same head on the encoder and tokenizer of a newer model.
+def renewed(trained: TrainedSeed, source: Path, screen: Screen) -> FinetunedNetwork:
+    """The same head on the encoder and tokenizer of a newer checkpoint; no plugin but the task's own is needed.
 
-    Args:
-        source: the checkpoint that the model comes from, for messages.
-
-    Raises: UsageError for a head that was trained together with its encoder, CheckpointError for an encoder of another kind.
+    Raises: UsageError for a head that was trained together with its encoder, CheckpointError for an encoder of another kind,
+        or one that was trained with another plugin than the installed one.
     """
     spec = trained.spec
     if not spec.head["frozen"]:
@@ -89,16 +91,19 @@ def renewed(trained: TrainedSeed, model: Model, source: Path) -> FinetunedNetwor
             where="--encoder",
             fix="fine-tune with head.probe=true or head.freeze=true",
         )
-    key = spec.tokenizer
-    if key not in model.tokenizers or vars(model.shape) != spec.encoder:
+    newer = checkpoint.load(source)
+    if spec.modality in newer.modalities:
+        rebuild(spec.modality, newer, screen)
+    key, shape = spec.tokenizer, shape_of(newer)
+    if key not in newer.tokenizers or vars(shape) != spec.encoder:
         raise CheckpointError(
-            f"its encoder (width {model.shape.width}, depth {model.shape.depth}; tokenizers {', '.join(model.tokenizers)}) "
+            f"its encoder (width {shape.width}, depth {shape.depth}; tokenizers {', '.join(newer.tokenizers)}) "
             f"is not of the kind the head was trained on (width {spec.encoder['width']}, "
             f"depth {spec.encoder['depth']}; {key})",
             where=source,
         )
     network = restore(spec, trained.modality, trained.network.state_dict())
-    network.take(model.state_dict(), key)
+    network.take(newer.weights, key)
     return network
 
 

@@ -19,13 +19,13 @@ from medcoss_cli.finetuning.trainer import parameters_of
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.finetuned import FinetunedNetwork
 from medcoss_cli.model.heads import HybridDecoder
-from medcoss_cli.model.multimodal import Model
 from medcoss_cli.plugin import CompleteModality, LeftOut
-from medcoss_cli.pretraining.state import read_state
+from medcoss_cli.pretraining.state import described_modalities, rebuild, shape_of, versions
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import FinetuneRecipe
 from medcoss_cli.registry.configure import for_stage, resized
-from medcoss_cli.store import finetuned, plain
+from medcoss_cli.registry.fingerprint import fingerprint
+from medcoss_cli.store import checkpoint, finetuned, plain
 from medcoss_cli.store.checkpoint import find_checkpoint
 from medcoss_cli.store.run import Run
 from medcoss_cli.tasks import TaskData, TaskKind
@@ -84,7 +84,8 @@ def begin_finetune(
     kind, spec, weights, labelled, lost = settle(recipe, start, options, screen)
     data = _data(recipe, kind, spec, labelled, lost)
     chosen = list(seeds or [recipe.seed])
-    facts = {"kind": "finetune", "seeds": chosen, "start": "checkpoint" if weights else SCRATCH}
+    in_use = {"plugins": {spec.modality: spec.plugin}, "versions": versions([spec.modality])}
+    facts = {"kind": "finetune", "seeds": chosen, "start": "checkpoint" if weights else SCRATCH, **in_use}
     run = create_run(recipe, stem, facts, options, screen)
     finetuned.save(finetuned.Stored(spec.to_plain(), dict(weights), {}), run.folder / START)
     logged = Logged(screen, run.log)
@@ -108,7 +109,7 @@ def resume_finetune(folder: Path, options: Options, screen: Screen) -> FinetuneJ
     known = Options(
         None, False, options.data_root or Path(run.facts["data_root"]), options.prepared or Path(run.facts["prepared"])
     )
-    labelled, lost = _labelled(recipe, kind, load_modality(spec), known, screen)
+    labelled, lost = _labelled(recipe, kind, load_modality(spec, screen, folder / START), known, screen)
     data = _data(recipe, kind, spec, labelled, lost)
     logged = Logged(screen, run.log)
     return FinetuneJob(recipe, kind, spec, stored.weights, labelled, lost, data, run.facts["seeds"], run, place, logged)
@@ -134,17 +135,17 @@ def settle(
 ) -> tuple[TaskKind, TaskSpec, Mapping[str, Tensor], LabelledSet, list[LeftOut]]:
     """What the recipe, the checkpoint and the manifest say together: the task in plain values, and its cases."""
     kind = recipe.task_kind()
-    model, weights = _start(recipe, start or recipe.start, screen)
+    shape, known, weights = _start(recipe, start or recipe.start, screen)
     chosen = for_stage(
         recipe.modality,
-        model.modalities,
+        known,
         screen,
         tokenizer=recipe.tokenizer,
         vocabulary_size=recipe.vocabulary_size,
     )
     key = chosen.tokenizer.key
     if weights:
-        weights = _taken(model, weights, key, recipe.modality, screen)
+        weights = _taken(shape, weights, key, recipe.modality, screen)
     size = tuple(recipe.input.size or chosen.size)
     vocabulary = chosen.vocabulary
     intensity: dict[str, Any] | None = {"zscore": True} if recipe.input.intensity == "zscore" else None
@@ -178,7 +179,7 @@ def settle(
         crop=recipe.input.crop,
         intensity=intensity,
         predict=recipe.predict.model_dump(),
-        encoder=asdict(model.shape),
+        encoder=asdict(shape),
         head={
             "layers": 1 if head.probe else head.layers,
             "pool": head.pool,
@@ -186,6 +187,7 @@ def settle(
             "hybrid": head.hybrid.depth if head.hybrid else None,
             "frozen": head.freeze or head.probe or head.hybrid is not None,
         },
+        plugin=fingerprint(modality),
     )
     return kind, spec, weights, replace(labelled, modality=modality), lost
 
@@ -207,29 +209,39 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return {str(name).removeprefix("module."): w for name, w in content.items() if isinstance(w, Tensor)}
 
 
-def _start(recipe: FinetuneRecipe, start: str, screen: Screen) -> tuple[Model, Mapping[str, Tensor]]:
-    """The checkpoint's model with its weights, or an empty model of the recipe's dimensions and no weights."""
+def _start(
+    recipe: FinetuneRecipe, start: str, screen: Screen
+) -> tuple[EncoderShape, Mapping[str, CompleteModality], Mapping[str, Tensor]]:
+    """The checkpoint's encoder, modalities and weights, or an encoder of the recipe's dimensions and none of these.
+
+    Of the modalities only the recipe's needs its plugin; the others are what the checkpoint says of them.
+    """
     if start == SCRATCH:
         shape = EncoderShape(**recipe.encoder.model_dump()) if recipe.encoder else EncoderShape()
         screen.say(f"from scratch: width {shape.width}, depth {shape.depth}")
-        return Model(shape, recipe.seed), {}
+        return shape, {}, {}
     path, said = find_checkpoint(start)
     if said:
         screen.say(said)
-    state = read_state(path)
-    return state.model, state.model.state_dict()
+    known = checkpoint.load(path)
+    if recipe.modality in known.modalities:
+        rebuild(recipe.modality, known, screen)
+    return shape_of(known), described_modalities(known), known.weights
 
 
-def _taken(model: Model, weights: Mapping[str, Tensor], key: str, modality: str, screen: Screen) -> dict[str, Tensor]:
+def _taken(
+    shape: EncoderShape, weights: Mapping[str, Tensor], key: str, modality: str, screen: Screen
+) -> dict[str, Tensor]:
     """Encoder and tokenizer of a checkpoint; says what was taken. Raises: CheckpointError without the tokenizer."""
-    if key not in model.tokenizers:
+    tokenizers = list(dict.fromkeys(name.split(".", 2)[1] for name in weights if name.startswith("tokenizers.")))
+    if key not in tokenizers:
         raise CheckpointError(
-            f"the checkpoint has the tokenizers {', '.join(model.tokenizers)}; {modality} needs {key}",
+            f"the checkpoint has the tokenizers {', '.join(tokenizers)}; {modality} needs {key}",
             fix=f"medcoss extend --modality {modality} --from CKPT first, or --from {SCRATCH}",
         )
     taken = {n: w.clone() for n, w in weights.items() if n.startswith(("encoder.", f"tokenizers.{key}."))}
     screen.say(
-        f"taken: the encoder (width {model.shape.width}, depth {model.shape.depth}) and the tokenizer {key}, "
+        f"taken: the encoder (width {shape.width}, depth {shape.depth}) and the tokenizer {key}, "
         f"{len(taken)} tensors; left: {len(weights) - len(taken)} (decoders, other tokenizers)"
     )
     return taken

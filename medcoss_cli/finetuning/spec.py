@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medcoss_cli.console import Screen
 from medcoss_cli.errors import CheckpointError
 from medcoss_cli.kit.intensity import Fixed, ZScore
 from medcoss_cli.plugin import CompleteModality, TokenizerSpec, WholeLoader
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.configure import fit
+from medcoss_cli.registry.fingerprint import check_unchanged
 from medcoss_cli.tasks import TaskKind
 from medcoss_cli.tasks.spec import TaskSpec
 
@@ -23,10 +26,14 @@ def load_kind(spec: TaskSpec) -> TaskKind:
     return discovery.make_task(spec.kind, spec.settings)
 
 
-def load_modality(spec: TaskSpec) -> CompleteModality:
+def load_modality(spec: TaskSpec, screen: Screen, where: Path, *, decodes: bool = True) -> CompleteModality:
     """The installed plugin's modality, reading whole cases, with this task's tokenizer, size and intensity.
 
-    Raises: PluginError if it is not installed, CheckpointError if its tokenizer has changed since.
+    Args:
+        where: the file that the task is from.
+        decodes: False: stored integers are decoded by an exported file, not by the plugin.
+
+    Raises: PluginError if it is not installed, CheckpointError if it reads otherwise than when it was trained.
     """
     tokenizer = TokenizerSpec.from_plain(spec.tokenizer_spec)
     modality = for_task(
@@ -36,6 +43,7 @@ def load_modality(spec: TaskSpec) -> CompleteModality:
         spec.vocabulary,
         spec.intensity,
     )
+    check_unchanged(spec.plugin, modality, screen, where=where, decodes=decodes)
     if modality.tokenizer.spec != tokenizer:
         raise CheckpointError(
             f"the tokenizer {spec.tokenizer} of the installed {spec.modality} plugin differs from the one trained",

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from medcoss_cli.errors import RecipeError
 from medcoss_cli.recipe.document import Document, Keys, dotted
 from medcoss_cli.recipe.schema import KINDS, OPEN, PRESETS, Recipe
-from medcoss_cli.registry import discovery
+from medcoss_cli.registry import recipes
 
 _TAKEN_BY = {
     "pretrain": "medcoss pretrain {}",
@@ -25,21 +25,21 @@ _TAKEN_BY = {
 
 def shipped_recipes() -> dict[str, Path]:
     """Recipes by name: medcoss's own (inside the package, or beside it in a source checkout), then the plugins'."""
-    package = Path(__file__).parents[1]
-    inside, beside = package / "recipes", package.parent / "recipes"
-    own = inside if inside.is_dir() else beside
-    found = {path.stem: path for path in sorted(own.glob("*.yaml"))}
-    return found | {name: path for name, path in discovery.plugin_recipes().items() if name not in found}
+    return recipes.own_recipes() | recipes.plugin_recipes()
 
 
 def find_recipe(name: str) -> Path:
-    """A file, or a shipped recipe's name, with or without `recipes/` and `.yaml`. Raises: RecipeError."""
+    """A file, or a shipped recipe's name, with or without `recipes/` and `.yaml`.
+
+    Raises: RecipeError, PluginError for a name that two plugins bring.
+    """
     path = Path(name)
     if path.is_file():
         return path
     shipped = shipped_recipes()
     if path.parent in (Path(), Path("recipes")) and path.stem in shipped and path.suffix in ("", ".yaml", ".yml"):
         return shipped[path.stem]
+    recipes.refuse_clash(path.stem)
     near = _nearest(path.stem, shipped).removeprefix("; ")
     raise RecipeError(
         f"there is no recipe {name!r}",

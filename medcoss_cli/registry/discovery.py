@@ -1,4 +1,4 @@
-"""Which modalities, strategies and recipes are installed: names from metadata alone, each plugin loaded behind a guard."""
+"""Which modalities, strategies and tasks are installed: names from metadata alone, each plugin loaded behind a guard."""
 
 from __future__ import annotations
 
@@ -6,30 +6,29 @@ import contextlib
 import difflib
 import inspect
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import EntryPoint, distributions, entry_points, requires
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from medcoss_cli import plugin
 from medcoss_cli.errors import PluginError, UsageError
-from medcoss_cli.plugin import PLUGIN_API, CompleteModality, Modality, TokenizerSpec
-from medcoss_cli.registry.validate import Broken, OtherApi, check, guarded
+from medcoss_cli.plugin import PLUGIN_API, CompleteModality, Modality
+from medcoss_cli.registry.validate import Broken, Clash, OtherApi, check, guarded
 
 if TYPE_CHECKING:
     from medcoss_cli.tasks import TaskKind
 
 GROUP = "medcoss"
-STRATEGIES, TASKS, RECIPES = f"{GROUP}.strategies", f"{GROUP}.tasks", f"{GROUP}.recipes"
+STRATEGIES, TASKS = f"{GROUP}.strategies", f"{GROUP}.tasks"
 
 
 @dataclass(frozen=True)
 class Status:
-    """What became of one entry point: "ok", "broken: ..." with the reason, or "API 2, this medcoss speaks 1"."""
+    """What became of one entry point: "ok", or "broken: ...", "clash: ..." or "API 2, this medcoss speaks 1"."""
 
     name: str
     distribution: str
@@ -39,13 +38,16 @@ class Status:
 
 
 @lru_cache
-def _points(group: str) -> tuple[EntryPoint, ...]:
-    """Entry points of a group: medcoss's own first, then by distribution and name."""
+def points(group: str) -> tuple[EntryPoint, ...]:
+    """Entry points of a group: medcoss's own first, then by distribution and name.
+
+    A distribution that lies on the path twice counts once, as for every import: the first.
+    """
     try:
-        points = list(entry_points(group=group))
+        found = list(entry_points(group=group))
     except Exception:  # noqa: BLE001 - one distribution's unreadable metadata must not hide all others
-        points = _readable_points(group)
-    return tuple(sorted(points, key=lambda point: (_dist(point)[0] != GROUP, *_dist(point), point.name)))
+        found = _readable_points(group)
+    return tuple(sorted(found, key=lambda point: (_dist(point)[0] != GROUP, *_dist(point), point.name)))
 
 
 def _readable_points(group: str) -> list[EntryPoint]:
@@ -62,26 +64,72 @@ def _dist(point: EntryPoint) -> tuple[str, str]:
     return (found.name or "unknown", found.version or "0") if found is not None else ("unknown", "0")
 
 
+def source_of(point: EntryPoint) -> str:
+    """The distribution that an entry point comes from, and its version, as in "medcoss-ultrasound 0.1.0"."""
+    return " ".join(_dist(point))
+
+
+def claim(group: str, kind: str, name: str) -> EntryPoint | None:
+    """The entry point of a name, None if there is none. Medcoss's own names are never replaced.
+
+    Args:
+        kind: what it is, for the error: "modality".
+
+    Raises: PluginError where several distributions bring the name, naming them.
+    """
+    claims = [point for point in points(group) if point.name == name]
+    if len(claims) < 2 or _dist(claims[0])[0] == GROUP:
+        return claims[0] if claims else None
+    raise PluginError(
+        f"{' and '.join(map(source_of, claims))} both bring a {kind} {name!r}",
+        fix=f"uninstall one of them: pip uninstall {_dist(claims[0])[0]}",
+    )
+
+
+def clash(point: EntryPoint) -> Clash | None:
+    """Why an entry point's name cannot be used by it: others bring the same name."""
+    others = [other for other in points(point.group) if other.name == point.name and other is not point]
+    if not others or _dist(point)[0] == GROUP:
+        return None
+    if _dist(others[0])[0] == GROUP:
+        return Clash(f"the name {point.name} is taken by {source_of(others[0])}")
+    return Clash(f"{' and '.join(map(source_of, others))} brings the name {point.name} as well")
+
+
+def owners() -> dict[str, str]:
+    """Top-level package of every installed plugin but medcoss's own, and what to call it: "ecg (medcoss-ecg 1.0)"."""
+    found: dict[str, dict[str, str]] = {}
+    for point in (point for group in (GROUP, STRATEGIES, TASKS) for point in points(group)):
+        if _dist(point)[0] != GROUP:
+            found.setdefault(point.module.partition(".")[0], {})[point.name] = source_of(point)
+    return {package: f"{', '.join(names)} ({next(iter(names.values()))})" for package, names in found.items()}
+
+
 def forget() -> None:
     """Look again: what is installed has changed (tests, or a session that installs a plugin)."""
-    for cached in (_points, load_modality):
+    for cached in (points, load_modality):
         cached.cache_clear()
 
 
 def names() -> list[str]:
     """Names of the installed modalities, working or not; nothing is imported."""
-    return list(dict.fromkeys(point.name for point in _points(GROUP)))
+    return list(dict.fromkeys(point.name for point in points(GROUP)))
+
+
+def own_names() -> list[str]:
+    """Names of the modalities that medcoss's own distribution brings."""
+    return [point.name for point in points(GROUP) if _dist(point)[0] == GROUP]
 
 
 def distribution_of(name: str) -> str:
     """The distribution that brings a modality, and its version, as in "medcoss-ultrasound 0.1.0"."""
-    return " ".join(_dist(_point(name)))
+    return source_of(_point(name))
 
 
 def _point(name: str) -> EntryPoint:
-    for point in _points(GROUP):
-        if point.name == name:
-            return point
+    point = claim(GROUP, "modality", name)
+    if point is not None:
+        return point
     installed = names()
     raise PluginError(
         f"there is no modality {name!r}; installed are {', '.join(installed) or 'none'}",
@@ -122,7 +170,7 @@ def load_modality(name: str) -> CompleteModality:
         return _load(point)
     except Broken as error:
         raise PluginError(
-            f"the plugin {name} ({' '.join(_dist(point))}) cannot be used: {error.told}{error}",
+            f"the plugin {name} ({source_of(point)}) cannot be used: {error.told}{error}",
             fix=_repair(point, error),
         ) from error.__cause__
 
@@ -135,30 +183,38 @@ def _repair(point: EntryPoint, error: Broken) -> str:
 def statuses() -> list[Status]:
     """Every entry point of a modality loaded, one after another, each behind its own guard."""
     found: list[Status] = []
-    specs: dict[str, tuple[str, TokenizerSpec]] = {}
-    for point in _points(GROUP):
+    for point in points(GROUP):
         status, modality = "ok", None
-        taken = next((s for s in found if s.name == point.name), None)
         try:
-            if taken is not None:
-                raise Broken(f"the name is taken by {taken.distribution}")
+            if (taken := clash(point)) is not None:
+                raise taken
             modality = _load(point)
-            tokenizer = modality.tokenizer
-            first, spec = specs.setdefault(tokenizer.key, (point.name, tokenizer.spec))
-            if tokenizer.spec != spec:
-                raise Broken(
-                    f"its tokenizer {tokenizer.key} differs from that of {first}; "
-                    f"one of its own needs a key of its own, as in {tokenizer.key}-{point.name}"
-                )
         except Broken as error:
-            status, modality = f"{error.told}{error}", None
+            status = f"{error.told}{error}"
         found.append(Status(point.name, *_dist(point), status, modality))
-    return found
+    return [_beside(status, found) for status in found]
+
+
+def _beside(status: Status, others: Sequence[Status]) -> Status:
+    """A status beside the others: two of one tokenizer key and of different specs cannot be in one model."""
+    if status.modality is None or status.distribution == GROUP:
+        return status
+    key, spec = status.modality.tokenizer.key, status.modality.tokenizer.spec
+    own = [o for o in others if o.distribution == GROUP and o.modality is not None and o.modality.tokenizer.key == key]
+    for other in own or others:
+        part = other.modality.tokenizer if other.modality is not None else None
+        if part is not None and part.key == key and part.spec != spec:
+            reason = Clash(
+                f"its tokenizer {key} differs from that of {other.name} ({other.distribution} {other.version}); "
+                f"one of its own needs a key of its own, as in {key}-{status.name}"
+            )
+            return replace(status, status=f"{reason.told}{reason}", modality=None)
+    return status
 
 
 def _load(point: EntryPoint) -> CompleteModality:
     """Import, check the API version, call the hook, check every part. Raises: Broken with the reason."""
-    modalities = _brought(point, "medcoss_modalities")
+    modalities = brought(point, "medcoss_modalities")
     wrong = next((m for m in modalities if not isinstance(m, Modality)), None)
     if wrong is not None:
         raise Broken(f"its hook medcoss_modalities returns {type(wrong).__name__}, not Modality")
@@ -168,7 +224,7 @@ def _load(point: EntryPoint) -> CompleteModality:
     raise Broken(f"it brings {', '.join(str(m.name) for m in modalities)}, but its entry point is called {point.name}")
 
 
-def _brought(point: EntryPoint, hook: str) -> list[Any]:
+def brought(point: EntryPoint, hook: str) -> list[Any]:
     """What a plugin's hook returns, as one list that is not empty."""
     module = guarded(point.load, "it cannot be imported")
     api = getattr(module, "PLUGIN_API", None)
@@ -179,8 +235,8 @@ def _brought(point: EntryPoint, hook: str) -> list[Any]:
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(plugin)
     guarded(lambda: manager.register(module, point.name), "it cannot be registered")
-    brought = guarded(getattr(manager.hook, hook), f"its hook {hook} fails")
-    things = [thing for some in brought for thing in (some if isinstance(some, list | tuple) else [some])]
+    given = guarded(getattr(manager.hook, hook), f"its hook {hook} fails")
+    things = [thing for some in given for thing in (some if isinstance(some, list | tuple) else [some])]
     if not things:
         raise Broken(f"its hook {hook} is missing or returns nothing")
     return things
@@ -188,19 +244,29 @@ def _brought(point: EntryPoint, hook: str) -> list[Any]:
 
 def strategy_names() -> list[str]:
     """Names of the installed strategies; nothing is imported."""
-    return list(dict.fromkeys(point.name for point in _points(STRATEGIES)))
+    return list(dict.fromkeys(point.name for point in points(STRATEGIES)))
+
+
+def distribution_of_strategy(name: str) -> str:
+    """The distribution that brings a strategy, and its version. Raises: UsageError, PluginError for a clash."""
+    return source_of(_strategy_point(name))
+
+
+def _strategy_point(name: str) -> EntryPoint:
+    point = claim(STRATEGIES, "strategy", name)
+    if point is None:
+        raise UsageError(f"there is no strategy {name!r}", fix=f"installed are {', '.join(strategy_names())}")
+    return point
 
 
 def load_strategy(name: str) -> Any:
     """The Strategy class of this name. Raises: UsageError if there is none, PluginError if it is broken."""
-    point = next((point for point in _points(STRATEGIES) if point.name == name), None)
-    if point is None:
-        raise UsageError(f"there is no strategy {name!r}", fix=f"installed are {', '.join(strategy_names())}")
+    point = _strategy_point(name)
     try:
         return _strategy(point)
     except Broken as error:
         raise PluginError(
-            f"the strategy {name} ({' '.join(_dist(point))}) cannot be used: {error.told}{error}",
+            f"the strategy {name} ({source_of(point)}) cannot be used: {error.told}{error}",
             fix=_repair(point, error),
         ) from error.__cause__
 
@@ -210,7 +276,7 @@ def _strategy(point: EntryPoint) -> Any:
     from medcoss_cli.strategies import Strategy
 
     named = guarded(point.load, "it cannot be imported")
-    classes = [named] if inspect.isclass(named) else _brought(point, "medcoss_strategies")
+    classes = [named] if inspect.isclass(named) else brought(point, "medcoss_strategies")
     wrong = next((c for c in classes if not (inspect.isclass(c) and issubclass(c, Strategy))), None)
     if wrong is not None:
         raise Broken(f"{getattr(wrong, '__name__', repr(wrong))} is no subclass of medcoss_cli.strategies.Strategy")
@@ -222,12 +288,12 @@ def _strategy(point: EntryPoint) -> Any:
 
 def task_names() -> list[str]:
     """Names of the installed kinds of task; nothing is imported."""
-    return list(dict.fromkeys(point.name for point in _points(TASKS)))
+    return list(dict.fromkeys(point.name for point in points(TASKS)))
 
 
 def task_distribution(name: str) -> str:
     """The distribution that brings a kind of task, and its version. Raises: UsageError if there is none."""
-    return " ".join(_dist(_task_point(name)))
+    return source_of(_task_point(name))
 
 
 def load_task(name: str) -> type[TaskKind]:
@@ -237,7 +303,7 @@ def load_task(name: str) -> type[TaskKind]:
         return _task(point)
     except Broken as error:
         raise PluginError(
-            f"the task {name} ({' '.join(_dist(point))}) cannot be used: {error.told}{error}",
+            f"the task {name} ({source_of(point)}) cannot be used: {error.told}{error}",
             fix=_repair(point, error),
         ) from error.__cause__
 
@@ -252,7 +318,7 @@ def make_task(name: str, settings: Mapping[str, Any]) -> TaskKind:
 
 
 def _task_point(name: str) -> EntryPoint:
-    point = next((point for point in _points(TASKS) if point.name == name), None)
+    point = claim(TASKS, "task", name)
     if point is None:
         installed = task_names()
         near = difflib.get_close_matches(name, installed, 1, 0.6)
@@ -289,38 +355,26 @@ def _faults(error: ValueError) -> str:
     return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in listed())
 
 
-def plugin_recipes() -> dict[str, Path]:
-    """Recipes that plugins bring, by name; the first to bring a name has it. Broken plugins are passed over."""
-    found: dict[str, Path] = {}
-    for _, paths in _recipe_points():
-        for path in paths if isinstance(paths, list) else []:
-            found.setdefault(path.stem, path)
-    return found
+def strategy_statuses() -> list[Status]:
+    """What became of every entry point of a strategy; medcoss's own are not loaded, which would import torch."""
+    return _loaded(STRATEGIES, _strategy)
 
 
-def recipe_statuses() -> list[Status]:
-    """What became of every plugin that brings recipes; as `statuses`, without a modality."""
+def task_statuses() -> list[Status]:
+    """What became of every entry point of a kind of task."""
+    return _loaded(TASKS, _task)
+
+
+def _loaded(group: str, load: Callable[[EntryPoint], Any]) -> list[Status]:
     found = []
-    for point, paths in _recipe_points():
-        status = "ok" if isinstance(paths, list) else f"{paths.told}{paths}"
-        found.append(Status(point.name, *_dist(point), status))
-    return found
-
-
-def _recipe_points() -> list[tuple[EntryPoint, list[Path] | Broken]]:
-    found: list[tuple[EntryPoint, list[Path] | Broken]] = []
-    for point in _points(RECIPES):
+    for point in points(group):
+        status = "ok"
         try:
-            named = guarded(point.load, "it cannot be imported")
-            if inspect.isfunction(named):  # the entry point may as well name a function that returns paths
-                brought = guarded(lambda call=named: list(call()), "it fails")  # type: ignore[misc]  # bound at once
-            else:
-                brought = _brought(point, "medcoss_recipes")
-            paths = guarded(lambda these=brought: [Path(path) for path in these], "it does not bring paths")  # type: ignore[misc]  # bound at once
-            missing = next((path.name for path in paths if not path.is_file()), None)
-            if missing is not None:
-                raise Broken(f"its recipe {missing} is not there")
-            found.append((point, paths))
+            if (taken := clash(point)) is not None:
+                raise taken
+            if _dist(point)[0] != GROUP:
+                load(point)
         except Broken as error:
-            found.append((point, error))
+            status = f"{error.told}{error}"
+        found.append(Status(point.name, *_dist(point), status))
     return found

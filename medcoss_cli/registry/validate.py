@@ -43,6 +43,12 @@ class OtherApi(Broken):
     told = ""
 
 
+class Clash(Broken):
+    """A name, or a tokenizer's key, that another plugin brings as well."""
+
+    told = "clash: "
+
+
 def guarded(call: Callable[[], Any], what: str) -> Any:
     """Call a stranger's code: whatever it raises becomes a reason, except Ctrl-C; what it prints goes to standard error.
 

@@ -19,7 +19,7 @@ from medcoss_cli.report.page import (
     table,
 )
 from medcoss_cli.report.runs import Finetuning, listing, mapping, number
-from medcoss_cli.tasks.figures import Confusion, Distribution, Figure
+from medcoss_cli.tasks.figures import Confusion, Figure
 
 STARTS = {"checkpoint": "from a checkpoint", "scratch": "from scratch"}
 
@@ -130,15 +130,10 @@ def _figures(run: Finetuning) -> list[str]:
 def _figure(drawn: Figure) -> str:
     if isinstance(drawn, Confusion):
         return section(drawn.title, heat_map("true \\ predicted", drawn.names, drawn.counts), about=drawn.about)
-    if isinstance(drawn, Distribution):
-        cases = [(seed, {k: x for k, v in case.items() if (x := number(v)) is not None}) for seed, case in drawn.cases]
-        found = dict.fromkeys(name for _, case in cases for name in case)
-        names = [name for name in drawn.names if name in found] or list(found)
-        return section(drawn.title, figure(pictures.strips(names, cases, drawn.axis), drawn.about)) if names else ""
-    points = [(x, y) for a, b in drawn.points if (x := number(a)) is not None and (y := number(b)) is not None]
-    if not points:
-        return ""
-    return section(drawn.title, figure(pictures.scatter(points, drawn.x, drawn.y), drawn.about))
+    cases = [(seed, {k: x for k, v in case.items() if (x := number(v)) is not None}) for seed, case in drawn.cases]
+    found = dict.fromkeys(name for _, case in cases for name in case)
+    names = [name for name in drawn.names if name in found] or list(found)
+    return section(drawn.title, figure(pictures.strips(names, cases, drawn.axis), drawn.about)) if names else ""
 
 
 def _data(run: Finetuning) -> str:

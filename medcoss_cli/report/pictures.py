@@ -214,21 +214,6 @@ def strips(figure: Any, names: Sequence[str], cases: Sequence[tuple[int, Mapping
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1.03))
 
 
-@_picture(5.6, 5.2, "The prediction of every case against its target")
-def scatter(figure: Any, points: Sequence[tuple[float, float]], x: str, y: str) -> None:
-    """A dot for each case, and the line on which both are equal.
-
-    Args:
-        points: target and prediction.
-        x, y: what the axes are called.
-    """
-    axes = figure.subplots()
-    ends = [min(map(min, points)), max(map(max, points))]
-    axes.plot(ends, ends, color=INK, alpha=0.5, linewidth=0.8)
-    axes.plot(*zip(*points, strict=True), "o", color=colour(0), markersize=4, alpha=0.65, markeredgewidth=0)
-    axes.set(xlabel=x, ylabel=y)
-
-
 @_picture(8, 5.6, "The main metric of every task, one polygon for each start")
 def radar(figure: Any, tasks: Sequence[str], groups: Mapping[str, Sequence[float | None]]) -> None:
     """A spoke for each task, a polygon for each group of runs; a missing task leaves its polygon open."""

@@ -71,7 +71,10 @@ class Run(Progress):
         known = {
             **facts,
             "command": sys.argv[1:],
-            "versions": {"medcoss": version("medcoss"), "torch": version("torch"), "python": platform.python_version()},
+            "versions": {
+                **facts.get("versions", {}),
+                **{"medcoss": version("medcoss"), "torch": version("torch"), "python": platform.python_version()},
+            },
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "finished": None,
         }

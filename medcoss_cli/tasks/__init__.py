@@ -105,6 +105,8 @@ class TaskKind(ABC):
     """What the trivial baseline predicts, in words: "the most frequent class"."""
     output: ClassVar[str] = "logits"
     """Name of the network's output in an exported file."""
+    example: ClassVar[Mapping[str, Any]] = {}
+    """Keys that the smallest recipe of this kind needs, such as `classes`; the conformance suite uses them."""
     packages: ClassVar[tuple[str, ...]] = ()
     """Distributions that `predict` needs of an exported file, beside medcoss and those that reading a sample imports."""
 

@@ -32,15 +32,4 @@ class Distribution:
     cases: Sequence[tuple[int, Mapping[str, float]]]
 
 
-@dataclass(frozen=True)
-class Scatter:
-    """Points (x, y) of a target and its prediction, with the line where both are equal."""
-
-    title: str
-    about: str
-    x: str
-    y: str
-    points: Sequence[tuple[float, float]]
-
-
-Figure = Confusion | Distribution | Scatter
+Figure = Confusion | Distribution

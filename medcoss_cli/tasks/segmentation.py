@@ -60,6 +60,7 @@ class Segmentation(TaskKind):
     }
     main = "dice"
     baseline = "an empty mask"
+    example: ClassVar = {"classes": {"any": "any"}, "head": {"features": 4}, "predict": {"mirror": False}}
     packages = ("matplotlib", "pillow", "scipy", "simpleitk")  # write masks, draw them, keep the largest organ
 
     def check(self, recipe: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from medcoss_cli.data.geometry import Layout
@@ -22,6 +22,7 @@ class TaskSpec:
         predict: the recipe's `predict`: overlap, mirror, pad, postprocess.
         encoder: its dimensions.
         head: layers, pool, features, hybrid (layers of the residual network, or None), frozen.
+        plugin: fingerprint of the modality as the task reads it.
     """
 
     kind: str
@@ -40,6 +41,7 @@ class TaskSpec:
     predict: dict[str, Any]
     encoder: dict[str, Any]
     head: dict[str, Any]
+    plugin: dict[str, Any] = field(default_factory=dict)
 
     def to_plain(self) -> dict[str, Any]:
         """As it is stored beside the weights."""

@@ -16,12 +16,15 @@ def test_list_tells_what_is_installed(command_line: CommandLine) -> None:
     answer = command_line("plugins", "list")
     assert answer.code == 0
     lines = {line.split()[0]: line for line in answer.out.splitlines()}
-    assert set(lines) == {"modality", *discovery.names()}
+    assert set(lines) == {"modality", *discovery.names(), "strategy", *discovery.strategy_names()}
     assert "16 x 192 x 192" in lines["ct"]
     assert "patch3d-16" in lines["ct"]
     assert lines["ct"].endswith("ok")
-    rows = json.loads(command_line("plugins", "list", "--json").out)
+    groups = json.loads(command_line("plugins", "list", "--json").out)
+    rows = groups["modalities"]
     assert [row["name"] for row in rows] == discovery.names()
+    assert [row["name"] for row in groups["strategies"]] == discovery.strategy_names()
+    assert {row["distribution"] for row in groups["strategies"]} == {"medcoss"}
     assert next(row for row in rows if row["name"] == "report")["size"] == [112]
 
 

@@ -16,11 +16,18 @@ from medcoss_cli.registry.scaffold import new_plugin
 
 @pytest.mark.parametrize("dims", [1, 2, 3])
 def test_it_passes_its_own_tests(tmp_path: Path, dims: int) -> None:
-    folder = new_plugin("modality", "ecg", tmp_path, dims=dims)
-    info = tmp_path / "site" / "medcoss_ecg-0.1.0.dist-info"  # what pip install -e would write
+    passes_its_own_tests(new_plugin("modality", "ecg", tmp_path, dims=dims), "ecg", "[medcoss]\necg = medcoss_ecg\n")
+
+
+def test_a_task_passes_its_own_tests(tmp_path: Path) -> None:
+    passes_its_own_tests(new_plugin("task", "age", tmp_path), "age", "[medcoss.tasks]\nage = medcoss_age:Age\n")
+
+
+def passes_its_own_tests(folder: Path, name: str, entry_points: str) -> None:
+    info = folder.parent / "site" / f"medcoss_{name}-0.1.0.dist-info"  # what pip install -e would write
     info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: medcoss-ecg\nVersion: 0.1.0\n")
-    (info / "entry_points.txt").write_text("[medcoss]\necg = medcoss_ecg\n")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: medcoss-{name}\nVersion: 0.1.0\n")
+    (info / "entry_points.txt").write_text(entry_points)
     path = os.pathsep.join([str(folder), str(info.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
@@ -56,9 +63,13 @@ def test_what_it_writes_is_tidy_and_names_itself(tmp_path: Path, dims: int) -> N
 
 
 def test_bad_names_and_taken_places_are_refused(tmp_path: Path) -> None:
-    for name, why in (("E-C-G", "cannot name a modality"), ("xray", "taken by an installed modality")):
+    for kind, name, why in (
+        ("modality", "E-C-G", "cannot name a modality"),
+        ("modality", "xray", "taken by an installed modality"),
+        ("task", "segmentation", "taken by an installed task"),
+    ):
         with pytest.raises(UsageError, match=why):
-            new_plugin("modality", name, tmp_path)
+            new_plugin(kind, name, tmp_path)
     new_plugin("modality", "ecg", tmp_path)
     with pytest.raises(UsageError, match="there already"):
         new_plugin("modality", "ecg", tmp_path)
