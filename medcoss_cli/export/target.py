@@ -1,23 +1,27 @@
-"""What can be exported of a checkpoint or a run: the encoder alone, a modality's features, a fine-tuned network."""
+"""What is exported of a checkpoint or a run: the encoder alone, a modality's features, a fine-tuned network."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from medcoss_cli.errors import CheckpointError
+from medcoss_cli.console import Screen
+from medcoss_cli.errors import CheckpointError, UsageError
 from medcoss_cli.export.networks import EncoderAlone, Features
-from medcoss_cli.export.samples import LEAST, Samples, of_size, rule_of
-from medcoss_cli.finetuning.checkpoints import Trained
+from medcoss_cli.export.samples import LEAST, Samples, gather, of_size, rule_of
+from medcoss_cli.export.verify import Run
+from medcoss_cli.finetuning.checkpoints import Trained, best
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.plugin import CompleteModality
-from medcoss_cli.pretraining.state import State, versions
+from medcoss_cli.pretraining.state import State, read_state, versions
 from medcoss_cli.registry import discovery
+from medcoss_cli.store.checkpoint import find_checkpoint
 
 AXES = {1: ["words"], 2: ["height", "width"], 3: ["depth", "height", "width"]}
 TOKENS = 37
@@ -32,6 +36,7 @@ class Exportable:
         names: of inputs and outputs; the last output is what is pooled.
         steps: of the axes behind batch and channel, whose multiples the network takes; None where they are fixed.
         about: what the description says of it.
+        modality: whose inputs it takes; None for the encoder alone.
         words: its vocabulary, JSON text.
     """
 
@@ -40,11 +45,23 @@ class Exportable:
     inputs: tuple[Array, ...]
     steps: tuple[int, ...] | None
     about: Mapping[str, Any]
+    modality: CompleteModality | None = None
     words: str | None = None
 
     def fixed(self) -> Exportable:
         """The same with its axes fixed."""
-        return Exportable(self.network, self.names, self.inputs, None, self.about, self.words)
+        return replace(self, steps=None)
+
+    def run(self, network: nn.Module | None = None) -> Run:
+        """Input arrays to all outputs, in torch on the CPU; of another network that takes the same inputs, if given."""
+        module = (network or self.network).cpu().eval()
+
+        @torch.no_grad()
+        def run(*inputs: Array) -> list[Array]:
+            outputs = module(*(torch.from_numpy(part) for part in inputs))
+            return [part.float().numpy() for part in (outputs if isinstance(outputs, tuple) else (outputs,))]
+
+        return run
 
     def dynamic(self) -> list[dict[int, Any]]:
         """Axes that may change, as torch.export has them: the batch; multiples of the steps."""
@@ -97,6 +114,27 @@ def tokens(count: int, length: int, width: int) -> tuple[Array, Array]:
     return rng.standard_normal((count, length, width)).astype(np.float32), valid
 
 
+def chosen(
+    source: Path | None, modality: str | None, run: Path | None, seed: int | None, folder: Path | None, screen: Screen
+) -> tuple[Exportable, Samples | None, Path]:
+    """What is exported, what it is verified on, and the file it comes from. Raises: UsageError, CheckpointError."""
+    if run is not None:
+        if modality is not None or source is not None:
+            raise UsageError("a run says itself what it is", where="--run", fix="leave CKPT and --modality out")
+        trained = best(run, seed, screen)
+        shown = gather(trained.modality, folder, None, screen)
+        return task_of(trained, shown), shown, run / f"seed-{trained.seed}" / "model.pt"
+    file, note = find_checkpoint(source)
+    if note:
+        screen.say(note)
+    state = read_state(file)
+    if modality is None:
+        return encoder_alone(state), None, file
+    known = modality_of(state, modality)
+    shown = gather(known, folder, state.buffer.get(modality), screen)
+    return features_of(state, known, shown), shown, file
+
+
 def encoder_alone(state: State) -> Exportable:
     """Tokens and validity to features, any batch and any number of tokens."""
     shape = state.model.shape
@@ -125,7 +163,7 @@ def features_of(state: State, modality: CompleteModality, samples: Samples) -> E
     }
     network = Features(state.model, modality.name)
     names = (["ids" if modality.channels == 0 else "inputs"], ["tokens", "pooled"])
-    return Exportable(network, names, (samples.inputs,), _steps(modality), about, _words(modality))
+    return Exportable(network, names, (samples.inputs,), _steps(modality), about, modality, _words(modality))
 
 
 def task_of(one: Trained, samples: Samples) -> Exportable:
@@ -142,7 +180,7 @@ def task_of(one: Trained, samples: Samples) -> Exportable:
         "task": plain,
     }
     names = (["ids" if one.modality.channels == 0 else "inputs"], ["logits"])
-    return Exportable(one.network.eval(), names, (samples.inputs,), None, about, words)
+    return Exportable(one.network.eval(), names, (samples.inputs,), None, about, one.modality, words)
 
 
 def _inputs(modality: CompleteModality, samples: Samples) -> dict[str, Any]:

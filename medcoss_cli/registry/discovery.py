@@ -190,27 +190,40 @@ def strategy_names() -> list[str]:
 
 def load_strategy(name: str) -> Any:
     """The Strategy class of this name. Raises: UsageError if there is none, PluginError if it is broken."""
-    point = next((point for point in _points(STRATEGIES) if point.name == name), None)
+    from medcoss_cli.strategies import Strategy
+
+    return load_class(STRATEGIES, name, Strategy, "medcoss_strategies")
+
+
+def load_class(group: str, name: str, contract: type, hook: str | None = None) -> Any:
+    """The class that an entry point of a group names, or that the hook of the plugin it names brings.
+
+    Args:
+        contract: the class it is a subclass of.
+
+    Raises: UsageError if there is none of this name, PluginError if it is broken.
+    """
+    kind = contract.__name__.lower()
+    point = next((point for point in _points(group) if point.name == name), None)
     if point is None:
-        raise UsageError(f"there is no strategy {name!r}", fix=f"installed are {', '.join(strategy_names())}")
+        installed = dict.fromkeys(point.name for point in _points(group))
+        raise UsageError(f"there is no {kind} {name!r}", fix=f"installed are {', '.join(installed)}")
     try:
-        return _strategy(point)
+        return _class(point, contract, hook)
     except Broken as error:
         raise PluginError(
-            f"the strategy {name} ({' '.join(_dist(point))}) cannot be used: {error.told}{error}",
+            f"the {kind} {name} ({' '.join(_dist(point))}) cannot be used: {error.told}{error}",
             fix=_repair(point, error),
         ) from error.__cause__
 
 
-def _strategy(point: EntryPoint) -> Any:
-    """The class that an entry point names, or that the hook of the plugin it names brings."""
-    from medcoss_cli.strategies import Strategy
-
+def _class(point: EntryPoint, contract: type, hook: str | None) -> Any:
     named = guarded(point.load, "it cannot be imported")
-    classes = [named] if inspect.isclass(named) else _brought(point, "medcoss_strategies")
-    wrong = next((c for c in classes if not (inspect.isclass(c) and issubclass(c, Strategy))), None)
+    classes = [named] if hook is None or inspect.isclass(named) else _brought(point, hook)
+    wrong = next((c for c in classes if not (inspect.isclass(c) and issubclass(c, contract))), None)
     if wrong is not None:
-        raise Broken(f"{getattr(wrong, '__name__', repr(wrong))} is no subclass of medcoss_cli.strategies.Strategy")
+        place = f"{contract.__module__}.{contract.__name__}"
+        raise Broken(f"{getattr(wrong, '__name__', repr(wrong))} is no subclass of {place}")
     called = {getattr(c, "name", c.__name__.lower()): c for c in classes}
     if not inspect.isclass(named) and point.name not in called:
         raise Broken(f"it brings {', '.join(called)}, but its entry point is called {point.name}")

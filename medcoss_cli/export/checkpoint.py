@@ -1,4 +1,4 @@
-"""A checkpoint's features of one modality, in torch: what an exported file gives, from where it comes."""
+"""A checkpoint in use: its features of one modality, in torch, as `runtime` gives those of an exported file."""
 
 from __future__ import annotations
 
@@ -11,29 +11,36 @@ from medcoss_cli.console import Screen
 from medcoss_cli.export.networks import Features
 from medcoss_cli.export.target import modality_of
 from medcoss_cli.finetuning.checkpoints import decoder
+from medcoss_cli.model.multimodal import Model
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.pretraining.state import read_state
 from medcoss_cli.store.checkpoint import find_checkpoint
 
 Network = Callable[[Array], tuple[Array, Array]]
+"""Inputs (N, C, *size), or ids (N, L), to features of the tokens (N, L, D) and pooled features (N, D)."""
 
 
 def features_of(
     source: Path, modality: str, screen: Screen
 ) -> tuple[CompleteModality, Network, Callable[[Array, float, float], Array], Path]:
     """The modality, its network, what it makes of stored integers, and the file. Raises: CheckpointError."""
-    file, said = find_checkpoint(source)
-    if said:
-        screen.say(said)
+    file, note = find_checkpoint(source)
+    if note:
+        screen.say(note)
     state = read_state(file)
     known = modality_of(state, modality)
+    return known, network_of(state.model, modality), decoder(known), file
+
+
+def network_of(model: Model, modality: str) -> Network:
+    """The tokenizer of a modality and the encoder, on a GPU where there is one; arrays in, arrays out."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = Features(state.model, modality).to(device).eval()
+    network = Features(model, modality).to(device).eval()
 
     @torch.no_grad()
     def run(inputs: Array) -> tuple[Array, Array]:
         tokens, pooled = network(torch.from_numpy(inputs).to(device))
         return tokens.float().cpu().numpy(), pooled.float().cpu().numpy()
 
-    return known, run, decoder(known), file
+    return run
