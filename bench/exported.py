@@ -29,7 +29,7 @@ def main() -> None:
     source, modality, *files = sys.argv[1:]
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     model = read_state(Path(source)).model.eval()
-    network, known = Features(model, modality), model.modalities[modality]
+    network, known = Features.of(model, modality), model.modalities[modality]
     rng = np.random.default_rng(0)
 
     @torch.no_grad()

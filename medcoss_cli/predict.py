@@ -52,7 +52,7 @@ def predict(
             try:
                 sample = read_checked(one.modality, record)
                 if one.task.kind == "classification":
-                    rows.append(_classified(one, sample, name))
+                    rows.append({"input": name.as_posix(), **predict_sample(one, sample)})
                 else:
                     written.files += _segmented(one, sample, record, out / name, written.done < overlays, screen)
                 written.done += 1
@@ -80,10 +80,13 @@ def network_of(run: Path, seed: int | None, screen: Screen) -> Applied:
     return applied(one.task, one.modality, one.network, place.device)
 
 
-def _classified(one: Applied, sample: Sample, name: Path) -> dict[str, Any]:
+def predict_sample(one: Applied, sample: Sample) -> dict[str, Any]:
+    """The predicted class and probabilities of one sample, or `labels` (*size) on its own grid, 0 the background."""
+    if one.task.kind == "segmentation":
+        return {"labels": one.segment(sample)}
     scores = one.classify(sample)
     shares = {f"p_{label}": round(float(p), 6) for label, p in zip(one.task.classes, scores, strict=True)}
-    return {"input": name.as_posix(), "predicted": one.task.classes[int(scores.argmax())], **shares}
+    return {"predicted": one.task.classes[int(scores.argmax())], **shares}
 
 
 def _segmented(

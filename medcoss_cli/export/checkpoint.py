@@ -11,7 +11,6 @@ from medcoss_cli.console import Screen
 from medcoss_cli.export.networks import Features
 from medcoss_cli.export.target import modality_of
 from medcoss_cli.finetuning.checkpoints import decoder
-from medcoss_cli.model.multimodal import Model
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.pretraining.state import read_state
@@ -30,13 +29,13 @@ def features_of(
         screen.say(note)
     state = read_state(file)
     known = modality_of(state, modality)
-    return known, network_of(state.model, modality), decoder(known), file
+    return known, in_numpy(Features.of(state.model, modality)), decoder(known), file
 
 
-def network_of(model: Model, modality: str) -> Network:
-    """The tokenizer of a modality and the encoder, on a GPU where there is one; arrays in, arrays out."""
+def in_numpy(features: Features) -> Network:
+    """Arrays in, arrays out, computed on a GPU where there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = Features(model, modality).to(device).eval()
+    network = features.to(device).eval()
 
     @torch.no_grad()
     def run(inputs: Array) -> tuple[Array, Array]:

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from medcoss_cli.model.multimodal import Model
+from medcoss_cli.plugin import CompleteModality
 
 
 class EncoderAlone(nn.Module):
@@ -27,11 +28,16 @@ class Features(nn.Module):
     Token features have the cls token first where the modality has one; the pooled are the mean over all real tokens.
     """
 
-    def __init__(self, model: Model, modality: str) -> None:
+    def __init__(self, tokenizer: Any, encoder: nn.Module, modality: CompleteModality) -> None:
         super().__init__()
-        self.tokenizer: Any = model.tokenizer(modality)
-        self.encoder = model.encoder
-        self.spec = model.modalities[modality].tokenizer.spec
+        self.tokenizer = tokenizer
+        self.encoder = encoder
+        self.spec = modality.tokenizer.spec
+
+    @classmethod
+    def of(cls, model: Model, modality: str) -> Features:
+        """Those of one modality of a model."""
+        return cls(model.tokenizer(modality), model.encoder, model.modalities[modality])
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         valid = self.tokenizer.valid(inputs)

@@ -161,7 +161,7 @@ def features_of(state: State, modality: CompleteModality, samples: Samples) -> E
         "versions": versions({modality.name: modality}),
         **_inputs(modality, samples),
     }
-    network = Features(state.model, modality.name)
+    network = Features.of(state.model, modality.name)
     names = (["ids" if modality.channels == 0 else "inputs"], ["tokens", "pooled"])
     return Exportable(network, names, (samples.inputs,), _steps(modality), about, modality, _words(modality))
 
