@@ -31,7 +31,7 @@ SMALL: dict[str, Any] = {
 
 def table_of(folder: Path) -> Any:
     """The manifest of a folder with paths that can be read from anywhere."""
-    table = pandas.read_csv(folder / "manifest.csv")
+    table = pandas.read_csv(folder / "manifest.csv").drop(columns="mask")
     return table.assign(path=[str(folder / path) for path in table["path"]])
 
 
