@@ -3,16 +3,21 @@
 medcoss export CKPT --modality xray -o fp32.onnx
 medcoss export CKPT --modality xray --precision int8 -o int8.onnx
 python bench/exported.py CKPT xray fp32.onnx int8.onnx
+python bench/exported.py --tiny   # does it run? a small checkpoint, made and exported here
 """
 
 from __future__ import annotations
 
 import os
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the small checkpoint is that of the tests
 
 import numpy as np
 import torch
@@ -20,13 +25,32 @@ import torch
 from medcoss_cli.export import runtime
 from medcoss_cli.export.networks import Features
 from medcoss_cli.pretraining.state import read_state
+from tests.pretraining_runs import train, write_demo
 
 ROUNDS = int(os.environ.get("ROUNDS", "9"))
 
 
+def tiny(folder: Path) -> list[str]:
+    """Train a small checkpoint and export it; the arguments that compare the two."""
+    data = write_demo(folder / "data", report=20, xray=20)
+    train(folder, data, "train.epochs=0.2", "train.warmup=0")
+    source, file = str(folder / "runs" / "run" / "ckpt.pt"), str(folder / "xray.onnx")
+    command = [sys.executable, "-m", "medcoss_cli", "export", source, "--modality", "xray", "-o", file]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return [source, "xray", file]
+
+
 def main() -> None:
+    """Compare what the command line names."""
+    if sys.argv[1:] != ["--tiny"]:
+        compare(*sys.argv[1:])
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        compare(*tiny(Path(folder)))
+
+
+def compare(source: str, modality: str, *files: str) -> None:
     """A row for each way and batch: the median over rounds, and how many times as fast as torch in fp32 (median of ratios)."""
-    source, modality, *files = sys.argv[1:]
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     model = read_state(Path(source)).model.eval()
     network, known = Features.of(model, modality), model.modalities[modality]

@@ -1,6 +1,7 @@
 """Nearest-neighbour accuracy of `medcoss embed`'s features, beside a random encoder's and raw pixels'.
 
     python bench/neighbours.py CKPT xray=DIR pathology=DIR ultrasound=DIR
+    python bench/neighbours.py --tiny   # does it run? a small checkpoint and synthetic images, made here
 
 Each folder has a manifest.csv with labels. Neighbours are those of the centred vectors by cosine, each sample left out of its
 own; where the manifest names groups, a sample of the same group is no neighbour.
@@ -11,6 +12,8 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the small checkpoint is that of the tests
 
 import numpy as np
 
@@ -23,6 +26,7 @@ from medcoss_cli.kit.manifest import rows_of
 from medcoss_cli.model.multimodal import Model
 from medcoss_cli.pretraining.state import read_state
 from medcoss_cli.store import checkpoint
+from tests.pretraining_runs import train, write_demo
 
 
 def accuracy(vectors: np.ndarray, labels: np.ndarray, groups: np.ndarray, count: int) -> float:
@@ -40,8 +44,19 @@ def accuracy(vectors: np.ndarray, labels: np.ndarray, groups: np.ndarray, count:
 
 
 def main() -> None:
+    """Compare what the command line names."""
+    if sys.argv[1:] != ["--tiny"]:
+        compare(Path(sys.argv[1]), dict(part.split("=", 1) for part in sys.argv[2:]))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        data = write_demo(folder / "data", report=20, xray=20)
+        train(folder, data, "train.epochs=0.2", "train.warmup=0")
+        compare(folder / "runs" / "run" / "ckpt.pt", {"xray": str(data / "xray")})
+
+
+def compare(source: Path, folders: dict[str, str]) -> None:
     """One row a modality."""
-    source, folders = Path(sys.argv[1]), dict(part.split("=", 1) for part in sys.argv[2:])
     print(
         f"{'modality':12} {'samples':>7} {'chance':>7}  accuracy with 1 and 5 neighbours: features, random encoder, pixels"
     )

@@ -1,29 +1,49 @@
 """Memory and seconds of one training step of each of the paper's nine recipes, ViT-B at full size, batch and precision.
 
 The sets are small and synthetic, laid out as the real ones were published; `data manifest`, `recipes validate`,
-`--dry-run` and `finetune` are called as a user calls them. Run it from the repository's root:
+`--dry-run` and `finetune` are called as a user calls them.
 
     python bench/recipes.py              # all nine
     python bench/recipes.py lits glas
     STEPS=3 python bench/recipes.py # on a GPU the first step is slow
+    python bench/recipes.py --tiny # does it run? two recipes on a small network
 """
 
 from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the layouts are those of the tests
 
+import torch
+from step import PAPER, vocabulary
+from torch import Tensor
+
+from medcoss_cli.console import Screen
+from medcoss_cli.datasets import PUBLISHED
+from medcoss_cli.finetuning.spec import for_task
+from medcoss_cli.finetuning.trainer import Training, parameters_of
+from medcoss_cli.model.encoder import EncoderShape
+from medcoss_cli.model.finetuned import HeadShape, Tuned
+from medcoss_cli.plugin import Modality
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import FinetuneRecipe
-from tests.datasets.layouts import NAMES, write
+from medcoss_cli.registry.configure import for_stage
+from medcoss_cli.store.progress import Progress
+from medcoss_cli.tasks.classification import Classification
+from medcoss_cli.tasks.segmentation import Segmentation
+from medcoss_cli.training.distributed import Devices
 
+NAMES = [name for name in PUBLISHED if name != "folder"]  # that one is for sets of one's own
 STEPS = int(os.environ.get("STEPS", "1"))
+SMALL = EncoderShape(32, 2, 2)
 
 
 def medcoss(folder: Path, *words: str) -> str:
@@ -35,12 +55,105 @@ def medcoss(folder: Path, *words: str) -> str:
     return done.stdout + done.stderr
 
 
+def recipe_of(name: str) -> FinetuneRecipe:
+    """A recipe of the paper."""
+    recipe = read_recipe(name, [], kind="finetune")
+    assert isinstance(recipe, FinetuneRecipe)
+    return recipe
+
+
+def small_size(size: tuple[int, ...]) -> tuple[int, ...]:
+    """A size of as many axes for a first try."""
+    return tuple(min(side, 32) for side in size)
+
+
+class RandomClasses(Classification):
+    """Noise of a recipe's shape, with classes; the loss is the real one."""
+
+    def __init__(self, inputs: Tensor, classes: int) -> None:
+        self.inputs, self.weight, self.cases = inputs, None, len(inputs)
+        self.targets = torch.arange(len(inputs), device=inputs.device) % classes
+
+    def batch(self, seed: int, step: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The same at every step."""
+        return self.inputs, self.targets
+
+    def validate(self, network: Tuned, device: torch.device) -> None:
+        """There is nothing to validate on."""
+
+
+class RandomMasks(Segmentation):
+    """Noise of a recipe's shape, with masks; the loss is the real one."""
+
+    def __init__(self, inputs: Tensor, values: dict[str, Any]) -> None:
+        from monai.losses.dice import DiceLoss
+
+        self.inputs, self.values, self.cases = inputs, values, len(inputs)
+        self.dice, self.weight = DiceLoss(sigmoid=True, smooth_nr=0.0, smooth_dr=1.0), torch.ones(len(values))
+        labels = (inputs[:, :1] > inputs.mean()).to(torch.uint8)
+        self.targets = labels * len(values)
+
+    def batch(self, seed: int, step: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The same at every step."""
+        return self.inputs, self.targets
+
+    def validate(self, network: Tuned, device: torch.device) -> None:
+        """There is nothing to validate on."""
+
+
+def random_steps(name: str, devices: Devices, steps: int, *, tiny: bool) -> dict[str, Any]:
+    """Steps of a recipe's network on noise of its shape, batch and precision; no file is read.
+
+    Returns: batch, size, parameters (millions), seconds (the median of the steps after the first, if there are any).
+    """
+    recipe = recipe_of(name)
+    chosen = for_stage(recipe.modality, {}, Screen(), tokenizer=recipe.tokenizer)
+    size, batch = tuple(recipe.input.size or chosen.size), recipe.train.batch
+    if tiny:
+        size, batch = small_size(size), 2
+    words = 300 if tiny else PAPER.words
+    text = chosen.pretext == "masked_words"
+    assert chosen.tokenizer is not None
+    modality = for_task(chosen, chosen.tokenizer.key, size, vocabulary(words) if text else None, None)
+    head, classes = recipe.head, len(recipe.classes or "12")
+    shape = HeadShape(recipe.task, classes, head.layers, head.pool, head.features)
+    encoder = SMALL if tiny else EncoderShape()
+    network = Tuned(modality, encoder, shape, drop_path=head.drop_path)
+    tune = recipe.train.model_copy(update={"steps": steps, "batch": batch, "validate_every": None})
+    x = noise(modality, batch, words).to(devices.device)
+    masks = recipe.classes if isinstance(recipe.classes, dict) and recipe.task == "segmentation" else None
+    lesson = RandomClasses(x, classes) if masks is None else RandomMasks(x, masks)
+    with tempfile.TemporaryDirectory() as scratch:
+        Training(network, lesson, tune, 0, Progress(Path(scratch)), "", devices, Screen()).run()
+        rows = [json.loads(line) for line in (Path(scratch) / "metrics.jsonl").read_text().splitlines()]
+    took = [row["seconds"] for row in rows if "seconds" in row]
+    return {
+        "batch": batch,
+        "size": "x".join(map(str, size)),
+        "parameters": parameters_of(network)["weights"] / 1e6,
+        "seconds": statistics.median(took[1:] or took),
+    }
+
+
+def noise(modality: Modality, batch: int, words: int) -> Tensor:
+    """(batch, C, *size) in [0, 1), or ids (batch, L)."""
+    draw = torch.Generator().manual_seed(0)
+    if modality.pretext == "masked_words":
+        return torch.randint(5, words, (batch, *modality.size), generator=draw)
+    return torch.rand(batch, modality.channels, *modality.size, generator=draw)
+
+
 def main() -> None:
     """One row a recipe; the time is that of the step alone, reading and the test that follows left out."""
+    from tests.datasets.layouts import write
+
+    tiny, names = "--tiny" in sys.argv, [name for name in sys.argv[1:] if name != "--tiny"]
     print(f"{'recipe':10} {'batch':>5} {'input':>14} {'weights':>9} {'step':>8} {'memory':>9}  dry run", flush=True)
-    for name in sys.argv[1:] or NAMES:
-        recipe = read_recipe(name, [], kind="finetune")
-        assert isinstance(recipe, FinetuneRecipe)
+    for name in names or (["pubmed20k", "qata"] if tiny else NAMES):
+        recipe, overrides = recipe_of(name), [f"train.steps={STEPS}", "predict.mirror=false"]
+        if tiny:
+            side = ",".join(map(str, small_size(tuple(recipe.input.size or (32, 32)))))
+            overrides += [f"input.size=[{side}]", "train.batch=2", "encoder={width: 32, depth: 2, heads: 2}"]
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
             root = write(name, folder / "data" / recipe.data.folder)
@@ -48,7 +161,7 @@ def main() -> None:
             medcoss(folder, "recipes", "validate", name)
             common = ["finetune", name, "--from", "scratch", "--data-root", "data"]
             dry = medcoss(folder, *common, "--dry-run").strip().splitlines()[-1]
-            medcoss(folder, *common, "--name", "one", f"train.steps={STEPS}", "predict.mirror=false")
+            medcoss(folder, *common, "--name", "one", *overrides)
             run = folder / "runs" / "one"
             step = json.loads((run / f"seed-{recipe.seed}" / "metrics.jsonl").read_text().splitlines()[STEPS - 1])
             seed = json.loads((run / "results.json").read_text())["seeds"][0]

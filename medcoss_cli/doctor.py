@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,9 @@ from medcoss_cli.registry import discovery
 PACKAGES = (
     "medcoss",
     "torch",
+    "torchvision",
     "timm",
+    "monai",
     "numpy",
     "scikit-learn",
     "pydicom",
@@ -30,15 +34,54 @@ PACKAGES = (
     "onnxruntime",
     "onnxscript",
 )
+MODULES = (  # a module before those that import it, so that the one that is broken is named as the cause
+    "numpy",
+    "torch",
+    "torchvision.transforms.v2",
+    "huggingface_hub",
+    "timm.models.vision_transformer",
+    "monai.losses.dice",
+    "monai.networks.blocks.unetr_block",
+    "monai.networks.nets.flexible_unet",
+    "scipy.ndimage",
+    "sklearn.cluster",
+    "sklearn.manifold",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime.quantization",
+    "onnxruntime.transformers.float16",
+    "onnxscript",
+    "SimpleITK",
+    "pydicom.pixels",
+    "pylibjpeg",
+    "openjpeg",
+    "rle",
+    "PIL.Image",
+    "tokenizers",
+    "safetensors.torch",
+    "matplotlib.backends.backend_agg",
+    "threadpoolctl",
+)
+OPTIONAL = ("pyarrow.parquet", "highdicom.seg", "h5py", "jpeg_ls")
+"""Modules that a verb imports where they are installed: looked at only then."""
+PACKAGE_OF = {
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "openjpeg": "pylibjpeg-openjpeg",
+    "rle": "pylibjpeg-rle",
+    "jpeg_ls": "pyjpegls",
+    "huggingface_hub": "huggingface-hub",
+}
 SPACE = 5  # GiB; the prepared set of 100,000 grey images of 224 x 224 takes as much
 GROUPS, GROUP_OF_SELF = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Facts by heading, and advice in sentences."""
+    """Facts by heading, and advice in sentences; `imports` is "ok" or the reason for each module that the verbs import."""
 
     versions: dict[str, str]
+    imports: dict[str, str]
     machine: dict[str, str]
     plugins: dict[str, str]
     decoders: dict[str, str]
@@ -48,22 +91,17 @@ class Diagnosis:
 
 def diagnose() -> Diagnosis:
     """Look at this machine; nothing is written, nothing leaves it."""
-    import torch
-
-    from medcoss_cli.training.distributed import has_bf16
-
+    imports = check_imports(MODULES, OPTIONAL)
     cores, memory = allowed_cores(), allowed_memory()
-    threads = torch.get_num_threads()
-    gpus = [_gpu(torch.cuda.get_device_properties(i)) for i in range(torch.cuda.device_count())]
-    bf16 = has_bf16(torch.device("cuda" if gpus else "cpu"))
+    gpus, bf16, threads = _torch() if imports["torch"] == "ok" else ([], False, cores)
     plugins: dict[str, str] = {}
     for s in discovery.statuses():
         name = f"{s.name} ({s.distribution})" if s.name in plugins else s.name  # a second one of a taken name
         plugins[name] = f"{s.distribution} {s.version}: {s.status}"
-    decoders = _decoders()
+    decoders = _decoders() if imports["pydicom.pixels"] == "ok" else {}
     folders = {name: Path(os.environ.get(variable, name)) for name, variable in _FOLDERS.items()}
 
-    slow = _slow(bool(gpus), bf16, threads, cores, memory)
+    slow = _unusable(imports) + _slow(bool(gpus), bf16, threads, cores, memory)
     slow += [f"the plugin {name} is {s.split(': ', 1)[1]}" for name, s in plugins.items() if not s.endswith(": ok")]
     slow += [f"{name} files cannot be read {s.removeprefix('no ')}" for name, s in decoders.items() if s != "yes"]
     for name in ("runs", "prepared"):
@@ -73,6 +111,7 @@ def diagnose() -> Diagnosis:
         slow += [f"little space is left where {name} would lie"] if _free(folders[name]) < SPACE else []
     return Diagnosis(
         versions={"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        imports=imports,
         machine={
             "GPUs": ", ".join(gpus) or "none",
             "CPU cores": str(cores) if cores == os.cpu_count() else f"{cores} of {os.cpu_count()}",
@@ -85,6 +124,57 @@ def diagnose() -> Diagnosis:
         disk={name: f"{_free(folder):.0f} GiB free" for name, folder in folders.items()},
         slow=slow,
     )
+
+
+def check_imports(modules: Sequence[str], optional: Sequence[str] = ()) -> dict[str, str]:
+    """Import modules: "ok", or the reason why one cannot be imported, without paths; absent optional ones are left out."""
+    found: dict[str, str] = {}
+    for name in (*modules, *optional):
+        top = name.partition(".")[0]
+        try:
+            import_module(name)
+            found[name] = "ok"
+        except Exception as error:  # noqa: BLE001  # a broken library may raise anything while it is imported
+            if name in optional and isinstance(error, ModuleNotFoundError) and error.name == top:
+                continue
+            failed = {other.partition(".")[0]: other for other, state in found.items() if state != "ok"}
+            cause = next((failed[part] for part in _importing(error) if part in failed and part != top), None)
+            reason = re.sub(r"(?:/[^\s/:'\"]+)+/", "", " ".join(str(error).split()))
+            found[name] = f"{cause} is broken" if cause else f"{type(error).__name__}: {reason}"
+    return found
+
+
+def _importing(error: BaseException) -> list[str]:
+    """The top packages whose code was running when it was raised."""
+    names, trace = [], error.__traceback__
+    while trace is not None:
+        names.append(str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0])
+        trace = trace.tb_next
+    return names
+
+
+def _unusable(imports: Mapping[str, str]) -> list[str]:
+    """A sentence for each module that cannot be imported."""
+    sentences = []
+    for name, state in imports.items():
+        package = PACKAGE_OF.get(name.partition(".")[0], name.partition(".")[0])
+        fix = f"pip install --force-reinstall {package}"
+        if package in ("torch", "torchvision"):  # a CUDA build beside a CPU build of the other fails at import
+            fix = "install torch and torchvision from one index: pip install --force-reinstall torch torchvision"
+        if state.endswith(" is broken"):
+            fix = "repair that first"
+        sentences += [f"{name} cannot be used ({state}); {fix}"] if state != "ok" else []
+    return sentences
+
+
+def _torch() -> tuple[list[str], bool, int]:
+    """Names of the GPUs, whether bf16 is in hardware, and torch's threads."""
+    import torch
+
+    from medcoss_cli.training.distributed import has_bf16
+
+    gpus = [_gpu(torch.cuda.get_device_properties(i)) for i in range(torch.cuda.device_count())]
+    return gpus, has_bf16(torch.device("cuda" if gpus else "cpu")), torch.get_num_threads()
 
 
 def _slow(gpu: bool, bf16: bool, threads: int, cores: int, memory: float) -> list[str]:

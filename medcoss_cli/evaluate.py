@@ -11,8 +11,8 @@ from medcoss_cli.console import Screen
 from medcoss_cli.data.labelled import Case, only_labels
 from medcoss_cli.data.prepare import prepare
 from medcoss_cli.data.read import Found
-from medcoss_cli.errors import CheckpointError, UsageError
-from medcoss_cli.finetuning.checkpoints import Trained, applied, trained
+from medcoss_cli.errors import UsageError
+from medcoss_cli.finetuning.checkpoints import Trained, applied, renewed, trained
 from medcoss_cli.finetuning.dataset import bounded, facts_of, find_cases, for_test
 from medcoss_cli.finetuning.evaluation import Outcome, examine_classes, examine_masks
 from medcoss_cli.finetuning.results import known, mean_sd
@@ -60,7 +60,7 @@ def evaluate(
                 only_labels(cases, one.task.classes)
         networks = {"as trained": one.network}
         if encoder is not None:
-            networks["newer encoder"] = _renewed(one, encoder)
+            networks["newer encoder"] = renewed(one, read_state(encoder).model, encoder)
         for label, network in networks.items():
             outcome = _examine(one, network.to(device), cases, root, prepared, recipe, place, screen)
             seeds.append({"seed": one.seed, "encoder": label, "test": known(outcome.result)})
@@ -118,28 +118,6 @@ def _examine(
     )
     lesson = Classification(one.modality, rows, cases, one.task.classes, None, balance=False)
     return examine_classes(lesson, network, "test", place.device, one.seed)
-
-
-def _renewed(one: Trained, encoder: Path) -> Tuned:
-    """The same head on the encoder and tokenizer of a newer checkpoint."""
-    if not one.task.head["frozen"]:
-        raise UsageError(
-            "this head was trained together with its encoder, so a newer one does not fit it",
-            where="--encoder",
-            fix="fine-tune with head.probe=true or head.freeze=true",
-        )
-    model = read_state(encoder).model
-    key = one.task.tokenizer
-    if key not in model.tokenizers or vars(model.shape) != one.task.encoder:
-        raise CheckpointError(
-            f"its encoder (width {model.shape.width}, depth {model.shape.depth}; tokenizers {', '.join(model.tokenizers)}) "
-            f"is not of the kind the head was trained on (width {one.task.encoder['width']}, "
-            f"depth {one.task.encoder['depth']}; {key})",
-            where=encoder,
-        )
-    network = one.task.build(one.modality, one.network.state_dict())
-    network.take(model.state_dict(), key)
-    return network
 
 
 def _summary(tests: list[dict[str, float]]) -> dict[str, Any]:

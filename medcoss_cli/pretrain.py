@@ -16,11 +16,15 @@ from medcoss_cli.pretraining.state import State
 from medcoss_cli.registry.discovery import load_strategy
 
 
-def pretrain(job: Job) -> State:
-    """One encoder, many modalities, one after another; stages that the state has already seen are not repeated."""
+def pretrain(job: Job, *, last: int | None = None) -> State:
+    """One encoder, many modalities, one after another; stages that the state has already seen are not repeated.
+
+    Args:
+        last: stop after the stage of this number; another call goes on with the next one.
+    """
     state, recipe = job.state, job.recipe
     model = state.model.to(job.devices.device)
-    for number, stage in job.remaining():  # line 6; in the first stage the buffer is empty
+    for number, stage in job.remaining(last):  # line 6; in the first stage the buffer is empty
         data = prepare_stage(job, number, stage)  # D_i; probes are set aside for retention
         model.add(data.modality)  # its tokenizer if the key is new; a fresh decoder, psi_i
         strategy = load_strategy(job.strategy)(recipe.mixup)
@@ -60,8 +64,4 @@ def select(job: Job, number: int, model: Model, new: Pool) -> Stored:
 def baseline(model: Model, new: Pool) -> float:
     """The loss of predicting the mean on up to 256 samples of the new data: what a loss of 1.0 on the screen means."""
     rows = new.rows[np.linspace(0, len(new.rows) - 1, min(256, len(new.rows))).astype(int)]
-    decoder = model.decoders[new.modality.name]
-    if not hasattr(decoder, "baseline"):
-        return 1.0
-    value: float = decoder.baseline(retention.decoded(model, new.modality.name, new.source, rows))  # type: ignore[operator]  # an nn.Module attribute
-    return value
+    return model.decoder(new.modality.name).baseline(retention.decoded(model, new.modality.name, new.source, rows))

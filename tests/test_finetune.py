@@ -12,6 +12,7 @@ import torch
 
 from medcoss_cli.errors import CheckpointError, DataError, Interrupted, NumbersError, RecipeError, UsageError
 from medcoss_cli.finetune import finetune
+from medcoss_cli.recipe.read import shipped_recipes
 from medcoss_cli.store import finetuned
 from medcoss_cli.store.run import without_paths
 from tests.finetuning_runs import CLASSES, MASKS, begin, recipe_of, resume, tune
@@ -154,6 +155,15 @@ def test_images_with_masks(tmp_path: Path, data: Path) -> None:
     results, _ = tune(tmp_path, data, text + "classes: {lungs: any}\nhead: {features: 4}\n", "train.steps=4")
     assert 0 <= results["summary"]["dice"]["mean"] <= 1
     assert 0 <= results["summary"]["object_f1"]["mean"] <= 1
+
+
+@pytest.mark.parametrize("name", ["classify", "segment"])
+def test_a_generic_recipe_takes_any_folder_with_a_manifest(tmp_path: Path, data: Path, name: str) -> None:
+    tiny = ("encoder={width: 32, depth: 2, heads: 2}", "tokenizer=patch2d-8", "input.size=[32, 32]", "train.steps=8")
+    text = shipped_recipes()[name].read_text()
+    results, _ = tune(tmp_path, data, text, "modality=xray", "data.folder=xray", *tiny, start="scratch")
+    assert results["classes"] == (["effusion", "nodule", "normal"] if name == "classify" else ["lesion"])
+    assert results["seeds"][0]["test"]["samples"]
 
 
 def test_words_from_scratch_learn_their_vocabulary_from_training_texts(tmp_path: Path, data: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -117,9 +117,7 @@ def prepare(
     part = _modality(modality, size)
     where = prepared or Path(os.environ.get("MEDCOSS_PREPARED", "prepared"))
     found = read.find(part, folder, split, screen)
-    tokenizer: Any = part.tokenizer
-    if hasattr(tokenizer, "learn"):
-        part = part.with_vocabulary(read.learn_vocabulary(part, found, screen))
+    part = read.with_vocabulary(part, found, screen)
     rows = write_prepared(part, found, where, workers=workers, bad_share=bad_share, screen=screen)
     screen.say(f"prepared set (private: holds samples): {rows.folder}")
     if as_json:
@@ -152,9 +150,7 @@ def preview(
     if checkpoint is None:
         part = _modality(modality, size)
         found = read.find(part, folder, split, screen)
-        tokenizer: Any = part.tokenizer
-        if hasattr(tokenizer, "learn"):
-            part = part.with_vocabulary(read.learn_vocabulary(part, found, screen))
+        part = read.with_vocabulary(part, found, screen)
         rows = draw.views(part, draw.read_some(part, found, count), seed)
     else:
         from medcoss_cli.pretraining.state import read_state

@@ -54,7 +54,7 @@ def _facts(status: Status) -> dict[str, Any]:
         "name": status.name,
         "title": modality.title if modality else "",
         "size": list(modality.size) if modality else [],
-        "tokenizer": modality.tokenizer.key if modality and modality.tokenizer else "",
+        "tokenizer": modality.tokenizer.key if modality else "",
         "distribution": status.distribution,
         "version": status.version,
         "status": status.status,
@@ -70,7 +70,6 @@ def info(name: Name, as_json: options.Json = False) -> None:
     from medcoss_cli.registry.discovery import distribution_of, load_modality
 
     modality = load_modality(name)
-    tokenizer: Any = modality.tokenizer
     facts: dict[str, Any] = {
         "name": modality.name,
         "title": modality.title,
@@ -82,7 +81,7 @@ def info(name: Name, as_json: options.Json = False) -> None:
         "loader": repr(modality.loader),
         "intensity": repr(modality.intensity),
         "augment": repr(modality.augment),
-        "tokenizer": {"key": tokenizer.key, **tokenizer.spec},
+        "tokenizer": {"key": modality.tokenizer.key, **modality.tokenizer.spec.to_plain()},
         "decoder": repr(modality.decoder),
         "demo": modality.demo is not None,
     }

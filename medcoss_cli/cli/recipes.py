@@ -56,12 +56,14 @@ def validate(recipe: Recipe, overrides: options.Overrides = None, as_json: optio
     Example: medcoss recipes validate my.yaml train.epochs=3
     """
     from medcoss_cli.recipe.read import read_recipe
-    from medcoss_cli.recipe.schema import FinetuneRecipe
+    from medcoss_cli.recipe.schema import OPEN, FinetuneRecipe
     from medcoss_cli.registry.discovery import distribution_of
 
     read = read_recipe(recipe, overrides or [])
     named = [read] if isinstance(read, FinetuneRecipe) else getattr(read, "stages", [])
     for part in named:
+        if part.modality == OPEN:
+            continue
         try:
             distribution_of(part.modality)
         except PluginError as error:  # the recipe may be right all the same, on another machine

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from medcoss_cli.console import Bar, Screen, aligned
+from medcoss_cli.console import Bar, Screen, aligned, clock
 
 PAUSE, LONGEST = 5.0, 600.0  # seconds between two plain lines of progress: 2 % of the time passed, within these
 WIDE = 110  # columns of a terminal that has room for a bar beside the facts
@@ -114,7 +114,7 @@ class _Lines(Bar):
     def tell(self) -> None:
         self.told, self.said = time.monotonic(), self.done
         rate = (self.done - self.start) / max(1e-9, self.told - self.began)
-        left = "" if self.done >= self.total or rate == 0 else f"{_clock((self.total - self.done) / rate)} left"
+        left = "" if self.done >= self.total or rate == 0 else f"{clock((self.total - self.done) / rate)} left"
         share = f"{100 * self.done / max(1, self.total):.0f} %"
         shown = (f"{name} {value}" for name, value in self.facts.items())
         parts = (self.title, f"{self.done}/{self.total}", share, *shown, _rate(rate), left)
@@ -198,12 +198,6 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], st
 
 def _rate(per_second: float) -> str:
     return f"{per_second:.1f}/s" if per_second >= 1 or per_second == 0 else f"{1 / per_second:.1f} s each"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
 
 
 def number(value: float | None) -> str:

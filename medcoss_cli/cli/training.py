@@ -1,4 +1,4 @@
-"""What pretrain, extend and demo do around Algorithm 1: run the job, show what is remembered, say where all lies."""
+"""What pretrain and extend do around Algorithm 1: run the job, show what is remembered, say where all lies."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import csv
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
@@ -50,8 +50,16 @@ def check(modality: Modality, folder: Path) -> list[str]:
         steps = [
             ("its intensity", networks.intensity),
             ("its augment", networks.augment),
-            ("its tokenizer", networks.tokenizer),
-            ("its decoder", networks.decoder),
+            ("its tokenizer's with_key", networks.keys),
+            ("its tokenizer's build", networks.tokenizer),
+            ("its tokenizer's grid", networks.grid),
+            ("its tokenizer's embed", networks.embed),
+            ("its tokenizer's valid", networks.valid),
+            ("its tokenizer's hide", networks.hide),
+            ("its decoder's build", networks.decoder),
+            ("its decoder's loss", networks.loss),
+            ("its decoder's baseline", networks.baseline),
+            ("its decoder's reconstruct", networks.reconstruct),
         ]
         faults += _told(steps)
     return faults
@@ -75,7 +83,7 @@ class _Files:
         self.modality, self.folder = modality, folder
         self.records: list[Record] = []
         self.samples: list[Sample] = []
-        self.of_other_splits: set[Path] = set()
+        self.listed: list[dict[str, str]] = []
 
     def imports(self) -> Iterator[str]:
         """Importing the plugin's modules imports nothing heavy."""
@@ -116,8 +124,7 @@ class _Files:
         if missing:
             yield f"its manifest.csv lacks the columns {', '.join(sorted(missing))}"
             return
-        trained = {root / row["path"] for row in rows if row["split"] == "train"}
-        self.of_other_splits = {root / row["path"] for row in rows} - trained
+        self.listed = rows
         splits: dict[str, str] = {}
         for row in rows:
             for key in ("path", "mask"):
@@ -146,17 +153,48 @@ class _Files:
         bad = [item for item in first if isinstance(item, LeftOut) and item.bad]
         if bad:
             yield f"its loader calls {len(bad)} files of its own demo set bad ({bad[0].reason})"
-        train = [item for item in self.modality.loader.find(root, "train") if isinstance(item, Record)]
-        if not set(train) <= set(self.records):
-            yield "its loader finds records of the train split that are not among all"
-        if any(place in self.of_other_splits for item in train for place in (item.source, *item.source.parents)):
-            yield "its loader finds records of other splits in the train split; medcoss_cli.kit.entries reads manifest.csv"
-        if self.records and not train:
-            yield "its loader finds no record of the train split in its own demo set"
+        yield from _disorder(self.records)
+        yield from self._groups(root)
+        yield from self._splits(root)
         try:
             ForkingPickler.dumps(self.modality.loader)
         except Exception as error:  # noqa: BLE001 - any reason will do
             yield f"its loader cannot go to a worker process ({error}); make it a frozen dataclass of plain values"
+
+    def _groups(self, root: Path) -> Iterator[str]:
+        """Groups are text, and those of the manifest."""
+        strange = next((r.group for r in self.records if not isinstance(r.group, str | None)), None)
+        if strange is not None:
+            yield f"its loader gives the group {strange!r}, which is {type(strange).__name__}, not text"
+            return
+        known = {(root / row["path"], row.get("index") or ""): row["group"] for row in self.listed if row["group"]}
+        for record in self.records:
+            rows = [str(n) for n in record.part or () if isinstance(n, int)][:1]
+            places = [(place, index) for place in (record.source, *record.source.parents) for index in ("", *rows)]
+            group = next((known[place] for place in places if place in known), record.group)
+            if group != record.group:
+                yield (
+                    f"its loader gives {'no group' if record.group is None else f'the group {record.group}'} where its "
+                    f"manifest.csv says {group}, so that one patient may be on both sides of a split"
+                )
+                return
+
+    def _splits(self, root: Path) -> Iterator[str]:
+        """Each split has its own records, as the manifest says, or those of no split."""
+        for split in ("train", "val", "test"):
+            found = [item for item in self.modality.loader.find(root, split) if isinstance(item, Record)]
+            own = {root / row["path"] for row in self.listed if row["split"] in ("", split)}
+            others = {root / row["path"] for row in self.listed} - own
+            if not set(found) <= set(self.records):
+                yield f"its loader finds records of the {split} split that are not among all"
+            if any(place in others for item in found for place in (item.source, *item.source.parents)):
+                yield (
+                    f"its loader finds records of other splits in the {split} split; "
+                    "medcoss_cli.kit.entries reads manifest.csv"
+                )
+                return
+            if split == "train" and self.records and not found:
+                yield "its loader finds no record of the train split in its own demo set"
 
     def read(self) -> Iterator[str]:
         """Each record is read, twice to the same values."""
@@ -170,7 +208,9 @@ class _Files:
                 refused.append(error.what)
                 continue
             self.samples.append(sample)
-            if any(str(self.folder) in note or record.source.name in note for note in sample.notes):
+            if not isinstance(sample.notes, tuple) or not all(isinstance(note, str) for note in sample.notes):
+                yield f"its samples' notes are {sample.notes!r}, not a tuple of texts"
+            elif any(str(self.folder) in note or record.source.name in note for note in sample.notes):
                 yield "a note of its samples tells the file's name"
             if sample.spacing is not None and len(sample.spacing) != self.modality.dims:
                 yield f"its samples' spacing has {len(sample.spacing)} numbers, not {self.modality.dims}"
@@ -198,6 +238,23 @@ class _Files:
                 (odd / record.source.name).write_bytes(b"")
                 (odd / f"cut-{record.source.name}").write_bytes(record.source.read_bytes()[:20])
         list(loader.find(odd, "train"))  # broken files among good ones: left out, or refused when read; never a crash
+
+
+def _disorder(records: Sequence[Record]) -> Iterator[str]:
+    """A loader finds each record once, sorted: files of a folder by name, parts of a file by number."""
+    counts = Counter((record.source, record.part) for record in records)
+    twice = [key for key, count in counts.items() if count > 1]
+    if twice:
+        yield f"its loader finds {len(twice)} of its records more than once"
+    latest: dict[object, object] = {}
+    for record in records:
+        words = tuple(word for word in record.part or () if isinstance(word, str))
+        numbers = tuple(number for number in record.part or () if isinstance(number, int))
+        for key, place in ((record.source.parent, record.source.name), ((record.source, words), numbers)):
+            if latest.get(key, place) > place:  # type: ignore[operator]  # of one key, places are of one type
+                yield "its loader finds records in another order than sorted"
+                return
+            latest[key] = place
 
 
 def imported_by(modules: list[str]) -> dict[str, str]:

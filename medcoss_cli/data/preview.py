@@ -74,16 +74,16 @@ def montage(modality: CompleteModality, rows: dict[str, Tensor]) -> bytes:
     from matplotlib.figure import Figure
 
     words = modality.pretext == "masked_words"
-    cells = {title: _cells(modality, batch) for title, batch in rows.items()}
-    count = len(next(iter(cells.values())))
+    lines = {title: cells(modality, batch) for title, batch in rows.items()}
+    count = len(next(iter(lines.values())))
     wide, high, most = (4.2, 1.6, 3) if words else (1.7, 1.8, WIDEST)
     columns, bands = min(count, most), -(-count // most)
-    figure = Figure(figsize=(wide * columns + 0.4, high * len(cells) * bands), layout="constrained")
+    figure = Figure(figsize=(wide * columns + 0.4, high * len(lines) * bands), layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(len(cells) * bands, columns, squeeze=False)
+    grid = figure.subplots(len(lines) * bands, columns, squeeze=False)
     for place in range(columns * bands):
         band, column = divmod(place, columns)
-        for line, (title, shown) in enumerate(cells.items(), band * len(cells)):
+        for line, (title, shown) in enumerate(lines.items(), band * len(lines)):
             axes = grid[line][column]
             axes.set_xticks([])
             axes.set_yticks([])
@@ -92,7 +92,7 @@ def montage(modality: CompleteModality, rows: dict[str, Tensor]) -> bytes:
             if place >= count:
                 axes.set_axis_off()
             else:
-                _draw(axes, modality, shown[place], _range(cells, place))
+                _draw(axes, modality, shown[place], _range(lines, place))
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=110)
     return out.getvalue()
@@ -107,10 +107,10 @@ def _draw(axes: Any, modality: CompleteModality, cell: Any, levels: tuple[float 
         axes.imshow(cell, cmap="gray", vmin=levels[0], vmax=levels[1], interpolation="nearest")
 
 
-def _cells(modality: CompleteModality, batch: Tensor) -> list[Any]:
+def cells(modality: CompleteModality, batch: Tensor) -> list[Any]:
     """What is drawn: text, (C, L) signal, (H, W) grey or (H, W, 3) colour."""
-    if modality.pretext == "masked_words":
-        tokenizer: Any = modality.tokenizer
+    tokenizer = modality.text_tokenizer
+    if tokenizer is not None:
         return [_join(tokenizer.text(row.tolist())) for row in batch]
     array = batch.float().numpy()
     if modality.dims == 1:
@@ -122,9 +122,9 @@ def _cells(modality: CompleteModality, batch: Tensor) -> list[Any]:
     return [volume[0, place] for volume in array for place in places]
 
 
-def _range(cells: dict[str, list[Any]], column: int) -> tuple[float | None, float | None]:
+def _range(lines: dict[str, list[Any]], column: int) -> tuple[float | None, float | None]:
     """Grey window of a column: of its last line, which is never a reconstruction."""
-    values = list(cells.values())[-1][column]
+    values = list(lines.values())[-1][column]
     return (None, None) if isinstance(values, str) else (float(values.min()), float(values.max()))
 
 

@@ -109,16 +109,17 @@ def checked(modality: CompleteModality, sample: Sample, where: object, blank: ty
     """
     array = sample.array
     if isinstance(array, str):
-        if modality.dims != 1:
-            raise DataError("a text where an image is expected", where=where)
-        told = getattr(modality.tokenizer, "notes", None)
-        return sample if told is None else dataclasses.replace(sample, notes=(*sample.notes, *told(sample)))
+        if modality.text_tokenizer is None:
+            raise DataError("a text where numbers are expected", where=where)
+        return dataclasses.replace(sample, notes=(*sample.notes, *modality.text_tokenizer.notes(sample)))
     if array.ndim - 1 != modality.dims:
         raise DataError(f"{array.ndim - 1}D data where {modality.dims}D is expected", where=where)
     if array.shape[0] != modality.channels:
         raise DataError(f"{array.shape[0]} channels where {modality.channels} are expected", where=where)
     if array.size == 0:
         raise DataError("it is empty", where=where)
+    if array.dtype.kind not in "buif":
+        raise DataError(f"its values are {array.dtype}, not real numbers", where=where)
     if array.dtype.kind == "f":
         finite = np.isfinite(array)
         if not finite.any():
@@ -141,8 +142,11 @@ def encode(modality: CompleteModality, sample: Sample) -> tuple[np.ndarray[Any, 
     return np.asarray(integers), float(scale), float(offset)
 
 
-def learn_vocabulary(modality: CompleteModality, found: Found, screen: Screen) -> str:
-    """Learn the vocabulary of a text modality from all its texts (JSON text)."""
+def with_vocabulary(modality: CompleteModality, found: Found, screen: Screen) -> CompleteModality:
+    """The modality with a vocabulary learned from all texts found, where it needs one and has none."""
+    tokenizer = modality.text_tokenizer
+    if tokenizer is None or tokenizer.vocabulary is not None:
+        return modality
     texts: list[str] = []
     groups: list[str | None] = []
     with screen.progress(f"reading {modality.name} for a vocabulary", len(found.records)) as bar:
@@ -154,6 +158,4 @@ def learn_vocabulary(modality: CompleteModality, found: Found, screen: Screen) -
                 continue  # told when the set is prepared
             finally:
                 bar.advance()
-    tokenizer: Any = modality.tokenizer
-    vocabulary: str = tokenizer.learn(texts, groups)
-    return vocabulary
+    return modality.with_vocabulary(tokenizer.learn(texts, groups))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 from torch import Tensor, nn
 
+from medcoss_cli.model import pooling
 from medcoss_cli.model.multimodal import Model
-from medcoss_cli.plugin import CompleteModality
+from medcoss_cli.plugin import CompleteModality, TokenNetwork
 
 
 class EncoderAlone(nn.Module):
@@ -28,7 +29,7 @@ class Features(nn.Module):
     Token features have the cls token first where the modality has one; the pooled are the mean over all real tokens.
     """
 
-    def __init__(self, tokenizer: Any, encoder: nn.Module, modality: CompleteModality) -> None:
+    def __init__(self, tokenizer: nn.Module, encoder: nn.Module, modality: CompleteModality) -> None:
         super().__init__()
         self.tokenizer = tokenizer
         self.encoder = encoder
@@ -40,11 +41,7 @@ class Features(nn.Module):
         return cls(model.tokenizer(modality), model.encoder, model.modalities[modality])
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        valid = self.tokenizer.valid(inputs)
-        features: Tensor = self.encoder(
-            self.tokenizer.embed(inputs), valid, cls=self.spec["cls"], causal=self.spec["causal"]
-        )
-        if valid is None:
-            return features, features.mean(1)
-        weight = valid.unsqueeze(-1).to(features.dtype)
-        return features, (features * weight).sum(1) / weight.sum(1)
+        tokenizer = cast(TokenNetwork, self.tokenizer)
+        tokens, valid = tokenizer.embed(inputs), tokenizer.valid(inputs)
+        features: Tensor = self.encoder(tokens, valid, cls=self.spec.cls, causal=self.spec.causal)
+        return features, pooling.mean(features, pooling.with_cls(valid, self.spec.cls))

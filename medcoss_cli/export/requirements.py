@@ -9,7 +9,6 @@ import sys
 import tempfile
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
-from typing import Any
 
 from medcoss_cli.data.read import encode, read_checked
 from medcoss_cli.plugin import Record
@@ -47,9 +46,9 @@ def used(modality: str) -> list[str]:
             known.demo(Path(scratch) / "demo", 1, 0)
             record = next(item for item in known.loader.find(Path(scratch) / "demo", "all") if isinstance(item, Record))
             sample = read_checked(known, record)
-            part: Any = known.tokenizer
-            if isinstance(sample.array, str):
-                known = known.with_vocabulary(part.learn([sample.array], [None]))
+            text = known.text_tokenizer
+            if text is not None:
+                known = known.with_vocabulary(text.learn([sample.array], [None]))
             encode(known, sample)
     modules = {name.partition(".")[0] for name, module in sys.modules.items() if module is not None}
     brought = packages_distributions()

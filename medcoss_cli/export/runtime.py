@@ -15,7 +15,7 @@ from medcoss_cli.export.metadata import Description
 from medcoss_cli.finetuning.predictor import Applied
 from medcoss_cli.finetuning.spec import Task
 from medcoss_cli.model.outputs import Array
-from medcoss_cli.plugin import CompleteModality
+from medcoss_cli.plugin import CompleteModality, TokenizerSpec
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.configure import fit
 
@@ -56,8 +56,8 @@ class Exported:
                 "this file is the encoder alone; it reads no files", fix="export with --modality, or with --run"
             )
         modality = discovery.load_modality(about.modality)
-        spec, size = about.tokenizer_spec, tuple(about.size)
-        return fit(modality, tokenizer=about.tokenizer, spec=spec, size=size, vocabulary=self.vocabulary)
+        spec = TokenizerSpec.from_plain(about.tokenizer_spec or {})
+        return fit(modality, tokenizer=about.tokenizer, spec=spec, size=tuple(about.size), vocabulary=self.vocabulary)
 
     def applied(self) -> Applied:
         """A fine-tuned network, ready for samples. Raises: UsageError where it is none."""

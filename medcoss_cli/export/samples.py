@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from medcoss_cli.console import Screen
+from medcoss_cli.data.affine import affine_of
 from medcoss_cli.data.batches import Stored
 from medcoss_cli.data.read import encode, read_checked
 from medcoss_cli.errors import DataError, ExportError, UsageError
@@ -67,23 +68,16 @@ def rule_of(modality: CompleteModality) -> dict[str, Any] | None:
 
     Raises: ExportError for a rule that is not of this form, which nothing but its plugin could carry out.
     """
-    if getattr(modality.tokenizer, "vocabulary", None) is not None:
+    if modality.text_tokenizer is not None:
         return None
-    intensity: Any = modality.intensity
-    shape = (1, max(1, modality.channels), *modality.size)
-    zero, one = torch.zeros(1), torch.ones(1)
-    shift = float(intensity.decode(torch.zeros(shape, dtype=torch.int16), zero, zero).flatten()[0])
-    factor = float(intensity.decode(torch.zeros(shape, dtype=torch.int16), one, one).flatten()[0]) - shift
-    drawn = torch.randint(0, 120, shape, generator=torch.Generator().manual_seed(0), dtype=torch.int16)
-    wanted = (drawn.float() * 0.37 + 2.5) * factor + shift
-    found = intensity.decode(drawn, torch.tensor([0.37]), torch.tensor([2.5]))
-    if found.shape != wanted.shape or not torch.allclose(found, wanted, rtol=1e-5, atol=1e-5):
+    rule, intensity = affine_of(modality), modality.intensity
+    if rule is None:
         raise ExportError(
             f"the intensity rule of {modality.name} is no factor and shift of what is stored",
             fix="tell its plugin's author that `Intensity.decode` has to be (integers * scale + offset) * a + b",
         )
     numbers = {k: v for k, v in vars(intensity).items() if isinstance(v, int | float | bool | str)}
-    return {"rule": type(intensity).__name__, **numbers, "factor": factor, "shift": shift}
+    return {"rule": type(intensity).__name__, **numbers, "factor": rule[0], "shift": rule[1]}
 
 
 def _of_folder(modality: CompleteModality, folder: Path, screen: Screen) -> tuple[Array, list[str] | None]:

@@ -163,7 +163,7 @@ def features_of(state: State, modality: CompleteModality, samples: Samples) -> E
     }
     network = Features.of(state.model, modality.name)
     names = (["ids" if modality.channels == 0 else "inputs"], ["tokens", "pooled"])
-    return Exportable(network, names, (samples.inputs,), _steps(modality), about, modality, _words(modality))
+    return Exportable(network, names, (samples.inputs,), _steps(modality), about, modality, modality.vocabulary)
 
 
 def task_of(one: Trained, samples: Samples) -> Exportable:
@@ -184,9 +184,7 @@ def task_of(one: Trained, samples: Samples) -> Exportable:
 
 
 def _inputs(modality: CompleteModality, samples: Samples) -> dict[str, Any]:
-    part = modality.tokenizer
-    assert part is not None
-    words = _words(modality) is not None
+    words = modality.text_tokenizer is not None
     return {
         "modality": modality.name,
         "title": modality.title,
@@ -197,17 +195,12 @@ def _inputs(modality: CompleteModality, samples: Samples) -> dict[str, Any]:
         "value_range": None if words else [float(samples.inputs.min()), float(samples.inputs.max())],
         "unit": "id of a word piece" if words else "normalised value, see intensity",
         "intensity": rule_of(modality),
-        "tokenizer": part.key,
-        "tokenizer_spec": dict(part.spec),
+        "tokenizer": modality.tokenizer.key,
+        "tokenizer_spec": modality.tokenizer.spec.to_plain(),
     }
-
-
-def _words(modality: CompleteModality) -> str | None:
-    return getattr(modality.tokenizer, "vocabulary", None)
 
 
 def _steps(modality: CompleteModality) -> tuple[int, ...] | None:
     """Edges of a patch, if there are patches and their positions are computed for any grid."""
-    part: Any = modality.tokenizer
-    patch = getattr(part, "patch", None)
-    return tuple(patch) if patch is not None and part.spec.get("positions") == "sincos" else None
+    spec = modality.tokenizer.spec
+    return spec.patch if spec.positions == "sincos" else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -21,6 +21,7 @@ from medcoss_cli.export import Format, metadata
 from medcoss_cli.export.metadata import Description
 from medcoss_cli.export.target import Exportable
 from medcoss_cli.export.verify import Run
+from medcoss_cli.kit.patch_networks import PatchEmbedding
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.store import atomic
 
@@ -78,15 +79,17 @@ class Timm(Format):
 
 def arguments(item: Exportable) -> dict[str, Any]:
     """What `timm.create_model(NAME, ...)` is given. Raises: ExportError for what is no image of square patches."""
-    spec, shape = item.about["tokenizer_spec"], item.about["encoder"]
-    if len(item.size) != 2 or spec["kind"] != "patches" or spec["channels"] != 3 or spec["norm_eps"] != EPSILON:
+    assert item.modality is not None
+    spec, shape = item.modality.tokenizer.spec, item.about["encoder"]
+    square = len(item.size) == 2 and spec.patch is not None and len(set(spec.patch)) == 1
+    if spec.patch is None or not square or spec.kind != "patches" or spec.channels != 3 or spec.norm_eps != EPSILON:
         raise ExportError(
-            f"{item.about['modality']} cannot be a ViT of timm, which takes images in patches of three channels",
+            f"{item.about['modality']} cannot be a ViT of timm, which takes images in square patches of three channels",
             fix="leave --format out: ONNX takes every modality",
         )
     return {
         "img_size": item.size,
-        "patch_size": spec["patch"][0],
+        "patch_size": spec.patch[0],
         "embed_dim": shape["width"],
         "depth": shape["depth"],
         "num_heads": shape["heads"],
@@ -107,14 +110,16 @@ def weights(item: Exportable) -> tuple[dict[str, Tensor], float]:
     The head is the identity with that much, over the number of tokens, as its bias: the output is the pooled feature.
     """
     network: Any = item.network
-    tokenizer, encoder, width = network.tokenizer, network.encoder, item.about["encoder"]["width"]
-    part, norm, linear = tokenizer.part, tokenizer.norm, tokenizer.projection
+    tokenizer = cast(PatchEmbedding, network.tokenizer)  # of the kind "patches"
+    encoder, width, norm, linear = network.encoder, item.about["encoder"]["width"], tokenizer.norm, tokenizer.projection
     places = tokenizer.positions(tokenizer.grid(item.size), linear.weight.device)
     token, lower = _before_norm(encoder.cls[0, 0], norm.weight, norm.bias)
     ours = {
         "cls_token": token[None, None],
         "pos_embed": (places + linear.bias)[None],
-        "patch_embed.proj.weight": linear.weight.reshape(width, *part.patch, part.channels).movedim(-1, 1),
+        "patch_embed.proj.weight": linear.weight.reshape(width, *tokenizer.patch, tokenizer.spec.channels).movedim(
+            -1, 1
+        ),
         "norm_pre.weight": norm.weight,
         "norm_pre.bias": norm.bias,
         **{f"blocks.{name}": tensor for name, tensor in encoder.blocks.state_dict().items()},

@@ -14,6 +14,7 @@ from medcoss_cli.errors import CheckpointError, UsageError
 from medcoss_cli.finetuning.predictor import Applied, Decode
 from medcoss_cli.finetuning.spec import Task
 from medcoss_cli.model.finetuned import Tuned
+from medcoss_cli.model.multimodal import Model
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.store import finetuned
@@ -63,6 +64,33 @@ def best(run: Path, seed: int | None, screen: Screen) -> Trained:
     if len(known) > 1:
         screen.say(f"seed {one.seed} of {len(known)}, the best on validation; --seed N takes another")
     return one
+
+
+def renewed(one: Trained, model: Model, source: Path) -> Tuned:
+    """The same head on the encoder and tokenizer of a newer model.
+
+    Args:
+        source: the checkpoint that the model comes from, for messages.
+
+    Raises: UsageError for a head that was trained together with its encoder, CheckpointError for an encoder of another kind.
+    """
+    if not one.task.head["frozen"]:
+        raise UsageError(
+            "this head was trained together with its encoder, so a newer one does not fit it",
+            where="--encoder",
+            fix="fine-tune with head.probe=true or head.freeze=true",
+        )
+    key = one.task.tokenizer
+    if key not in model.tokenizers or vars(model.shape) != one.task.encoder:
+        raise CheckpointError(
+            f"its encoder (width {model.shape.width}, depth {model.shape.depth}; tokenizers {', '.join(model.tokenizers)}) "
+            f"is not of the kind the head was trained on (width {one.task.encoder['width']}, "
+            f"depth {one.task.encoder['depth']}; {key})",
+            where=source,
+        )
+    network = one.task.build(one.modality, one.network.state_dict())
+    network.take(model.state_dict(), key)
+    return network
 
 
 def applied(task: Task, modality: CompleteModality, network: Tuned, device: torch.device) -> Applied:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from medcoss_cli.console import Logged, Screen
 from medcoss_cli.data.labelled import Case, classes_of
-from medcoss_cli.data.read import Found, learn_vocabulary
+from medcoss_cli.data.read import Found, with_vocabulary
 from medcoss_cli.data.segmented import foreground
 from medcoss_cli.errors import CheckpointError, UsageError
 from medcoss_cli.finetuning.dataset import Reading, bounded, facts_of, find_cases, lesson_of
@@ -145,15 +145,14 @@ def settle(
     if weights:
         weights = _taken(model, weights, key, recipe.modality, screen)
     size = tuple(recipe.input.size or chosen.size)
-    part: Any = chosen.tokenizer
-    vocabulary: str | None = getattr(part, "vocabulary", None)
+    vocabulary = chosen.vocabulary
     intensity: dict[str, Any] | None = {"zscore": True} if recipe.input.intensity == "zscore" else None
     root = folders(recipe, options)[0] / recipe.data.folder
     modality = for_task(chosen, key, size, vocabulary, intensity)
     cases, lost = _cases(recipe, modality, root, screen)
-    if hasattr(part, "learn") and vocabulary is None:
+    if vocabulary is None:
         train = [case.record for case in cases if case.split == "train" and case.record is not None]
-        vocabulary = learn_vocabulary(modality, Found(root, train, []), screen)
+        vocabulary = with_vocabulary(modality, Found(root, train, []), screen).vocabulary
     values = recipe.classes if isinstance(recipe.classes, dict) else None
     if values is None:
         asked = recipe.classes if isinstance(recipe.classes, list) else None
@@ -189,7 +188,7 @@ def settle(
         classes=classes,
         values=values,
         tokenizer=key,
-        tokenizer_spec=dict(modality.tokenizer.spec),
+        tokenizer_spec=modality.tokenizer.spec.to_plain(),
         vocabulary=vocabulary,
         size=list(size),
         spacing=recipe.input.spacing,

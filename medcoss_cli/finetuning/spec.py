@@ -10,7 +10,7 @@ from medcoss_cli.data.geometry import Layout
 from medcoss_cli.data.segmented import Values
 from medcoss_cli.errors import CheckpointError
 from medcoss_cli.kit.intensity import Fixed, ZScore
-from medcoss_cli.plugin import CompleteModality
+from medcoss_cli.plugin import CompleteModality, TokenizerSpec
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.configure import fit
 
@@ -64,14 +64,15 @@ class Task:
 
         Raises: PluginError if it is not installed, CheckpointError if its tokenizer has changed since.
         """
+        spec = TokenizerSpec.from_plain(self.tokenizer_spec)
         modality = for_task(
-            fit(discovery.load_modality(self.modality), tokenizer=self.tokenizer, spec=self.tokenizer_spec),
+            fit(discovery.load_modality(self.modality), tokenizer=self.tokenizer, spec=spec),
             self.tokenizer,
             tuple(self.size),
             self.vocabulary,
             self.intensity,
         )
-        if dict(modality.tokenizer.spec) != self.tokenizer_spec:
+        if modality.tokenizer.spec != spec:
             raise CheckpointError(
                 f"the tokenizer {self.tokenizer} of the installed {self.modality} plugin differs from the one trained",
                 fix="install the version the run names in results.json",

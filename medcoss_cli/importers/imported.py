@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
-from medcoss_cli.errors import UsageError
+from medcoss_cli.errors import RecipeError, UsageError
 from medcoss_cli.kit.vocabulary import Codec, padded
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
-from medcoss_cli.plugin import CompleteModality
+from medcoss_cli.plugin import CompleteModality, TokenizerSpec
 from medcoss_cli.pretraining.state import State, versions
 from medcoss_cli.registry import discovery
-from medcoss_cli.registry.configure import fit
+from medcoss_cli.registry.configure import fit, with_key
 
 DECODERS = "decoders"  # where what several decoders share went
 WORDS = "words"  # the key of a text tokenizer: without a vocabulary its table says nothing
@@ -41,7 +42,7 @@ class Imported:
     origin: str
     shape: EncoderShape
     encoder: dict[str, Tensor]
-    specs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    specs: dict[str, TokenizerSpec] = field(default_factory=dict)
     sizes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     tokenizers: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     decoders: dict[str, dict[str, Tensor]] = field(default_factory=dict)
@@ -115,16 +116,16 @@ def _modalities(imported: Imported, names: Sequence[str], vocabulary: str | None
 
 def _key(imported: Imported, modality: CompleteModality) -> str | None:
     """The tokenizer of the file that a modality can take: one of its own axes, channels and pretext."""
-    part: Any = modality.tokenizer
+    part = modality.tokenizer
     for key, spec in imported.specs.items():
-        if spec["kind"] != part.spec["kind"]:
+        if spec.kind != part.spec.kind:
             continue
         if key == part.key:
             return key
-        if "patch" in spec and len(spec["patch"]) == modality.dims and hasattr(part, "with_key"):
-            other = part.with_key(key)
-            if other.spec["channels"] == spec["channels"]:
-                return key
+        if spec.patch is not None and len(spec.patch) == modality.dims:
+            with contextlib.suppress(RecipeError):  # a tokenizer of one form
+                if with_key(part, key).spec.channels == spec.channels:
+                    return key
     return None
 
 

@@ -10,6 +10,7 @@ from medcoss_cli.importers.blocks import ENCODER, depth, multihead_blocks, proje
 from medcoss_cli.importers.imported import DECODERS, WORDS, Imported
 from medcoss_cli.importers.weights import Weights
 from medcoss_cli.model.encoder import EncoderShape
+from medcoss_cli.plugin import TokenizerSpec
 
 LAYERS = "fused_encoder.layers"
 PLACES = "token_embed.embeddings_pos.position_embeddings.weight"
@@ -38,7 +39,7 @@ def perceiver(weights: Weights) -> Imported:
     scaled = official or f"{LAYERS}.0.gamma_1" in weights
     blocks = multihead_blocks(weights, LAYERS, count, width, hidden, scaled=scaled)
     encoder = {f"blocks.{name}": tensor for name, tensor in blocks.items()}
-    shape = EncoderShape(width, count, weights.heads(width), hidden / width)
+    shape = EncoderShape(width, count, weights.heads(width), hidden / width, layer_scale=1e-3)
     made = Imported("the authors' MedCoSS checkpoint" if official else "Uni-Perceiver weights", shape, encoder)
     if not scaled:
         encoder |= unscaled(count, width)
@@ -68,16 +69,13 @@ def _patches(weights: Weights, made: Imported, key: str, width: int, table: bool
     if table:  # the authors' reader gave blue first; a grey image is the same either way
         kernel = kernel.flip(1)
     made.sizes[key] = size
-    made.specs[key] = {
-        "kind": "patches",
-        "patch": patch,
-        "channels": channels,
-        "positions": "table" if table else "sincos",
-        "cls": True,
-        "causal": False,
-        "norm_eps": 1e-5,
-        **({"grid": list(grid)} if table else {}),
-    }
+    made.specs[key] = TokenizerSpec(
+        "patches",
+        patch=tuple(patch),
+        channels=channels,
+        positions="table" if table else "sincos",
+        grid=grid if table else None,
+    )
     made.tokenizers[key] = {
         "projection.weight": projection(kernel),
         "projection.bias": weights.take(_name("video_embed.embeddings", key, "bias"), (width,), key),
@@ -97,14 +95,7 @@ def _words(weights: Weights, made: Imported, width: int, causal: bool) -> None:
     made.rows, places = weights.rows(words), weights.rows(PLACES)
     kind = weights.take(KINDS, (weights.rows(KINDS), width), WORDS)[0]
     made.sizes[WORDS] = (112,)
-    made.specs[WORDS] = {
-        "kind": "words",
-        "positions": "table",
-        "cls": False,
-        "causal": causal,
-        "norm_eps": 1e-5,
-        "rows": places,
-    }
+    made.specs[WORDS] = TokenizerSpec("words", cls=False, causal=causal, positions="table", rows=places)
     made.tokenizers[WORDS] = {
         "embedding.weight": weights.take(words, (made.rows, width), WORDS),
         "table": weights.take(PLACES, (places, width), WORDS) + kind,

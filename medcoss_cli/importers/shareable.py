@@ -15,6 +15,7 @@ from safetensors.torch import save as safetensors_bytes
 from medcoss_cli.errors import CheckpointError, PluginError, UsageError
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
+from medcoss_cli.plugin import TokenizerSpec
 from medcoss_cli.pretraining.state import State
 from medcoss_cli.registry.configure import fit
 from medcoss_cli.registry.discovery import load_modality
@@ -113,7 +114,7 @@ def unstripped(path: Path) -> tuple[State, list[str]]:
         for name, facts in about["modalities"].items():
             key = facts["tokenizer"]
             known, words = load_modality(name), about["vocabularies"].get(key)
-            spec, size = about["tokenizers"][key], tuple(facts["size"])
+            spec, size = TokenizerSpec.from_plain(about["tokenizers"][key]), tuple(facts["size"])
             model.add(fit(known, tokenizer=key, spec=spec, size=size, vocabulary=words))
         missing = model.load_state_dict(weights, strict=False)
     except PluginError:

@@ -10,6 +10,7 @@ from medcoss_cli.importers.blocks import ENCODER, depth, projection, timm_blocks
 from medcoss_cli.importers.imported import Imported
 from medcoss_cli.importers.weights import Weights
 from medcoss_cli.model.encoder import EncoderShape
+from medcoss_cli.plugin import TokenizerSpec
 
 KERNEL = "patch_embed.proj.weight"
 NEEDED = (KERNEL, "patch_embed.proj.bias", "pos_embed", "cls_token", "blocks.0.attn.qkv.weight")
@@ -54,16 +55,7 @@ def vit(weights: Weights) -> Imported:
     if not scaled:
         made.encoder |= unscaled(count, width)
     made.sizes[key] = (side * edge, side * edge)
-    made.specs[key] = {
-        "kind": "patches",
-        "patch": [edge, edge],
-        "channels": 3,
-        "positions": "table",
-        "cls": True,
-        "causal": False,
-        "norm_eps": 1e-5,
-        "grid": [side, side],
-    }
+    made.specs[key] = TokenizerSpec("patches", patch=(edge, edge), channels=3, positions="table", grid=(side, side))
     made.tokenizers[key] = {
         "table": positions[own:].clone(),
         "projection.weight": projection(weights.take(KERNEL, (width, 3, edge, edge), key)),

@@ -5,7 +5,8 @@ from medcoss_cli.kit.decoders import PixelDecoder, WordDecoder
 from medcoss_cli.kit.intensity import Colour8, Grey8, Hounsfield, ZScore
 from medcoss_cli.kit.loaders import ImageFolder, SignalFolder, TextFolder, VolumeFolder
 from medcoss_cli.kit.manifest import Entry, entries
-from medcoss_cli.kit.tokenizers import Patches, Words
+from medcoss_cli.kit.patches import Patches
+from medcoss_cli.kit.text import Words
 
 __all__ = [
     "Colour8",

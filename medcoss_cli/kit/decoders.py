@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from medcoss_cli.errors import RecipeError
+from medcoss_cli.plugin import CompleteModality
 
 if TYPE_CHECKING:
-    from torch import nn
+    from medcoss_cli.kit.patch_networks import PixelHead
+    from medcoss_cli.kit.text_networks import WordHead
 
 
 @dataclass(frozen=True)
@@ -22,18 +26,30 @@ class PixelDecoder:
     heads: int = 16
     positions: str = "sincos"
 
-    def build(self, width: int, tokenizer: Any, size: tuple[int, ...]) -> nn.Module:
-        from medcoss_cli.kit.pixels import PixelHead
+    def build(self, width: int, modality: CompleteModality) -> PixelHead:
+        """Its network, for features of this width."""
+        from medcoss_cli.kit.patch_networks import PixelHead
 
-        return PixelHead(self, width, tokenizer, size)
+        return PixelHead(
+            width,
+            modality.tokenizer.spec,
+            modality.size,
+            inner=self.width,
+            depth=self.depth,
+            heads=self.heads,
+            positions=self.positions,
+        )
 
 
 @dataclass(frozen=True)
 class WordDecoder:
     """BERT's head that predicts hidden words."""
 
-    def build(self, width: int, tokenizer: Any, size: tuple[int, ...]) -> nn.Module:
+    def build(self, width: int, modality: CompleteModality) -> WordHead:
+        """Its network, for features of this width. Raises: RecipeError before there is a vocabulary."""
+        from medcoss_cli.kit.text_networks import WordHead
         from medcoss_cli.kit.vocabulary import Codec
-        from medcoss_cli.kit.words import WordHead
 
-        return WordHead(width, Codec(tokenizer.vocabulary))
+        if modality.vocabulary is None:
+            raise RecipeError("the vocabulary is not known yet", fix="give one with `vocabulary: FILE` in the stage")
+        return WordHead(width, Codec(modality.vocabulary))

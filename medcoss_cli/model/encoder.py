@@ -11,6 +11,8 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Generator, Tensor, nn
 
+from medcoss_cli.model.pooling import with_cls
+
 
 @dataclass(frozen=True)
 class EncoderShape:
@@ -20,7 +22,7 @@ class EncoderShape:
     depth: int = 12
     heads: int = 12
     mlp_ratio: float = 4.0
-    layer_scale: float | None = 1e-3
+    layer_scale: float | None = None
 
 
 def blocks(
@@ -55,8 +57,7 @@ class Encoder(nn.Module):
         """
         if cls:
             tokens = torch.cat([self.cls.expand(tokens.shape[0], -1, -1).to(tokens.dtype), tokens], dim=1)
-            if valid is not None:
-                valid = torch.cat([valid.new_ones(valid.shape[0], 1), valid], dim=1)
+            valid = with_cls(valid, cls)
         mask = None if valid is None else valid[:, None, None, :]  # (N, 1, 1, L): over heads and queries
         if causal:
             past = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool, device=tokens.device).tril()

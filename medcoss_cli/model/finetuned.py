@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -12,10 +11,12 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from medcoss_cli.errors import CheckpointError
+from medcoss_cli.model import pooling
 from medcoss_cli.model.encoder import Encoder, EncoderShape, initialise
-from medcoss_cli.model.heads import ClassHead, HybridDecoder, MaskDecoder, taps_of
+from medcoss_cli.model.heads import ClassHead, HybridDecoder, MaskDecoder, halvings, taps_of
+from medcoss_cli.model.networks import build_tokenizer
 from medcoss_cli.model.outputs import Array, Network
-from medcoss_cli.plugin import CompleteModality
+from medcoss_cli.plugin import CompleteModality, PatchNetwork
 from medcoss_cli.randomness import generator, seeded
 
 
@@ -64,26 +65,26 @@ class Tuned(nn.Module):
         super().__init__()
         self.modality, self.shape, self.head_shape = modality, encoder, head
         self.spec = modality.tokenizer.spec
-        self.tokenizer: Any = modality.tokenizer.build(encoder.width)
+        self.tokenizer = build_tokenizer(modality, encoder.width)
         self.encoder = Encoder(encoder)
         initialise(self.tokenizer, generator(seed, "weights", "tokenizer", modality.tokenizer.key))
         initialise(self.encoder, generator(seed, "weights", "encoder"))
-        patch: Any = getattr(modality.tokenizer, "patch", None)
         with seeded(seed, "weights", "head"):  # MONAI draws its weights from the global generator
             if head.task == "classification":
-                norm = "batch" if head.standardise else "none" if patch is None else "layer"
+                norm = "batch" if head.standardise else "none" if self.spec.patch is None else "layer"
                 self.head: nn.Module = ClassHead(encoder.width, head.classes, layers=head.layers, norm=norm)
             elif head.hybrid is not None:
                 self.taps: tuple[int, ...] = (encoder.depth,)
                 self.head = HybridDecoder(modality.dims, modality.channels, encoder.width, head.hybrid, head.classes)
             else:
-                self.taps = taps_of(encoder.depth, patch[0])
+                steps = halvings(self.spec.patch)
+                self.taps = taps_of(encoder.depth, len(steps))
                 self.head = MaskDecoder(
                     modality.dims,
                     modality.channels,
                     encoder.width,
                     head.features,
-                    int(math.log2(patch[0])),
+                    steps,
                     head.classes,
                 )
         if head.frozen:
@@ -94,10 +95,11 @@ class Tuned(nn.Module):
                 block.drop_path1 = block.drop_path2 = DropPath(drop_path)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        tokens = self.tokenizer.embed(inputs)
+        network = cast(PatchNetwork, self.tokenizer)
+        tokens = network.embed(inputs)
         if self.head_shape.task == "classification":
-            return cast(Tensor, self.head(self.pooled(tokens, self.tokenizer.valid(inputs))))
-        grid = self.tokenizer.grid(tuple(inputs.shape[2:]))
+            return cast(Tensor, self.head(self.pooled(tokens, network.valid(inputs))))
+        grid = network.grid(tuple(inputs.shape[2:]))
         taps = [
             tap.transpose(1, 2).reshape(*tap.shape[:1], tap.shape[2], *grid)
             for tap in self.encoder.taps(tokens, self.taps)
@@ -106,13 +108,10 @@ class Tuned(nn.Module):
 
     def pooled(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
         """One feature a sample (N, D): the mean over patch tokens, the cls token left out, or over words."""
-        features = self.encoder(tokens, valid, cls=self.spec["cls"], causal=self.spec["causal"])
-        if self.spec["cls"]:
+        features = self.encoder(tokens, valid, cls=self.spec.cls, causal=self.spec.causal)
+        if self.spec.cls:
             features = features[:, 1:]
-        if valid is None or self.head_shape.pool == "all":
-            return cast(Tensor, features.mean(1))
-        weight = valid.unsqueeze(-1).to(features.dtype)
-        return cast(Tensor, (features * weight).sum(1) / weight.sum(1))
+        return pooling.mean(features, None if self.head_shape.pool == "all" else valid)
 
     def on(self, device: torch.device) -> Network:
         """numpy in, numpy out: the network in eval mode on a device."""

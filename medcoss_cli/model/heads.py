@@ -6,7 +6,6 @@ N samples, D width, c classes; *size is (H, W) or (D, H, W).
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -38,18 +37,65 @@ class ClassHead(nn.Sequential):
         super().__init__(*parts, nn.Linear(width, classes))
 
 
-def taps_of(depth: int, patch: int) -> tuple[int, ...]:
-    """Blocks, counted from 1, whose outputs are used, the last one included: 4, 7, 10, 12 of 12 for a patch of 16.
+def halvings(patch: Sequence[int] | None) -> tuple[tuple[int, ...], ...]:
+    """Strides along the axes, finest first, whose product is the patch.
 
-    A patch of 2^n has n halvings of the grid; each but the last gets a tap, the deepest ones where there are fewer.
+    Of 4 x 16 x 16 these are (1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2). A shorter edge is an axis of coarse voxels (thick
+    slices), so it is halved only where the other axes have become as coarse.
 
-    Raises: ValueError for a patch that is no power of two.
+    Raises: ValueError for an edge that is no power of two, or for no patch.
     """
-    halvings = int(math.log2(patch))
-    if 2**halvings != patch or patch < 2:
-        raise ValueError(f"a decoder for patches of {patch} is not known, only for powers of two")
-    wanted = [TAPS[0]] * max(0, halvings - 1 - len(TAPS)) + list(TAPS[max(0, len(TAPS) - halvings + 1) :])
+    counts = [edge.bit_length() - 1 for edge in patch or ()]
+    if max(counts, default=0) < 1 or any(2**count != edge for count, edge in zip(counts, patch or (), strict=True)):
+        edges = " x ".join(map(str, patch or ())) or "none"
+        raise ValueError(f"the mask decoder takes patches whose edges are powers of two, not {edges}")
+    deepest = max(counts)
+    return tuple(tuple(2 if deepest - count <= step else 1 for count in counts) for step in range(deepest))
+
+
+def taps_of(depth: int, count: int) -> tuple[int, ...]:
+    """Blocks, counted from 1, whose outputs are used, the last one included: 4, 7, 10, 12 of 12 for 4 halvings.
+
+    Each of `count` halvings of the grid but the last gets a tap, the deepest ones where there are fewer.
+    """
+    wanted = [TAPS[0]] * max(0, count - 1 - len(TAPS)) + list(TAPS[max(0, len(TAPS) - count + 1) :])
     return (*(max(1, round(depth * tap / 12)) for tap in wanted), depth)
+
+
+class Side(nn.Module):
+    """UNETR's way of a tap up to a finer grid: a transposed convolution, then pairs of another one and a residual block.
+
+    As MONAI's UnetrPrUpBlock, with names and draws in its order, but with strides of each step's own.
+
+    Args:
+        strides: of each step and axis, the coarsest first.
+    """
+
+    def __init__(self, dims: int, width: int, features: int, strides: Sequence[tuple[int, ...]]) -> None:
+        super().__init__()
+        from monai.networks.blocks.dynunet_block import UnetResBlock, get_conv_layer
+
+        def up(channels: int, stride: tuple[int, ...]) -> nn.Module:
+            layer: nn.Module = get_conv_layer(
+                dims, channels, features, kernel_size=stride, stride=stride, conv_only=True, is_transposed=True
+            )
+            return layer
+
+        self.transp_conv_init = up(width, strides[0])
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                up(features, stride),
+                UnetResBlock(dims, features, features, kernel_size=3, stride=1, norm_name="instance"),
+            )
+            for stride in strides[1:]
+        )
+
+    def forward(self, tap: Tensor) -> Tensor:
+        """(N, D, *grid) to (N, features, *finer)."""
+        tap = self.transp_conv_init(tap)
+        for block in self.blocks:
+            tap = block(tap)
+        return tap
 
 
 class MaskDecoder(nn.Module):
@@ -60,31 +106,24 @@ class MaskDecoder(nn.Module):
     Args:
         width: D of the encoder.
         features: channels at full resolution, doubled with every halving.
-        halvings: log2 of the patch; the first tap belongs to the finest grid but the image's.
+        strides: of each halving and axis, the finest first; the first tap belongs to the finest grid but the image's.
     """
 
-    def __init__(self, dims: int, channels: int, width: int, features: int, halvings: int, classes: int) -> None:
+    def __init__(
+        self, dims: int, channels: int, width: int, features: int, strides: Sequence[tuple[int, ...]], classes: int
+    ) -> None:
         super().__init__()
-        from monai.networks.blocks.unetr_block import UnetrBasicBlock, UnetrPrUpBlock, UnetrUpBlock
+        from monai.networks.blocks.unetr_block import UnetrBasicBlock, UnetrUpBlock
 
         common: dict[str, Any] = {"spatial_dims": dims, "kernel_size": 3, "norm_name": "instance", "res_block": True}
         self.image = UnetrBasicBlock(in_channels=channels, out_channels=features, stride=1, **common)
         self.sides = nn.ModuleList(
-            UnetrPrUpBlock(
-                in_channels=width,
-                out_channels=features * 2**level,
-                num_layer=halvings - 1 - level,
-                stride=1,
-                upsample_kernel_size=2,
-                conv_block=True,
-                **common,
-            )
-            for level in range(1, halvings)
+            Side(dims, width, features * 2**level, tuple(reversed(strides[level:]))) for level in range(1, len(strides))
         )
-        widths = [width, *(features * 2**level for level in reversed(range(halvings)))]
+        widths = [width, *(features * 2**level for level in reversed(range(len(strides))))]
         self.ups = nn.ModuleList(
-            UnetrUpBlock(in_channels=a, out_channels=b, upsample_kernel_size=2, **common)
-            for a, b in itertools.pairwise(widths)
+            UnetrUpBlock(in_channels=a, out_channels=b, upsample_kernel_size=stride, **common)
+            for (a, b), stride in zip(itertools.pairwise(widths), reversed(strides), strict=True)
         )
         conv = nn.Conv2d if dims == 2 else nn.Conv3d
         self.out = conv(features, classes, 1)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from medcoss_cli.model import pooling
 from medcoss_cli.model.batch import Batch
 from medcoss_cli.model.encoder import Encoder, EncoderShape, initialise
 from medcoss_cli.model.masking import random_keep
-from medcoss_cli.plugin import CompleteModality
+from medcoss_cli.model.networks import build_decoder, build_tokenizer
+from medcoss_cli.model.pooling import with_cls
+from medcoss_cli.plugin import CompleteModality, DecoderNetwork, PatchNetwork, TextNetwork, TokenNetwork
 from medcoss_cli.randomness import generator
 
 
@@ -47,28 +50,38 @@ class Model(nn.Module):
         device = self.encoder.cls.device
         key = modality.tokenizer.key
         if key not in self.tokenizers:
-            tokenizer = modality.tokenizer.build(self.shape.width)
+            tokenizer = build_tokenizer(modality, self.shape.width)
             initialise(tokenizer, generator(self.seed, "weights", "tokenizer", key))
             if key in self._given:
                 tokenizer.load_state_dict(self._given.pop(key))
             self.tokenizers[key] = tokenizer.to(device)
-        decoder = modality.decoder.build(self.shape.width, modality.tokenizer, modality.size)
+        decoder = build_decoder(modality, self.shape.width)
         initialise(decoder, generator(self.seed, "weights", "decoder", modality.name))
         self.decoders[modality.name] = decoder.to(device)
         self.modalities[modality.name] = modality
 
-    def tokenizer(self, modality: str) -> Any:
-        """The network part that embeds this modality."""
-        part = self.modalities[modality].tokenizer
-        assert part is not None
-        return self.tokenizers[part.key]
+    def tokenizer(self, modality: str) -> nn.Module:
+        """The network that embeds this modality."""
+        return self.tokenizers[self.modalities[modality].tokenizer.key]
+
+    def decoder(self, modality: str) -> DecoderNetwork:
+        """The network that decodes this modality."""
+        return cast(DecoderNetwork, self.decoders[modality])
 
     def encode(self, modality: str, inputs: Tensor, keep: Tensor | None = None) -> Tensor:
         """Inputs to features of the tokens in `keep`, or of all: (N, 1 + K, D) with cls first, or (N, L, D) for words."""
-        tokenizer = self.tokenizer(modality)
-        tokens, valid = tokenizer.embed(inputs, keep), tokenizer.valid(inputs)
+        tokens = cast(TokenNetwork, self.tokenizer(modality)).embed(inputs, keep)
         spec = self.modalities[modality].tokenizer.spec
-        return cast(Tensor, self.encoder(tokens, valid, cls=spec["cls"], causal=spec["causal"]))
+        valid = self._valid(modality, inputs, keep)
+        return cast(Tensor, self.encoder(tokens, valid, cls=spec.cls, causal=spec.causal))
+
+    def valid(self, modality: str, inputs: Tensor, keep: Tensor | None = None) -> Tensor | None:
+        """Which features of `encode` are of real tokens, (N, tokens) bool; None if all are."""
+        return with_cls(self._valid(modality, inputs, keep), self.modalities[modality].tokenizer.spec.cls)
+
+    def _valid(self, modality: str, inputs: Tensor, keep: Tensor | None) -> Tensor | None:
+        valid = cast(TokenNetwork, self.tokenizer(modality)).valid(inputs)
+        return valid if valid is None or keep is None else valid.gather(1, keep)
 
     def hide(self, batch: Batch) -> tuple[Tensor, Tensor | None, Tensor]:
         """The pretext's masking of a batch: what the encoder gets, the patches it keeps, and what the decoder is asked.
@@ -76,40 +89,36 @@ class Model(nn.Module):
         Drawn from the batch's key, so that student and teacher, and every rank, hide the same.
         """
         tokenizer = self.tokenizer(batch.modality)
-        if self.modalities[batch.modality].pretext == "masked_words":
+        if self.modalities[batch.modality].text_tokenizer is not None:
             length = batch.inputs.shape[1]
-            draws = (batch.draw(purpose, length) for purpose in ("words", "action", "substitute"))
-            hidden, asked = tokenizer.hide(batch.inputs, *draws, self.masking["words"])
+            order, action, substitute = (batch.draw(name, length) for name in ("words", "action", "substitute"))
+            hidden, asked = cast(TextNetwork, tokenizer).hide(
+                batch.inputs, order, action, substitute, self.masking["words"]
+            )
             return hidden, None, asked
-        patches = math.prod(tokenizer.grid(tuple(batch.inputs.shape[2:])))
+        patches = math.prod(cast(PatchNetwork, tokenizer).grid(tuple(batch.inputs.shape[2:])))
         keep = random_keep(batch.draw("mask", patches), self.masking["patches"])
         return batch.inputs, keep, keep
 
     def masked_loss(self, batch: Batch, decoder: nn.Module | None = None) -> tuple[Tensor, Tensor | int]:
         """L_mim of a batch: sum and count, with the modality's own decoder unless another is given."""
         inputs, keep, asked = self.hide(batch)
-        head: Any = self.decoders[batch.modality] if decoder is None else decoder
-        features = self.encode(batch.modality, inputs, keep)
-        return cast("tuple[Tensor, Tensor | int]", head.loss(features, asked, batch.inputs))
+        head = self.decoder(batch.modality) if decoder is None else cast(DecoderNetwork, decoder)
+        return head.loss(self.encode(batch.modality, inputs, keep), asked, batch.inputs)
 
     def features(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Features of a batch under its mask (N, tokens, D), and which of them are real (N, tokens), None if all are."""
         inputs, keep, _ = self.hide(batch)
-        return self.encode(batch.modality, inputs, keep), self.tokenizer(batch.modality).valid(inputs)
+        return self.encode(batch.modality, inputs, keep), self.valid(batch.modality, inputs, keep)
 
     def pooled(self, modality: str, inputs: Tensor) -> Tensor:
         """One feature a sample (N, D): the mean over all real tokens, nothing masked."""
-        features = self.encode(modality, inputs).float()
-        valid = self.tokenizer(modality).valid(inputs)
-        if valid is None:
-            return features.mean(1)
-        weight = valid.unsqueeze(-1)
-        return torch.div((features * weight).sum(1), weight.sum(1))
+        return pooling.mean(self.encode(modality, inputs).float(), self.valid(modality, inputs))
 
     @torch.no_grad()
     def reconstruct(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """What the encoder saw of a batch under its mask, and what the decoder makes of it; for previews."""
         inputs, keep, asked = self.hide(batch)
-        head = cast(Any, self.decoders[batch.modality])
-        seen, made = head.reconstruct(self.encode(batch.modality, inputs, keep), asked, batch.inputs)
+        features = self.encode(batch.modality, inputs, keep)
+        seen, made = self.decoder(batch.modality).reconstruct(features, asked, batch.inputs)
         return (inputs if keep is None else seen), made

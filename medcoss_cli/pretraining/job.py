@@ -43,10 +43,10 @@ class Job:
         """Without feature distillation the method of the paper is experience replay (its Table 3, first row)."""
         return "er" if self.recipe.strategy == "medcoss" and not self.recipe.distill else self.recipe.strategy
 
-    def remaining(self) -> Iterator[tuple[int, Stage]]:
-        """(number, stage) of the stages that are not in the state's history yet."""
+    def remaining(self, last: int | None = None) -> Iterator[tuple[int, Stage]]:
+        """(number, stage) of the stages that are not in the state's history yet, up to number `last`."""
         for number, stage in enumerate(self.stages, self.before + 1):
-            if number > len(self.state.history):
+            if number > len(self.state.history) and (last is None or number <= last):
                 yield number, stage
 
     def plan(self, number: int, stage: Stage, new: Pool, old: Sequence[Pool]) -> Plan:

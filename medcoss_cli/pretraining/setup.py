@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,18 +60,21 @@ def first_state(recipe: PretrainRecipe, start: State | None = None) -> State:
 
     Raises: RecipeError where that encoder is another than the recipe's.
     """
-    model = Model(EncoderShape(**recipe.encoder.model_dump()), recipe.seed, recipe.masking.model_dump())
+    own = EncoderShape(**recipe.encoder.model_dump())
     if start is None:
         if recipe.init is not None:
             raise ValueError("a recipe with `init` needs the weights that it begins from")
-        return State(model)
-    own, given = model.shape, start.model.shape
+        return State(Model(own, recipe.seed, recipe.masking.model_dump()))
+    given = start.model.shape
     hidden = [int(shape.width * shape.mlp_ratio) for shape in (own, given)]
-    same = (own.width, own.depth, own.heads) == (given.width, given.depth, given.heads) and hidden[0] == hidden[1]
-    if not same or (own.layer_scale is None and given.layer_scale is not None):
-        needed = {**vars(given), "layer_scale": given.layer_scale or own.layer_scale}
-        text = ", ".join(f"{key}: {'null' if value is None else value}" for key, value in needed.items())
+    if (own.width, own.depth, own.heads) != (given.width, given.depth, given.heads) or hidden[0] != hidden[1]:
+        text = ", ".join(f"{key}: {value}" for key, value in vars(given).items() if key != "layer_scale")
         raise RecipeError("the encoder in init is another than the recipe's", where="init", fix=f"encoder: {{{text}}}")
+    if (
+        own.layer_scale is None
+    ):  # trained scales belong to the weights: without them the encoder computes something else
+        own = replace(own, layer_scale=given.layer_scale)
+    model = Model(own, recipe.seed, recipe.masking.model_dump())
     weights = start.model.encoder.state_dict()
     if given.layer_scale is None and own.layer_scale is not None:
         scales = [name for name in model.encoder.state_dict() if name.endswith("gamma")]

@@ -9,7 +9,7 @@ import numpy as np
 
 from medcoss_cli.data.prepare import prepare
 from medcoss_cli.data.prepared import PreparedSet
-from medcoss_cli.data.read import find, learn_vocabulary
+from medcoss_cli.data.read import find, with_vocabulary
 from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.pretraining.job import Job
 from medcoss_cli.pretraining.retention import choose_probes
@@ -43,9 +43,7 @@ def prepare_stage(job: Job, number: int, stage: Stage) -> StageData:
     if not job.devices.first:
         job.devices.wait()  # rank 0 prepares, the others then open what is there
     found = find(modality, root, recipe.data.split, screen)
-    part: Any = modality.tokenizer
-    if hasattr(part, "learn") and part.vocabulary is None:
-        modality = modality.with_vocabulary(learn_vocabulary(modality, found, screen))
+    modality = with_vocabulary(modality, found, screen)
     rows = prepare(
         modality, found, job.prepared, workers=recipe.data.workers, bad_share=recipe.data.bad_share, screen=screen
     )

@@ -15,7 +15,7 @@ from medcoss_cli.data.batches import Stored
 from medcoss_cli.errors import CheckpointError, PluginError
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
-from medcoss_cli.plugin import CompleteModality
+from medcoss_cli.plugin import CompleteModality, TokenizerSpec
 from medcoss_cli.pretraining.retention import Probes, measure, probe
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.configure import fit
@@ -40,8 +40,7 @@ class State:
     @property
     def vocabularies(self) -> dict[str, str]:
         """Learned or given vocabularies (JSON text) by tokenizer key."""
-        parts: list[Any] = [m.tokenizer for m in self.model.modalities.values()]
-        return {part.key: part.vocabulary for part in parts if getattr(part, "vocabulary", None)}
+        return {m.tokenizer.key: m.vocabulary for m in self.model.modalities.values() if m.vocabulary is not None}
 
     def keep(self, modality: str, samples: Stored) -> None:
         """Add a stage's share to the buffer; a modality that comes a second time keeps both shares."""
@@ -76,7 +75,7 @@ class State:
         modalities = self.model.modalities
         return Checkpoint(
             encoder={**asdict(self.model.shape), "seed": self.model.seed, "masking": dict(self.model.masking)},
-            tokenizers={part.key: dict(part.spec) for part in _parts(modalities)},
+            tokenizers={m.tokenizer.key: m.tokenizer.spec.to_plain() for m in modalities.values()},
             modalities={name: _facts(modality) for name, modality in modalities.items()},
             weights={name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()},
             vocabularies=self.vocabularies,
@@ -145,16 +144,17 @@ def _origin(facts: Mapping[str, Any]) -> str:
 def rebuild(name: str, facts: Mapping[str, Any], checkpoint: Checkpoint) -> CompleteModality:
     """The installed plugin's modality, shaped as the checkpoint knows it."""
     key = facts["tokenizer"]
+    spec = TokenizerSpec.from_plain(checkpoint.tokenizers[key])
     modality = fit(
         discovery.load_modality(name),
         tokenizer=key,
-        spec=checkpoint.tokenizers[key],
+        spec=spec,
         size=tuple(facts["size"]),
         decoder=facts["decoder"],
         vocabulary=checkpoint.vocabularies.get(key),
     )
-    known, now = checkpoint.tokenizers[key], dict(modality.tokenizer.spec)
-    if known != now:
+    if modality.tokenizer.spec != spec:
+        known, now = spec.to_plain(), modality.tokenizer.spec.to_plain()
         different = sorted(k for k in known.keys() | now.keys() if known.get(k) != now.get(k))
         raise CheckpointError(
             f"the tokenizer {key} of the installed {name} plugin differs from the checkpoint's in {', '.join(different)}",
@@ -170,13 +170,9 @@ def _facts(modality: CompleteModality) -> dict[str, Any]:
         "dims": modality.dims,
         "channels": modality.channels,
         "pretext": modality.pretext,
-        "decoder": asdict(modality.decoder),  # type: ignore[call-overload]  # parts are dataclasses
+        "decoder": asdict(modality.decoder),
         "distribution": discovery.distribution_of(modality.name),
     }
-
-
-def _parts(modalities: Mapping[str, CompleteModality]) -> list[Any]:
-    return [modality.tokenizer for modality in modalities.values()]
 
 
 def _tensors(stored: Stored) -> dict[str, torch.Tensor]:

@@ -31,7 +31,7 @@ def sample_of(modality: CompleteModality, values: Any, spacing: Sequence[float] 
 
     Raises: DataError for what cannot be right.
     """
-    if modality.channels == 0:
+    if modality.text_tokenizer is not None:
         raise DataError(f"an array where {modality.title} is text", where=where, fix="give strings, or paths")
     array = _with_channels(modality, as_array(values, where), where)
     if not array.size:
@@ -97,12 +97,12 @@ def inputs_of(modality: CompleteModality, tensor: Any) -> Array:
     where = ".features"
     array = as_array(tensor, where)
     size = tuple(modality.size)
-    expected = size if modality.channels == 0 else (modality.channels, *size)
+    expected = size if modality.text_tokenizer is not None else (modality.channels, *size)
     if array.ndim != len(expected) + 1 or array.shape[1:] != expected:
         wanted = f"(N, {', '.join(map(str, expected))})"
         fix = "give arrays or files to .embed, which brings them to the size, channels and range of the encoder"
         raise UsageError(f"a tensor of shape {array.shape} where {wanted} is expected", where=where, fix=fix)
-    if modality.channels == 0:
+    if modality.text_tokenizer is not None:
         if array.dtype.kind not in "iu":
             raise UsageError(f"a tensor of {array.dtype} where ids are expected", where=where, fix="give int64")
         return array.astype(np.int64)

@@ -43,7 +43,7 @@ def samples_of(
     """
     for number, item in enumerate(items_of(modality, inputs)):
         where = f"input {number}"
-        if isinstance(item, str) and modality.channels == 0 and not _is_path(item):
+        if isinstance(item, str) and modality.text_tokenizer is not None and not _is_path(item):
             yield where, checked(modality, Sample(item), where)
         elif isinstance(item, str | os.PathLike):
             yield from _read(modality, Path(item))

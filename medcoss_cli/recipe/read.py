@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from medcoss_cli.errors import RecipeError
 from medcoss_cli.recipe.document import Document, Keys, dotted
-from medcoss_cli.recipe.schema import KINDS, PRESETS, Recipe
+from medcoss_cli.recipe.schema import KINDS, OPEN, PRESETS, Recipe
 from medcoss_cli.registry import discovery
 
 _TAKEN_BY = {
@@ -83,7 +84,22 @@ def read_recipe(name: str, overrides: Sequence[str] = (), kind: str | None = Non
         faults.sort(key=lambda fault: _order(fault, overrides))
         many = f"{len(faults)} faults in this recipe:\n  " if len(faults) > 1 else ""
         raise RecipeError(many + "\n  ".join(faults))
+    if kind is not None and (left := list(_open(content))):  # without a verb a recipe is only looked at
+        raise RecipeError(
+            f"this recipe needs {' and '.join(left)} from you",
+            where=path.name,
+            fix=" ".join((_TAKEN_BY[kind].format(name), *map(shlex.quote, overrides), *(f"{key}=..." for key in left))),
+        )
     return recipe
+
+
+def _open(content: dict[str, Any], before: str = "") -> Iterator[str]:
+    """Keys whose value is left to the user."""
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from _open(value, f"{before}{key}.")
+        elif value == OPEN:
+            yield f"{before}{key}"
 
 
 _SIGNS = {"pretrain": "stages", "finetune": "task", "extend": ""}
@@ -91,12 +107,17 @@ _SIGNS = {"pretrain": "stages", "finetune": "task", "extend": ""}
 
 
 def _lay_over(content: dict[str, Any], other: Any) -> None:
-    """Put another recipe's keys over those of this one, part by part."""
+    """Put another recipe's keys over those of this one, part by part; of `encoder: tiny` the dimensions stay."""
     if not isinstance(other, dict):
         return  # told as a fault by the schema
     for key, value in other.items():
-        if isinstance(value, dict) and isinstance(content.get(key), dict):
-            _lay_over(content[key], value)
+        held = content.get(key)
+        if key == "encoder" and isinstance(held, str):
+            if held not in PRESETS:
+                continue  # the schema says what is wrong with it
+            held = content[key] = dict(PRESETS[held])
+        if isinstance(value, dict) and isinstance(held, dict):
+            _lay_over(held, value)
         else:
             content[key] = value
 

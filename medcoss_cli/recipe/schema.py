@@ -16,6 +16,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """`encoder: base` stands for these dimensions."""
 
+OPEN = "???"
+"""In a recipe for any modality or data: this key is the user's to give, as in OmegaConf."""
+
 Share = Annotated[float, Field(ge=0, le=0.9)]
 Count = Annotated[int, Field(ge=1)]
 Size = list[Count]
@@ -62,7 +65,9 @@ class Encoder(_Transformer):
     depth: Count = 12
     heads: Count = 12
     mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
-    layer_scale: float | None = Field(1e-3, description="initial LayerScale; null: none")
+    layer_scale: float | None = Field(
+        None, description="initial LayerScale; null: none, or as the weights of `init` have it"
+    )
 
     @model_validator(mode="before")
     @classmethod

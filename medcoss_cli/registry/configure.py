@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
 from medcoss_cli.console import Screen
-from medcoss_cli.errors import RecipeError
+from medcoss_cli.errors import PluginError, RecipeError
 from medcoss_cli.kit.vocabulary import read_vocabulary
 from medcoss_cli.model.patches import grid_of
-from medcoss_cli.plugin import CompleteModality
+from medcoss_cli.plugin import CompleteModality, Tokenizer, TokenizerSpec
 from medcoss_cli.registry.discovery import load_modality
+from medcoss_cli.registry.validate import key_fault
 
 
 def resized(modality: CompleteModality) -> str | None:
     """What to say where positions that were learned on one grid (imported weights) are used on another."""
-    part: Any = modality.tokenizer
-    grid = part.spec.get("grid") if part is not None else None
-    if grid is None or tuple(grid) == (own := grid_of(modality.size, part.patch)):
+    part = modality.tokenizer
+    spec = part.spec
+    if spec.grid is None or spec.patch is None or spec.grid == (own := grid_of(modality.size, spec.patch)):
         return None
-    places = [" x ".join(map(str, sides)) for sides in (grid, own)]
+    places = [" x ".join(map(str, sides)) for sides in (spec.grid, own)]
     return f"positions of {part.key}, learned on {places[0]} places, are resized to {places[1]} for {modality.name}"
 
 
@@ -29,7 +29,7 @@ def fit(
     modality: CompleteModality,
     *,
     tokenizer: str | None = None,
-    spec: Mapping[str, Any] | None = None,
+    spec: TokenizerSpec | None = None,
     size: tuple[int, ...] | None = None,
     decoder: Mapping[str, int] | None = None,
     vocabulary: str | None = None,
@@ -41,41 +41,41 @@ def fit(
         tokenizer: its key.
         spec: a checkpoint's; imported weights have other positions than the plugin's own.
 
-    Raises: RecipeError where the size does not suit the modality or the tokenizer's patch.
+    Raises: RecipeError where the size does not suit the modality or the tokenizer's patch; PluginError where its
+        tokenizer takes a key and ignores it.
     """
-    part: Any = modality.tokenizer
-    if tokenizer is not None and tokenizer != part.key:
-        if not hasattr(part, "with_key"):
-            raise RecipeError(f"the tokenizer {part.key} of {modality.name} comes in one form only", where="tokenizer")
-        part = part.with_key(tokenizer)
-    if spec is not None and hasattr(part, "with_spec"):
+    part = modality.tokenizer
+    if tokenizer is not None:
+        part = with_key(part, tokenizer)
+    if spec is not None:
         part = part.with_spec(spec)
-    if vocabulary_size is not None and hasattr(part, "vocabulary_size"):
-        part = replace(part, vocabulary_size=vocabulary_size)
-    same: Any = modality.intensity  # words are both
-    modality = replace(modality, tokenizer=part, intensity=part if same is modality.tokenizer else same)
+    modality = modality.with_tokenizer(part)
+    text = modality.text_tokenizer
+    if text is not None and vocabulary_size is not None:
+        modality = modality.with_tokenizer(text.with_vocabulary_size(vocabulary_size))
     if size is not None and len(size) != modality.dims:
         raise RecipeError(
             f"size {list(size)} has {len(size)} numbers, {modality.name} has {modality.dims} axes",
             fix=f"give it {modality.dims}, as in {list(modality.size)}",
         )
     modality = modality.with_size(size or modality.size)
-    if hasattr(part, "patch"):
+    patch, rows = part.spec.patch, part.spec.rows
+    if patch is not None:
         try:
-            grid_of(modality.size, part.patch)
+            grid_of(modality.size, patch)
         except ValueError as error:
             raise RecipeError(
                 f"{error} of tokenizer {part.key} ({modality.name})", fix="choose multiples of the patch"
             ) from error
-    rows = part.spec.get("rows") if part is not None else None
     if rows is not None and modality.size[0] > rows:
         raise RecipeError(
             f"a size of {modality.size[0]} is more than the {rows} positions that the tokenizer {part.key} has learned",
             fix=f"give at most [{rows}]",
         )
-    if decoder and modality.decoder is not None:
-        known = {k: v for k, v in decoder.items() if hasattr(modality.decoder, k)}
-        modality = replace(modality, decoder=replace(modality.decoder, **known))  # type: ignore[type-var]  # parts are dataclasses
+    if decoder:
+        names = {field.name for field in fields(modality.decoder)}
+        known = {name: value for name, value in decoder.items() if name in names}
+        modality = replace(modality, decoder=replace(modality.decoder, **known))
     return modality if vocabulary is None else modality.with_vocabulary(vocabulary)
 
 
@@ -100,11 +100,11 @@ def for_stage(
     Raises: RecipeError for what does not fit, PluginError for a plugin that cannot be used.
     """
     modality = load_modality(name)
-    own: Any = modality.tokenizer
+    own = modality.tokenizer
     alike = {
         m.tokenizer.key: m
         for m in (*(offered or {}).values(), *known.values())
-        if (m.dims, m.pretext) == (modality.dims, modality.pretext) and m.tokenizer and _fits(own, m.tokenizer)
+        if (m.dims, m.pretext) == (modality.dims, modality.pretext) and _fits(own, m.tokenizer)
     }
     key = tokenizer
     if key is None and own.key not in alike and len(alike) == 1:
@@ -127,7 +127,7 @@ def for_stage(
         alike_decoders = [m.decoder for m in known.values() if type(m.decoder) is type(modality.decoder)]
         sizes = vars(alike_decoders[-1]) if alike_decoders else {}  # not its positions: a new one has its own
         decoder = {name: number for name, number in sizes.items() if isinstance(number, int)} or None
-    text = getattr(relative.tokenizer, "vocabulary", None) if relative else None
+    text = relative.vocabulary if relative else None
     if vocabulary is not None:
         if text is not None and any(relative is m for m in known.values()):
             raise RecipeError(
@@ -137,7 +137,7 @@ def for_stage(
     modality = fit(
         modality,
         tokenizer=key,
-        spec=relative.tokenizer.spec if relative and relative.tokenizer else None,
+        spec=relative.tokenizer.spec if relative else None,
         size=tuple(size) if size else None,
         decoder=decoder,
         vocabulary=text,
@@ -146,7 +146,7 @@ def for_stage(
     if note := resized(modality):
         screen.warn(note)
     for other in known.values():
-        if other.tokenizer and other.tokenizer.key == key and not _fits(modality.tokenizer, other.tokenizer):
+        if other.tokenizer.key == key and not _fits(modality.tokenizer, other.tokenizer):
             raise RecipeError(
                 f"the tokenizer {key} of {modality.name} differs from the one that {other.name} has under this key",
                 where="tokenizer",
@@ -155,14 +155,25 @@ def for_stage(
     return modality
 
 
-def _fits(own: Any, other: Any) -> bool:
+def with_key(part: Tokenizer, key: str) -> Tokenizer:
+    """The tokenizer under another key. Raises: RecipeError for a key it has no form for, PluginError if it ignores it."""
+    if key == part.key:
+        return part
+    other = part.with_key(key)
+    if fault := key_fault(other, key):
+        raise PluginError(
+            f"the tokenizer {part.key} was asked for {key}, and ignores it: {fault}",
+            fix="use its own key, and tell the plugin's author",
+        )
+    return other
+
+
+def _fits(own: Tokenizer, other: Tokenizer) -> bool:
     """Can a modality with the tokenizer `own` take the network that another one has?"""
     try:
-        same = own if own.key == other.key or not hasattr(own, "with_key") else own.with_key(other.key)
-        if other.spec.get("positions") == "table" and hasattr(
-            same, "with_spec"
-        ):  # imported weights are taken as they are
+        same = with_key(own, other.key)
+        if other.spec.positions == "table":  # imported weights are taken as they are
             same = same.with_spec(other.spec)
-    except RecipeError:  # a key of another form
+    except (RecipeError, PluginError):  # a key of another form
         return False
-    return bool(same.key == other.key and dict(same.spec) == dict(other.spec))
+    return same.spec == other.spec

@@ -17,7 +17,7 @@ import pluggy
 
 from medcoss_cli import plugin
 from medcoss_cli.errors import PluginError, UsageError
-from medcoss_cli.plugin import PLUGIN_API, CompleteModality, Modality
+from medcoss_cli.plugin import PLUGIN_API, CompleteModality, Modality, TokenizerSpec
 from medcoss_cli.registry.validate import Broken, OtherApi, check, guarded
 
 GROUP = "medcoss"
@@ -132,7 +132,7 @@ def _repair(point: EntryPoint, error: Broken) -> str:
 def statuses() -> list[Status]:
     """Every entry point of a modality loaded, one after another, each behind its own guard."""
     found: list[Status] = []
-    specs: dict[str, tuple[str, Any]] = {}
+    specs: dict[str, tuple[str, TokenizerSpec]] = {}
     for point in _points(GROUP):
         status, modality = "ok", None
         taken = next((s for s in found if s.name == point.name), None)
@@ -140,9 +140,9 @@ def statuses() -> list[Status]:
             if taken is not None:
                 raise Broken(f"the name is taken by {taken.distribution}")
             modality = _load(point)
-            tokenizer: Any = modality.tokenizer
-            first, spec = specs.setdefault(tokenizer.key, (point.name, dict(tokenizer.spec)))
-            if dict(tokenizer.spec) != spec:
+            tokenizer = modality.tokenizer
+            first, spec = specs.setdefault(tokenizer.key, (point.name, tokenizer.spec))
+            if tokenizer.spec != spec:
                 raise Broken(
                     f"its tokenizer {tokenizer.key} differs from that of {first}; "
                     f"one of its own needs a key of its own, as in {tokenizer.key}-{point.name}"

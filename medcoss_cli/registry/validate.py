@@ -7,13 +7,28 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from typing import Any
 
 from medcoss_cli.errors import MedcossError
-from medcoss_cli.plugin import Augment, CompleteModality, Decoder, Intensity, Loader, Modality, Tokenizer
+from medcoss_cli.kit.patches import patch_of
+from medcoss_cli.plugin import (
+    Augment,
+    CompleteModality,
+    Decoder,
+    Intensity,
+    Loader,
+    Modality,
+    PatchTokenizer,
+    TextTokenizer,
+    Tokenizer,
+    TokenizerSpec,
+    lacking,
+)
 from medcoss_cli.registry.complete import complete
 
-_PARTS = {"loader": Loader, "intensity": Intensity, "augment": Augment, "tokenizer": Tokenizer, "decoder": Decoder}
+_PARTS: dict[str, type] = {"loader": Loader, "intensity": Intensity, "augment": Augment, "decoder": Decoder}
+_TOKENIZERS: dict[str, type] = {"masked_patches": PatchTokenizer, "masked_words": TextTokenizer}
 
 
 class Broken(Exception):  # noqa: N818 - a reason on its way to a Status
@@ -63,43 +78,64 @@ def _checked(modality: Modality) -> CompleteModality:
         raise Broken(f"size is {size!r}, not {modality.dims} positive whole numbers")
     if not isinstance(modality.channels, int) or modality.channels < (modality.pretext == "masked_patches"):
         raise Broken(f"channels is {modality.channels!r}, not a positive whole number")
+    for name, protocol in (_PARTS | {"tokenizer": _TOKENIZERS[modality.pretext]}).items():
+        _check_part(name, getattr(modality, name), protocol)
+    given: tuple[object, object] = modality.intensity, modality.tokenizer
+    if modality.pretext == "masked_words" and given[0] is not None and given[0] != given[1]:
+        raise Broken("its intensity is not its tokenizer, which says what is stored of a text; leave the intensity out")
     whole: CompleteModality = guarded(lambda: complete(modality), "its parts do not fit together")
-    for name, protocol in _PARTS.items():
-        part = getattr(whole, name)
-        if inspect.isclass(part):
-            raise Broken(f"its {name} is the class {part.__name__}, not an object of it: {part.__name__}()")
-        if not isinstance(part, protocol):
-            asked = [a for a in vars(protocol) if a == "__call__" or not a.startswith("_")]
-            lacks = " and ".join(a for a in asked if not hasattr(part, a))
-            raise Broken(f"its {name} is {type(part).__name__}, which lacks {lacks}, a part of {protocol.__name__}")
     _check_tokenizer(whole, whole.tokenizer)
     if modality.demo is not None and not callable(modality.demo):
         raise Broken("its demo cannot be called")
     return whole
 
 
-def _check_tokenizer(modality: CompleteModality, tokenizer: Any) -> None:
-    if not isinstance(tokenizer.key, str) or not tokenizer.key or "." in tokenizer.key:
-        raise Broken(f"its tokenizer's key {tokenizer.key!r} is not a text without a dot")
-    if not _plain(dict(tokenizer.spec)):
-        raise Broken(f"its tokenizer's spec holds more than plain values: {tokenizer.spec!r}")
-    if modality.pretext == "masked_patches" and modality.channels not in (1, tokenizer.channels):
+def _check_part(name: str, part: object, protocol: type) -> None:
+    """What a part that the author wrote lacks, by name; what is left out is the kit's. Raises: Broken."""
+    if part is None and name != "loader":
+        return
+    if inspect.isclass(part):
+        raise Broken(f"its {name} is the class {part.__name__}, not an object of it: {part.__name__}()")
+    missing = guarded(lambda: lacking(part, protocol), f"its {name} cannot be looked at")
+    if missing:
         raise Broken(
-            f"its samples have {modality.channels} channels, its tokenizer {tokenizer.channels}; "
+            f"its {name} {type(part).__name__} lacks {' and '.join(missing)} "
+            f"(medcoss_cli.plugin.{protocol.__name__} describes them)"
+        )
+    if protocol is Decoder and not is_dataclass(part):
+        raise Broken(f"its {name} {type(part).__name__} is not a dataclass, whose values a checkpoint keeps")
+
+
+def _check_tokenizer(modality: CompleteModality, tokenizer: Tokenizer) -> None:
+    key = tokenizer.key
+    if not isinstance(key, str) or not key or "." in key:
+        raise Broken(f"its tokenizer's key {key!r} is not a text without a dot")
+    spec = guarded(lambda: tokenizer.spec, "its tokenizer's spec cannot be used")
+    if not isinstance(spec, TokenizerSpec):
+        raise Broken(f"its tokenizer's spec is {type(spec).__name__}, not medcoss_cli.plugin.TokenizerSpec")
+    if fault := key_fault(tokenizer, key):
+        raise Broken(fault)
+    if modality.pretext == "masked_words":
+        if spec.cls or spec.patch is not None:
+            raise Broken("its tokenizer's spec has a cls token or a patch, which text does not: cls=False, patch=None")
+        return
+    if spec.patch is None:
+        raise Broken("its tokenizer's spec says no patch, which the pretext masked_patches needs")
+    if modality.channels not in (1, spec.channels):
+        raise Broken(
+            f"its samples have {modality.channels} channels, its tokenizer {spec.channels}; "
             f"{modality.channels} need a tokenizer of their own: "
             f'Patches("patch{modality.dims}d-16-{modality.name}", channels={modality.channels})'
         )
-    patch = getattr(tokenizer, "patch", None)
-    if patch is None:
-        return
-    if len(patch) != modality.dims or any(n % p for n, p in zip(modality.size, patch, strict=True)):
-        raise Broken(f"its size {modality.size} is no multiple of its tokenizer's patch {tuple(patch)}")
+    if len(spec.patch) != modality.dims or any(n % p for n, p in zip(modality.size, spec.patch, strict=True)):
+        raise Broken(f"its size {modality.size} is no multiple of its tokenizer's patch {spec.patch}")
 
 
-def _plain(value: Any) -> bool:
-    """True for what a checkpoint can hold without code: text, numbers, lists and mappings of them."""
-    if isinstance(value, dict):
-        return all(isinstance(key, str) and _plain(inner) for key, inner in value.items())
-    if isinstance(value, list | tuple):
-        return all(map(_plain, value))
-    return value is None or isinstance(value, str | int | float | bool)
+def key_fault(tokenizer: Tokenizer, key: str) -> str | None:
+    """What is wrong with a tokenizer that should have this key; None where key and patch are as the key says."""
+    if tokenizer.key != key:
+        return f"its tokenizer's key is {tokenizer.key!r}, not {key!r}"
+    patch = patch_of(key)
+    if patch is not None and tokenizer.spec.patch != patch:
+        return f"its tokenizer's key {key} says a patch of {patch}, its spec {tokenizer.spec.patch}"
+    return None

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
+import sys
 from collections import namedtuple
 from pathlib import Path
 
 import pytest
 import torch
 
+import medcoss_cli
 from medcoss_cli import doctor
 from medcoss_cli.registry import discovery
 from tests.conftest import CommandLine
@@ -92,3 +95,59 @@ def test_what_is_broken_full_or_read_only_is_told(monkeypatch: pytest.MonkeyPatc
     assert "the plugin ecg is broken: it has no loader" in slow
     assert "nothing can be written where runs would lie" in slow
     assert "little space is left where prepared would lie" in slow
+
+
+def test_every_library_that_the_package_imports_is_looked_at() -> None:
+    needed: set[str] = set()
+    for path in Path(medcoss_cli.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                needed |= {name.name.partition(".")[0] for name in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                needed.add(node.module.partition(".")[0])
+    looked_at = {name.partition(".")[0] for name in (*doctor.MODULES, *doctor.OPTIONAL)}
+    at_start = {"typer", "rich", "pluggy", "pydantic", "yaml"}  # without them there is no command line
+    ours = {name for name in needed if name.startswith("medcoss_")}
+    assert needed - ours - set(sys.stdlib_module_names) - at_start <= looked_at
+
+
+def test_this_environment_has_all_that_the_verbs_import() -> None:
+    assert set(doctor.check_imports(doctor.MODULES, doctor.OPTIONAL).values()) == {"ok"}
+
+
+def test_what_cannot_be_imported_is_named_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_ops.py").write_text("raise RuntimeError('/opt/site/ops.so: operator ops::nms does not exist')")
+    (tmp_path / "built_on_it.py").write_text("import broken_ops")
+    (tmp_path / "half_there.py").write_text("import not_there_at_all")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = doctor.check_imports(("broken_ops", "built_on_it", "json"), ("not_there_at_all", "half_there"))
+    assert found == {
+        "broken_ops": "RuntimeError: ops.so: operator ops::nms does not exist",
+        "built_on_it": "broken_ops is broken",
+        "json": "ok",
+        "half_there": "ModuleNotFoundError: No module named 'not_there_at_all'",
+    }
+
+
+def test_doctor_names_the_repair(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision.transforms.v2", None)
+    monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
+    answer = command_line("doctor")
+    assert answer.code == 0
+    told = [line for line in answer.out.splitlines() if "cannot be used" in line]
+    assert [line.split()[0] for line in told] == ["torchvision.transforms.v2", "sklearn.manifold"]
+    assert told[0].endswith("from one index: pip install --force-reinstall torch torchvision")
+    assert told[1].endswith("pip install --force-reinstall scikit-learn")
+    found = json.loads(command_line("doctor", "--json").out)["imports"]
+    assert found["torchvision.transforms.v2"].startswith("ModuleNotFoundError: ")
+    assert found["timm.models.vision_transformer"] == "ok"
+
+
+def test_doctor_works_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setitem(sys.modules, "pydicom.pixels", None)
+    monkeypatch.setattr(doctor, "MODULES", ("torch", "pydicom.pixels"))
+    found = doctor.diagnose()
+    assert found.machine["GPUs"] == "none"
+    assert found.decoders == {}
+    assert "torch cannot be used" in found.slow[0]

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from medcoss_cli import conformance
-from medcoss_cli.kit import Grey8, ImageFolder, Patches, PixelDecoder
-from medcoss_cli.kit.pixels import PatchEmbedding, PixelHead
-from medcoss_cli.plugin import LeftOut, Modality, Record, Sample
+from medcoss_cli.kit import Grey8, ImageFolder, Patches, PixelDecoder, entries
+from medcoss_cli.kit.patch_networks import PatchEmbedding, PixelHead
+from medcoss_cli.plugin import CompleteModality, LeftOut, Modality, Record, Sample
 from medcoss_cli.registry import discovery
 
 
@@ -33,8 +33,13 @@ class Arrays:
     """Reads `.npy` files, as it should."""
 
     def find(self, root: Path, split: str = "train") -> Iterator[Any]:
-        for path in sorted(root.glob("*.npy")):
-            yield Record(path) if path.stat().st_size else LeftOut(path, "empty", bad=True)
+        for entry in entries(root, split):
+            if isinstance(entry, LeftOut):
+                yield entry
+            elif entry.path.stat().st_size:
+                yield Record(entry.path, group=entry.group)
+            else:
+                yield LeftOut(entry.path, "empty", bad=True)
 
     def read(self, record: Record) -> Sample:
         return Sample(np.load(record.source, allow_pickle=False))
@@ -116,6 +121,42 @@ class Shuffled(Arrays):
         yield from np.random.default_rng().permutation(np.array(found, dtype=object)).tolist()
 
 
+class Ungrouped(Arrays):
+    def find(self, root: Path, split: str = "train") -> Iterator[Any]:
+        yield from (replace(i, group=None) if isinstance(i, Record) else i for i in super().find(root, split))
+
+
+class NumberedGroups(Arrays):
+    def find(self, root: Path, split: str = "train") -> Iterator[Any]:
+        yield from (replace(i, group=5) if isinstance(i, Record) else i for i in super().find(root, split))  # type: ignore[arg-type]  # wrong on purpose
+
+
+class Twice(Arrays):
+    def find(self, root: Path, split: str = "train") -> Iterator[Any]:
+        yield from (item for item in super().find(root, split) for _ in range(2))
+
+
+class Reversed(Arrays):
+    def find(self, root: Path, split: str = "train") -> Iterator[Any]:
+        yield from reversed(list(super().find(root, split)))
+
+
+class EverySplit(Arrays):
+    def find(self, root: Path, split: str = "train") -> Iterator[Any]:
+        return super().find(root, "all")
+
+
+class Complex(Arrays):
+    def read(self, record: Record) -> Sample:
+        sample = super().read(record)
+        return replace(sample, array=sample.array + 1j)
+
+
+class OneText(Arrays):
+    def read(self, record: Record) -> Sample:
+        return replace(super().read(record), notes="text")  # type: ignore[arg-type]  # wrong on purpose
+
+
 class Strings(Arrays):
     def find(self, root: Path, split: str = "train") -> Iterator[Any]:
         yield from map(str, sorted(root.glob("*.npy")))
@@ -164,6 +205,11 @@ class Loud(Grey8):
         return super().decode(integers, scale, offset) * 1000
 
 
+class Squared(Grey8):
+    def decode(self, integers: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+        return super().decode(integers, scale, offset) ** 2
+
+
 TURNS = itertools.count(1)  # a state of its own, as an augmentation must not have
 
 
@@ -191,6 +237,32 @@ class MeanHead(PixelHead):
         return value / count, count
 
 
+class Short(PatchEmbedding):
+    def embed(self, batch: Tensor, keep: Tensor | None = None) -> Tensor:
+        return super().embed(batch, keep)[:, :-1]
+
+
+class Unclear(PatchEmbedding):
+    def valid(self, batch: Tensor) -> Tensor | None:
+        return torch.ones(len(batch), 3)
+
+
+class FlatGrid(PatchEmbedding):
+    def grid(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        return (16,)
+
+
+class NoBaseline(PixelHead):
+    def baseline(self, batch: Tensor) -> float:
+        return float("nan")
+
+
+class Flat(PixelHead):
+    def reconstruct(self, features: Tensor, keep: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
+        seen, made = super().reconstruct(features, keep, batch)
+        return seen, made.flatten(2)
+
+
 class NoGradient(PixelHead):
     def loss(self, features: Tensor, keep: Tensor, batch: Tensor) -> Any:
         return super().loss(features.detach(), keep, batch)
@@ -198,18 +270,26 @@ class NoGradient(PixelHead):
 
 @dataclass(frozen=True)
 class Embeds(Patches):
-    kind: type[nn.Module] = PatchEmbedding
+    kind: Any = PatchEmbedding
 
-    def build(self, width: int) -> nn.Module:
-        return self.kind(self, width)
+    def build(self, width: int) -> Any:
+        return self.kind(self.spec, width)
+
+
+@dataclass(frozen=True)
+class Deaf(Patches):
+    """Takes a key, and keeps its own patch."""
+
+    def with_key(self, key: str) -> Any:
+        return self
 
 
 @dataclass(frozen=True)
 class Heads(PixelDecoder):
-    kind: type[nn.Module] = PixelHead
+    kind: Any = PixelHead
 
-    def build(self, width: int, tokenizer: Any, size: tuple[int, ...]) -> nn.Module:
-        return self.kind(self, width, tokenizer, size)
+    def build(self, width: int, modality: CompleteModality) -> Any:
+        return self.kind(width, modality.tokenizer.spec, modality.size, inner=32, depth=1, heads=2)
 
 
 SMALL: dict[str, Any] = {"width": 32, "depth": 1, "heads": 2}
@@ -224,7 +304,7 @@ SMALL: dict[str, Any] = {"width": 32, "depth": 1, "heads": 2}
         ({"demo": one_seed}, "its demo writes the same bytes with another seed"),
         ({"demo": two_splits}, "has the group p0 in two splits"),
         ({"demo": strange_split}, "has a split 'dev'"),
-        ({"demo": three_splits}, "its loader finds records of other splits in the train split"),
+        ({"demo": three_splits, "loader": EverySplit()}, "its loader finds records of other splits in the train split"),
         ({"demo": unlisted}, "writes no manifest.csv"),
         ({"demo": missing}, "names a path that is not there (0.npy)"),
         ({"demo": nothing}, "its demo writes no file"),
@@ -235,6 +315,15 @@ SMALL: dict[str, Any] = {"width": 32, "depth": 1, "heads": 2}
         ({"loader": OnlyAll()}, "no record of the train split"),
         ({"loader": Dreams()}, "its loader finds records in an empty folder"),
         ({"loader": Stumbles()}, "its loader's find among odd files fails (ZeroDivisionError"),
+        ({"loader": Ungrouped()}, "its loader gives no group where its manifest.csv says p0"),
+        ({"loader": NumberedGroups()}, "its loader gives the group 5, which is int, not text"),
+        ({"loader": Twice()}, "its loader finds 6 of its records more than once"),
+        ({"loader": Reversed()}, "its loader finds records in another order than sorted"),
+        ({"loader": EverySplit()}, "its loader finds records of other splits in the val split"),
+        ({"loader": Complex()}, "are refused (its values are complex128, not real numbers)"),
+        ({"loader": OneText()}, "its samples' notes are 'text', not a tuple of texts"),
+        ({"intensity": Squared()}, "decode is not (integers * scale + offset) * factor + shift"),
+        ({"tokenizer": Deaf("patch2d-16")}, "its tokenizer takes the key patch2d-16-other and ignores it"),
         ({"loader": Tells()}, "a note of its samples tells the file's name"),
         ({"loader": Tells()}, "spacing has 3 numbers, not 2"),
         ({"loader": Held(lambda: 0)}, "cannot go to a worker process"),
@@ -251,7 +340,20 @@ SMALL: dict[str, Any] = {"width": 32, "depth": 1, "heads": 2}
         ({"augment": View(lambda batch: batch.add_(1))}, "changes the sample it is given"),
         ({"tokenizer": Embeds("patch2d-8", kind=Mates)}, "its tokens depend on the other samples of the batch"),
         ({"tokenizer": Embeds("patch2d-8", kind=Misplaced)}, "not those of the whole at the same places"),
-        ({"tokenizer": Embeds("patch2d-8", kind=nn.Identity)}, "its tokenizer fails (AttributeError"),
+        (
+            {"tokenizer": Embeds("patch2d-8", kind=nn.Identity)},
+            "its tokenizer builds the network Identity, which lacks embed and valid and grid",
+        ),
+        ({"tokenizer": Embeds("patch2d-8", kind=lambda *given: given)}, "builds tuple, which is no torch nn.Module"),
+        ({"tokenizer": Embeds("patch2d-8", kind=FlatGrid)}, "its tokenizer's grid of (32, 32) is (16,), not (4, 4)"),
+        ({"tokenizer": Embeds("patch2d-8", kind=Short)}, "its tokenizer's embed gives (6, 15, 48), not (6, 16, 48)"),
+        ({"tokenizer": Embeds("patch2d-8", kind=Unclear)}, "valid gives (6, 3) torch.float32, not (6, 16) torch.bool"),
+        (
+            {"decoder": Heads(kind=lambda *given, **more: nn.Identity())},
+            "Identity, which lacks loss and baseline and rec",
+        ),
+        ({"decoder": Heads(kind=NoBaseline)}, "its decoder's baseline is nan, not a finite number"),
+        ({"decoder": Heads(kind=Flat)}, "gives (6, 3, 1024) for what is predicted, not (6, 3, 32, 32)"),
         ({"decoder": Heads(**SMALL, kind=MeanHead)}, "is not the sum of theirs"),
         ({"decoder": Heads(**SMALL, kind=NoGradient)}, "no gradient reaches"),
     ],

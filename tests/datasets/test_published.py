@@ -10,7 +10,7 @@ import pytest
 
 from medcoss_cli.console import Screen
 from medcoss_cli.datasets import PUBLISHED, build, counts
-from medcoss_cli.errors import DataError, UsageError
+from medcoss_cli.errors import DataError, RecipeError, UsageError
 from medcoss_cli.finetune import finetune
 from medcoss_cli.finetuning.setup import begin_finetune
 from medcoss_cli.recipe.read import read_recipe
@@ -104,6 +104,17 @@ def test_the_official_profile_has_the_authors_lengths(name: str, steps: int) -> 
     recipe = read_recipe(name, ["profile=official"], kind="finetune")
     assert isinstance(recipe, FinetuneRecipe)
     assert (recipe.train.steps, recipe.head.drop_path) == (steps, 0.1)
+    assert recipe.encoder is not None
+    assert recipe.encoder.layer_scale == 1e-3  # from scratch as the authors; a checkpoint's encoder is its own
+
+
+def test_an_encoder_given_by_a_word_keeps_its_dimensions_under_the_official_profile() -> None:
+    recipe = read_recipe("la", ["profile=official", "encoder=tiny"], kind="finetune")
+    assert isinstance(recipe, FinetuneRecipe)
+    assert recipe.encoder is not None
+    assert (recipe.encoder.width, recipe.encoder.layer_scale) == (192, 1e-3)
+    with pytest.raises(RecipeError, match="'smal' is none of"):
+        read_recipe("la", ["profile=official", "encoder=smal"], kind="finetune")
 
 
 @pytest.mark.parametrize("name", NAMES)

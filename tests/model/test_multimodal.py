@@ -90,7 +90,7 @@ def test_distillation_is_exactly_zero_at_the_start_of_a_stage(name: str) -> None
 def test_vit_b_has_the_papers_size() -> None:
     model = Model(EncoderShape(), seed=0)
     weights = sum(p.numel() for p in model.encoder.parameters())
-    assert weights == 12 * (4 * 768 * 768 + 2 * 4 * 768 * 768 + 3 * 768 + 768 + 4 * 768 + 768 + 4 * 768 + 2 * 768) + 768
+    assert weights == 12 * (4 * 768 * 768 + 2 * 4 * 768 * 768 + 3 * 768 + 768 + 4 * 768 + 768 + 4 * 768) + 768
     assert not any("norm" in name and "blocks" not in name for name, _ in model.encoder.named_parameters())
 
 

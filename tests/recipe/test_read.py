@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from medcoss_cli.errors import RecipeError
 from medcoss_cli.recipe.read import find_recipe, json_schema, read_recipe, shipped_recipes
-from medcoss_cli.recipe.schema import PretrainRecipe
+from medcoss_cli.recipe.schema import FinetuneRecipe, PretrainRecipe
 
 SMALL = "kind: pretrain\nstages:\n  - {modality: xray, data: here}\n"
 
@@ -70,6 +70,22 @@ def test_a_shipped_recipe_goes_by_name_with_and_without_folder_and_ending(
     monkeypatch.chdir(tmp_path)
     known = shipped_recipes()["mini"]
     assert {find_recipe(name) for name in ("mini", "mini.yaml", "recipes/mini", "recipes/mini.yaml")} == {known}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ([], r"needs modality and data.folder from you; medcoss finetune classify modality=\.\.\. data.folder=\.\.\.$"),
+        (["modality=xray", "train.steps=9"], r"needs data.folder from you; .* modality=xray train.steps=9 data.folder"),
+    ],
+)
+def test_what_a_recipe_leaves_to_the_user_is_named_in_one_sentence(overrides: list[str], told: str) -> None:
+    with pytest.raises(RecipeError, match=told):
+        read_recipe("classify", overrides, kind="finetune")
+    assert read_recipe("classify", overrides).title  # to be looked at it needs nothing
+    recipe = read_recipe("segment", ["modality=ct", "data.folder=x", "classes={tumour: [2]}"], kind="finetune")
+    assert isinstance(recipe, FinetuneRecipe)
+    assert (recipe.modality, recipe.data.folder, recipe.classes) == ("ct", "x", {"tumour": [2]})
 
 
 def test_a_local_file_wins_over_a_shipped_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,9 +33,13 @@ def modality(name: str, **parts: str) -> str:
 
 FUTURE = "API 2, this medcoss speaks 1"
 SPEC = 'Patches(key="patch2d-16", channels=1)'
-ODD = """class Odd:
-        channels = 3
-        def __init__(self, key, spec): self.key, self.spec = key, spec
+ODD = """from medcoss_cli.plugin import TokenizerSpec
+    class Odd:
+        def __init__(self, key, **spec): self.key, self.given = key, spec
+        @property
+        def spec(self): return TokenizerSpec("odd", **self.given)
+        def with_key(self, key): return self
+        def with_spec(self, spec): return self
         def build(self, width): pass
     """
 BROKEN = {
@@ -71,16 +75,27 @@ BROKEN = {
         MODALITY.format(api=1, body=modality("badkey", tokenizer="Patches('patch 2.d')")),
         "hook medcoss_modalities fails (tokenizer key 'patch 2.d'",
     ),
-    "dotted": (MODALITY.format(api=1, body=ODD + modality("dotted", tokenizer="Odd('a.b', {})")), "without a dot"),
-    "coded": (MODALITY.format(api=1, body=ODD + modality("coded", tokenizer="Odd('a', {'f': print})")), "plain values"),
+    "dotted": (
+        MODALITY.format(api=1, body=ODD + modality("dotted", tokenizer="Odd('a.b', patch=(8, 8))")),
+        "without a dot",
+    ),
+    "coded": (
+        MODALITY.format(api=1, body=ODD + modality("coded", tokenizer="Odd('a', extra={'f': print})")),
+        "no plain value",
+    ),
+    "patchless": (MODALITY.format(api=1, body=ODD + modality("patchless", tokenizer="Odd('a')")), "spec says no patch"),
+    "deaf": (
+        MODALITY.format(api=1, body=ODD + modality("deaf", tokenizer="Odd('patch2d-16', patch=(8, 8), channels=3)")),
+        "its tokenizer's key patch2d-16 says a patch of (16, 16), its spec (8, 8)",
+    ),
     "explosive": (
-        MODALITY.format(api=1, body=ODD + modality("explosive", tokenizer="Odd('a', 3)")),
-        "its parts cannot be looked at (TypeError",
+        MODALITY.format(api=1, body=ODD + modality("explosive", tokenizer="Odd('a', size=3)")),
+        "cannot be looked at (TypeError",
     ),
     "silent": ("x = 1", "does not say PLUGIN_API = 1"),
     "partless": (
         MODALITY.format(api=1, body=modality("partless", loader="object()")),
-        "loader is object, which lacks find and read, a part of Loader",
+        "its loader object lacks find and read (medcoss_cli.plugin.Loader describes them)",
     ),
     "wrong": (MODALITY.format(api=1, body="return ['a string']"), "returns str, not Modality"),
     "hookless": (MODALITY.format(api=1, body="return 1 / 0"), "hook medcoss_modalities fails (ZeroDivisionError"),

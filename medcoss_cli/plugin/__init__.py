@@ -8,16 +8,46 @@ Shapes: N samples, C channels, L tokens, K kept tokens, D width; *size is (L,), 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, cast
 
 import pluggy
 
+from medcoss_cli.plugin.networks import DecoderNetwork, PatchNetwork, TextNetwork, TokenizerSpec, TokenNetwork, lacking
+
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Generator, Tensor, nn
+    from torch import Generator, Tensor
+
+__all__ = [
+    "PLUGIN_API",
+    "Augment",
+    "CompleteModality",
+    "Decoder",
+    "DecoderNetwork",
+    "Grid",
+    "Intensity",
+    "LeftOut",
+    "Loader",
+    "Modality",
+    "PatchNetwork",
+    "PatchTokenizer",
+    "Record",
+    "Sample",
+    "TextNetwork",
+    "TextTokenizer",
+    "TokenNetwork",
+    "Tokenizer",
+    "TokenizerSpec",
+    "hookimpl",
+    "hookspec",
+    "lacking",
+    "medcoss_modalities",
+    "medcoss_recipes",
+    "medcoss_strategies",
+]
 
 PLUGIN_API = 1
 """The version of this contract. A plugin says `PLUGIN_API = 1`; another major version is refused."""
@@ -82,7 +112,6 @@ class Sample:
     """The volume's grid in its file, before its axes were turned; where a mask of the whole volume is written."""
 
 
-@runtime_checkable
 class Loader(Protocol):
     """Finds records in a folder, and reads one."""
 
@@ -102,7 +131,6 @@ class Loader(Protocol):
     # series, neither resampled nor cut. Labelled data is read with it.
 
 
-@runtime_checkable
 class Intensity(Protocol):
     """How physical units become small integers on disk, and the numbers the encoder sees."""
 
@@ -115,7 +143,6 @@ class Intensity(Protocol):
         ...
 
 
-@runtime_checkable
 class Augment(Protocol):
     """Random views of stored integers; the same generator gives the same view."""
 
@@ -124,40 +151,96 @@ class Augment(Protocol):
         ...
 
 
-@runtime_checkable
 class Tokenizer(Protocol):
-    """Describes the network part that turns a batch into tokens; modalities with the same key share one."""
+    """Describes the network that turns inputs into tokens; modalities with the same key share one network.
+
+    A frozen dataclass of plain values; all members are required.
+    """
 
     @property
     def key(self) -> str:
-        """Such as "patch2d-16"; never contains a dot."""
+        """Such as "patch2d-16"; without a dot. A key of that form says what the patch is."""
         ...
 
     @property
-    def channels(self) -> int:
-        """Channels the projection expects; grey samples are repeated to them. 0 for text."""
+    def spec(self) -> TokenizerSpec:
+        """What the network is like, apart from its weights."""
         ...
 
-    @property
-    def spec(self) -> Mapping[str, Any]:
-        """Plain values that two modalities sharing the key must agree on, and that rebuild it from a checkpoint."""
-        ...
+    def with_key(self, key: str) -> Self:
+        """The same under another key (`tokenizer: patch2d-8` in a recipe), and so perhaps with another patch.
 
-    def build(self, width: int) -> nn.Module:
-        """A module with grid(size) -> tuple and embed(batch, keep: (N, K) | None) -> (N, K or L, D)."""
-        ...
-
-
-@runtime_checkable
-class Decoder(Protocol):
-    """Describes the throw-away head of one modality's pretext task."""
-
-    def build(self, width: int, tokenizer: Any, size: tuple[int, ...]) -> nn.Module:
-        """A module with loss(features, keep, batch) -> (sum, count); `tokenizer` is the description, not the module.
-
-        `keep` is (N, K) kept patches, or for words (N, L) bool, True where a word is asked; `batch` is what was to be
-        seen. It may also have baseline(batch) -> float, the loss of predicting the mean, so that losses can be compared.
+        Raises RecipeError for a key that it has no form for.
         """
+        ...
+
+    def with_spec(self, spec: TokenizerSpec) -> Self:
+        """The same with a checkpoint's positions, grid, rows, epsilon and order, as far as it can have them.
+
+        What still differs afterwards is refused by medcoss, so returning itself is right for a tokenizer of one form.
+        """
+        ...
+
+    def build(self, width: int) -> TokenNetwork:
+        """The network for tokens of this width, a torch `nn.Module`."""
+        ...
+
+
+class PatchTokenizer(Tokenizer, Protocol):
+    """The tokenizer of images, volumes and signals (pretext masked_patches); `spec.patch` is not None."""
+
+    def build(self, width: int) -> PatchNetwork:
+        """The network for tokens of this width, a torch `nn.Module`."""
+        ...
+
+
+class TextTokenizer(Tokenizer, Intensity, Protocol):
+    """The tokenizer of text (pretext masked_words), and its intensity: what is stored of a text are ids."""
+
+    @property
+    def vocabulary(self) -> str | None:
+        """The vocabulary as text; None before one is learned or given."""
+        ...
+
+    def learn(self, texts: Iterable[str], groups: Iterable[str | None]) -> str:
+        """A vocabulary learned from texts and their groups; called where `vocabulary` is None."""
+        ...
+
+    def with_vocabulary(self, vocabulary: str) -> Self:
+        """The same, reading and writing with this vocabulary."""
+        ...
+
+    def with_vocabulary_size(self, size: int) -> Self:
+        """The same, learning at most so many pieces (`vocabulary_size` in a recipe)."""
+        ...
+
+    def with_size(self, size: tuple[int, ...]) -> Self:
+        """The same for texts of (L,) tokens; longer ones are cut."""
+        ...
+
+    def notes(self, sample: Sample) -> tuple[str, ...]:
+        """What becomes of a sample that a careful user wants to know ("cut after 112 pieces"); () if nothing."""
+        ...
+
+    def text(self, ids: Iterable[int]) -> list[str]:
+        """The pieces of one sample without padding, for previews."""
+        ...
+
+    def build(self, width: int) -> TextNetwork:
+        """The network for tokens of this width, a torch `nn.Module`; called with a vocabulary in place."""
+        ...
+
+
+class Decoder(Protocol):
+    """Describes the throw-away head of one modality's pretext task: a frozen dataclass of plain values.
+
+    Values that a recipe's `decoder` names too (width, depth, heads) are taken from there.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def build(self, width: int, modality: CompleteModality) -> DecoderNetwork:
+        """The network for features of this width, of a modality with its size and its tokenizer's spec."""
         ...
 
 
@@ -192,19 +275,33 @@ class CompleteModality(Modality):
     augment: Augment
     decoder: Decoder
 
-    def with_size(self, size: tuple[int, ...]) -> CompleteModality:
-        """The same modality seen at another size; a word tokenizer cuts its texts there."""
-        tokenizer: Any = self.tokenizer
+    @property
+    def text_tokenizer(self) -> TextTokenizer | None:
+        """The tokenizer of a text modality, as the pretext says; None where patches are masked."""
+        return cast(TextTokenizer, self.tokenizer) if self.pretext == "masked_words" else None
+
+    @property
+    def vocabulary(self) -> str | None:
+        """Of a text modality that has one already (JSON text)."""
+        return self.text_tokenizer.vocabulary if self.text_tokenizer is not None else None
+
+    def with_tokenizer(self, tokenizer: Tokenizer) -> CompleteModality:
+        """The same modality with another tokenizer, which is a text modality's intensity as well."""
         if self.pretext == "masked_words":
-            tokenizer = tokenizer.with_size(size)
-            return replace(self, size=size, tokenizer=tokenizer, intensity=tokenizer)
-        return replace(self, size=size)
+            return replace(self, tokenizer=tokenizer, intensity=cast(TextTokenizer, tokenizer))
+        return replace(self, tokenizer=tokenizer)
+
+    def with_size(self, size: tuple[int, ...]) -> CompleteModality:
+        """The same modality seen at another size; a text tokenizer cuts its texts there."""
+        modality = replace(self, size=size)
+        text = modality.text_tokenizer
+        return modality if text is None else modality.with_tokenizer(text.with_size(size))
 
     def with_vocabulary(self, vocabulary: str) -> CompleteModality:
-        """The same modality, its word tokenizer reading and writing with this vocabulary (JSON text)."""
-        tokenizer: Any = self.tokenizer
-        words = tokenizer.with_vocabulary(vocabulary)
-        return replace(self, tokenizer=words, intensity=words)
+        """The same modality, reading and writing with this vocabulary (JSON text). Raises: ValueError without text."""
+        if self.text_tokenizer is None:
+            raise ValueError(f"{self.name} has no vocabulary")
+        return self.with_tokenizer(self.text_tokenizer.with_vocabulary(vocabulary))
 
 
 @hookspec

@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medcoss_cli.kit.vocabulary import Codec
 from medcoss_cli.model.losses import masked_words
 from medcoss_cli.model.masking import choose_words, hide_words
 from medcoss_cli.model.positions import sincos
-
-if TYPE_CHECKING:
-    from medcoss_cli.kit.tokenizers import Words
-    from medcoss_cli.kit.vocabulary import Codec
+from medcoss_cli.plugin import TokenizerSpec
 
 
 class WordEmbedding(nn.Module):
     """Embedding, position, LayerNorm; knows which ids are special and where words begin."""
 
-    def __init__(self, part: Words, codec: Codec, width: int) -> None:
+    def __init__(self, spec: TokenizerSpec, codec: Codec, length: int, width: int) -> None:
         super().__init__()
-        self.part = part
         self.used, self.pad, self.mask = codec.used, codec.pad, codec.mask
         self.specials = (codec.pad, codec.cls, codec.sep)
         self.embedding = nn.Embedding(codec.size, width)
-        self.norm = nn.LayerNorm(width, eps=part.norm_eps)
+        self.norm = nn.LayerNorm(width, eps=spec.norm_eps)
         self.register_buffer("starts", torch.from_numpy(codec.starts_word()), persistent=False)
-        self.table = nn.Parameter(torch.zeros(part.rows, width)) if part.rows else None
-        self.register_buffer("positions", sincos((part.length,), width), persistent=False)
-
-    def grid(self, size: tuple[int, ...]) -> tuple[int, ...]:
-        """One token per word piece."""
-        return size
+        self.table = nn.Parameter(torch.zeros(spec.rows, width)) if spec.rows else None
+        self.register_buffer("positions", sincos((length,), width), persistent=False)
 
     def embed(self, batch: Tensor, keep: Tensor | None = None) -> Tensor:
         """Ids (N, L) to (N, L, D). Words are hidden, not dropped, so keep must be None."""

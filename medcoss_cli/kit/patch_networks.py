@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +13,7 @@ from medcoss_cli.model.losses import masked_pixels, normalise_patches
 from medcoss_cli.model.masking import removed
 from medcoss_cli.model.patches import grid_of, patchify, unpatchify
 from medcoss_cli.model.positions import sincos
-
-if TYPE_CHECKING:
-    from medcoss_cli.kit.decoders import PixelDecoder
-    from medcoss_cli.kit.tokenizers import Patches
+from medcoss_cli.plugin import TokenizerSpec
 
 
 def _take(tokens: Tensor, index: Tensor) -> Tensor:
@@ -28,23 +24,23 @@ def _take(tokens: Tensor, index: Tensor) -> Tensor:
 class PatchEmbedding(nn.Module):
     """Projection, position, LayerNorm; removed patches are dropped before they are embedded."""
 
-    def __init__(self, part: Patches, width: int) -> None:
+    def __init__(self, spec: TokenizerSpec, width: int) -> None:
         super().__init__()
-        self.part = part
-        self.projection = nn.Linear(math.prod(part.patch) * part.channels, width)
-        self.norm = nn.LayerNorm(width, eps=part.norm_eps)
-        self.table = nn.Parameter(torch.zeros(math.prod(part.grid), width)) if part.grid else None
+        self.spec, self.patch = spec, patch_in(spec)
+        self.projection = nn.Linear(math.prod(self.patch) * spec.channels, width)
+        self.norm = nn.LayerNorm(width, eps=spec.norm_eps)
+        self.table = nn.Parameter(torch.zeros(math.prod(spec.grid), width)) if spec.grid else None
         self._positions: dict[tuple[tuple[int, ...], torch.device], Tensor] = {}
 
     def grid(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """Patches per axis. Raises ValueError if the size is no multiple of the patch."""
-        return grid_of(size, self.part.patch)
+        return grid_of(size, self.patch)
 
     def positions(self, grid: tuple[int, ...], device: torch.device) -> Tensor:
         """(L, D): the table, resized where it meets another grid; or sine-cosine positions, computed once per grid."""
         if self.table is not None:
-            assert self.part.grid is not None
-            return resized(self.table, self.part.grid, grid)
+            assert self.spec.grid is not None
+            return resized(self.table, self.spec.grid, grid)
         key = (grid, device)
         if key not in self._positions:
             self._positions[key] = sincos(grid, self.norm.weight.shape[0]).to(device)
@@ -52,7 +48,7 @@ class PatchEmbedding(nn.Module):
 
     def embed(self, batch: Tensor, keep: Tensor | None = None) -> Tensor:
         """(N, C, *size) and kept patches (N, K) to (N, K, D); all patches (N, L, D) where keep is None."""
-        patches = patchify(batch, self.part.patch, self.part.channels)
+        patches = patchify(batch, self.patch, self.spec.channels)
         position = self.positions(self.grid(tuple(batch.shape[2:])), batch.device)
         if keep is not None:
             patches, position = _take(patches, keep), position[keep]
@@ -62,6 +58,13 @@ class PatchEmbedding(nn.Module):
     def valid(self, batch: Tensor) -> Tensor | None:
         """Every patch is real."""
         return None
+
+
+def patch_in(spec: TokenizerSpec) -> tuple[int, ...]:
+    """Edges of a patch, one per axis. Raises: ValueError for a tokenizer without patches."""
+    if spec.patch is None:
+        raise ValueError(f"a tokenizer of kind {spec.kind} has no patches")
+    return spec.patch
 
 
 def resized(table: Tensor, own: tuple[int, ...], grid: tuple[int, ...]) -> Tensor:
@@ -74,22 +77,40 @@ def resized(table: Tensor, own: tuple[int, ...], grid: tuple[int, ...]) -> Tenso
 
 
 class PixelHead(nn.Module):
-    """MAE's decoder: mask tokens at removed places, small transformer, pixels of the removed patches."""
+    """MAE's decoder: mask tokens at removed places, small transformer, pixels of the removed patches.
 
-    def __init__(self, part: PixelDecoder, width: int, tokenizer: Patches, size: tuple[int, ...]) -> None:
+    Args:
+        width: D of the features.
+        spec: of the tokenizer whose patches are predicted.
+        size: of a sample.
+        inner, depth, heads: of the transformer.
+        positions: "sincos" or "table" (learned).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        spec: TokenizerSpec,
+        size: tuple[int, ...],
+        *,
+        inner: int,
+        depth: int,
+        heads: int,
+        positions: str = "sincos",
+    ) -> None:
         super().__init__()
-        self.patch, self.channels, self.size = tokenizer.patch, tokenizer.channels, size
-        grid = grid_of(size, tokenizer.patch)
-        self.embed = nn.Linear(width, part.width)
-        self.mask_token = nn.Parameter(torch.zeros(1, 1, part.width))
-        positions = torch.cat([torch.zeros(1, part.width), sincos(grid, part.width)])
-        if part.positions == "table":
-            self.positions = nn.Parameter(torch.zeros_like(positions))
+        self.patch, self.channels, self.size = patch_in(spec), spec.channels, size
+        grid = grid_of(size, self.patch)
+        self.embed = nn.Linear(width, inner)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, inner))
+        table = torch.cat([torch.zeros(1, inner), sincos(grid, inner)])
+        if positions == "table":
+            self.positions = nn.Parameter(torch.zeros_like(table))
         else:
-            self.register_buffer("positions", positions, persistent=False)
-        self.blocks = blocks(part.width, part.depth, part.heads, 4.0, None, norm_eps=1e-6)
-        self.norm = nn.LayerNorm(part.width, eps=1e-6)
-        self.predict = nn.Linear(part.width, math.prod(tokenizer.patch) * tokenizer.channels)
+            self.register_buffer("positions", table, persistent=False)
+        self.blocks = blocks(inner, depth, heads, 4.0, None, norm_eps=1e-6)
+        self.norm = nn.LayerNorm(inner, eps=1e-6)
+        self.predict = nn.Linear(inner, math.prod(self.patch) * self.channels)
 
     def decode(self, features: Tensor, keep: Tensor, at: Tensor) -> Tensor:
         """Features (N, 1 + K, D), cls first, of kept patches (N, K) to normalised pixels (N, M, V) of patches `at` (N, M)."""

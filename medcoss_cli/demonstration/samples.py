@@ -1,0 +1,75 @@
+"""Samples for the picture: hidden and reconstructed ones, and test images with what a head says of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medcoss_cli.console import Screen
+from medcoss_cli.data.prepare import prepare
+from medcoss_cli.data.preview import cells, read_some, reconstructions, stored
+from medcoss_cli.data.read import Found, find, read_checked
+from medcoss_cli.demonstration.picture import Prediction, Strip
+from medcoss_cli.errors import DataError
+from medcoss_cli.finetuning.checkpoints import applied, best, renewed
+from medcoss_cli.finetuning.dataset import find_cases, for_test
+from medcoss_cli.metrics import classification
+from medcoss_cli.model.multimodal import Model
+from medcoss_cli.tasks.classification import Classification
+
+
+def strips(model: Model, data: Path) -> list[Strip]:
+    """An image of the first modality of images and a slice of the first of volumes: test data where there is any."""
+    shown = []
+    for dims in (2, 3):
+        name = next((name for name, modality in model.modalities.items() if modality.dims == dims), None)
+        if name is None:
+            continue
+        modality = model.modalities[name]
+        try:
+            found = find(modality, data / name, "test")
+        except DataError:  # a dozen volumes may have none
+            found = find(modality, data / name, "all")
+        [sample] = read_some(modality, found, 1)
+        views = reconstructions(model, name, [sample], 0)
+        flat: dict[str, Any] = {}
+        for title, batch in views.items():
+            slices = cells(modality, batch)
+            flat[title] = slices[len(slices) // 2]
+        shown.append(Strip(modality.title.partition(" (")[0], **flat))
+    return shown
+
+
+def accuracy(run: Path, model: Model, checkpoint: Path, folder: Path, prepared: Path) -> float:
+    """Accuracy of a run's head on its test images under a newer encoder: `medcoss evaluate --encoder` without intervals."""
+    head = best(run, None, Screen())
+    cases, _ = find_cases(head.modality, folder, masks=False, screen=Screen())
+    cases = for_test(cases, Screen())
+    found = Found(folder, [case.record for case in cases if case.record is not None], [])
+    rows = prepare(head.modality, found, prepared, workers=1, screen=Screen())
+    lesson = Classification(head.modality, rows, cases, head.task.classes, None, balance=False)
+    tested = lesson.rows("test")
+    network = renewed(head, model, checkpoint).to(model.encoder.cls.device)
+    scores = lesson.probabilities(network, tested, model.encoder.cls.device)
+    return classification(scores, lesson.labels[tested])["accuracy"]
+
+
+def first_of_each(run: Path, folder: Path) -> list[Prediction]:
+    """The first test image of each class, in the order of the manifest, with the prediction of a run's head."""
+    head = best(run, None, Screen())
+    cases, _ = find_cases(head.modality, folder, masks=False, screen=Screen())
+    ready = applied(head.task, head.modality, head.network, torch.device("cpu"))
+    predictions = []
+    for label in head.task.classes:
+        case = next((case for case in cases if case.split == "test" and case.label == label), None)
+        if case is None or case.record is None:
+            continue
+        sample = read_checked(head.modality, case.record)
+        scores = ready.classify(sample)
+        seen = head.modality.intensity.decode(*stored(head.modality, [sample]))
+        likely = int(scores.argmax())
+        image = cells(head.modality, seen)[0]
+        predictions.append(Prediction(image, label, head.task.classes[likely], float(scores[likely])))
+    return predictions
