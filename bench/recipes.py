@@ -113,7 +113,6 @@ def random_steps(name: str, devices: Devices, steps: int, *, tiny: bool) -> dict
         size, batch = small_size(size), 2
     words = 300 if tiny else PAPER.words
     text = chosen.pretext == "masked_words"
-    assert chosen.tokenizer is not None
     modality = for_task(chosen, chosen.tokenizer.key, size, vocabulary(words) if text else None, None)
     head, classes = recipe.head, len(recipe.classes or "12")
     shape = HeadShape(recipe.task, classes, head.layers, head.pool, head.features)

@@ -26,22 +26,14 @@ from timm.models.vision_transformer import Block
 from tokenizers import Tokenizer, models
 from torch import Tensor, nn
 
-from medcoss_cli.kit import (
-    Colour8,
-    CropAndFlip,
-    Hounsfield,
-    Mirror,
-    Patches,
-    PixelDecoder,
-    Unchanged,
-    WordDecoder,
-    Words,
-)
+from medcoss_cli.kit import PixelDecoder
 from medcoss_cli.model.batch import Batch
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
 from medcoss_cli.model.patches import patchify
-from medcoss_cli.plugin import Modality
+from medcoss_cli.plugin import CompleteModality, Modality
+from medcoss_cli.registry.complete import complete
+from medcoss_cli.strategies import StageInfo
 from medcoss_cli.strategies.medcoss import MedCoSS
 from medcoss_cli.training.distributed import Devices, has_bf16
 from medcoss_cli.training.optim import adamw, decay_on_matrices, set_rate
@@ -96,27 +88,12 @@ TINY = (
 )
 
 
-def modality(case: Case) -> Modality:
-    """A modality of this shape; there are no files, so it has no loader."""
+def modality(case: Case) -> CompleteModality:
+    """A modality of this shape, of the kit's parts; there are no files, so it has no loader."""
     plain = Modality(case.name, case.name, len(case.size), case.size, case.channels or 1, None)  # type: ignore[arg-type]
     if case.name == "text":
-        words = Words(length=case.size[0], vocabulary=vocabulary(case.scale.words))
-        return replace(
-            plain,
-            pretext="masked_words",
-            tokenizer=words,
-            intensity=words,
-            augment=Unchanged(),
-            decoder=WordDecoder(),
-        )
-    two = case.name == "2d"
-    return replace(
-        plain,
-        tokenizer=Patches(f"patch{case.name}-16"),
-        decoder=case.scale.decoder,
-        intensity=Colour8() if two else Hounsfield(),
-        augment=CropAndFlip() if two else Mirror(),
-    )
+        return complete(replace(plain, pretext="masked_words")).with_vocabulary(vocabulary(case.scale.words))
+    return complete(replace(plain, decoder=case.scale.decoder))
 
 
 def vocabulary(size: int) -> str:
@@ -144,8 +121,8 @@ class Trained:
         self.case, self.precision, self.devices = case, precision, Devices(DEVICE)
         self.model = Model(case.scale.encoder, seed=0).to(DEVICE)
         self.model.add(modality(case))
-        self.strategy = MedCoSS()
-        self.strategy.begin_stage(self.model)
+        self.strategy = MedCoSS(MedCoSS.Settings())
+        self.strategy.begin_stage(self.model, StageInfo(1, None, (case.name,), ()))
         groups = decay_on_matrices(self.strategy.parameters(self.model), 0.05)
         self.optimiser = adamw(groups, 0.95, fused=True)
         set_rate(self.optimiser, 1e-4)

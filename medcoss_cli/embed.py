@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from medcoss_cli.console import Screen
-from medcoss_cli.data.inputs import list_records, name_of
+from medcoss_cli.data.inputs import list_records, names_of
 from medcoss_cli.data.read import encode, read_checked, reason_counts
+from medcoss_cli.data.recordings import group_of
 from medcoss_cli.errors import DataError, Interrupted, UsageError
 from medcoss_cli.export.metadata import hash_of
 from medcoss_cli.kit.manifest import NAME, rows_of
@@ -62,7 +63,7 @@ def embed(
         parquet()
     one = embedder(source, modality, screen)
     records, bad = list_records(one.modality, inputs, screen)
-    names = [name_of(base, record).as_posix() for base, record in records]
+    names = [name.as_posix() for _, name in names_of(records)]
     labels = _labels(inputs)
     said = json.dumps([one.key, one.modality.name, tokens, [str(path.absolute()) for path in inputs], names])
     work = out.with_name(f"{out.name}.unfinished-{hashlib.sha256(said.encode()).hexdigest()[:16]}")
@@ -99,7 +100,7 @@ def embedder(source: Path, modality: str | None, screen: Screen) -> Embedder:
         from medcoss_cli.export import runtime
 
         one = runtime.load(source)
-        known = one.modality()
+        known = one.modality(screen)
         if one.about.kind != "features" or modality not in (None, known.name):
             raise UsageError(
                 f"this file gives {one.about.kind} of {known.name}", where=source, fix="export one with --modality"
@@ -169,7 +170,8 @@ def _joined(
     known = [labels.get((record.source.resolve(), _row(record))) for record in of]
     features = np.concatenate(pooled) if pooled else np.zeros((0, 0), np.float32)
     whole = [str(label) for label in known] if known and all(label is not None for label in known) else None
-    return Embedded(ids, features, np.concatenate(every) if every else None, whole, bad), notes
+    groups = list(map(group_of, of))
+    return Embedded(ids, features, np.concatenate(every) if every else None, whole, groups, bad), notes
 
 
 def _row(record: Record) -> int | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Mapping
+
 
 class MedcossError(Exception):
     """A fault that is told to the user in one sentence; only `cli/app.py` prints it and exits with `exit_code`.
@@ -90,3 +93,22 @@ class Interrupted(MedcossError):  # noqa: N818 - not a fault: the run was stoppe
     """A signal stopped the run after its current step; everything is saved."""
 
     exit_code = 130
+
+
+def blame(error: BaseException, owners: Mapping[str, str]) -> PluginError | None:
+    """An exception as the fault of the plugin whose code it came through last; None if it came through none.
+
+    Args:
+        owners: top-level package of each plugin, and what to call it: {"medcoss_ecg": "ecg (medcoss-ecg 1.0)"}.
+    """
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        owner = owners.get(str(frame.f_globals.get("__name__", "")).partition(".")[0])
+        if owner is not None:
+            text = str(error).partition("\n")[0]
+            return PluginError(
+                f"the plugin {owner} fails in {frame.f_code.co_qualname} "
+                f"({type(error).__name__}{': ' if text else ''}{text})",
+                where=f"{frame.f_code.co_filename}:{line}",
+                fix="--debug shows its traceback; tell its author",
+            )
+    return None

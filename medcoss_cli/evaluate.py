@@ -8,23 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from medcoss_cli.console import Screen
-from medcoss_cli.data.labelled import Case, only_labels
-from medcoss_cli.data.prepare import prepare
-from medcoss_cli.data.read import Found
+from medcoss_cli.data.labelled import LabelledSet
 from medcoss_cli.errors import UsageError
-from medcoss_cli.finetuning.checkpoints import Trained, applied, renewed, trained
+from medcoss_cli.finetuning.checkpoints import renewed, trained_seeds
 from medcoss_cli.finetuning.dataset import bounded, facts_of, find_cases, for_test
-from medcoss_cli.finetuning.evaluation import Outcome, examine_classes, examine_masks
-from medcoss_cli.finetuning.results import known, mean_sd
+from medcoss_cli.finetuning.results import json_values, mean_sd
 from medcoss_cli.finetuning.setup import one_device
-from medcoss_cli.model.finetuned import Tuned
-from medcoss_cli.pretraining.state import read_state
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import FinetuneRecipe
 from medcoss_cli.store import atomic
 from medcoss_cli.store.table import write_rows
-from medcoss_cli.tasks.classification import Classification
-from medcoss_cli.training.distributed import Devices
 from medcoss_cli.training.runs import Options, folders
 
 
@@ -40,40 +33,38 @@ def evaluate(
 
     Returns: what --json prints. Raises: UsageError for an encoder under a head that was trained together with its own.
     """
-    place = one_device()
+    device = one_device().device
     recipe, root, prepared = _recipe(run, data, options)
     seeds: list[dict[str, Any]] = []
-    cases: list[Case] = []
-    for one in trained(run):
-        device, masks = place.device, one.task.kind == "segmentation"
-        if not cases:
-            every, lost = find_cases(
-                one.modality,
-                root,
-                masks=masks,
-                screen=screen,
-                fold=None if data else recipe.data.fold,
-            )
+    labelled: LabelledSet | None = None
+    for trained in trained_seeds(run, screen):
+        if labelled is None:
+            fold = None if data else recipe.data.fold
+            every, lost = find_cases(trained.modality, root, trained.kind.target, screen=screen, fold=fold)
             bounded(every, lost, recipe.data.bad_share, screen)
             cases = for_test(every, screen)
-            if not masks:
-                only_labels(cases, one.task.classes)
-        networks = {"as trained": one.network}
+            trained.kind.check_cases(trained.spec, cases)
+            workers, bad_share = recipe.data.workers, recipe.data.bad_share
+            labelled = LabelledSet(trained.modality, root, cases, prepared, workers, bad_share, screen)
+        networks = {"as trained": trained.network}
         if encoder is not None:
-            networks["newer encoder"] = renewed(one, read_state(encoder).model, encoder)
+            networks["newer encoder"] = renewed(trained, encoder, screen)
         for label, network in networks.items():
-            outcome = _examine(one, network.to(device), cases, root, prepared, recipe, place, screen)
-            seeds.append({"seed": one.seed, "encoder": label, "test": known(outcome.result)})
+            predictor = replace(trained, network=network).predictor(device)
+            evaluation = trained.kind.evaluate(predictor, labelled, trained.seed)
+            seeds.append({"seed": trained.seed, "encoder": label, "test": json_values(evaluation.result)})
             if out is not None:
-                write_rows(out / f"cases-{one.seed}{'-newer' if label != 'as trained' else ''}.csv", outcome.rows)
+                newer = "-newer" if label != "as trained" else ""
+                write_rows(out / f"cases-{trained.seed}{newer}.csv", evaluation.rows)
+    assert labelled is not None
     labels = list(dict.fromkeys(entry["encoder"] for entry in seeds))
     results = {
         "kind": "evaluate",
-        "task": one.task.kind,
-        "title": one.task.title,
-        "modality": one.task.modality,
-        "classes": one.task.classes,
-        "data": facts_of(cases),
+        "task": trained.spec.kind,
+        "title": trained.spec.title,
+        "modality": trained.spec.modality,
+        "classes": trained.spec.classes,
+        "data": facts_of(trained.kind, labelled.cases),
         "seeds": seeds,
         "summary": {
             label: _summary([e["test"]["metrics"] for e in seeds if e["encoder"] == label]) for label in labels
@@ -98,26 +89,6 @@ def _recipe(run: Path, data: Path | None, options: Options) -> tuple[FinetuneRec
     )
     root, prepared = folders(recipe, own)
     return recipe, data if data is not None else root / recipe.data.folder, prepared
-
-
-def _examine(
-    one: Trained,
-    network: Tuned,
-    cases: list[Case],
-    root: Path,
-    prepared: Path,
-    recipe: FinetuneRecipe,
-    place: Devices,
-    screen: Screen,
-) -> Outcome:
-    if one.task.kind == "segmentation":
-        return examine_masks(applied(one.task, one.modality, network, place.device), cases, one.seed, screen)
-    found = Found(root, [case.record for case in cases if case.record is not None], [])
-    rows = prepare(
-        one.modality, found, prepared, workers=recipe.data.workers, bad_share=recipe.data.bad_share, screen=screen
-    )
-    lesson = Classification(one.modality, rows, cases, one.task.classes, None, balance=False)
-    return examine_classes(lesson, network, "test", place.device, one.seed)
 
 
 def _summary(tests: list[dict[str, float]]) -> dict[str, Any]:

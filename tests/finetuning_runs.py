@@ -9,7 +9,7 @@ from typing import Any
 from medcoss_cli.console import Screen
 from medcoss_cli.finetune import finetune
 from medcoss_cli.finetuning import setup
-from medcoss_cli.finetuning.setup import Tuning
+from medcoss_cli.finetuning.setup import FinetuneJob
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import FinetuneRecipe
 from tests.pretraining_runs import options
@@ -59,7 +59,7 @@ def begin(
     seeds: Sequence[int] = (0,),
     screen: Screen | None = None,
     name: str = "run",
-) -> Tuning:
+) -> FinetuneJob:
     """A run that is ready to go."""
     recipe = recipe_of(folder, text, *overrides)
     return setup.begin_finetune(recipe, "task", start, seeds, options(folder, data, name), screen or Screen())

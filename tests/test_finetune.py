@@ -237,10 +237,14 @@ def test_recipes_that_cannot_be(tmp_path: Path) -> None:
     ):
         with pytest.raises(RecipeError, match=said):
             recipe_of(tmp_path, MASKS, *overrides)
-    with pytest.raises(RecipeError, match="for segmentation"):
+    with pytest.raises(RecipeError, match=r"head\.hybrid is not for a classification task"):
         recipe_of(tmp_path, CLASSES, "head.hybrid.depth=10")
     with pytest.raises(RecipeError, match=r"needs train\.batch of at least 2"):
         recipe_of(tmp_path, CLASSES, "head.probe=true", "train.batch=1")
+    with pytest.raises(RecipeError, match=r"task\.yaml:2: task: there is no task 'segmentatoin'.*mean segmentation\?"):
+        recipe_of(tmp_path, MASKS.replace("task: segmentation", "task: segmentatoin"))
+    with pytest.raises(RecipeError, match="classification has no settings, not target"):
+        recipe_of(tmp_path, CLASSES, "task={name: classification, target: age}")
 
 
 def manifest(data: Path, to: Path, change: str, instead: str) -> Path:

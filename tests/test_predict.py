@@ -14,8 +14,9 @@ import torch
 
 from medcoss_cli.console import Screen
 from medcoss_cli.errors import DataError, NumbersError, UsageError
-from medcoss_cli.evaluate import evaluate, trained
-from medcoss_cli.model.finetuned import Tuned
+from medcoss_cli.evaluate import evaluate
+from medcoss_cli.finetuning.checkpoints import trained_seeds
+from medcoss_cli.model.finetuned import FinetunedNetwork
 from medcoss_cli.predict import predict
 from tests.conftest import CommandLine
 from tests.finetuning_runs import CLASSES, MASKS, tune
@@ -78,7 +79,7 @@ def test_a_case_gets_the_class_it_got_in_the_test(tmp_path: Path, data: Path, cl
 def test_no_class_where_the_network_gives_no_numbers(
     tmp_path: Path, data: Path, classes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Tuned, "forward", lambda self, inputs: torch.full((len(inputs), 2), math.nan))
+    monkeypatch.setattr(FinetunedNetwork, "forward", lambda self, inputs: torch.full((len(inputs), 2), math.nan))
     path = next((data / "xray").rglob("*.png"))
     with pytest.raises(NumbersError, match="not finite"):
         predict(classes, [path], tmp_path / "out", seed=0, overlays=0, screen=Screen())
@@ -119,7 +120,7 @@ def test_nothing_to_predict_and_no_such_seed(tmp_path: Path, classes: Path) -> N
     with pytest.raises(UsageError, match="there is no seed 7"):
         predict(classes, [tmp_path / "empty"], tmp_path / "out", seed=7, overlays=0, screen=Screen())
     with pytest.raises(UsageError, match="no fine-tuned model"):
-        list(trained(tmp_path))
+        list(trained_seeds(tmp_path))
 
 
 def test_evaluation_gives_what_the_run_gave(tmp_path: Path, data: Path, classes: Path, masks: Path) -> None:

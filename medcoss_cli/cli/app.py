@@ -20,7 +20,7 @@ from typer.main import get_command
 
 from medcoss_cli import __version__
 from medcoss_cli.cli import terminal
-from medcoss_cli.errors import Interrupted, MedcossError, ResourceError, UsageError
+from medcoss_cli.errors import Interrupted, MedcossError, ResourceError, UsageError, blame
 
 VERBS = {
     "demo": "See it work on synthetic data, in a few minutes.",
@@ -33,7 +33,7 @@ VERBS = {
     "export": "One ONNX file, proved equal; or weights for timm.",
     "report": "Make one HTML page of a run.",
     "data": "Look at data, and prepare it.",
-    "plugins": "Modalities that are installed, and new ones.",
+    "plugins": "Plugins that are installed, and new ones.",
     "recipes": "Recipes: what a run does, in YAML.",
     "checkpoint": "Look into a checkpoint, share a part of it, or import weights.",
     "doctor": "Say what is installed, and what would be slow here.",
@@ -84,6 +84,7 @@ class Verbs(Group):
         verb.info.cls = Group
         command = get_command(verb)
         command.name = cmd_name
+        _answering(command)
         return command
 
     def invoke(self, ctx: Any) -> Any:
@@ -91,6 +92,14 @@ class Verbs(Group):
             return super().invoke(ctx)
         except KeyboardInterrupt:  # before Typer turns it into an exit without a word
             raise Interrupted("interrupted") from None
+
+
+def _answering(command: Any) -> None:
+    """Let a verb, and those below it, have standard output to themselves while they work."""
+    for inner in getattr(command, "commands", {}).values():
+        _answering(inner)
+    if command.callback is not None:
+        command.callback = terminal.answering(command.callback)
 
 
 def _no_verb(name: str, known: Iterable[str], group: str) -> NoReturn:
@@ -135,10 +144,12 @@ def main() -> None:
         _on_signals(_interrupt)
         try:
             terminal.begin()
-            sys.exit(app(args=arguments, prog_name="medcoss", standalone_mode=False) or 0)
+            code = app(args=arguments, prog_name="medcoss", standalone_mode=False)
         finally:
             _on_signals(signal.SIG_IGN)  # nothing is left to interrupt but what is said last and Python's own end
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last resort
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        if isinstance(error, SystemExit) and _of_a_plugin(error) is None:
+            raise
         if debug:
             traceback.print_exc()
         told = _told(error)
@@ -146,6 +157,14 @@ def main() -> None:
         sys.exit(told.exit_code)
     finally:
         terminal.end()
+    sys.exit(code or 0)
+
+
+def _of_a_plugin(error: BaseException) -> MedcossError | None:
+    """The error as a fault of the plugin that it came from, if any."""
+    from medcoss_cli.registry.discovery import owners
+
+    return blame(error, owners())
 
 
 def _told(error: BaseException) -> MedcossError:
@@ -157,8 +176,12 @@ def _told(error: BaseException) -> MedcossError:
     if isinstance(error, _COMMAND_LINE):
         return _misread(error)
     name = type(error).__name__
-    return _resources(error) or MedcossError(
-        f"a fault of medcoss itself ({name}: {error})", fix="run it again with --debug and report what it prints"
+    return (
+        _resources(error)
+        or _of_a_plugin(error)
+        or MedcossError(
+            f"a fault of medcoss itself ({name}: {error})", fix="run it again with --debug and report what it prints"
+        )
     )
 
 

@@ -153,13 +153,10 @@ def preview(
         part = read.with_vocabulary(part, found, screen)
         rows = draw.views(part, draw.read_some(part, found, count), seed)
     else:
-        from medcoss_cli.pretraining.state import read_state
+        from medcoss_cli.pretraining.state import read_for
         from medcoss_cli.store.checkpoint import find_checkpoint
 
-        model = read_state(find_checkpoint(checkpoint)[0]).model
-        if modality not in model.modalities:
-            known = ", ".join(model.modalities)
-            raise UsageError(f"the checkpoint never saw {modality}", where=checkpoint, fix=f"it knows {known}")
+        model = read_for(find_checkpoint(checkpoint)[0], modality, screen).model
         part = model.modalities[modality]
         found = read.find(part, folder, split, screen)
         rows = draw.reconstructions(model, modality, draw.read_some(part, found, count), seed)

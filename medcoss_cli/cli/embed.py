@@ -43,17 +43,20 @@ def embed(
     done = verb.embed(source, modality, inputs, out, tokens=tokens, screen=screen)
     facts = {"file": str(out), "samples": len(done.ids), "width": done.pooled.shape[1], "bad": len(done.bad)}
     if neighbours is not None and len(done.ids) > 1:
-        nearest, near = nearest_of(done.pooled, neighbours)
-        rows = [
-            [done.ids[i], *(f"{done.ids[j]} ({c:.3f})" for j, c in zip(nearest[i], near[i], strict=True))]
-            for i in range(len(done.ids))
+        nearest, near = nearest_of(done.pooled, neighbours, done.groups)
+        shown = [
+            [f"{done.ids[j]} ({c:.3f})" for j, c in zip(*pair, strict=True) if j >= 0]
+            for pair in zip(nearest, near, strict=True)
         ]
+        rows = [[name, *own, *[""] * (nearest.shape[1] - len(own))] for name, own in zip(done.ids, shown, strict=True)]
         columns = ["sample", *(f"nearest {k + 1}" for k in range(nearest.shape[1]))]
-        screen.table("Nearest samples (cosine of centred features)", columns, rows[:SHOWN])
+        screen.table("Nearest samples of other groups (cosine of centred features)", columns, rows[:SHOWN])
         if len(rows) > SHOWN:
             screen.say(f"and {len(rows) - SHOWN} more: --json has all")
-        facts["neighbours"] = {row[0]: [done.ids[j] for j in nearest[i]] for i, row in enumerate(rows)}
-        if done.labels is not None:
+        facts["neighbours"] = {row[0]: [done.ids[j] for j in nearest[i] if j >= 0] for i, row in enumerate(rows)}
+        if not nearest.shape[1]:
+            screen.warn("all samples are of one group (patient, recording), so none has a neighbour")
+        elif done.labels is not None:
             facts["accuracy"] = agreement(nearest, done.labels)
             screen.say(f"nearest-neighbour accuracy with {nearest.shape[1]}: {facts['accuracy']:.3f}")
     if picture is not None:

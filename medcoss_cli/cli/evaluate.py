@@ -35,18 +35,18 @@ def evaluate(
     Example: medcoss evaluate runs/nch --encoder runs/extend-ultrasound/ckpt.pt
     """
     from medcoss_cli import evaluate as verb
-    from medcoss_cli.report.finetuning import metric_name
+    from medcoss_cli.registry.discovery import load_task
     from medcoss_cli.training import runs
 
     screen = terminal.screen(as_json)
     results = verb.evaluate(run, data, encoder, out, runs.Options(None, False, data_root, prepared), screen)
     labels = list(results["summary"])
     first = results["seeds"][0]["test"]
-    rows = []
+    kind, rows = load_task(results["task"]), []
     for metric in results["summary"][labels[0]]:
         entries = [results["summary"][label][metric] for label in labels]
         cells = [terminal.spread(entry["mean"], entry["sd"]) for entry in entries]
-        rows.append([metric_name(metric), *cells, terminal.number(first["baseline"].get(metric))])
+        rows.append([kind.title_of(metric), *cells, terminal.number(first["baseline"].get(metric))])
     count, seeds = first["samples"], len({entry["seed"] for entry in results["seeds"]})
     screen.table(f"{count} cases, {seeds} seeds (mean ± sd)", ["metric", *labels, "trivial"], rows)
     if out is not None:

@@ -75,15 +75,21 @@ def _numbers(seeds: str | None) -> list[int] | None:
 
 def show_results(results: dict[str, Any], folder: Path, screen: Any) -> None:
     """Test metrics: mean and deviation over the seeds, each seed with its interval, the trivial baseline."""
-    from medcoss_cli.report.finetuning import metric_name
+    from medcoss_cli.registry.discovery import load_task
     from medcoss_cli.training.distributed import memory_text
 
     tested = [seed for seed in results["seeds"] if seed["test"]]
-    rows = []
+    kind, rows = load_task(results["task"]), []
     for metric, entry in results["summary"].items():
         cells = [terminal.spread(entry["mean"], entry["sd"])]
         cells += [_with_interval(seed["test"], metric) for seed in tested]
-        rows.append([metric_name(metric), *cells, terminal.number(tested[0]["test"]["baseline"].get(metric))])
+        rows.append(
+            [
+                kind.title_of(metric),
+                *cells,
+                terminal.number(tested[0]["test"]["baseline"].get(metric)),
+            ]
+        )
     if rows:
         columns = ["metric", "mean ± sd", *(f"seed {seed['seed']}" for seed in tested), "trivial"]
         screen.table(f"Test: {results['title'] or results['task']}, from {results['start']}", columns, rows)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medcoss_cli.cli import options, terminal
-from medcoss_cli.errors import PluginError
+from medcoss_cli.errors import PluginError, UsageError
 
 if TYPE_CHECKING:
     from medcoss_cli.registry.discovery import Status
 
 app = typer.Typer(
-    add_completion=False, help="Modalities that are installed, and new ones.\n\nExample: medcoss plugins list"
+    add_completion=False, help="Plugins that are installed, and new ones.\n\nExample: medcoss plugins list"
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A modality, as in `medcoss plugins list`.")]
@@ -22,43 +22,56 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="A modality, as in `me
 
 @app.command(name="list")
 def list_plugins(as_json: options.Json = False) -> None:
-    """List the installed modalities and whether each can be used.
+    """List the installed modalities, strategies, tasks and recipes of plugins, whose they are and whether each can be used.
 
     Example: medcoss plugins list
     """
-    from medcoss_cli.registry.discovery import recipe_statuses, statuses
+    from medcoss_cli.registry import discovery
+    from medcoss_cli.registry.recipes import recipe_statuses
 
-    found, screen = [_facts(status) for status in statuses()], terminal.screen(as_json)
+    groups = {
+        "modality": discovery.statuses(),
+        "strategy": discovery.strategy_statuses(),
+        "task": discovery.task_statuses(),
+        "recipe": recipe_statuses(),
+    }
     if as_json:
-        terminal.result_json(found)
-    else:
-        usable, others = [], []
-        for f in found:
-            size, source = " x ".join(map(str, f["size"])), f"{f['distribution']} {f['version']}"
-            if f["status"] == "ok":
-                usable.append([f["name"], f["title"], size, f["tokenizer"], source, "ok"])
-            else:
-                others.append([f["name"], source, f["status"]])
-        screen.table("", ["modality", "title", "size", "tokenizer", "from", "status"], usable)
-        if others:  # apart, so that on a narrow terminal there is room for the reasons
-            screen.table("These cannot be used", ["modality", "from", "status"], others)
-    for status in recipe_statuses():
-        if status.status != "ok":
-            screen.warn(f"recipes of {status.distribution} {status.version} ({status.name}) are {status.status}")
+        facts = {kind: [_facts(status) for status in found] for kind, found in groups.items()}
+        terminal.result_json({plural: facts[kind] for kind, plural in PLURALS.items()})
+        return
+    screen = terminal.screen()
+    others = []
+    for kind, found in groups.items():
+        usable = [_row(_facts(status)) for status in found if status.status == "ok"]
+        columns = ["title", "size", "tokenizer"] if kind == "modality" else []
+        if usable:
+            screen.table("", [kind, *columns, "from", "status"], usable)
+        others += [[kind, s.name, f"{s.distribution} {s.version}", s.status] for s in found if s.status != "ok"]
+    if others:  # apart, so that on a narrow terminal there is room for the reasons
+        screen.table("These cannot be used", ["kind", "name", "from", "status"], others)
+
+
+PLURALS = {"modality": "modalities", "strategy": "strategies", "task": "tasks", "recipe": "recipes"}
+
+
+def _row(facts: dict[str, Any]) -> list[str]:
+    more = [facts["title"], " x ".join(map(str, facts["size"])), facts["tokenizer"]] if "title" in facts else []
+    return [facts["name"], *more, f"{facts['distribution']} {facts['version']}", facts["status"]]
 
 
 def _facts(status: Status) -> dict[str, Any]:
-    """A line of the list; what a broken plugin does not tell is empty."""
+    """A line of the list; only a modality that can be used has a title, size and tokenizer."""
     modality = status.modality
-    return {
-        "name": status.name,
-        "title": modality.title if modality else "",
-        "size": list(modality.size) if modality else [],
-        "tokenizer": modality.tokenizer.key if modality else "",
-        "distribution": status.distribution,
-        "version": status.version,
-        "status": status.status,
-    }
+    about = (
+        {}
+        if modality is None
+        else {
+            "title": modality.title,
+            "size": list(modality.size),
+            "tokenizer": modality.tokenizer.key,
+        }
+    )
+    return {"name": status.name, **about, **{k: getattr(status, k) for k in ("distribution", "version", "status")}}
 
 
 @app.command()
@@ -94,40 +107,71 @@ def info(name: Name, as_json: options.Json = False) -> None:
 
 @app.command()
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the modality, as in ecg.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Of the modality, as in ecg, of the strategy, or of the kind of task.")
+    ],
     dims: Annotated[int, typer.Option(min=1, max=3, help="1: signals, 2: images, 3: volumes.")] = 2,
     where: Annotated[Path, typer.Option(metavar="DIR", help="Where its folder is made.")] = Path(),
+    strategy: Annotated[bool, typer.Option("--strategy", help="A strategy instead of a modality.")] = False,
+    task: Annotated[bool, typer.Option("--task", help="A kind of task instead of a modality.")] = False,
 ) -> None:
-    """Write a plugin for a new modality, which passes its own tests as it is.
+    """Write a plugin for a new modality, strategy or kind of task, which passes its own tests as it is.
 
     Example: medcoss plugins new ecg --dims 1
     """
     from medcoss_cli.registry.scaffold import new_plugin
 
-    folder = new_plugin(name, dims, where)
+    kind = _kind(strategy, task)
+    option = "" if kind == "modality" else f"--{kind} "
+    folder = new_plugin(kind, name, where, dims=dims)
     screen = terminal.screen()
     screen.say(f"written: {folder}")
-    screen.say(f"next: pip install -e {folder} && pytest {folder}; then medcoss plugins check {name}")
+    screen.say(f"next: pip install -e {folder} && pytest {folder}; then medcoss plugins check {option}{name}")
 
 
 @app.command()
-def check(name: Name, as_json: options.Json = False) -> None:
-    """Run the conformance suite on an installed modality, on its own demo data.
+def check(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="A modality, as in `medcoss plugins list`, a strategy, or a kind of task."),
+    ],
+    strategy: Annotated[bool, typer.Option("--strategy", help="NAME is a strategy.")] = False,
+    task: Annotated[bool, typer.Option("--task", help="NAME is a kind of task.")] = False,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Your files of this modality (default: its demo set).")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Run the conformance suite on an installed plugin; on a modality with its own demo data, or with yours.
 
-    Example: medcoss plugins check ct
+    Example: medcoss plugins check ct --data scans
     """
     import tempfile
 
     from medcoss_cli import conformance
     from medcoss_cli.plugin import PLUGIN_API
-    from medcoss_cli.registry.discovery import load_modality, statuses
+    from medcoss_cli.registry.discovery import load_modality, load_strategy, load_task, statuses
 
-    modality = load_modality(name)
-    status = next(s.status for s in statuses() if s.name == name)  # what it is beside the others that are installed
+    if data is not None and not data.is_dir():
+        raise UsageError("there is no such folder", where=data, fix="name a folder of files of this modality")
+    kind = _kind(strategy, task)
     with tempfile.TemporaryDirectory() as folder:
-        faults = [*([] if status == "ok" else [status]), *conformance.check(modality, Path(folder))]
+        if kind == "strategy":
+            faults = conformance.check_strategy(load_strategy(name), Path(folder))
+        elif kind == "task":
+            faults = conformance.check_task(load_task(name), Path(folder))
+        else:
+            modality = load_modality(name)
+            status = next(s.status for s in statuses() if s.name == name)  # beside the others that are installed
+            faults = [*([] if status == "ok" else [status]), *conformance.check(modality, Path(folder), data)]
     if as_json:
         terminal.result_json({"name": name, "conforms": not faults, "faults": faults})
     if faults:
         raise PluginError(f"{name} does not conform to plugin API {PLUGIN_API}:\n  " + "\n  ".join(faults))
     terminal.screen(as_json).say(f"{name} conforms to plugin API {PLUGIN_API}")
+
+
+def _kind(strategy: bool, task: bool) -> str:
+    if strategy and task:
+        raise UsageError("--strategy and --task exclude each other", fix="leave one of them out")
+    return "strategy" if strategy else "task" if task else "modality"

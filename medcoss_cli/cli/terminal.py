@@ -7,9 +7,10 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from functools import wraps
+from typing import Any, TextIO
 
 from medcoss_cli.console import Bar, Screen, aligned, clock
 
@@ -18,6 +19,38 @@ WIDE = 110  # columns of a terminal that has room for a bar beside the facts
 RED, RESET = "\033[31m", "\033[0m"
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
 """A file's name may hold what would move the cursor or ring the bell; line feed and tab are left."""
+
+
+_answers: list[TextIO] = []  # the stream of answers, while standard output is theirs alone
+
+
+def answering(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """The same verb, with standard output for its answers alone.
+
+    What other code prints meanwhile goes to standard error: plugins, in this process and in its workers, and libraries in C.
+    """
+
+    @wraps(verb)
+    def alone(*arguments: Any, **named: Any) -> Any:
+        with ExitStack() as open_:
+            out = sys.stdout
+            with suppress(
+                OSError, ValueError, AttributeError
+            ):  # no descriptor: a test's, a notebook's, or it is closed
+                if (number := out.fileno()) == 1:
+                    out.flush()
+                    copy = os.dup(number)
+                    out = open_.enter_context(open(copy, "w", encoding=out.encoding, errors="backslashreplace"))  # noqa: PTH123 - no path
+                    before = os.dup(number)
+                    open_.callback(os.close, before)
+                    open_.callback(os.dup2, before, number)
+                    os.dup2(sys.stderr.fileno(), number)
+            _answers.append(out)
+            open_.callback(_answers.pop)
+            open_.enter_context(redirect_stdout(sys.stderr))
+            return verb(*arguments, **named)
+
+    return alone
 
 
 def begin() -> None:
@@ -58,14 +91,18 @@ def fault(text: str) -> None:
     _print((f"{RED}error:{RESET} " if colour else "error: ") + text.translate(CONTROLS), "stderr")
 
 
+def _file(stream: str) -> Any:
+    return _answers[-1] if stream == "stdout" and _answers else getattr(sys, stream)
+
+
 def _terminal(stream: str) -> bool:
-    file = getattr(sys, stream)
+    file = _file(stream)
     return file is not None and file.isatty()
 
 
 def _print(text: str, stream: str, end: str = "\n") -> None:
     """To sys.stdout or sys.stderr. That its reader has left (`| head`) does not end the work: the rest goes nowhere."""
-    file = getattr(sys, stream)
+    file = _file(stream)
     try:
         print(text, file=file, end=end, flush=True)
     except BrokenPipeError:
@@ -184,7 +221,7 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], st
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(stderr=stream == "stderr", highlight=False)
+    console = Console(file=_file(stream), highlight=False)
     if title:  # a table's own title would be wrapped to the table's width
         console.print(Text(title, style="bold"))
     table = Table(box=box.SIMPLE_HEAD)

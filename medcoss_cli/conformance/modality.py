@@ -22,27 +22,29 @@ from medcoss_cli.registry import validate
 COUNT = 6  # demo samples that are written and read
 
 
-def check(modality: Modality, folder: Path) -> list[str]:
+def check(modality: Modality, folder: Path, data: Path | None = None) -> list[str]:
     """Everything that is wrong with a modality, one sentence each; empty if it conforms.
 
     Args:
         modality: as the plugin's hook returns it; what it leaves out gets the kit's part.
         folder: an empty folder to write the demo set into.
+        data: files of this modality to check it on, such as a user's own; None: its demo set.
     """
     try:
         whole = validate.check(modality)
     except validate.Broken as error:
         return [str(error)]
-    files = _Files(whole, folder)
+    files = _Files(whole, folder, data)
     steps: list[tuple[str, Callable[[], Iterator[str]]]] = [
         ("importing it", files.imports),
-        ("its demo", files.demo),
+        *([("its demo", files.demo)] if data is None else []),
         ("its manifest.csv", files.manifest),
         ("its loader's find", files.find),
         ("its loader's read", files.read),
         ("its loader's find among odd files", files.odd_files),
+        ("its loader, for labelled data,", files.labelled),
     ]
-    faults = _told(steps)
+    faults = told(steps)
     if files.samples:
         from medcoss_cli.conformance.networks import Networks
 
@@ -61,26 +63,28 @@ def check(modality: Modality, folder: Path) -> list[str]:
             ("its decoder's baseline", networks.baseline),
             ("its decoder's reconstruct", networks.reconstruct),
         ]
-        faults += _told(steps)
+        faults += told(steps)
     return faults
 
 
-def _told(steps: list[tuple[str, Callable[[], Iterator[str]]]]) -> list[str]:
+def told(steps: list[tuple[str, Callable[[], Iterator[str]]]]) -> list[str]:
+    """The faults that steps find, each named; one that raises is told as a fault, and the next is tried."""
     faults: list[str] = []
     for what, step in steps:
         try:
             faults.extend(step())
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; it is told, and the next step tried
-            told = str(error) if isinstance(error, MedcossError) else f"{type(error).__name__}: {error}"
-            faults.append(f"{what} fails ({told})")
+            reason = str(error) if isinstance(error, MedcossError) else f"{type(error).__name__}: {error}"
+            faults.append(f"{what} fails ({reason})")
     return faults
 
 
 class _Files:
     """Each step yields what is wrong; a step that needs what an earlier one did not bring is passed over."""
 
-    def __init__(self, modality: CompleteModality, folder: Path) -> None:
-        self.modality, self.folder = modality, folder
+    def __init__(self, modality: CompleteModality, folder: Path, data: Path | None) -> None:
+        self.modality, self.folder, self.own = modality, folder, data is None
+        self.root, self.place = (folder / "first", "its own demo set") if data is None else (data, "this data")
         self.records: list[Record] = []
         self.samples: list[Sample] = []
         self.listed: list[dict[str, str]] = []
@@ -97,7 +101,11 @@ class _Files:
         """The demo set is written, and is a function of its seed."""
         demo = self.modality.demo
         if demo is None:
-            yield "it has no demo(root, count, seed), so nobody can try it without data"
+            name = self.modality.name
+            yield (
+                "it has no demo(root, count, seed), so nobody can try it without data; "
+                f"check it on yours: medcoss plugins check {name} --data DIR"
+            )
             return
         for name, seed in (("first", 0), ("second", 0), ("other", 1)):
             demo(self.folder / name, COUNT, seed)
@@ -112,8 +120,10 @@ class _Files:
 
     def manifest(self) -> Iterator[str]:
         """The demo set's manifest names what is there, splits, and groups that stay in one split."""
-        root = self.folder / "first"
+        root = self.root
         if not root.is_dir():
+            return
+        if not self.own and not (root / "manifest.csv").is_file():
             return
         if not (root / "manifest.csv").is_file():
             yield "its demo writes no manifest.csv (path, split, group, label)"
@@ -121,10 +131,13 @@ class _Files:
         with (root / "manifest.csv").open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         missing = {"path", "split", "group"} - set(rows[0] if rows else ())
-        if missing:
+        if missing and self.own:
             yield f"its manifest.csv lacks the columns {', '.join(sorted(missing))}"
+        if missing & {"path", "split"} or (missing and self.own):
             return
         self.listed = rows
+        if not self.own:
+            return  # what else is wrong with a user's manifest is not the plugin's fault
         splits: dict[str, str] = {}
         for row in rows:
             for key in ("path", "mask"):
@@ -137,7 +150,7 @@ class _Files:
 
     def find(self) -> Iterator[str]:
         """Records are found in the same order each time, and can be sent to worker processes."""
-        root = self.folder / "first"
+        root = self.root
         if not root.is_dir():
             return
         first, second = (list(self.modality.loader.find(root, "all")) for _ in range(2))
@@ -149,9 +162,9 @@ class _Files:
         self.records = [item for item in first if isinstance(item, Record)]
         if not self.records:
             reasons = ", ".join(dict.fromkeys(item.reason for item in first if isinstance(item, LeftOut)))
-            yield "its loader finds nothing in its own demo set" + (f" (left out: {reasons})" if reasons else "")
+            yield f"its loader finds nothing in {self.place}" + (f" (left out: {reasons})" if reasons else "")
         bad = [item for item in first if isinstance(item, LeftOut) and item.bad]
-        if bad:
+        if bad and self.own:
             yield f"its loader calls {len(bad)} files of its own demo set bad ({bad[0].reason})"
         yield from _disorder(self.records)
         yield from self._groups(root)
@@ -167,7 +180,7 @@ class _Files:
         if strange is not None:
             yield f"its loader gives the group {strange!r}, which is {type(strange).__name__}, not text"
             return
-        known = {(root / row["path"], row.get("index") or ""): row["group"] for row in self.listed if row["group"]}
+        known = {(root / row["path"], row.get("index") or ""): row["group"] for row in self.listed if row.get("group")}
         for record in self.records:
             rows = [str(n) for n in record.part or () if isinstance(n, int)][:1]
             places = [(place, index) for place in (record.source, *record.source.parents) for index in ("", *rows)]
@@ -193,40 +206,50 @@ class _Files:
                     "medcoss_cli.kit.entries reads manifest.csv"
                 )
                 return
-            if split == "train" and self.records and not found:
+            if split == "train" and self.records and not found and self.own:
                 yield "its loader finds no record of the train split in its own demo set"
 
     def read(self) -> Iterator[str]:
         """Each record is read, twice to the same values."""
         from medcoss_cli.data.read import read_checked
 
-        refused = []
-        for record in self.records[:COUNT]:
+        refused, read = [], list[Record]()
+        chosen = self.records[:: max(1, len(self.records) // COUNT)][:COUNT]  # of a user's data not the first alone
+        for record in chosen:
             try:
                 sample = read_checked(self.modality, record)
             except MedcossError as error:
                 refused.append(error.what)
                 continue
             self.samples.append(sample)
+            read.append(record)
             if not isinstance(sample.notes, tuple) or not all(isinstance(note, str) for note in sample.notes):
                 yield f"its samples' notes are {sample.notes!r}, not a tuple of texts"
-            elif any(str(self.folder) in note or record.source.name in note for note in sample.notes):
+            elif any(str(self.root) in note or record.source.name in note for note in sample.notes):
                 yield "a note of its samples tells the file's name"
             if sample.spacing is not None and len(sample.spacing) != self.modality.dims:
                 yield f"its samples' spacing has {len(sample.spacing)} numbers, not {self.modality.dims}"
         for reason, count in Counter(refused).items():
-            yield f"{count} of {len(self.records[:COUNT])} samples of its own demo set are refused ({reason})"
+            if self.own or not self.samples:  # a user's files may be broken: `data check` says which
+                yield f"{count} of {len(chosen)} samples of {self.place} are refused ({reason})"
         if self.samples:
-            before, after = self.samples[0].array, read_checked(self.modality, self.records[0]).array
+            before, after = self.samples[0].array, read_checked(self.modality, read[0]).array
             same = before == after
             if not (same if isinstance(same, bool) else same.all()):
                 yield "its loader reads other values the second time"
+
+    def labelled(self) -> Iterator[str]:
+        """What fine-tuning asks for: whole recordings, grids, masks."""
+        from medcoss_cli.conformance.labelled import check_labelled
+
+        if self.records:
+            yield from check_labelled(self.modality, self.root, self.records, self.place)
 
     def odd_files(self) -> Iterator[str]:
         """Nothing there, nothing in it, and broken files: told, not a crash."""
         loader = self.modality.loader
         odd = self.folder / "odd"
-        odd.mkdir(exist_ok=True)
+        odd.mkdir(parents=True, exist_ok=True)
         for root, what in ((odd, "an empty folder"), (self.folder / "nowhere", "a folder that is not there")):
             try:
                 if any(isinstance(item, Record) for item in loader.find(root, "train")):

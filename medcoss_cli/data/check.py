@@ -30,7 +30,7 @@ def check_modality(modality: CompleteModality, root: Path, split: str, screen: S
     if not root.exists():
         raise DataError("there is no such folder", where=root, fix="check the path")
     verdicts: list[Verdict] = []
-    items = list(listed(modality, root, split))
+    items = listed(modality, root, split)
     with screen.progress(f"reading {modality.name}", len(items)) as bar:
         for item in items:
             bar.advance()

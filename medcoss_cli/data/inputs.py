@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from medcoss_cli.console import Screen
+from medcoss_cli.data.read import listed
 from medcoss_cli.errors import DataError, UsageError
 from medcoss_cli.plugin import CompleteModality, LeftOut, Record
 
@@ -19,12 +21,15 @@ def list_records(
     """
     records: list[tuple[Path, Record]] = []
     bad: list[LeftOut] = []
+    known: set[tuple[Path, object]] = set()
     for path in inputs:
         if not path.exists():
             raise UsageError("there is no such file or folder", where=path)
-        for item in modality.loader.find(path, "all"):
+        for item in listed(modality, path, "all"):
             if isinstance(item, Record):
-                records.append((path, item))
+                key = item.source.absolute(), item.part
+                records += [(path, item)] if key not in known else []  # a folder, and a file in it
+                known.add(key)
             elif item.bad or path == item.source:
                 bad.append(LeftOut(item.source, item.reason, bad=True))
             else:
@@ -35,18 +40,45 @@ def list_records(
     return records, bad
 
 
-def name_of(base: Path, record: Record) -> Path:
-    """Where the results of a record go below the output folder: the input's place, without its ending."""
+def names_of(records: Sequence[tuple[Path, Record]]) -> list[tuple[Path, Path]]:
+    """What the results of each record's recording, and its own, are called below the output folder.
+
+    No two are alike: a recording keeps its file's ending, then its input's name, where another would be called the same;
+    a record has its part in its name where its recording has several.
+
+    Raises: UsageError where two recordings would still be called the same.
+    """
+    bases = {record.recording: (base, record) for base, record in records}
+    names = {key: _name(*item) for key, item in bases.items()}
+    for inputs in (False, True):
+        same = {name for name, count in Counter(names.values()).items() if count > 1}
+        names |= {key: _name(*bases[key], ending=True, inputs=inputs) for key, name in names.items() if name in same}
+    if alike := sorted(name for name, count in Counter(names.values()).items() if count > 1):
+        raise UsageError(f"the results of two inputs would be called {alike[0]}", fix="give them one at a time")
+    parts = Counter(record.recording for _, record in records)
+    return [(name := names[r.recording], name if parts[r.recording] == 1 else _part(name, r)) for _, r in records]
+
+
+def _name(base: Path, record: Record, *, ending: bool = False, inputs: bool = False) -> Path:
+    """The input's place, without its ending; which series of a folder, or which row of a table."""
     source = record.source if record.source != base else Path(record.source.name)
-    relative = source.relative_to(base) if source.is_relative_to(base) else source
-    if record.source.is_file():
-        stem = relative.name.removesuffix(".gz")
-        relative = relative.with_name(Path(stem).stem if Path(stem).suffix else stem)
-    part = record.part or ()
-    number = part[1] if part[:1] == ("row",) else part[1] if part[:1] == ("volume",) else None
-    if part[:1] == ("series",):
-        relative = relative / _safe(str(part[1])) if relative.name else Path(_safe(str(part[1])))
-    return relative if number is None else relative.with_name(f"{relative.name}-{number}")
+    place = source.relative_to(base) if source.is_relative_to(base) else source
+    if record.source.is_file() and not ending:
+        stem = place.name.removesuffix(".gz")
+        place = place.with_name(Path(stem).stem if Path(stem).suffix else stem)
+    kinds = record.recording[1]
+    for kind, value in zip(kinds[::2], kinds[1::2], strict=True):
+        if kind == "series":
+            place = place / _safe(str(value)) if place.name else Path(_safe(str(value)))
+        else:
+            place = place.with_name(f"{place.name}-{value}")
+    folder = base.absolute() if base.is_dir() else base.absolute().parent
+    return folder.name / place if inputs else place
+
+
+def _part(name: Path, record: Record) -> Path:
+    rest = (record.part or ())[len(record.recording[1]) :]
+    return name.with_name("-".join((name.name, *(_safe(str(value)) for value in rest))))
 
 
 def _safe(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Labelled data: a folder's `manifest.csv` with path, split, group, and label or mask, read without knowing the modality."""
+"""Labelled data: a folder's `manifest.csv` with path, split, group and a target, read without knowing the modality."""
 
 from __future__ import annotations
 
@@ -11,11 +11,27 @@ from medcoss_cli.console import Screen
 from medcoss_cli.data.read import Found
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.manifest import NAME, inside, rows_of
-from medcoss_cli.plugin import Record
+from medcoss_cli.plugin import CompleteModality, Record
 from medcoss_cli.randomness import generator
 
 SPLITS = ("train", "val", "test")
 _SAME = {"valid": "val", "validation": "val", "dev": "val", "training": "train", "testing": "test"}
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a manifest has what a task learns.
+
+    Args:
+        column: its name; a row without an entry is a fault.
+        file: entries are paths of files beside the manifest, each of one record; a row with a label alone is passed over.
+    """
+
+    column: str
+    file: bool = False
+
+
+LABEL, MASK = Target("label"), Target("mask", file=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,25 +43,53 @@ class Case:
     group: str
     where: str
     """manifest.csv:line"""
+    target: str = ""
+    """The entry in the target's column."""
     label: str | None = None
+    """The entry in the column `label`, whatever the target is."""
     mask: Path | None = None
+    """The target's file, where targets are files."""
     row: int | None = None
     """Data row of a table, counted from 0."""
     record: Record | None = None
     """What the modality's loader found there."""
 
 
+@dataclass(frozen=True)
+class LabelledSet:
+    """Labelled cases with their records, and how their files are read.
+
+    Args:
+        root: the manifest's folder.
+        prepared: where prepared sets lie.
+        workers: processes that read files; None: one per core.
+        bad_share: share of files that may be bad.
+    """
+
+    modality: CompleteModality
+    root: Path
+    cases: Sequence[Case]
+    prepared: Path
+    workers: int | None
+    bad_share: float
+    screen: Screen
+
+    def split(self, name: str) -> list[Case]:
+        """The cases of train, val or test."""
+        return [case for case in self.cases if case.split == name]
+
+
 def read_manifest(
-    root: Path, *, masks: bool, fold: int | None = None, validation: float = 0.0, seed: int = 0
+    root: Path, target: Target = LABEL, *, fold: int | None = None, validation: float = 0.0, seed: int = 0
 ) -> list[Case]:
     """The cases of a folder, each in train, val or test.
 
     Args:
-        masks: cases have masks (segmentation), else labels (classification).
+        target: which column is read.
         fold: rows of this fold validate, train rows of other folds train.
         validation: share of the training groups that validates where the manifest names nothing for it.
 
-    Raises: DataError for a path outside the folder, a missing label or mask, a group on two sides of a split.
+    Raises: DataError for a path outside the folder, a missing target, a group on two sides of a split.
     """
     manifest = root / NAME
     if not manifest.is_file():
@@ -54,18 +98,18 @@ def read_manifest(
             where=root,
             fix=f"write one: medcoss data manifest folder --root {root}",
         )
-    column, other = ("mask", "label") if masks else ("label", "mask")
+    column = target.column
     cases = []
     for line, row in rows_of(manifest):
         where = f"{manifest}:{line}"
         if not row.get("path"):
             continue
-        if not row.get(column) and not (masks and row.get(other)):
+        if not row.get(column) and not (target.file and row.get("label")):
             raise DataError(f"no {column} in this row", where=where, fix=f"fill the column {column!r}, or drop the row")
         if not row.get(column):
             continue  # a set with labels and masks may have images without a mask
         path = inside(root, row["path"], where)
-        mask = inside(root, row["mask"], where) if masks else None
+        mask = inside(root, row[column], where) if target.file else None
         for needed in filter(None, (path, mask)):
             if not needed.exists():
                 raise DataError(f"{needed.relative_to(root)} is not there", where=where, fix="check the path")
@@ -75,7 +119,9 @@ def read_manifest(
         split = _split(row.get("split", ""), number, fold, where)
         # a case without a group is its own
         group = row.get("group") or f"{row['path']}|{index}"
-        cases.append(Case(path, split, group, where, row.get("label"), mask, int(index) if index else None))
+        cases.append(
+            Case(path, split, group, where, row[column], row.get("label"), mask, int(index) if index else None)
+        )
     if not cases:
         raise DataError(f"no row of the manifest has a {column}", where=manifest)
     _disjoint(cases)
@@ -147,13 +193,25 @@ def with_records(cases: Sequence[Case], found: Found, *, single: bool) -> list[C
             continue
         seen[case.path, case.row] += 1
         if single and seen[case.path, case.row] > 1:
-            raise DataError("several images in one case that has one mask", where=case.where)
+            raise DataError(
+                "several images in one case that has one mask",
+                where=case.where,
+                fix=f"give each its own row, or let the loader of {record.source.name} read it whole (Loader.whole)",
+            )
         matched.append(replace(case, record=record))
     reasons = {item.source: item.reason for item in found.left_out}
     for case in cases:
         if not seen[case.path, case.row] and case.path not in reasons:
             raise DataError(f"nothing that can be read at {case.path.name}", where=case.where)
     return matched
+
+
+def one_each(cases: Iterable[Case]) -> list[Case]:
+    """The first case of every recording, so that parts are not counted."""
+    first: dict[object, Case] = {}
+    for case in cases:
+        first.setdefault(case.where if case.record is None else case.record.recording, case)
+    return list(first.values())
 
 
 def only_labels(cases: Iterable[Case], classes: Sequence[str]) -> None:
@@ -172,7 +230,7 @@ def classes_of(cases: Iterable[Case], asked: Sequence[str] | None, screen: Scree
 
     Raises: DataError for a label that is not among them, or a class without a training case; thin classes are told.
     """
-    cases = list(cases)
+    cases = one_each(cases)
     counts = {split: Counter(case.label for case in cases if case.split == split) for split in SPLITS}
     classes = list(asked) if asked else sorted(str(label) for label in counts["train"])
     only_labels(cases, classes)

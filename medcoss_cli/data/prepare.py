@@ -13,8 +13,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +22,10 @@ from typing import Any
 import numpy as np
 
 from medcoss_cli.console import Screen
+from medcoss_cli.data.identity import source_of
 from medcoss_cli.data.prepared import INDEX, QUARANTINE, PreparedSet
 from medcoss_cli.data.read import Blank, Found, encode, read_checked, reason_counts
-from medcoss_cli.data.workers import forkserver, quiet
+from medcoss_cli.data.workers import blamed, readers
 from medcoss_cli.errors import DataError, ResourceError
 from medcoss_cli.plugin import CompleteModality, Record
 from medcoss_cli.store import atomic
@@ -102,22 +102,13 @@ def _write(
             for number, task in enumerate(tasks):
                 take(number, _shard(modality, found.root, task, folder, number, starts[number]))
         else:
-            pool = ProcessPoolExecutor(min(workers, len(tasks)), forkserver(), quiet)
-            try:
+            with readers(min(workers, len(tasks)), modality, found.root) as pool:
                 waiting: dict[Future[Any], int] = {
                     pool.submit(_shard, modality, found.root, task, folder, number, starts[number]): number
                     for number, task in enumerate(tasks)
                 }
                 for future in as_completed(waiting):
                     take(waiting[future], future.result())
-            except BrokenProcessPool as error:
-                raise ResourceError(
-                    "a process that reads files died, perhaps for want of memory",
-                    where=found.root,
-                    fix="set data.workers=1 and go on; what is done is kept",
-                ) from error
-            finally:
-                pool.shutdown(cancel_futures=True)
     _write_quarantine(folder, found, refused)
     shards = [done[number] for number in sorted(done)]
     rows = sum(shard["rows"] for shard in shards)
@@ -192,8 +183,9 @@ def _shard(
     notes: Counter[str] = Counter()
     for i, record in enumerate(records):
         try:
-            sample = read_checked(modality, record)
-            rows.append(encode(modality, sample))
+            with blamed(modality):
+                sample = read_checked(modality, record)
+                rows.append(encode(modality, sample))
         except DataError as error:
             refused.append((i, error.what, not isinstance(error, Blank)))
             continue
@@ -235,14 +227,15 @@ def _relative(source: Path, root: Path) -> str:
 
 
 def _key(modality: CompleteModality, found: Found) -> str:
-    """Hash of inputs (names, sizes, times, parts) and settings (loader, intensity, size, vocabulary)."""
+    """Hash of inputs (names, sizes, times, parts), settings (loader, intensity, size, vocabulary) and the parts' source."""
     digest = hashlib.sha256(f"{LAYOUT} {modality.size} {modality.channels}".encode())
     for part in (modality.loader, modality.intensity):
         digest.update(settings(part).encode())
+    digest.update(source_of(modality.loader, modality.intensity).encode())
     stamps: dict[Path, str] = {}
     for record in found.records:
         if record.source not in stamps:
-            stamps[record.source] = stamp(record.source)
+            stamps[record.source] = "".join(map(stamp, (record.source, *record.files)))
         line = (_relative(record.source, found.root), stamps[record.source], record.part, record.group)
         digest.update(repr(line).encode())
     digest.update(repr([(str(i.source), i.reason) for i in found.left_out if i.bad]).encode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,10 +63,13 @@ def find(modality: CompleteModality, root: Path, split: str = "train", screen: S
     return found
 
 
-def listed(modality: CompleteModality, root: Path, split: str) -> Iterator[Record | LeftOut]:
-    """What the plugin's loader finds. Raises: PluginError where it fails in a way that is no user's fault."""
+def listed(modality: CompleteModality, root: Path, split: str) -> list[Record | LeftOut]:
+    """What the plugin's loader finds; a record's sidecars are no files of their own, and it is bad without them.
+
+    Raises: PluginError where it fails in a way that is no user's fault.
+    """
     try:
-        yield from modality.loader.find(root, split)
+        items = list(modality.loader.find(root, split))
     except (MedcossError, OSError, MemoryError):
         raise
     except Exception as error:
@@ -75,6 +78,17 @@ def listed(modality: CompleteModality, root: Path, split: str) -> Iterator[Recor
             where=root,
             fix="--debug shows where; tell its author",
         ) from error
+    sidecars = {path for item in items if isinstance(item, Record) for path in item.files}
+    missing = {path for path in sidecars if not path.is_file()}
+    found: list[Record | LeftOut] = []
+    for item in items:
+        if not isinstance(item, Record):
+            found += [item] if item.source not in sidecars else []
+        elif absent := [path.name for path in item.files if path in missing]:
+            found.append(LeftOut(item.source, f"{' and '.join(absent)}, which it needs, is not there", bad=True))
+        else:
+            found.append(item)
+    return found
 
 
 def reason_counts(reasons: Iterable[str], most: int = 4) -> str:

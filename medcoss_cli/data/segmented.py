@@ -8,7 +8,6 @@ import io
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,13 +17,15 @@ import numpy as np
 
 from medcoss_cli.console import Screen
 from medcoss_cli.data.geometry import Layout
+from medcoss_cli.data.identity import source_of
 from medcoss_cli.data.labelled import Case
-from medcoss_cli.data.masks import check_on, read_mask
+from medcoss_cli.data.masks import check_on, grid_of, read_mask
 from medcoss_cli.data.prepare import locked, settings, stamp
 from medcoss_cli.data.read import read_checked
-from medcoss_cli.data.workers import forkserver, quiet
-from medcoss_cli.errors import DataError
-from medcoss_cli.plugin import CompleteModality, Sample
+from medcoss_cli.data.workers import blamed, readers
+from medcoss_cli.errors import DataError, MedcossError, PluginError
+from medcoss_cli.kit.readers.nifti import sidecars
+from medcoss_cli.plugin import CompleteModality, MaskLoader, Sample
 from medcoss_cli.store import atomic
 
 Array = np.ndarray[Any, Any]
@@ -91,11 +92,44 @@ def read_labels(modality: CompleteModality, case: Case, sample: Sample, values: 
 
 
 def read_numbers(modality: CompleteModality, case: Case, sample: Sample) -> Array:
-    """The numbers (*size) of a case's mask file. Raises: DataError where it is not on the sample's grid."""
+    """The numbers (*size) of a case's mask file, read by the modality's loader where it has a way of its own.
+
+    Raises: DataError where it is not on the sample's grid, PluginError where the loader gives something else.
+    """
     assert case.mask is not None
+    if isinstance(modality.loader, MaskLoader):
+        return _own_mask(modality.loader, modality.name, case.mask, sample, case.where)
     mask, grid = read_mask(case.mask, modality.dims)
     check_on(mask.shape, grid, sample, case.where)
     return mask
+
+
+def _own_mask(loader: MaskLoader, name: str, path: Path, sample: Sample, where: str) -> Array:
+    try:
+        mask = np.asarray(loader.read_mask(path, sample))
+    except MedcossError:
+        raise
+    except Exception as error:
+        raise DataError(f"the mask cannot be read ({type(error).__name__}: {error})", where=path) from error
+    if mask.dtype.kind not in "biu":
+        raise PluginError(f"read_mask of the {name} plugin gives {mask.dtype}, not whole numbers", where=where)
+    check_on(mask.shape, None, sample, where)
+    return mask.astype(np.uint8) if mask.dtype.kind == "b" else mask
+
+
+def check_grid(modality: CompleteModality, cases: Sequence[Case]) -> None:
+    """See from one case, before anything is trained, that masks can be compared with and written on a grid.
+
+    Raises: PluginError where the loader of a modality of volumes does not say on which grid they lie.
+    """
+    for case in cases if modality.dims == 3 else ():
+        assert case.record is not None
+        try:
+            sample = read_checked(modality, case.record)
+        except DataError:
+            continue  # reported when the set is prepared
+        grid_of(sample, f"the {modality.name} plugin")
+        return
 
 
 def labels_of(mask: Array, values: Values, where: str) -> Array:
@@ -175,7 +209,7 @@ def _write(
         bar = open_.enter_context(screen.progress(f"preparing {modality.name} and masks", len(cases)))
         each: Callable[..., Any] = map
         if workers > 1 and len(cases) >= 16:
-            pool = open_.enter_context(ProcessPoolExecutor(workers, forkserver(), quiet))
+            pool = open_.enter_context(readers(workers, modality, cases[0].where.rpartition(":")[0]))
             each = partial(pool.map, chunksize=1)
         for facts in each(one, range(len(cases)), cases):
             done.append(facts)
@@ -203,13 +237,14 @@ def _case(
         facts: dict[str, Any] = json.loads(facts_path.read_text(encoding="utf-8"))
         return facts
     assert case.record is not None
-    try:
-        sample = read_checked(modality, case.record)
-        layout.frame(sample)
-    except DataError as error:
-        return {"reason": str(error), "hash": ""}
-    labels = read_labels(modality, case, sample, values)
-    integers, scale, offset, mask = on_grid(modality, layout, sample, labels)
+    with blamed(modality):
+        try:
+            sample = read_checked(modality, case.record)
+            layout.frame(sample)
+        except DataError as error:
+            return {"reason": str(error), "hash": ""}
+        labels = read_labels(modality, case, sample, values)
+        integers, scale, offset, mask = on_grid(modality, layout, sample, labels)
     assert mask is not None
     for part, array in (("image", integers), ("mask", mask), ("points", _points(mask, number))):
         stream = io.BytesIO()
@@ -239,7 +274,9 @@ def on_grid(
     return integers, scale, offset, None if labels is None else frame.labels(labels)
 
 
-def foreground(modality: CompleteModality, cases: Sequence[Case], values: Values, screen: Screen) -> tuple[float, ...]:
+def foreground(
+    modality: CompleteModality, cases: Sequence[Case], values: Values, screen: Screen
+) -> tuple[float, float, float, float]:
     """(0.5th percentile, 99.5th percentile, mean, deviation) of the values inside the training masks (nnU-Net's CT rule).
 
     Up to 100,000 voxels of each case.
@@ -277,9 +314,10 @@ def _key(modality: CompleteModality, cases: Sequence[Case], values: Values, layo
     digest = hashlib.sha256(
         f"{LAYOUT} {layout} {values} {settings(modality.loader)} {settings(modality.intensity)}".encode()
     )
+    digest.update(source_of(modality.loader, modality.intensity).encode())
     for case in cases:
         assert case.record is not None
         assert case.mask is not None
-        stamps = stamp(case.record.source), stamp(case.mask)
+        stamps = [stamp(path) for path in (case.record.source, *case.record.files, case.mask, *sidecars(case.mask))]
         digest.update(repr((str(case.path), case.split, case.group, case.record.part, str(case.mask), stamps)).encode())
     return f"{modality.name}-masks-{digest.hexdigest()[:16]}"

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerContext
 from multiprocessing.forkserver import ensure_running
+
+from medcoss_cli.errors import MedcossError, PluginError, ResourceError, blame
+from medcoss_cli.plugin import CompleteModality
 
 
 def forkserver() -> ForkServerContext:
@@ -31,3 +38,61 @@ def quiet() -> None:
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(1)
+
+
+@contextmanager
+def blamed(modality: CompleteModality) -> Iterator[None]:
+    """What code of the modality's plugin raises leaves a worker process as its fault; there the traceback is still known.
+
+    Raises: PluginError for any exception, or an exit, that comes from the plugin's own code.
+    """
+    try:
+        yield
+    except MedcossError:
+        raise
+    except (Exception, SystemExit) as error:
+        parts = (modality.loader, modality.intensity, modality.augment, modality.tokenizer)
+        packages = {type(part).__module__.partition(".")[0] for part in parts}
+        packages |= {str(getattr(part, "__module__", "")).partition(".")[0] for part in parts}  # of a function
+        fault = blame(error, dict.fromkeys(packages - {"medcoss_cli", "builtins", ""}, modality.name))
+        if fault is None:
+            raise
+        raise fault from error
+
+
+@contextmanager
+def readers(count: int, modality: CompleteModality, where: object) -> Iterator[ProcessPoolExecutor]:
+    """Processes that read files of a modality. Raises: PluginError, ResourceError where one of them is gone."""
+    pool = ProcessPoolExecutor(count, forkserver(), quiet)
+    try:
+        yield pool
+    except BrokenProcessPool as error:
+        processes = list((pool._processes or {}).values())  # nothing public says how a worker ended
+        for process in processes:
+            process.join(5)
+        raise gone([modality.name], [process.exitcode for process in processes], where) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def gone(names: Iterable[str], codes: Iterable[int | None], where: object = None) -> MedcossError:
+    """The error to raise where worker processes ended: killed, as for want of memory, or by code of a plugin.
+
+    Args:
+        names: of the modalities that they read.
+        codes: how they ended, None where nobody knows; of a pool all but the first to end are terminated.
+    """
+    own = [code for code in codes if code not in (-signal.SIGKILL, -signal.SIGTERM)]
+    if not own:
+        return ResourceError(
+            "a process that reads files died, perhaps for want of memory",
+            where=where,
+            fix="set data.workers=1 and go on; what is done is kept",
+        )
+    code = own[0]
+    how = "" if code is None else f"with code {code} " if code >= 0 else f"by signal {-code} "
+    return PluginError(
+        f"a process that reads {', '.join(names)} was ended {how}by its plugin, or by a library that the plugin uses",
+        where=where,
+        fix="data.workers=1 and --debug may show where; tell its author",
+    )

@@ -57,7 +57,7 @@ def draw(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(14, 8.6), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(14, 7.8), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     halves: Any = figure.subfigures(1, 2, width_ratios=(1.15, 1), wspace=0.03)
     left, right = halves
@@ -76,7 +76,7 @@ def draw(
 def _remembered(figure: Any, heads: Mapping[str, Head], titles: Mapping[str, str]) -> None:
     first = next(iter(heads.values()))
     axes = figure.subplots()
-    figure.suptitle(f"Does the model still know {first.title} images after learning other things?", fontsize=15)
+    figure.suptitle(f"Does it still know {first.title} after learning more?", fontsize=15)
     places = range(len(first.accuracy))
     for (label, head), colour in zip(heads.items(), COLOURS, strict=False):
         values = [100 * value for value in head.accuracy.values()]

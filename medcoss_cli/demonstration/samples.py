@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from medcoss_cli.console import Screen
-from medcoss_cli.data.prepare import prepare
+from medcoss_cli.data.labelled import LabelledSet
 from medcoss_cli.data.preview import cells, read_some, reconstructions, stored
-from medcoss_cli.data.read import Found, find, read_checked
+from medcoss_cli.data.read import find, read_checked
 from medcoss_cli.demonstration.picture import Prediction, Strip
 from medcoss_cli.errors import DataError
-from medcoss_cli.finetuning.checkpoints import applied, best, renewed
+from medcoss_cli.finetuning.checkpoints import best_seed, renewed
 from medcoss_cli.finetuning.dataset import find_cases, for_test
-from medcoss_cli.metrics import classification
 from medcoss_cli.model.multimodal import Model
-from medcoss_cli.tasks.classification import Classification
+from medcoss_cli.model.outputs import softmax
 
 
 def strips(model: Model, data: Path) -> list[Strip]:
@@ -44,32 +44,29 @@ def strips(model: Model, data: Path) -> list[Strip]:
 
 def accuracy(run: Path, model: Model, checkpoint: Path, folder: Path, prepared: Path) -> float:
     """Accuracy of a run's head on its test images under a newer encoder: `medcoss evaluate --encoder` without intervals."""
-    head = best(run, None, Screen())
-    cases, _ = find_cases(head.modality, folder, masks=False, screen=Screen())
-    cases = for_test(cases, Screen())
-    found = Found(folder, [case.record for case in cases if case.record is not None], [])
-    rows = prepare(head.modality, found, prepared, workers=1, screen=Screen())
-    lesson = Classification(head.modality, rows, cases, head.task.classes, None, balance=False)
-    tested = lesson.rows("test")
-    network = renewed(head, model, checkpoint).to(model.encoder.cls.device)
-    scores = lesson.probabilities(network, tested, model.encoder.cls.device)
-    return classification(scores, lesson.labels[tested])["accuracy"]
+    head, screen = best_seed(run, None, Screen()), Screen()
+    cases, _ = find_cases(head.modality, folder, head.kind.target, screen=screen)
+    labelled = LabelledSet(head.modality, folder, for_test(cases, screen), prepared, 1, 0.05, screen)
+    newer = replace(head, network=renewed(head, checkpoint, screen))
+    result = head.kind.evaluate(newer.predictor(model.encoder.cls.device), labelled, head.seed).result
+    share: float = result["metrics"]["accuracy"]
+    return share
 
 
 def first_of_each(run: Path, folder: Path) -> list[Prediction]:
     """The first test image of each class, in the order of the manifest, with the prediction of a run's head."""
-    head = best(run, None, Screen())
-    cases, _ = find_cases(head.modality, folder, masks=False, screen=Screen())
-    ready = applied(head.task, head.modality, head.network, torch.device("cpu"))
+    head = best_seed(run, None, Screen())
+    cases, _ = find_cases(head.modality, folder, head.kind.target, screen=Screen())
+    predictor = head.predictor(torch.device("cpu"))
     predictions = []
-    for label in head.task.classes:
+    for label in head.spec.classes:
         case = next((case for case in cases if case.split == "test" and case.label == label), None)
         if case is None or case.record is None:
             continue
         sample = read_checked(head.modality, case.record)
-        scores = ready.classify(sample)
+        scores = softmax(predictor.outputs(sample))
         seen = head.modality.intensity.decode(*stored(head.modality, [sample]))
         likely = int(scores.argmax())
         image = cells(head.modality, seen)[0]
-        predictions.append(Prediction(image, label, head.task.classes[likely], float(scores[likely])))
+        predictions.append(Prediction(image, label, head.spec.classes[likely], float(scores[likely])))
     return predictions

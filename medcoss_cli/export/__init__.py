@@ -23,14 +23,13 @@ from medcoss_cli.errors import ExportError, UsageError
 from medcoss_cli.export import metadata, model_card, verify
 from medcoss_cli.export.metadata import Description, hash_of, sha256
 from medcoss_cli.export.verify import FP32, Run, Tolerance
-from medcoss_cli.registry.discovery import load_class
+from medcoss_cli.registry.discovery import FORMATS, load_class
 from medcoss_cli.store import atomic
 
 if TYPE_CHECKING:
     from medcoss_cli.export.samples import Samples
     from medcoss_cli.export.target import Exportable
 
-GROUP = "medcoss.formats"
 _NEEDED = {
     "encoder": "leave --modality and --run out",
     "features": "name a modality with --modality",
@@ -75,7 +74,7 @@ class Format:
 
 def load_format(name: str) -> Format:
     """The format of this name. Raises: UsageError if there is none, PluginError if it is broken."""
-    form: Format = load_class(GROUP, name, Format)()
+    form: Format = load_class(FORMATS, name, Format)()
     return form
 
 
@@ -198,7 +197,7 @@ def _neighbours(
     runs: dict[str, Callable[..., Any]] = {"torch": item.run(), form.name: form.run(item, path)}
     shares = {}
     for name, run in runs.items():
-        nearest, _ = neighbours(np.concatenate([run(chunk)[-1] for chunk in chunks]), 1)
+        nearest, _ = neighbours(np.concatenate([run(chunk)[-1] for chunk in chunks]), 1, shown.groups)
         shares[name] = agreement(nearest, shown.labels)
     verify.judge_neighbours(shares["torch"], shares[form.name], form.precisions[precision])
     return shares

@@ -9,11 +9,10 @@ import torch
 
 from medcoss_cli.console import Screen
 from medcoss_cli.export.networks import Features
-from medcoss_cli.export.target import modality_of
 from medcoss_cli.finetuning.checkpoints import decoder
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.plugin import CompleteModality
-from medcoss_cli.pretraining.state import read_state
+from medcoss_cli.pretraining.state import read_for
 from medcoss_cli.store.checkpoint import find_checkpoint
 
 Network = Callable[[Array], tuple[Array, Array]]
@@ -27,8 +26,8 @@ def features_of(
     file, note = find_checkpoint(source)
     if note:
         screen.say(note)
-    state = read_state(file)
-    known = modality_of(state, modality)
+    state = read_for(file, modality, screen)
+    known = state.model.modalities[modality]
     return known, in_numpy(Features.of(state.model, modality)), decoder(known), file
 
 

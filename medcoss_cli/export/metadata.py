@@ -21,8 +21,9 @@ class Description:
     """Plain values only.
 
     Args:
-        kind: "encoder" (tokens to features), "features" (inputs to features) or "task" (inputs to logits).
+        kind: "encoder" (tokens to features), "features" (inputs to features) or "task" (inputs to a head's outputs).
         modality, title, distribution: the modality and the plugin that brings it; None for the encoder alone.
+        plugin: the modality's fingerprint, as `registry.fingerprint` compares it.
         opset: of ONNX; None for weights of another library.
         axes: of the input, in order: batch, then channel and space, or words, or tokens and width.
         sizes: of each axis: "any", a number, or a step whose multiples are taken, as {"step": 16}.
@@ -34,6 +35,7 @@ class Description:
             input = (integer * scale + offset) * factor + shift.
         vocabulary: SHA-256 of the tokenizer's JSON that lies beside; None where there are no words.
         classes, task: of a fine-tuned network; the task without its vocabulary.
+        task_distribution: what brings the kind of task.
         encoder: its dimensions.
         tokenizer, tokenizer_spec: of the modality.
         checkpoint: SHA-256 of the file it was made from.
@@ -54,6 +56,7 @@ class Description:
     modality: str | None = None
     title: str | None = None
     distribution: str | None = None
+    plugin: dict[str, Any] | None = None
     dims: int | None = None
     channels: int | None = None
     size: list[int] | None = None
@@ -66,6 +69,7 @@ class Description:
     vocabulary: str | None = None
     classes: list[str] | None = None
     task: dict[str, Any] | None = None
+    task_distribution: str | None = None
     packages: list[str] | None = None
 
     def to_text(self) -> str:

@@ -10,7 +10,7 @@ from medcoss_cli.export.metadata import Description
 _WHAT = {
     "encoder": "the shared encoder alone: tokens and which of them are real, to features",
     "features": "inputs of one modality to features of every token, and one pooled feature a sample",
-    "task": "inputs of one modality to the logits of a fine-tuned task",
+    "task": "inputs of one modality to the outputs of a fine-tuned head",
 }
 
 

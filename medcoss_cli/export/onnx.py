@@ -41,11 +41,11 @@ class Onnx(Format):
         if plain != path:
             graph.convert(plain, path, about.precision)
         onnx.checker.check_model(str(path))
-        masks = about.task is not None and about.task["kind"] == "segmentation"
+        kind = about.task["kind"] if about.task is not None else None
         about = replace(
             about,
             opset=onnx.load(path, load_external_data=False).opset_import[0].version,
-            packages=needed(about.modality, masks=masks) if about.modality else ["numpy", "onnxruntime"],
+            packages=needed(about.modality, kind) if about.modality else ["numpy", "onnxruntime"],
         )
         graph.describe(path, about.to_text())
         return about
@@ -79,8 +79,8 @@ class Onnx(Format):
                 "```",
             ]
         verb, out = ("predict", "out/") if about.kind == "task" else ("embed", "features.npz")
-        distribution = str(about.distribution).split()[0]
-        wheels = "medcoss" if distribution == "medcoss" else f"medcoss {distribution}"
+        plugins = [source.split()[0] for source in (about.distribution, about.task_distribution) if source]
+        wheels = " ".join(dict.fromkeys(["medcoss", *plugins]))
         return [
             "Without torch:",
             "",

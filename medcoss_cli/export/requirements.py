@@ -12,34 +12,42 @@ from pathlib import Path
 
 from medcoss_cli.data.read import encode, read_checked
 from medcoss_cli.plugin import Record
-from medcoss_cli.registry.discovery import distribution_of, load_modality
+from medcoss_cli.registry.discovery import distribution_of, load_modality, load_task, task_distribution
 
 BASE = ("numpy", "onnxruntime")
-MASKS = ("matplotlib", "pillow", "scipy", "simpleitk")  # write masks, draw them, keep the largest organ
 _ASKED = """
 import json, sys
 for name in ("torch", "torchvision", "timm", "monai"):
     sys.modules[name] = None  # so that importing it fails
 import medcoss_cli.cli.app, medcoss_cli.cli.predict, medcoss_cli.predict, medcoss_cli.export.runtime
 from medcoss_cli.export.requirements import used
-print(json.dumps(used(sys.argv[1])))
+print(json.dumps(used(*sys.argv[1:])))
 """
 
 
-def needed(modality: str, *, masks: bool) -> list[str]:
-    """Distributions to install beside medcoss and the plugin; with torch where the plugin's reader needs it."""
-    more = MASKS if masks else ()
-    done = subprocess.run([sys.executable, "-c", _ASKED, modality], capture_output=True, text=True, check=False)
+def needed(modality: str, task: str | None = None) -> list[str]:
+    """Distributions to install beside medcoss and the plugins; with torch where a plugin needs it.
+
+    Args:
+        task: its kind; None: an encoder without a head.
+    """
+    more = load_task(task).packages if task else ()
+    names = [modality, task] if task else [modality]
+    done = subprocess.run([sys.executable, "-c", _ASKED, *names], capture_output=True, text=True, check=False)
     if done.returncode:
         return sorted({*BASE, *more, "torch"})
     return sorted({*json.loads(done.stdout.splitlines()[-1]), *more})
 
 
-def used(modality: str) -> list[str]:
-    """Read a demo sample as `predict` would, and list what medcoss and the plugin require that is imported by now.
+def used(modality: str, task: str | None = None) -> list[str]:
+    """Read a demo sample as `predict` would, and list what medcoss and the plugins require that is imported by now.
 
     Raises: ImportError where torch is asked for.
     """
+    plugins = {"medcoss", distribution_of(modality).split()[0]}
+    if task is not None:
+        load_task(task)
+        plugins.add(task_distribution(task).split()[0])
     known = load_modality(modality)
     if known.demo is not None:
         with tempfile.TemporaryDirectory() as scratch:
@@ -53,7 +61,7 @@ def used(modality: str) -> list[str]:
     modules = {name.partition(".")[0] for name, module in sys.modules.items() if module is not None}
     brought = packages_distributions()
     found = {_name(distribution) for module in modules for distribution in brought.get(module, [])}
-    asked = {name for own in {"medcoss", distribution_of(modality).split()[0]} for name in _requires(own)}
+    asked = {name for own in plugins for name in _requires(own)}
     return sorted((found & asked) | set(BASE))
 
 

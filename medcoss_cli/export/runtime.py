@@ -9,15 +9,18 @@ from typing import Any
 
 import numpy as np
 
+from medcoss_cli.console import Screen
 from medcoss_cli.errors import CheckpointError, UsageError
 from medcoss_cli.export import metadata
 from medcoss_cli.export.metadata import Description
-from medcoss_cli.finetuning.predictor import Applied
-from medcoss_cli.finetuning.spec import Task
+from medcoss_cli.finetuning.spec import load_kind, load_modality
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.plugin import CompleteModality, TokenizerSpec
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.configure import fit
+from medcoss_cli.registry.fingerprint import check_unchanged
+from medcoss_cli.tasks.predictor import Predictor
+from medcoss_cli.tasks.spec import TaskSpec
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Exported:
     about: Description
     session: Any
     vocabulary: str | None
+    path: Path
 
     def run(self, *inputs: Array) -> list[Array]:
         """All outputs for these inputs, in the file's order. Raises: UsageError for a size that the file does not take."""
@@ -48,25 +52,31 @@ class Exported:
         seen: Array = values * np.float32(rule["factor"]) + np.float32(rule["shift"])
         return seen
 
-    def modality(self) -> CompleteModality:
-        """The installed plugin's modality, as the file knows it. Raises: PluginError, CheckpointError."""
+    def modality(self, screen: Screen) -> CompleteModality:
+        """The installed plugin's modality, as the file knows it.
+
+        Raises: PluginError if it is missing, CheckpointError if it reads otherwise than when the file was exported.
+        """
         about = self.about
         if about.modality is None or about.size is None:
             raise UsageError(
                 "this file is the encoder alone; it reads no files", fix="export with --modality, or with --run"
             )
         modality = discovery.load_modality(about.modality)
-        spec = TokenizerSpec.from_plain(about.tokenizer_spec or {})
-        return fit(modality, tokenizer=about.tokenizer, spec=spec, size=tuple(about.size), vocabulary=self.vocabulary)
+        spec, size = TokenizerSpec.from_plain(about.tokenizer_spec or {}), tuple(about.size)
+        modality = fit(modality, tokenizer=about.tokenizer, spec=spec, size=size, vocabulary=self.vocabulary)
+        check_unchanged(about.plugin, modality, screen, where=self.path, decodes=False)
+        return modality
 
-    def applied(self) -> Applied:
+    def predictor(self, screen: Screen) -> Predictor:
         """A fine-tuned network, ready for samples. Raises: UsageError where it is none."""
         if self.about.task is None:
             raise UsageError(
                 "this file has no head for a task", fix="export a fine-tuned run: medcoss export --run RUN"
             )
-        task = Task(**self.about.task, vocabulary=self.vocabulary)
-        return Applied(task, task.load_modality(), lambda inputs: self.run(inputs)[0], self.decode)
+        spec = TaskSpec(**self.about.task, vocabulary=self.vocabulary)
+        modality = load_modality(spec, screen, self.path, decodes=False)
+        return Predictor(load_kind(spec), spec, modality, lambda inputs: self.run(inputs)[0], self.decode)
 
 
 def load(path: Path) -> Exported:
@@ -82,7 +92,7 @@ def load(path: Path) -> Exported:
             fix="export it again, and keep the files that lie beside it together",
         ) from error
     about = metadata.read(session.get_modelmeta().custom_metadata_map, path)
-    return Exported(about, session, _words(about, path))
+    return Exported(about, session, _words(about, path), path)
 
 
 def opened(path: Path) -> Any:

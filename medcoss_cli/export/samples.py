@@ -13,7 +13,9 @@ import torch
 from medcoss_cli.console import Screen
 from medcoss_cli.data.affine import affine_of
 from medcoss_cli.data.batches import Stored
-from medcoss_cli.data.read import encode, read_checked
+from medcoss_cli.data.labelled import LABEL
+from medcoss_cli.data.read import encode, listed, read_checked
+from medcoss_cli.data.recordings import group_of
 from medcoss_cli.errors import DataError, ExportError, UsageError
 from medcoss_cli.finetuning.dataset import find_cases
 from medcoss_cli.kit.manifest import NAME, rows_of
@@ -25,18 +27,19 @@ LEAST, MOST = 16, 64
 
 @dataclass(frozen=True)
 class Samples:
-    """Inputs as the network sees them (n, C, *size), or ids (n, L); labels where a manifest has them."""
+    """Inputs as the network sees them (n, C, *size), or ids (n, L); labels and groups where a manifest has labels."""
 
     inputs: Array
     labels: list[str] | None
     origin: str
+    groups: list[str] | None = None
 
 
 def gather(modality: CompleteModality, folder: Path | None, stored: Stored | None, screen: Screen) -> Samples:
     """At least 16 samples, repeated where there are fewer. Raises: DataError, UsageError."""
-    labels = None
+    labels = groups = None
     if folder is not None:
-        inputs, labels = _of_folder(modality, folder, screen)
+        inputs, labels, groups = _of_folder(modality, folder, screen)
         origin = f"{len(inputs)} samples of a folder"
     elif stored is not None and len(stored.integers):
         few = slice(0, MOST)
@@ -46,14 +49,14 @@ def gather(modality: CompleteModality, folder: Path | None, stored: Stored | Non
         with tempfile.TemporaryDirectory() as scratch:
             place = Path(scratch) / "demo"
             modality.demo(place, LEAST, 0)
-            inputs, _ = _of_folder(modality, place, screen)
+            inputs, *_ = _of_folder(modality, place, screen)
         origin = f"{len(inputs)} samples of the plugin's demo set"
     else:
         raise UsageError(
             f"the {modality.name} plugin brings no demo set to prove the export on", fix="give --samples DIR"
         )
     enough = np.resize(np.arange(len(inputs)), max(LEAST, len(inputs)))
-    return Samples(inputs[enough], labels, origin)
+    return Samples(inputs[enough], labels, origin, groups)
 
 
 def of_size(inputs: Array, size: tuple[int, ...]) -> Array:
@@ -80,12 +83,14 @@ def rule_of(modality: CompleteModality) -> dict[str, Any] | None:
     return {"rule": type(intensity).__name__, **numbers, "factor": rule[0], "shift": rule[1]}
 
 
-def _of_folder(modality: CompleteModality, folder: Path, screen: Screen) -> tuple[Array, list[str] | None]:
-    """Up to 64 samples, evenly taken; with labels where the folder's manifest has them for all."""
-    listed = _labelled(modality, folder, screen)
-    every = [(item, None) for item in modality.loader.find(folder, "all") if isinstance(item, Record)]
-    known = listed or every
-    found, labels = [], []
+def _of_folder(
+    modality: CompleteModality, folder: Path, screen: Screen
+) -> tuple[Array, list[str] | None, list[str] | None]:
+    """Up to 64 samples, evenly taken; with labels and groups where the folder's manifest has labels for all."""
+    labelled = _labelled(modality, folder, screen)
+    every = [(item, None) for item in listed(modality, folder, "all") if isinstance(item, Record)]
+    known = labelled or every
+    found, labels, groups = [], [], list[str]()
     for place in np.linspace(0, len(known) - 1, min(MOST, len(known))).round().astype(int):
         record, label = known[place]
         try:
@@ -96,9 +101,10 @@ def _of_folder(modality: CompleteModality, folder: Path, screen: Screen) -> tupl
             _decoded(modality, torch.from_numpy(integers)[None], torch.tensor([scale]), torch.tensor([offset]))
         )
         labels.append(label)
+        groups.append(group_of(record))
     if not found:
         raise DataError(f"nothing that can be read as {modality.title}", where=folder)
-    return np.concatenate(found), [str(label) for label in labels] if listed else None
+    return np.concatenate(found), *(([str(label) for label in labels], groups) if labelled else (None, None))
 
 
 def _labelled(modality: CompleteModality, folder: Path, screen: Screen) -> list[tuple[Record, str | None]]:
@@ -106,7 +112,7 @@ def _labelled(modality: CompleteModality, folder: Path, screen: Screen) -> list[
     manifest = folder / NAME
     if not manifest.is_file() or not any("label" in row for _, row in rows_of(manifest)):
         return []
-    cases, _ = find_cases(modality, folder, masks=False, screen=screen)
+    cases, _ = find_cases(modality, folder, LABEL, screen=screen)
     return [(case.record, case.label) for case in cases if case.record is not None]
 
 

@@ -12,15 +12,16 @@ import torch
 from torch import nn
 
 from medcoss_cli.console import Screen
-from medcoss_cli.errors import CheckpointError, UsageError
+from medcoss_cli.errors import UsageError
 from medcoss_cli.export.networks import EncoderAlone, Features
 from medcoss_cli.export.samples import LEAST, Samples, gather, of_size, rule_of
 from medcoss_cli.export.verify import Run
-from medcoss_cli.finetuning.checkpoints import Trained, best
+from medcoss_cli.finetuning.checkpoints import TrainedSeed, best_seed
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.plugin import CompleteModality
-from medcoss_cli.pretraining.state import State, read_state, versions
+from medcoss_cli.pretraining.state import State, read_for, versions
 from medcoss_cli.registry import discovery
+from medcoss_cli.registry.fingerprint import fingerprint
 from medcoss_cli.store.checkpoint import find_checkpoint
 
 AXES = {1: ["words"], 2: ["height", "width"], 3: ["depth", "height", "width"]}
@@ -121,16 +122,16 @@ def chosen(
     if run is not None:
         if modality is not None or source is not None:
             raise UsageError("a run says itself what it is", where="--run", fix="leave CKPT and --modality out")
-        trained = best(run, seed, screen)
+        trained = best_seed(run, seed, screen)
         shown = gather(trained.modality, folder, None, screen)
         return task_of(trained, shown), shown, run / f"seed-{trained.seed}" / "model.pt"
     file, note = find_checkpoint(source)
     if note:
         screen.say(note)
-    state = read_state(file)
+    state = read_for(file, modality, screen)
     if modality is None:
         return encoder_alone(state), None, file
-    known = modality_of(state, modality)
+    known = state.model.modalities[modality]
     shown = gather(known, folder, state.buffer.get(modality), screen)
     return features_of(state, known, shown), shown, file
 
@@ -141,16 +142,6 @@ def encoder_alone(state: State) -> Exportable:
     about = {"kind": "encoder", "encoder": asdict(shape), "versions": versions({})}
     names = (["tokens", "valid"], ["features"])
     return Exportable(EncoderAlone(state.model), names, tokens(LEAST, TOKENS, shape.width), (1,), about)
-
-
-def modality_of(state: State, name: str) -> CompleteModality:
-    """The modality as the checkpoint knows it. Raises: CheckpointError where it does not."""
-    if name not in state.model.modalities:
-        raise CheckpointError(
-            f"the checkpoint knows {', '.join(state.model.modalities)}, not {name}",
-            fix=f"medcoss extend --modality {name} --from CKPT first",
-        )
-    return state.model.modalities[name]
 
 
 def features_of(state: State, modality: CompleteModality, samples: Samples) -> Exportable:
@@ -166,21 +157,23 @@ def features_of(state: State, modality: CompleteModality, samples: Samples) -> E
     return Exportable(network, names, (samples.inputs,), _steps(modality), about, modality, modality.vocabulary)
 
 
-def task_of(one: Trained, samples: Samples) -> Exportable:
-    """A fine-tuned network's inputs to logits."""
-    plain = one.task.to_plain()
+def task_of(trained: TrainedSeed, samples: Samples) -> Exportable:
+    """A fine-tuned network's inputs to its outputs."""
+    spec, modality = trained.spec, trained.modality
+    plain = spec.to_plain()
     words = plain.pop("vocabulary")
     about = {
         "kind": "task",
-        "encoder": one.task.encoder,
-        "versions": versions({one.modality.name: one.modality}),
-        **_inputs(one.modality, samples),
-        "spacing": one.task.spacing,
-        "classes": one.task.classes,
+        "encoder": spec.encoder,
+        "versions": versions({modality.name: modality}),
+        **_inputs(modality, samples),
+        "spacing": spec.spacing,
+        "classes": spec.classes or None,
         "task": plain,
+        "task_distribution": discovery.task_distribution(spec.kind),
     }
-    names = (["ids" if one.modality.channels == 0 else "inputs"], ["logits"])
-    return Exportable(one.network.eval(), names, (samples.inputs,), None, about, one.modality, words)
+    names = (["ids" if modality.channels == 0 else "inputs"], [trained.kind.output])
+    return Exportable(trained.network.eval(), names, (samples.inputs,), None, about, modality, words)
 
 
 def _inputs(modality: CompleteModality, samples: Samples) -> dict[str, Any]:
@@ -189,6 +182,7 @@ def _inputs(modality: CompleteModality, samples: Samples) -> dict[str, Any]:
         "modality": modality.name,
         "title": modality.title,
         "distribution": discovery.distribution_of(modality.name),
+        "plugin": fingerprint(modality),
         "dims": modality.dims,
         "channels": modality.channels,
         "size": list(modality.size),

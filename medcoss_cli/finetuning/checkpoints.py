@@ -11,29 +11,38 @@ import torch
 
 from medcoss_cli.console import Screen
 from medcoss_cli.errors import CheckpointError, UsageError
-from medcoss_cli.finetuning.predictor import Applied, Decode
-from medcoss_cli.finetuning.spec import Task
-from medcoss_cli.model.finetuned import Tuned
-from medcoss_cli.model.multimodal import Model
+from medcoss_cli.finetuning.spec import load_kind, load_modality, restore
+from medcoss_cli.model.finetuned import FinetunedNetwork
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.plugin import CompleteModality
-from medcoss_cli.store import finetuned
-from medcoss_cli.tasks.lesson import criterion
+from medcoss_cli.pretraining.state import rebuild, shape_of
+from medcoss_cli.store import checkpoint, finetuned
+from medcoss_cli.tasks import TaskKind
+from medcoss_cli.tasks.predictor import Decode, Predictor
+from medcoss_cli.tasks.spec import TaskSpec
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedSeed:
     """One seed's network, ready to be used."""
 
     seed: int
-    task: Task
+    kind: TaskKind
+    spec: TaskSpec
     modality: CompleteModality
-    network: Tuned
+    network: FinetunedNetwork
     facts: dict[str, Any]
 
+    def predictor(self, device: torch.device) -> Predictor:
+        """For samples as they are read."""
+        return predictor_of(self.kind, self.spec, self.modality, self.network, device)
 
-def trained(run: Path, seed: int | None = None) -> Iterator[Trained]:
-    """The networks of a run, seed by seed. Raises: UsageError where there are none."""
+
+def trained_seeds(run: Path, screen: Screen, seed: int | None = None) -> Iterator[TrainedSeed]:
+    """The networks of a run, seed by seed.
+
+    Raises: UsageError where there are none, CheckpointError where the plugin reads otherwise than when they were trained.
+    """
     found = sorted(
         (int(path.parent.name[5:]), path) for path in run.glob("seed-*/model.pt") if path.parent.name[5:].isdecimal()
     )
@@ -49,53 +58,60 @@ def trained(run: Path, seed: int | None = None) -> Iterator[Trained]:
         if seed in (None, number):
             stored = finetuned.load(path)
             try:
-                task = Task(**stored.task)
+                spec = TaskSpec(**stored.task)
             except TypeError as error:
                 raise CheckpointError("the model's task is damaged", where=path) from error
-            modality = task.load_modality()
-            yield Trained(number, task, modality, task.build(modality, stored.weights), stored.facts)
+            kind, modality = load_kind(spec), load_modality(spec, screen, path)
+            screen = Screen()  # a note on the plugin is printed once
+            yield TrainedSeed(number, kind, spec, modality, restore(spec, modality, stored.weights), stored.facts)
 
 
-def best(run: Path, seed: int | None, screen: Screen) -> Trained:
-    """The network of a seed, or of the one that validated best, said aloud where there are several."""
-    known = list(trained(run, seed))
-    scores = {one.seed: criterion(one.facts["validation"]) if one.facts.get("validation") else 0.0 for one in known}
-    one = max(known, key=lambda one: (scores[one.seed], -one.seed))
+def best_seed(run: Path, seed: int | None, screen: Screen) -> TrainedSeed:
+    """The network of a seed, or of the one that is best on validation, which is printed where there are several."""
+    known = list(trained_seeds(run, screen, seed))
+    scores = {
+        one.seed: one.kind.criterion(one.facts["validation"]) if one.facts.get("validation") else 0.0 for one in known
+    }
+    best = max(known, key=lambda one: (scores[one.seed], -one.seed))
     if len(known) > 1:
-        screen.say(f"seed {one.seed} of {len(known)}, the best on validation; --seed N takes another")
-    return one
+        screen.say(f"seed {best.seed} of {len(known)}, the best on validation; --seed N takes another")
+    return best
 
 
-def renewed(one: Trained, model: Model, source: Path) -> Tuned:
-    """The same head on the encoder and tokenizer of a newer model.
+def renewed(trained: TrainedSeed, source: Path, screen: Screen) -> FinetunedNetwork:
+    """The same head on the encoder and tokenizer of a newer checkpoint; no plugin but the task's own is needed.
 
-    Args:
-        source: the checkpoint that the model comes from, for messages.
-
-    Raises: UsageError for a head that was trained together with its encoder, CheckpointError for an encoder of another kind.
+    Raises: UsageError for a head that was trained together with its encoder, CheckpointError for an encoder of another kind,
+        or one that was trained with another plugin than the installed one.
     """
-    if not one.task.head["frozen"]:
+    spec = trained.spec
+    if not spec.head["frozen"]:
         raise UsageError(
             "this head was trained together with its encoder, so a newer one does not fit it",
             where="--encoder",
             fix="fine-tune with head.probe=true or head.freeze=true",
         )
-    key = one.task.tokenizer
-    if key not in model.tokenizers or vars(model.shape) != one.task.encoder:
+    newer = checkpoint.load(source)
+    if spec.modality in newer.modalities:
+        rebuild(spec.modality, newer, screen)
+    key, shape = spec.tokenizer, shape_of(newer)
+    if key not in newer.tokenizers or vars(shape) != spec.encoder:
         raise CheckpointError(
-            f"its encoder (width {model.shape.width}, depth {model.shape.depth}; tokenizers {', '.join(model.tokenizers)}) "
-            f"is not of the kind the head was trained on (width {one.task.encoder['width']}, "
-            f"depth {one.task.encoder['depth']}; {key})",
+            f"its encoder (width {shape.width}, depth {shape.depth}; tokenizers {', '.join(newer.tokenizers)}) "
+            f"is not of the kind the head was trained on (width {spec.encoder['width']}, "
+            f"depth {spec.encoder['depth']}; {key})",
             where=source,
         )
-    network = one.task.build(one.modality, one.network.state_dict())
-    network.take(model.state_dict(), key)
+    network = restore(spec, trained.modality, trained.network.state_dict())
+    network.take(newer.weights, key)
     return network
 
 
-def applied(task: Task, modality: CompleteModality, network: Tuned, device: torch.device) -> Applied:
+def predictor_of(
+    kind: TaskKind, spec: TaskSpec, modality: CompleteModality, network: FinetunedNetwork, device: torch.device
+) -> Predictor:
     """The network on a device, with the modality's own rule for what it sees."""
-    return Applied(task, modality, network.on(device), decoder(modality))
+    return Predictor(kind, spec, modality, network.on(device), decoder(modality))
 
 
 def decoder(modality: CompleteModality) -> Decode:

@@ -1,40 +1,26 @@
-"""A task's data: from a manifest to training and validation samples. Every step is a function of the recipe alone."""
+"""A task's cases: a manifest's rows with the records that the modality's loader finds."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from medcoss_cli.console import Screen
-from medcoss_cli.data.labelled import SPLITS, Case, read_manifest, with_records
-from medcoss_cli.data.prepare import prepare
-from medcoss_cli.data.read import Found, find, reason_counts
-from medcoss_cli.data.segmented import prepare_masks
+from medcoss_cli.data.labelled import MASK, SPLITS, Case, Target, one_each, read_manifest, with_records
+from medcoss_cli.data.read import find, reason_counts
+from medcoss_cli.data.segmented import check_grid
 from medcoss_cli.errors import DataError
-from medcoss_cli.finetuning import augment as views
-from medcoss_cli.finetuning.spec import Task
 from medcoss_cli.plugin import CompleteModality, LeftOut
-from medcoss_cli.tasks.classification import Classification
-from medcoss_cli.tasks.segmentation import Segmentation
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How files are read: where prepared sets lie, how many processes, which share may be bad."""
-
-    prepared: Path
-    workers: int | None
-    bad_share: float
+from medcoss_cli.tasks import TaskKind
 
 
 def find_cases(
     modality: CompleteModality,
     root: Path,
+    target: Target,
     *,
-    masks: bool,
     screen: Screen,
     fold: int | None = None,
     validation: float = 0.0,
@@ -42,13 +28,17 @@ def find_cases(
 ) -> tuple[list[Case], list[LeftOut]]:
     """The manifest's cases with the records the modality's loader finds at their paths, and what it cannot use.
 
-    Raises: DataError for a manifest with faults, or a folder with nothing of this modality.
+    Raises: DataError for a manifest with faults, or a folder with nothing of this modality; PluginError where targets are
+        masks and the loader does not place its volumes.
     """
-    cases = read_manifest(root, masks=masks, fold=fold, validation=validation, seed=seed)
+    cases = read_manifest(root, target, fold=fold, validation=validation, seed=seed)
     found = find(modality, root, split="all", screen=screen)
     named = {case.path for case in cases}
     lost = [item for item in found.left_out if item.source in named]
-    return with_records(cases, found, single=masks), lost
+    matched = with_records(cases, found, single=target.file)
+    if target == MASK:
+        check_grid(modality, matched)
+    return matched, lost
 
 
 def bounded(cases: Sequence[Case], lost: Sequence[LeftOut], share: float, screen: Screen) -> None:
@@ -64,63 +54,16 @@ def bounded(cases: Sequence[Case], lost: Sequence[LeftOut], share: float, screen
         )
 
 
-def lesson_of(
-    task: Task,
-    modality: CompleteModality,
-    cases: Sequence[Case],
-    root: Path,
-    augment: str | None,
-    balance: bool,
-    reading: Reading,
-    screen: Screen,
-) -> Classification | Segmentation:
-    """Prepared samples of a task. Raises: DataError, also where nothing is left to train on."""
-    lesson: Classification | Segmentation
-    if task.kind == "classification":
-        found = Found(root, [case.record for case in cases if case.record is not None], [])
-        prepared = prepare(
-            modality, found, reading.prepared, workers=reading.workers, bad_share=reading.bad_share, screen=screen
-        )
-        lesson = Classification(modality, prepared, cases, task.classes, _view(task, augment), balance=balance)
-    else:
-        assert task.values is not None
-        segmented = prepare_masks(
-            modality,
-            cases,
-            task.values,
-            task.layout,
-            reading.prepared,
-            workers=reading.workers,
-            bad_share=reading.bad_share,
-            screen=screen,
-        )
-        view = views.elastic if augment in (None, "elastic") else None
-        lesson = Segmentation(modality, segmented, task.values, tuple(task.size), view, task.predict, balance=balance)
-    if not lesson.cases:
-        raise DataError("no training case is left", where=root)
-    return lesson
-
-
-def _view(task: Task, augment: str | None) -> Any:
-    """For classes: None is the modality's own augmentation."""
-    if augment == "colour":
-        return views.colour
-    if augment == "elastic":
-        return views.elastic_images
-    return (lambda inputs, key: inputs) if augment == "none" else None
-
-
-def facts_of(cases: Iterable[Case]) -> dict[str, Any]:
-    """Per split: samples, groups, and samples by class; numbers and classes only."""
+def facts_of(kind: TaskKind, cases: Sequence[Case]) -> dict[str, Any]:
+    """Per split: recordings, groups, and recordings by class; numbers and classes only."""
     facts: dict[str, Any] = {}
-    every = list(cases)
+    cases = one_each(cases)
     for split in SPLITS:
-        own = [case for case in every if case.split == split]
-        classes = Counter(case.label for case in own if case.label)
+        own = [case for case in cases if case.split == split]
         facts[split] = {
             "samples": len(own),
             "groups": len({case.group for case in own}),
-            "classes": dict(sorted(classes.items())),
+            "classes": kind.counts(own),
         }
     return facts
 

@@ -8,30 +8,30 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medcoss_cli.finetuning.dataset import facts_of
-from medcoss_cli.finetuning.setup import Tuning
+from medcoss_cli.finetuning.setup import FinetuneJob
 from medcoss_cli.pretraining.state import versions
 from medcoss_cli.store import atomic
 from medcoss_cli.store.run import without_paths
 
 
-def write_results(job: Tuning) -> dict[str, Any]:
+def write_results(job: FinetuneJob) -> dict[str, Any]:
     """results.json from the seeds that are done: numbers, classes and the recipe without paths."""
     paths = [job.run.folder / f"seed-{seed}" / "result.json" for seed in job.seeds]
     seeds = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
     tests = [entry["test"]["metrics"] for entry in seeds if entry["test"]]
     results = {
         "kind": "finetune",
-        "task": job.task.kind,
-        "title": job.task.title,
-        "modality": job.task.modality,
+        "task": job.spec.kind,
+        "title": job.spec.title,
+        "modality": job.spec.modality,
         "dims": job.modality.dims,
         "start": job.run.facts["start"],
         "recipe": without_paths(job.recipe.model_dump(mode="json")),
-        "classes": job.task.classes,
+        "classes": job.spec.classes,
         "weights": seeds[0]["weights"],
-        "data": facts_of(job.cases),
+        "data": facts_of(job.kind, job.labelled.cases),
         "unreadable": len(job.lost),
-        "versions": versions({job.task.modality: job.modality}),
+        "versions": versions({job.spec.modality: job.modality}),
         "seeds": seeds,
         "summary": {
             name: mean_sd([test[name] for test in tests if name in test]) for name in (tests[0] if tests else {})
@@ -41,12 +41,12 @@ def write_results(job: Tuning) -> dict[str, Any]:
     return results
 
 
-def known(value: Any) -> Any:
+def json_values(value: Any) -> Any:
     """The same, with null for NaN and infinity, which JSON does not have."""
     if isinstance(value, Mapping):
-        return {key: known(entry) for key, entry in value.items()}
+        return {key: json_values(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [known(entry) for entry in value]
+        return [json_values(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 from torch import Tensor
 
 from medcoss_cli.console import Logged, Screen
-from medcoss_cli.data.labelled import Case, classes_of
+from medcoss_cli.data.labelled import LabelledSet
 from medcoss_cli.data.read import Found, with_vocabulary
-from medcoss_cli.data.segmented import foreground
-from medcoss_cli.errors import CheckpointError, UsageError
-from medcoss_cli.finetuning.dataset import Reading, bounded, facts_of, find_cases, lesson_of
-from medcoss_cli.finetuning.spec import Task, for_task
+from medcoss_cli.errors import CheckpointError, DataError, UsageError
+from medcoss_cli.finetuning.dataset import bounded, facts_of, find_cases
+from medcoss_cli.finetuning.spec import build, for_task, load_kind, load_modality
 from medcoss_cli.finetuning.trainer import parameters_of
 from medcoss_cli.model.encoder import EncoderShape
-from medcoss_cli.model.finetuned import HeadShape, Tuned
-from medcoss_cli.model.heads import HybridDecoder, MaskDecoder, expect
-from medcoss_cli.model.multimodal import Model
+from medcoss_cli.model.finetuned import FinetunedNetwork
+from medcoss_cli.model.heads import HybridDecoder
 from medcoss_cli.plugin import CompleteModality, LeftOut
-from medcoss_cli.pretraining.state import read_state
+from medcoss_cli.pretraining.state import described_modalities, rebuild, shape_of, versions
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import FinetuneRecipe
 from medcoss_cli.registry.configure import for_stage, resized
-from medcoss_cli.store import finetuned, plain
+from medcoss_cli.registry.fingerprint import fingerprint
+from medcoss_cli.store import checkpoint, finetuned, plain
 from medcoss_cli.store.checkpoint import find_checkpoint
 from medcoss_cli.store.run import Run
-from medcoss_cli.tasks.classification import Classification
-from medcoss_cli.tasks.segmentation import Segmentation
+from medcoss_cli.tasks import TaskData, TaskKind
+from medcoss_cli.tasks.spec import TaskSpec
 from medcoss_cli.training import distributed
 from medcoss_cli.training.distributed import Devices
 from medcoss_cli.training.runs import Options, create_run, folders
@@ -40,54 +39,60 @@ START = "start.pt"
 
 
 @dataclass(frozen=True)
-class Tuning:
+class FinetuneJob:
     """One run of finetune, ready to go.
 
     Args:
         weights: encoder and tokenizer to begin with; empty: from scratch.
-        cases: the manifest's, with their records; `lost` are those that cannot be read.
+        labelled: the manifest's cases with their records; `lost` are those that cannot be read.
     """
 
     recipe: FinetuneRecipe
-    task: Task
-    modality: CompleteModality
+    kind: TaskKind
+    spec: TaskSpec
     weights: Mapping[str, Tensor]
-    cases: Sequence[Case]
+    labelled: LabelledSet
     lost: Sequence[LeftOut]
-    lesson: Classification | Segmentation
+    data: TaskData
     seeds: Sequence[int]
     run: Run
     devices: Devices
     screen: Screen
 
-    def network(self, seed: int) -> Tuned:
+    @property
+    def modality(self) -> CompleteModality:
+        """The task's, as its cases are read."""
+        return self.labelled.modality
+
+    def network(self, seed: int) -> FinetunedNetwork:
         """The network before its first step: the head drawn from the seed, the rest from the checkpoint, if any."""
-        network = build(self.task, self.modality, seed, self.recipe.head.drop_path)
-        if isinstance(self.lesson, Segmentation):
-            expect(cast("MaskDecoder | HybridDecoder", network.head), self.lesson.shares)
+        network = build(self.spec, self.modality, seed, self.recipe.head.drop_path)
+        self.data.initialise(network.head)
         if self.weights:
-            network.take(self.weights, self.task.tokenizer)
+            network.take(self.weights, self.spec.tokenizer)
         if self.recipe.head.hybrid is not None and self.recipe.head.hybrid.cnn is not None:
-            self.screen.say(network.take_cnn(read_weights(Path(self.recipe.head.hybrid.cnn))))
+            residual = cast(HybridDecoder, network.head)
+            self.screen.say(residual.take_cnn(read_weights(Path(self.recipe.head.hybrid.cnn))))
         return network
 
 
 def begin_finetune(
     recipe: FinetuneRecipe, stem: str, start: str | None, seeds: Sequence[int] | None, options: Options, screen: Screen
-) -> Tuning:
+) -> FinetuneJob:
     """A new run. Raises: CheckpointError, DataError, UsageError before anything is written."""
     place = one_device()
-    task, modality, weights, cases, lost, root = settle(recipe, start, options, screen)
-    lesson = _lesson(recipe, task, modality, cases, lost, root, options, screen)
+    kind, spec, weights, labelled, lost = settle(recipe, start, options, screen)
+    data = _data(recipe, kind, spec, labelled, lost)
     chosen = list(seeds or [recipe.seed])
-    facts = {"kind": "finetune", "seeds": chosen, "start": "checkpoint" if weights else SCRATCH}
+    in_use = {"plugins": {spec.modality: spec.plugin}, "versions": versions([spec.modality])}
+    facts = {"kind": "finetune", "seeds": chosen, "start": "checkpoint" if weights else SCRATCH, **in_use}
     run = create_run(recipe, stem, facts, options, screen)
-    finetuned.save(finetuned.Stored(task.to_plain(), dict(weights), {}), run.folder / START)
+    finetuned.save(finetuned.Stored(spec.to_plain(), dict(weights), {}), run.folder / START)
     logged = Logged(screen, run.log)
-    return Tuning(recipe, task, modality, weights, cases, lost, lesson, chosen, run, place, logged)
+    return FinetuneJob(recipe, kind, spec, weights, labelled, lost, data, chosen, run, place, logged)
 
 
-def resume_finetune(folder: Path, options: Options, screen: Screen) -> Tuning:
+def resume_finetune(folder: Path, options: Options, screen: Screen) -> FinetuneJob:
     """A run that was interrupted, exactly as it was begun; only folders may be given anew."""
     place, run = one_device(), Run.resume(folder)
     if run.facts.get("kind") != "finetune":
@@ -99,94 +104,73 @@ def resume_finetune(folder: Path, options: Options, screen: Screen) -> Tuning:
     if not (folder / START).exists():
         raise CheckpointError("the run was stopped before it had its start", where=folder, fix="begin it again")
     stored = finetuned.load(folder / START)
-    task = Task(**stored.task)
-    modality = task.load_modality()
+    spec = TaskSpec(**stored.task)
+    kind = load_kind(spec)
     known = Options(
         None, False, options.data_root or Path(run.facts["data_root"]), options.prepared or Path(run.facts["prepared"])
     )
-    root = folders(recipe, known)[0] / recipe.data.folder
-    cases, lost = _cases(recipe, modality, root, screen)
-    lesson = _lesson(recipe, task, modality, cases, lost, root, known, screen)
+    labelled, lost = _labelled(recipe, kind, load_modality(spec, screen, folder / START), known, screen)
+    data = _data(recipe, kind, spec, labelled, lost)
     logged = Logged(screen, run.log)
-    return Tuning(recipe, task, modality, stored.weights, cases, lost, lesson, run.facts["seeds"], run, place, logged)
+    return FinetuneJob(recipe, kind, spec, stored.weights, labelled, lost, data, run.facts["seeds"], run, place, logged)
 
 
 def outlook(recipe: FinetuneRecipe, start: str | None, options: Options, screen: Screen) -> None:
     """What a run would do, from headers alone: cases, classes, the size of the network; nothing is written."""
-    task, modality, _, cases, lost, _ = settle(recipe, start, options, screen)
-    bounded(cases, lost, recipe.data.bad_share, screen)
-    facts = facts_of(cases)
+    kind, spec, _, labelled, lost = settle(recipe, start, options, screen)
+    modality = labelled.modality
+    bounded(labelled.cases, lost, recipe.data.bad_share, screen)
+    facts = facts_of(kind, labelled.cases)
     rows = [[split, str(part["samples"]), str(part["groups"])] for split, part in facts.items()]
-    screen.table(f"{task.kind} of {modality.title}: {', '.join(task.classes)}", ["split", "cases", "groups"], rows)
-    size, tune = parameters_of(build(task, modality, recipe.seed)), recipe.train
+    what = ", ".join(spec.classes) or kind.target.column
+    screen.table(f"{spec.kind} of {modality.title}: {what}", ["split", "cases", "groups"], rows)
+    size, tune = parameters_of(build(spec, modality, recipe.seed)), recipe.train
     screen.say(f"network of {size['weights'] / 1e6:.1f} million weights, {size['trained'] / 1e6:.1f} trained")
     passes = tune.steps * tune.batch / max(1, facts["train"]["samples"])
     screen.say(f"{tune.steps} steps of {tune.batch}, {passes:.1f} passes over the training cases; nothing was written")
 
 
-def build(task: Task, modality: CompleteModality, seed: int, drop_path: float = 0.0) -> Tuned:
-    """A task's network with weights drawn from the seed."""
-    return Tuned(modality, EncoderShape(**task.encoder), HeadShape(**task.head), seed=seed, drop_path=drop_path)
-
-
 def settle(
     recipe: FinetuneRecipe, start: str | None, options: Options, screen: Screen
-) -> tuple[Task, CompleteModality, Mapping[str, Tensor], list[Case], list[LeftOut], Path]:
+) -> tuple[TaskKind, TaskSpec, Mapping[str, Tensor], LabelledSet, list[LeftOut]]:
     """What the recipe, the checkpoint and the manifest say together: the task in plain values, and its cases."""
-    model, weights = _start(recipe, start or recipe.start, screen)
+    kind = recipe.task_kind()
+    shape, known, weights = _start(recipe, start or recipe.start, screen)
     chosen = for_stage(
         recipe.modality,
-        model.modalities,
+        known,
         screen,
         tokenizer=recipe.tokenizer,
         vocabulary_size=recipe.vocabulary_size,
     )
     key = chosen.tokenizer.key
     if weights:
-        weights = _taken(model, weights, key, recipe.modality, screen)
+        weights = _taken(shape, weights, key, recipe.modality, screen)
     size = tuple(recipe.input.size or chosen.size)
     vocabulary = chosen.vocabulary
     intensity: dict[str, Any] | None = {"zscore": True} if recipe.input.intensity == "zscore" else None
-    root = folders(recipe, options)[0] / recipe.data.folder
-    modality = for_task(chosen, key, size, vocabulary, intensity)
-    cases, lost = _cases(recipe, modality, root, screen)
+    labelled, lost = _labelled(recipe, kind, for_task(chosen, key, size, vocabulary, intensity), options, screen)
     if vocabulary is None:
-        train = [case.record for case in cases if case.split == "train" and case.record is not None]
-        vocabulary = with_vocabulary(modality, Found(root, train, []), screen).vocabulary
-    values = recipe.classes if isinstance(recipe.classes, dict) else None
-    if values is None:
-        asked = recipe.classes if isinstance(recipe.classes, list) else None
-        classes = classes_of(cases, asked, screen)
-    else:
-        classes = list(values)
+        train = [case.record for case in labelled.split("train") if case.record is not None]
+        vocabulary = with_vocabulary(labelled.modality, Found(labelled.root, train, []), screen).vocabulary
+    classes, target = kind.fit_target(recipe, labelled.cases, screen)
     if not isinstance(recipe.input.intensity, str):
         fixed = recipe.input.intensity
         intensity = {"low": fixed.clip[0], "high": fixed.clip[1], "mean": fixed.mean, "deviation": fixed.deviation}
     elif recipe.input.intensity == "foreground":
-        assert values is not None
-        low, high, mean, deviation = foreground(modality, cases, values, screen)
+        low, high, mean, deviation = kind.foreground(labelled.modality, labelled.cases, target, screen)
         intensity = {"low": low, "high": high, "mean": mean, "deviation": deviation}
     modality = for_task(chosen, key, size, vocabulary, intensity)
     if note := resized(modality):
         screen.warn(note)
     head = recipe.head
-    frozen = head.freeze or head.probe or head.hybrid is not None
-    shape = HeadShape(
-        recipe.task,
-        len(classes),
-        1 if head.probe else head.layers,
-        head.pool,
-        head.features,
-        head.hybrid.depth if head.hybrid else None,
-        frozen=frozen,
-        standardise=frozen and recipe.task == "classification",
-    )
-    task = Task(
-        kind=recipe.task,
+    spec = TaskSpec(
+        kind=kind.name,
+        settings=recipe.task_settings(),
         title=recipe.title,
         modality=recipe.modality,
         classes=classes,
-        values=values,
+        target=target,
         tokenizer=key,
         tokenizer_spec=modality.tokenizer.spec.to_plain(),
         vocabulary=vocabulary,
@@ -195,10 +179,17 @@ def settle(
         crop=recipe.input.crop,
         intensity=intensity,
         predict=recipe.predict.model_dump(),
-        encoder=asdict(model.shape),
-        head=asdict(shape),
+        encoder=asdict(shape),
+        head={
+            "layers": 1 if head.probe else head.layers,
+            "pool": head.pool,
+            "features": head.features,
+            "hybrid": head.hybrid.depth if head.hybrid else None,
+            "frozen": head.freeze or head.probe or head.hybrid is not None,
+        },
+        plugin=fingerprint(modality),
     )
-    return task, modality, weights, cases, lost, root
+    return kind, spec, weights, replace(labelled, modality=modality), lost
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -218,58 +209,72 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return {str(name).removeprefix("module."): w for name, w in content.items() if isinstance(w, Tensor)}
 
 
-def _start(recipe: FinetuneRecipe, start: str, screen: Screen) -> tuple[Model, Mapping[str, Tensor]]:
-    """The checkpoint's model with its weights, or an empty model of the recipe's dimensions and no weights."""
+def _start(
+    recipe: FinetuneRecipe, start: str, screen: Screen
+) -> tuple[EncoderShape, Mapping[str, CompleteModality], Mapping[str, Tensor]]:
+    """The checkpoint's encoder, modalities and weights, or an encoder of the recipe's dimensions and none of these.
+
+    Of the modalities only the recipe's needs its plugin; the others are what the checkpoint says of them.
+    """
     if start == SCRATCH:
         shape = EncoderShape(**recipe.encoder.model_dump()) if recipe.encoder else EncoderShape()
         screen.say(f"from scratch: width {shape.width}, depth {shape.depth}")
-        return Model(shape, recipe.seed), {}
+        return shape, {}, {}
     path, said = find_checkpoint(start)
     if said:
         screen.say(said)
-    state = read_state(path)
-    return state.model, state.model.state_dict()
+    known = checkpoint.load(path)
+    if recipe.modality in known.modalities:
+        rebuild(recipe.modality, known, screen)
+    return shape_of(known), described_modalities(known), known.weights
 
 
-def _taken(model: Model, weights: Mapping[str, Tensor], key: str, modality: str, screen: Screen) -> dict[str, Tensor]:
+def _taken(
+    shape: EncoderShape, weights: Mapping[str, Tensor], key: str, modality: str, screen: Screen
+) -> dict[str, Tensor]:
     """Encoder and tokenizer of a checkpoint; says what was taken. Raises: CheckpointError without the tokenizer."""
-    if key not in model.tokenizers:
+    tokenizers = list(dict.fromkeys(name.split(".", 2)[1] for name in weights if name.startswith("tokenizers.")))
+    if key not in tokenizers:
         raise CheckpointError(
-            f"the checkpoint has the tokenizers {', '.join(model.tokenizers)}; {modality} needs {key}",
+            f"the checkpoint has the tokenizers {', '.join(tokenizers)}; {modality} needs {key}",
             fix=f"medcoss extend --modality {modality} --from CKPT first, or --from {SCRATCH}",
         )
     taken = {n: w.clone() for n, w in weights.items() if n.startswith(("encoder.", f"tokenizers.{key}."))}
     screen.say(
-        f"taken: the encoder (width {model.shape.width}, depth {model.shape.depth}) and the tokenizer {key}, "
+        f"taken: the encoder (width {shape.width}, depth {shape.depth}) and the tokenizer {key}, "
         f"{len(taken)} tensors; left: {len(weights) - len(taken)} (decoders, other tokenizers)"
     )
     return taken
 
 
-def _cases(
-    recipe: FinetuneRecipe, modality: CompleteModality, root: Path, screen: Screen
-) -> tuple[list[Case], list[LeftOut]]:
-    masks, data = recipe.task == "segmentation", recipe.data
-    return find_cases(
-        modality, root, masks=masks, screen=screen, fold=data.fold, validation=data.validation, seed=recipe.seed
+def _labelled(
+    recipe: FinetuneRecipe, kind: TaskKind, modality: CompleteModality, options: Options, screen: Screen
+) -> tuple[LabelledSet, list[LeftOut]]:
+    """The recipe's cases, and what of them the modality's loader cannot use."""
+    data, (place, prepared) = recipe.data, folders(recipe, options)
+    root = place / data.folder
+    cases, lost = find_cases(
+        modality,
+        root,
+        kind.target,
+        screen=screen,
+        fold=data.fold,
+        validation=data.validation,
+        seed=recipe.seed,
     )
+    return LabelledSet(modality, root, cases, prepared, data.workers, data.bad_share, screen), lost
 
 
-def _lesson(
-    recipe: FinetuneRecipe,
-    task: Task,
-    modality: CompleteModality,
-    cases: list[Case],
-    lost: list[LeftOut],
-    root: Path,
-    options: Options,
-    screen: Screen,
-) -> Classification | Segmentation:
-    bounded(cases, lost, recipe.data.bad_share, screen)
-    prepared = folders(recipe, options)[1]
-    reading = Reading(prepared, recipe.data.workers, recipe.data.bad_share)
+def _data(
+    recipe: FinetuneRecipe, kind: TaskKind, spec: TaskSpec, labelled: LabelledSet, lost: Sequence[LeftOut]
+) -> TaskData:
+    """Prepared samples. Raises: DataError, also where nothing is left to train on."""
+    bounded(labelled.cases, lost, labelled.bad_share, labelled.screen)
     augment = "none" if recipe.head.probe and recipe.input.augment is None else recipe.input.augment
-    return lesson_of(task, modality, cases, root, augment, recipe.train.balance, reading, screen)
+    data = kind.data(spec, labelled, augment, balance=recipe.train.balance)
+    if not data.cases:
+        raise DataError("no training case is left", where=labelled.root)
+    return data
 
 
 def one_device() -> Devices:

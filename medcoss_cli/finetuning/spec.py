@@ -1,95 +1,55 @@
-"""What a fine-tuned network needs beside its weights to be used again: the task, in plain values."""
+"""From a stored task to what it names: its kind, the installed modality, the network. torch only where a network is built."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medcoss_cli.data.geometry import Layout
-from medcoss_cli.data.segmented import Values
+from medcoss_cli.console import Screen
 from medcoss_cli.errors import CheckpointError
 from medcoss_cli.kit.intensity import Fixed, ZScore
-from medcoss_cli.plugin import CompleteModality, TokenizerSpec
+from medcoss_cli.plugin import CompleteModality, TokenizerSpec, WholeLoader
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.configure import fit
+from medcoss_cli.registry.fingerprint import check_unchanged
+from medcoss_cli.tasks import TaskKind
+from medcoss_cli.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
-    from medcoss_cli.model.finetuned import Tuned
+    from medcoss_cli.model.finetuned import FinetunedNetwork
 
 
-@dataclass(frozen=True)
-class Task:
-    """Plain values only; holds no sample, name or path.
+def load_kind(spec: TaskSpec) -> TaskKind:
+    """The installed kind with the stored settings. Raises: PluginError if it is not installed or refuses them."""
+    return discovery.make_task(spec.kind, spec.settings)
+
+
+def load_modality(spec: TaskSpec, screen: Screen, where: Path, *, decodes: bool = True) -> CompleteModality:
+    """The installed plugin's modality, reading whole cases, with this task's tokenizer, size and intensity.
 
     Args:
-        kind: classification or segmentation.
-        classes: names in order; of a segmentation label 1 is the first, 0 the background.
-        values: of a segmentation, the mask values of each class.
-        size: what the network sees: an image, a text's length, or a patch of a volume.
-        spacing, crop: how volumes are brought to the network's grid; see Layout.
-        intensity: None: the modality's own; else how values are normalised: {"zscore": true} or the numbers of `Fixed`.
-        predict: overlap, mirror, pad, postprocess of the recipe.
-        encoder, head: dimensions.
+        where: the file that the task is from.
+        decodes: False: stored integers are decoded by an exported file, not by the plugin.
+
+    Raises: PluginError if it is not installed, CheckpointError if it reads otherwise than when it was trained.
     """
-
-    kind: str
-    title: str
-    modality: str
-    classes: list[str]
-    values: Values | None
-    tokenizer: str
-    tokenizer_spec: dict[str, Any]
-    vocabulary: str | None
-    size: list[int]
-    spacing: list[float] | None
-    crop: bool
-    intensity: dict[str, Any] | None
-    predict: dict[str, Any]
-    encoder: dict[str, Any]
-    head: dict[str, Any]
-
-    def to_plain(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @property
-    def layout(self) -> Layout:
-        """How samples are brought to the network's grid: images to its size, volumes to a spacing."""
-        if len(self.size) < 3:
-            return Layout(tuple(self.size), None, self.crop)
-        return Layout(None, tuple(self.spacing) if self.spacing else None, self.crop)
-
-    def load_modality(self) -> CompleteModality:
-        """The installed plugin's modality, reading whole cases, with this task's tokenizer, size and intensity.
-
-        Raises: PluginError if it is not installed, CheckpointError if its tokenizer has changed since.
-        """
-        spec = TokenizerSpec.from_plain(self.tokenizer_spec)
-        modality = for_task(
-            fit(discovery.load_modality(self.modality), tokenizer=self.tokenizer, spec=spec),
-            self.tokenizer,
-            tuple(self.size),
-            self.vocabulary,
-            self.intensity,
+    tokenizer = TokenizerSpec.from_plain(spec.tokenizer_spec)
+    modality = for_task(
+        fit(discovery.load_modality(spec.modality), tokenizer=spec.tokenizer, spec=tokenizer),
+        spec.tokenizer,
+        tuple(spec.size),
+        spec.vocabulary,
+        spec.intensity,
+    )
+    check_unchanged(spec.plugin, modality, screen, where=where, decodes=decodes)
+    if modality.tokenizer.spec != tokenizer:
+        raise CheckpointError(
+            f"the tokenizer {spec.tokenizer} of the installed {spec.modality} plugin differs from the one trained",
+            fix="install the version the run names in results.json",
         )
-        if modality.tokenizer.spec != spec:
-            raise CheckpointError(
-                f"the tokenizer {self.tokenizer} of the installed {self.modality} plugin differs from the one trained",
-                fix="install the version the run names in results.json",
-            )
-        return modality
-
-    def build(self, modality: CompleteModality, weights: Mapping[str, Any]) -> Tuned:
-        """The network with these weights, in eval mode. Raises: CheckpointError where they do not fit."""
-        from medcoss_cli.model.encoder import EncoderShape
-        from medcoss_cli.model.finetuned import HeadShape, Tuned
-
-        network = Tuned(modality, EncoderShape(**self.encoder), HeadShape(**self.head))
-        try:
-            network.load_state_dict(dict(weights))
-        except RuntimeError as error:
-            raise CheckpointError("the weights do not fit the task that is stored with them") from error
-        return network.eval()
+    return modality
 
 
 def for_task(
@@ -101,10 +61,38 @@ def for_task(
 ) -> CompleteModality:
     """A modality that reads whole cases, seen as a task sees it."""
     modality = fit(modality, tokenizer=tokenizer, size=size, vocabulary=vocabulary)
-    loader: Any = modality.loader
-    if hasattr(loader, "whole"):
-        modality = replace(modality, loader=loader.whole())
+    if isinstance(modality.loader, WholeLoader):
+        modality = replace(modality, loader=modality.loader.whole())
     if intensity is None:
         return modality
     rule = ZScore(0.0, 100.0, by_channel=True) if "zscore" in intensity else Fixed(**intensity)
     return replace(modality, intensity=rule)
+
+
+def build(spec: TaskSpec, modality: CompleteModality, seed: int = 0, drop_path: float = 0.0) -> FinetunedNetwork:
+    """A task's network with parameters drawn from the seed."""
+    from medcoss_cli.model.encoder import EncoderShape
+    from medcoss_cli.model.finetuned import FinetunedNetwork
+    from medcoss_cli.randomness import seeded
+
+    with seeded(seed, "weights", "head"):  # MONAI draws its parameters from the global generator
+        head = load_kind(spec).head(spec, modality)
+    return FinetunedNetwork(
+        modality,
+        EncoderShape(**spec.encoder),
+        head,
+        pool=spec.head["pool"],
+        frozen=spec.head["frozen"],
+        seed=seed,
+        drop_path=drop_path,
+    )
+
+
+def restore(spec: TaskSpec, modality: CompleteModality, weights: Mapping[str, Any]) -> FinetunedNetwork:
+    """The network with these parameters, in eval mode. Raises: CheckpointError where they do not fit."""
+    network = build(spec, modality)
+    try:
+        network.load_state_dict(dict(weights))
+    except RuntimeError as error:
+        raise CheckpointError("the weights do not fit the task that is stored with them") from error
+    return network.eval()

@@ -15,18 +15,18 @@ from torch import Tensor, nn
 
 from medcoss_cli.console import Screen
 from medcoss_cli.errors import Interrupted, ResourceError
-from medcoss_cli.model.finetuned import Tuned
+from medcoss_cli.model.finetuned import FinetunedNetwork
 from medcoss_cli.randomness import seeded
 from medcoss_cli.recipe.schema import Tune
 from medcoss_cli.store.progress import Progress
-from medcoss_cli.tasks.lesson import Lesson, Scores, criterion
+from medcoss_cli.tasks import Scores, TaskData, TaskKind
 from medcoss_cli.training.distributed import Devices
 from medcoss_cli.training.interruption import Interruption
 from medcoss_cli.training.optim import adamw, by_depth, cosine, poly, set_rate
 from medcoss_cli.training.resume import check_data, check_loss
 
 PATIENCE = 4
-"""Validations without a better one, while the training loss falls, before overfitting is told."""
+"""Validations without a better one, while the training loss falls, before overfitting is reported."""
 
 
 def rate(step: int, tune: Tune, epoch: int) -> float:
@@ -37,8 +37,8 @@ def rate(step: int, tune: Tune, epoch: int) -> float:
 
 
 @dataclass
-class Standing:
-    """Where a training stands, beside weights and optimiser: plain values, and the best weights so far."""
+class TrainerState:
+    """Where a training is, beside parameters and optimiser: plain values, and the best parameters so far."""
 
     step: int = 0
     best_step: int = 0
@@ -48,7 +48,7 @@ class Standing:
     losses: list[float] = field(default_factory=list)
     """Mean training loss between validations, up to the newest."""
     losses_at_best: float = math.inf
-    told: bool = False
+    warned: bool = False
 
 
 class Training:
@@ -56,32 +56,31 @@ class Training:
 
     Args:
         progress: its folder, with metrics.jsonl and resume.pt.
-        data_hash: of the prepared data, so that it is not resumed on other data.
         layer_decay: of the learning rate from block to block.
     """
 
     def __init__(
         self,
-        network: Tuned,
-        lesson: Lesson,
+        network: FinetunedNetwork,
+        kind: TaskKind,
+        data: TaskData,
         tune: Tune,
         seed: int,
         progress: Progress,
-        data_hash: str,
         devices: Devices,
         screen: Screen,
         layer_decay: float = 1.0,
     ) -> None:
-        self.network, self.lesson, self.tune, self.seed = network.to(devices.device), lesson, tune, seed
-        self.progress, self.data_hash, self.devices, self.screen = progress, data_hash, devices, screen
-        self.epoch = tune.epoch or math.ceil(lesson.cases / tune.batch)
+        self.network, self.kind, self.data = network.to(devices.device), kind, data
+        self.tune, self.seed, self.progress, self.devices, self.screen = tune, seed, progress, devices, screen
+        self.epoch = tune.epoch or math.ceil(data.cases / tune.batch)
         top = self.network.shape.depth + 1
         groups = by_depth(network.named_parameters(), tune.weight_decay, layer_decay, network.depth_of, top)
         self.optimiser = adamw(groups, 0.999)
-        self.at = Standing()
+        self.at = TrainerState()
         self.recent: list[float] = []
 
-    def run(self) -> Standing:
+    def run(self) -> TrainerState:
         """To the last step; the network then has the best weights, or the last (`select`, or nothing to validate on).
 
         Raises: Interrupted after a signal, when everything is saved; NumbersError, ResourceError (memory).
@@ -92,7 +91,7 @@ class Training:
         with (
             Interruption(self.screen.say) as interruption,
             self.screen.progress(f"seed {self.seed}", tune.steps, at.step) as bar,
-            memory_told(tune.batch),
+            memory_explained(tune.batch),
         ):
             while at.step < tune.steps:
                 loss = self._step()
@@ -117,10 +116,10 @@ class Training:
     def _step(self) -> float:
         began, at, tune = time.perf_counter(), self.at, self.tune
         self.network.train()
-        inputs, targets = self.lesson.batch(self.seed, at.step, tune.batch, self.devices.device)
+        inputs, targets = self.data.batch(self.seed, at.step, tune.batch, self.devices.device)
         with seeded(self.seed, at.step, "drop path"), self.devices.autocast(tune.precision, self.network.shape.width):
-            logits = self.network(inputs)
-        loss = self.lesson.loss(logits, targets)
+            outputs = self.network(inputs)
+        loss = self.data.loss(outputs, targets)
         value = loss.item()
         check_loss(value, f"step {at.step + 1} of seed {self.seed}", self.progress.folder)
         self.optimiser.zero_grad(set_to_none=True)
@@ -140,19 +139,19 @@ class Training:
         at = self.at
         at.losses.append(sum(self.recent) / max(1, len(self.recent)))
         self.recent = []
-        scores = self.lesson.validate(self.network, self.devices.device)
+        scores = self.data.validate(self.network, self.devices.device)
         if scores is None:
             return
         self.progress.metric({"step": at.step, "validation": scores})
-        value = criterion(scores)
+        value = self.kind.criterion(scores)
         if self.tune.select == "last":
             at.scores, at.best, at.best_step = scores, value, at.step
         elif value > at.best or at.weights is None:
             at.best, at.best_step, at.scores, at.losses_at_best = value, at.step, scores, at.losses[-1]
             at.weights = copy.deepcopy({k: v.detach().cpu() for k, v in self.network.state_dict().items()})
         every = self.tune.validate_every or self.epoch
-        if not at.told and at.step - at.best_step >= PATIENCE * every and at.losses[-1] < 0.8 * at.losses_at_best:
-            at.told = True
+        if not at.warned and at.step - at.best_step >= PATIENCE * every and at.losses[-1] < 0.8 * at.losses_at_best:
+            at.warned = True
             self.screen.warn(
                 f"seed {self.seed} overfits: best on validation at step {at.best_step}, while the training loss fell "
                 f"from {at.losses_at_best:.3f} to {at.losses[-1]:.3f}; fewer steps, more augmentation or head.freeze may do"
@@ -160,10 +159,10 @@ class Training:
 
     def _save(self) -> None:
         content = {
-            "data_hash": self.data_hash,
+            "data_hash": self.data.data_hash,
             "model": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "standing": vars(self.at),
+            "state": vars(self.at),
             "recent": self.recent,
         }
         self.progress.save_resume(content)
@@ -171,15 +170,15 @@ class Training:
     def _load(self) -> None:
         content = self.progress.load_resume()
         if content is not None:
-            check_data(content["data_hash"], self.data_hash, self.progress.folder)
+            check_data(content["data_hash"], self.data.data_hash, self.progress.folder)
             self.network.load_state_dict(content["model"])
             self.optimiser.load_state_dict(content["optimiser"])
-            self.at, self.recent = Standing(**content["standing"]), content["recent"]
+            self.at, self.recent = TrainerState(**content["state"]), content["recent"]
         self.progress.truncate_metrics(step=self.at.step)
 
 
 @contextmanager
-def memory_told(batch: int) -> Iterator[None]:
+def memory_explained(batch: int) -> Iterator[None]:
     """Out of memory becomes a sentence that says what to try. Raises: ResourceError."""
     try:
         yield
@@ -191,7 +190,7 @@ def memory_told(batch: int) -> Iterator[None]:
         raise ResourceError("not enough memory for a step", fix=f"try {half}, or a smaller input.size") from error
 
 
-def parameters_of(network: Tuned) -> dict[str, Any]:
+def parameters_of(network: FinetunedNetwork) -> dict[str, Any]:
     """How many weights there are, and how many of them are trained."""
     every = [(p.numel(), p.requires_grad) for p in network.parameters()]
     return {"weights": sum(n for n, _ in every), "trained": sum(n for n, trained in every if trained)}

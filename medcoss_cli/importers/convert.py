@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from medcoss_cli.console import Screen
 from medcoss_cli.errors import CheckpointError
 from medcoss_cli.importers.imported import DECODERS, WORDS, Imported, state_of
 from medcoss_cli.importers.perceiver import is_perceiver, perceiver
@@ -37,13 +38,19 @@ class Conversion:
 
 
 def convert(
-    source: str, names: Sequence[str] = (), vocabulary: Path | None = None, heads: int | None = None, seed: int = 0
+    source: str,
+    names: Sequence[str] = (),
+    vocabulary: Path | None = None,
+    heads: int | None = None,
+    seed: int = 0,
+    screen: Screen | None = None,
 ) -> Conversion:
     """Read the authors' MedCoSS checkpoint, Uni-Perceiver weights, a ViT of timm or MAE, or what `checkpoint strip` wrote.
 
     Args:
         source: a file, or `timm:NAME` where its weights were fetched before.
-        names: modalities to make it known to; none are those of medcoss itself that can take its tokenizers.
+        names: modalities to make it known to; none are those of medcoss itself that can take its tokenizers, or all
+            that a stripped file knows.
         vocabulary: file of the vocabulary that text was trained with; without it text is left out.
         heads: of the attention; else 64 values a head.
         seed: of what stays random.
@@ -51,7 +58,7 @@ def convert(
     Raises: CheckpointError, UsageError, RecipeError, ResourceError.
     """
     if is_stripped(Path(source)):
-        state, random = unstripped(Path(source))
+        state, random = unstripped(Path(source), names, screen)
         taken = {"encoder and tokenizers": list(state.shared_weights())}
         return Conversion(state, "what `medcoss checkpoint strip` wrote", taken, [], random, [])
     weights = read(source)

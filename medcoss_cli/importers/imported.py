@@ -81,9 +81,8 @@ def state_of(
 
 
 def _modalities(imported: Imported, names: Sequence[str], vocabulary: str | None) -> list[CompleteModality]:
-    ours = [name for name in discovery.names() if discovery.distribution_of(name).startswith("medcoss ")]
     chosen = []
-    for name in dict.fromkeys(names or ours):
+    for name in dict.fromkeys(names or discovery.own_names()):
         modality = discovery.load_modality(name)
         key = _key(imported, modality)
         if key is None or (key == WORDS and vocabulary is None):

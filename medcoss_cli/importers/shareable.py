@@ -6,21 +6,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
 from safetensors.torch import save as safetensors_bytes
 
-from medcoss_cli.errors import CheckpointError, PluginError, UsageError
+from medcoss_cli.console import Screen
+from medcoss_cli.errors import CheckpointError, UsageError
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
 from medcoss_cli.plugin import TokenizerSpec
-from medcoss_cli.pretraining.state import State
+from medcoss_cli.pretraining.state import State, weights_for
 from medcoss_cli.registry.configure import fit
 from medcoss_cli.registry.discovery import load_modality
+from medcoss_cli.registry.fingerprint import check_unchanged
 from medcoss_cli.store import atomic, checkpoint, plain
 from medcoss_cli.store.checkpoint import SCHEMA, Checkpoint
+from medcoss_cli.store.history import parts
 from medcoss_cli.store.run import without_paths
 
 FORMAT = "medcoss-encoder"
@@ -45,7 +49,8 @@ _HISTORY = (
     "retention",
 )
 
-_MODALITY = ("tokenizer", "size", "dims", "channels", "pretext", "distribution")
+_MODALITY = ("tokenizer", "size", "dims", "channels", "pretext", "distribution", "fingerprint")
+_PART = ("modality", "samples", "train", "probes", "groups", "buffer", "baseline")
 
 
 def strip(source: Path, out: Path) -> int:
@@ -66,7 +71,9 @@ def shareable(known: Checkpoint) -> bytes:
     """The bytes of a shareable file: what is listed here and nothing else."""
     weights = {name: tensor.contiguous() for name, tensor in known.weights.items() if not name.startswith("decoders.")}
     history = [_kept(entry, _HISTORY) for entry in known.history]
-    for entry in history:
+    for entry, known_entry in zip(history, known.history, strict=True):
+        if "modalities" in known_entry:  # of a stage of several
+            entry["modalities"] = {name: _kept(dict(part), _PART) for name, part in parts(known_entry).items()}
         if isinstance(entry.get("recipe"), dict):
             entry["recipe"] = without_paths(entry["recipe"])
     modalities = {name: _kept(facts, _MODALITY) for name, facts in known.modalities.items()}
@@ -99,10 +106,14 @@ def is_stripped(path: Path) -> bool:
     return plain.is_safetensors(path) and _metadata(path).get("format") == FORMAT
 
 
-def unstripped(path: Path) -> tuple[State, list[str]]:
+def unstripped(path: Path, names: Sequence[str] = (), screen: Screen | None = None) -> tuple[State, list[str]]:
     """A state with its encoder, tokenizers and history, and the names of what is random: decoders.
 
-    Raises: CheckpointError for damage, PluginError where a plugin is missing.
+    Args:
+        names: modalities to take; none are all. Only their plugins are needed.
+
+    Raises: CheckpointError for damage or a plugin that reads otherwise, PluginError where one is missing, UsageError for a
+        modality that the file does not know.
     """
     weights = plain.load_safetensors(path)
     try:
@@ -111,20 +122,28 @@ def unstripped(path: Path) -> tuple[State, list[str]]:
         model = Model(
             EncoderShape(**{k: v for k, v in encoder.items() if k not in ("seed", "masking")}), encoder["seed"]
         )
-        for name, facts in about["modalities"].items():
+        unknown = [name for name in names if name not in about["modalities"]]
+        if unknown:
+            raise UsageError(
+                f"the file does not know {', '.join(unknown)}",
+                where="--modality",
+                fix=f"it knows {', '.join(about['modalities'])}",
+            )
+        for name in names or about["modalities"]:
+            facts = about["modalities"][name]
             key = facts["tokenizer"]
             known, words = load_modality(name), about["vocabularies"].get(key)
             spec, size = TokenizerSpec.from_plain(about["tokenizers"][key]), tuple(facts["size"])
-            model.add(fit(known, tokenizer=key, spec=spec, size=size, vocabulary=words))
-        missing = model.load_state_dict(weights, strict=False)
-    except PluginError:
-        raise
+            known = fit(known, tokenizer=key, spec=spec, size=size, vocabulary=words)
+            check_unchanged(facts.get("fingerprint"), known, screen or Screen(), where=path)
+            model.add(known)
+        missing = model.load_state_dict(weights_for(model, weights), strict=False)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError("its metadata and its weights do not fit", where=path, fix=plain.AGAIN) from error
     random = [name for name in missing.missing_keys if name.startswith("decoders.")]
     if missing.unexpected_keys or len(random) < len(missing.missing_keys):
         raise CheckpointError("its metadata and its weights do not fit", where=path, fix=plain.AGAIN)
-    history = [{**entry, "retention": {}} for entry in about["history"]]
+    history = [{**entry, "retention": {}} for entry in about["history"] if entry["modality"] in model.modalities]
     return State(model, history=history), random
 
 

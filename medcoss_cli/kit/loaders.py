@@ -173,7 +173,7 @@ class VolumeFolder:
         from medcoss_cli.kit.readers.volume import windows
 
         try:
-            grid = nifti.read_header(entry.path)
+            grid, files = nifti.read_header(entry.path), nifti.sidecars(entry.path)
             depth = self._plan.depth(grid, entry.path)
         except DataError as error:
             yield LeftOut(entry.path, error.what, bad="where volumes are read" not in error.what)
@@ -184,7 +184,7 @@ class VolumeFolder:
         for volume in range(grid.volumes):
             which = ("volume", volume) if grid.volumes > 1 else ()
             for first, end in windows(depth, self.window, self.stride):
-                yield Record(entry.path, (*which, "window", first, end), entry.group)
+                yield Record(entry.path, (*which, "window", first, end), entry.group, files)
 
     def _series(self, slices: list[Entry]) -> Iterator[Record | LeftOut]:
         from medcoss_cli.kit.readers import series

@@ -13,29 +13,39 @@ ROWS = 1024
 """Samples compared with all at a time, so that the table of all pairs never exists as a whole."""
 
 
-def neighbours(features: Array, count: int) -> tuple[Array, Array]:
+def neighbours(features: Array, count: int, groups: Sequence[str] | None = None) -> tuple[Array, Array]:
     """Of each sample (n, D) the nearest others (n, count), nearest first, and their cosines.
 
-    Features are centred first: those of masked modelling have a mean that makes all of them alike.
+    Features are centred first: those of masked modelling have a mean that makes all of them alike. A sample of the same
+    group (patient, recording) is no neighbour: windows of one recording are alike whatever was learned. Where fewer than
+    `count` are left, -1 stands for the others; columns that would hold nothing else are left out.
     """
     unit = features - features.mean(0)
     unit = unit / np.linalg.norm(unit, axis=1, keepdims=True).clip(1e-12)
+    group = np.arange(len(unit)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    most = len(unit) - int(np.bincount(group).min(initial=len(unit)))
     nearest, near = [], []
     for start in range(0, len(unit), ROWS):
         likeness = unit[start : start + ROWS] @ unit.T
-        likeness[np.arange(len(likeness)), np.arange(start, start + len(likeness))] = -np.inf
-        order = np.argsort(-likeness, axis=1, kind="stable")[:, : min(count, len(unit) - 1)]
-        nearest.append(order)
-        near.append(np.take_along_axis(likeness, order, axis=1))
+        likeness[group[start : start + ROWS, None] == group[None]] = -np.inf
+        order = np.argsort(-likeness, axis=1, kind="stable")[:, : min(count, most)]
+        cosines = np.take_along_axis(likeness, order, axis=1)
+        nearest.append(np.where(np.isfinite(cosines), order, -1))
+        near.append(cosines)
     return np.concatenate(nearest), np.concatenate(near)
 
 
 def agreement(nearest: Array, labels: Sequence[str]) -> float:
-    """Share of samples whose nearest neighbours mostly have their label; of a tie the nearest decides."""
+    """Share of samples whose nearest neighbours mostly have their label; of a tie the nearest decides.
+
+    A sample without neighbours does not count; NaN where none has any.
+    """
     names = np.asarray(labels)
-    right = 0
+    right = []
     for own, row in zip(names, nearest, strict=True):
-        votes = Counter(names[row].tolist())
-        most = max(votes.values())
-        right += next(label for label in names[row].tolist() if votes[label] == most) == own
-    return right / len(names)
+        known = names[row[row >= 0]].tolist()
+        if known:
+            votes = Counter(known)
+            most = max(votes.values())
+            right.append(next(label for label in known if votes[label] == most) == own)
+    return sum(right) / len(right) if right else float("nan")

@@ -6,12 +6,30 @@ N samples, D width, c classes; *size is (H, W) or (D, H, W).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from medcoss_cli.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a kind of task puts on the encoder.
+
+    Args:
+        module: takes the pooled feature (N, D); with `blocks`, the inputs (N, C, *size) and a list of hidden states
+            (N, D, *grid).
+        blocks: after which blocks, counted from 1, hidden states are taken; None: the pooled feature is.
+    """
+
+    module: nn.Module
+    blocks: tuple[int, ...] | None = None
+
 
 TAPS = (4, 7, 10)
 """Blocks of a 12-block encoder whose outputs the segmentation decoder sees beside the last (A.2)."""
@@ -165,12 +183,34 @@ class HybridDecoder(nn.Module):
         logits: Tensor = self.net.segmentation_head(self.net.decoder(grids, self.net.skip_connect))
         return logits[(slice(None), slice(None), *(slice(0, side) for side in size))]
 
+    def take_cnn(self, weights: Mapping[str, Tensor]) -> str:
+        """Start the residual network from other weights, where names and shapes fit; returns what was taken, in words.
 
-def expect(decoder: MaskDecoder | HybridDecoder, shares: Sequence[float]) -> None:
+        Raises: CheckpointError where nothing fits.
+        """
+        own = self.net.encoder.state_dict()
+        fit = {n: own[n] for n in own}
+        taken = 0
+        for name, weight in weights.items():
+            ending = next(
+                (e for e in (name, name.partition(".")[2]) if e in own and own[e].shape == weight.shape), None
+            )
+            if ending is not None:
+                fit[ending] = weight
+                taken += 1
+        if not taken:
+            raise CheckpointError(
+                "no tensor of head.hybrid.cnn fits the residual network", fix="check head.hybrid.depth"
+            )
+        self.net.encoder.load_state_dict(fit)
+        return f"residual network: {taken} of {len(own)} tensors taken, {len(weights) - taken} left"
+
+
+def expect(decoder: nn.Module, shares: Sequence[float]) -> None:
     """Let a decoder begin with each class as likely as its share of all voxels, by the bias of its last convolution.
 
     From one half, hundreds of steps pass until small organs are more than background (Lin et al. 2017, section 3.3).
     """
-    last = decoder.out if isinstance(decoder, MaskDecoder) else decoder.net.segmentation_head[0]
+    last: Any = decoder.net.segmentation_head[0] if isinstance(decoder, HybridDecoder) else decoder.out
     with torch.no_grad():
-        cast(Tensor, last.bias).copy_(torch.logit(torch.tensor(shares).clamp(1e-4, 0.5)))
+        last.bias.copy_(torch.logit(torch.tensor(shares).clamp(1e-4, 0.5)))

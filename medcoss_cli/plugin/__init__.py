@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, cast, runtime_checkable
 
 import pluggy
 
@@ -65,9 +65,22 @@ class Record:
     source: Path
     """A file, or the folder of a DICOM series."""
     part: tuple[str | int, ...] | None = None
-    """What of it: ("row", 17), ("window", 0, 24), ("series", uid, "window", 0, 24); None for all of it."""
+    """What of it: ("row", 17), ("window", 0, 24), ("series", uid, "window", 0, 24); None for all of it.
+
+    A leading "row", "series" or "volume" with its value names a recording of its own; what follows is a part of it.
+    """
     group: str | None = None
-    """Patient or document. None: the source is its own group."""
+    """Patient or document. None: the recording is its own group."""
+    files: tuple[Path, ...] = ()
+    """Sidecar files that reading the source needs, such as the `.dat` of a `.hea`: part of its fingerprint."""
+
+    @property
+    def recording(self) -> tuple[Path, tuple[str | int, ...]]:
+        """What one label and one prediction belong to; records that share it are parts whose probabilities are averaged."""
+        part, end = self.part or (), 0
+        while part[end : end + 1] in (("row",), ("series",), ("volume",)):
+            end += 2
+        return self.source, part[:end]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +122,11 @@ class Sample:
     notes: tuple[str, ...] = ()
     """What was done to read it that a careful user wants to know ("first of 2 volumes"). No names, no paths."""
     stored: Grid | None = None
-    """The volume's grid in its file, before its axes were turned; where a mask of the whole volume is written."""
+    """The whole volume's grid in its file, before its axes were turned.
+
+    Segmentation of volumes needs it: masks are compared with it and written on it. Where it has a direction, the array's
+    axes (D, H, W) point to superior, posterior and left; a file that says nothing gives `Grid(size=(W, H, D))`.
+    """
 
 
 class Loader(Protocol):
@@ -127,8 +144,29 @@ class Loader(Protocol):
         """Read one record. Raises DataError with a reason for what cannot be read."""
         ...
 
-    # A loader that cuts its files into parts may also have `whole() -> Loader`: the same, one record for each file or
-    # series, neither resampled nor cut. Labelled data is read with it.
+
+@runtime_checkable
+class WholeLoader(Loader, Protocol):
+    """A loader that cuts its recordings into parts and can also read them whole; optional."""
+
+    def whole(self) -> Loader:
+        """The same files, one record for each recording, neither cut nor resampled; labelled data is read with it.
+
+        Without it a recording's label is the label of every part, and the probabilities of its parts are averaged.
+        """
+        ...
+
+
+@runtime_checkable
+class MaskLoader(Loader, Protocol):
+    """A loader that reads the masks of its samples itself, from files of its own kind; optional."""
+
+    def read_mask(self, path: Path, sample: Sample) -> np.ndarray[Any, Any]:
+        """Labels (*size), whole numbers with 0 for background, on the axes of `sample.array`.
+
+        Raises DataError with a reason for a mask that cannot be read or does not lie on the sample.
+        """
+        ...
 
 
 class Intensity(Protocol):

@@ -10,16 +10,17 @@ from typing import Any
 import torch
 
 from medcoss_cli.console import Logged, Screen
-from medcoss_cli.errors import CheckpointError, DataError, RecipeError, UsageError
+from medcoss_cli.errors import CheckpointError, DataError, MedcossError, RecipeError, UsageError
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
 from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.pretraining.job import Job, Recipe
-from medcoss_cli.pretraining.state import State, read_state
+from medcoss_cli.pretraining.state import State, read_state, versions
 from medcoss_cli.recipe.read import read_recipe
-from medcoss_cli.recipe.schema import ExtendRecipe, FinetuneRecipe, PretrainRecipe, Stage
+from medcoss_cli.recipe.schema import AnyStage, ExtendRecipe, FinetuneRecipe, PretrainRecipe, Stage
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.configure import for_stage
+from medcoss_cli.registry.fingerprint import check_unchanged, fingerprint
 from medcoss_cli.store import checkpoint
 from medcoss_cli.store.run import Run
 from medcoss_cli.training import distributed
@@ -42,9 +43,10 @@ def begin_pretrain(
     """
     place = distributed.join()
     screen = screen if place.first else Screen()
+    in_use = _in_use([member.modality for stage in recipe.stages for member in stage.members], recipe.strategy.name)
     state = first_state(recipe, start)
     _check_stages(recipe, state, options, place)
-    run = _new_run(recipe, stem, options, place, screen, {"kind": "pretrain"})
+    run = _new_run(recipe, stem, options, place, screen, {"kind": "pretrain", **in_use})
     if start is not None and place.first:
         checkpoint.save(start.to_checkpoint(), run.init)
     job = _job(recipe, recipe.stages, 0, state, run, options, place, screen)
@@ -87,13 +89,13 @@ def first_state(recipe: PretrainRecipe, start: State | None = None) -> State:
 def _check_stages(recipe: PretrainRecipe, state: State, options: Options, place: Devices) -> None:
     """What would stop a later stage is told now, not after days: plugins, tokenizers, sizes, folders."""
     known: dict[str, CompleteModality] = {}
-    for stage in recipe.stages:
+    for member in recipe.members:
         decoder = recipe.decoder.model_dump()
-        known[stage.modality] = for_stage(
-            stage.modality, known, Screen(), decoder=decoder, offered=state.model.offered, **stage.parts()
+        known[member.modality] = for_stage(
+            member.modality, known, Screen(), decoder=decoder, offered=state.model.offered, **member.parts()
         )
     root, _ = folders(recipe, options)
-    missing = [str(root / stage.data) for stage in recipe.stages if not (root / stage.data).exists()]
+    missing = [str(root / member.data) for member in recipe.members if not (root / member.data).exists()]
     if missing and place.first:  # the others read what rank 0 prepares
         raise DataError(
             "there is no such folder" if len(missing) == 1 else "there are no such folders",
@@ -108,9 +110,15 @@ def begin_extend(
     """A run of one stage behind those of a checkpoint."""
     place = distributed.join()
     screen = screen if place.first else Screen()
-    state, stage = start_of_extend(recipe, modality, source, data, options)
-    facts = {"kind": "extend", "stage": stage.model_dump(mode="json"), "before": len(state.history)}
+    in_use = _in_use([modality], recipe.strategy.name)
+    state, stage = start_of_extend(recipe, modality, source, data, options, screen)
+    facts = in_use | {"kind": "extend", "stage": stage.model_dump(mode="json"), "before": len(state.history)}
     run = _new_run(recipe, f"extend-{modality}", options, place, screen, facts)
+    others = [name for name in state.memory if name != recipe.strategy.name]
+    if others:
+        screen.warn(
+            f"the checkpoint keeps memory of the strategy {', '.join(others)}, which {recipe.strategy.name} does not use"
+        )
     unheld = [name for name in state.model.modalities if name not in state.buffer]
     if unheld:
         screen.warn(
@@ -122,7 +130,12 @@ def begin_extend(
 
 
 def start_of_extend(
-    recipe: ExtendRecipe, modality: str, source: Path, data: Path | None, options: Options
+    recipe: ExtendRecipe,
+    modality: str,
+    source: Path,
+    data: Path | None,
+    options: Options,
+    screen: Screen | None = None,
 ) -> tuple[State, Stage]:
     """The checkpoint's state, and the stage that comes behind it. Raises: DataError where there is no data."""
     discovery.load_modality(modality)
@@ -134,7 +147,7 @@ def start_of_extend(
             where=folder,
             fix=f"give a folder with --data DIR, or put it there; to try: medcoss data demo {modality} {folder}",
         )
-    state = read_state(source)
+    state = read_state(source, screen)
     stage = Stage(
         modality=modality,
         data=str(folder.absolute()),
@@ -155,6 +168,7 @@ def resume(folder: Path, options: Options, screen: Screen) -> Job:
     recipe = read_recipe(str(run.recipe), [])
     if isinstance(recipe, FinetuneRecipe):
         raise UsageError("this is a run of finetune", where=folder, fix=f"medcoss finetune --resume {folder}")
+    _check_in_use(run, screen)
     before = facts.get("before", 0)
     start = read_state(run.init) if run.init.exists() else None
     if isinstance(recipe, PretrainRecipe) and recipe.init and start is None and not facts.get("finished"):
@@ -163,15 +177,32 @@ def resume(folder: Path, options: Options, screen: Screen) -> Job:
             "the weights that the run began from are not in it", where=run.init, fix="begin it again with --overwrite"
         )
     if run.checkpoint.exists():
-        state = read_state(run.checkpoint)
+        state = read_state(run.checkpoint, screen)
         if start is not None:  # tokenizers of later stages
             state.model.offer(start.model)
     elif isinstance(recipe, PretrainRecipe):
         state = first_state(recipe, start)
     else:
         raise CheckpointError("the run was stopped before it had its checkpoint", where=folder, fix="begin it again")
-    stages = recipe.stages if isinstance(recipe, PretrainRecipe) else [Stage(**facts["stage"])]
+    extension = [] if isinstance(recipe, PretrainRecipe) else [Stage(**facts["stage"])]
+    stages: Sequence[AnyStage] = recipe.stages if isinstance(recipe, PretrainRecipe) else extension
     return _job(recipe, stages, before, state, run, options, place, screen)
+
+
+def _in_use(modalities: Sequence[str], strategy: str) -> dict[str, Any]:
+    """What run.json says of the plugins: fingerprints of the modalities to train on, versions of all distributions."""
+    plugins = {name: fingerprint(discovery.load_modality(name)) for name in modalities}
+    return {"plugins": plugins, "versions": versions(plugins, strategy)}
+
+
+def _check_in_use(run: Run, screen: Screen) -> None:
+    """Raises: CheckpointError where a plugin reads otherwise than when the run was begun; the run is then closed."""
+    try:
+        for name, known in run.facts.get("plugins", {}).items():
+            check_unchanged(known, discovery.load_modality(name), screen, where=run.folder)
+    except MedcossError:
+        run.close()
+        raise
 
 
 def _new_run(recipe: Recipe, stem: str, options: Options, place: Devices, screen: Screen, facts: dict[str, Any]) -> Run:
@@ -183,7 +214,7 @@ def _new_run(recipe: Recipe, stem: str, options: Options, place: Devices, screen
 
 def _job(
     recipe: Recipe,
-    stages: Sequence[Stage],
+    stages: Sequence[AnyStage],
     before: int,
     state: State,
     run: Run,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -11,15 +11,18 @@ from typing import Any
 
 import torch
 
+from medcoss_cli.console import Screen
 from medcoss_cli.data.batches import Stored
 from medcoss_cli.errors import CheckpointError, PluginError
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
 from medcoss_cli.plugin import CompleteModality, TokenizerSpec
 from medcoss_cli.pretraining.retention import Probes, measure, probe
+from medcoss_cli.pretraining.stage_data import StageData
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.configure import fit
-from medcoss_cli.store import checkpoint
+from medcoss_cli.registry.fingerprint import check_unchanged, fingerprint
+from medcoss_cli.store import checkpoint, history, plain
 from medcoss_cli.store.checkpoint import Checkpoint
 
 
@@ -28,6 +31,7 @@ class State:
     """Everything a run knows between two stages; a checkpoint is this, written down.
 
     Args:
+        memory: what strategies keep for later stages, by their names.
         origin: what its first weights were, where they were not random; the first stage's entry of the history keeps it.
     """
 
@@ -36,6 +40,7 @@ class State:
     probes: dict[str, Probes] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     origin: str | None = None
+    memory: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def vocabularies(self) -> dict[str, str]:
@@ -47,23 +52,42 @@ class State:
         before = self.buffer.get(modality)
         self.buffer[modality] = samples if before is None else Stored.joined(before, samples)
 
-    def finish(self, number: int, modality: CompleteModality, probes: Stored, facts: dict[str, Any]) -> None:
-        """Write a finished stage into the history: probe the new modality, measure the earlier ones."""
-        name = modality.name
-        if len(probes):
-            self.probes[name] = probe(self.model, name, probes)
+    def remember(self, strategy: str, memory: dict[str, Any]) -> None:
+        """Keep what a strategy needs in later stages; nothing is kept for one that needs nothing.
+
+        Raises: PluginError for what is neither a tensor nor a plain value.
+        """
+        try:
+            plain_memory = plain.plain(memory)
+        except TypeError as error:
+            raise PluginError(
+                f"the strategy {strategy} keeps what a checkpoint cannot hold in its memory ({error})",
+                fix="tell its author",
+            ) from error
+        if memory or strategy in self.memory:
+            self.memory[strategy] = plain_memory
+
+    def finish(self, number: int, data: Sequence[StageData], facts: dict[str, Any]) -> None:
+        """Write a finished stage into the history: probe the new modalities, measure the earlier ones."""
+        for part in data:
+            probes = Stored.of(part.prepared, part.probes)
+            if len(probes):
+                self.probes[part.modality.name] = probe(self.model, part.modality.name, probes)
         self.history.append(
             {
                 "stage": number,
-                "modality": name,
-                "title": modality.title,
-                "buffer": len(self.buffer.get(name, ())),
-                **facts,
+                **history.about([self._about(part, facts["baselines"][part.modality.name]) for part in data]),
+                **{key: value for key, value in facts.items() if key != "baselines"},
                 **({"origin": self.origin} if self.origin is not None and not self.history else {}),
-                "versions": versions(self.model.modalities),
+                "versions": versions(self.model.modalities, facts.get("strategy")),
                 "retention": measure(self.model, self.probes),
             }
         )
+
+    def _about(self, data: StageData, baseline: float) -> dict[str, Any]:
+        name, title = data.modality.name, data.modality.title
+        kept = len(self.buffer.get(name, ()))
+        return {"modality": name, "title": title, "buffer": kept, **data.facts, "baseline": baseline}
 
     def shared_weights(self) -> dict[str, torch.Tensor]:
         """Encoder and tokenizers, without decoders: the product of pre-training."""
@@ -85,21 +109,27 @@ class State:
                 for name, probe in self.probes.items()
             },
             history=self.history,
+            memory=self.memory,
         )
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint) -> State:
+    def from_checkpoint(
+        cls, checkpoint: Checkpoint, screen: Screen | None = None, *, only: Collection[str] | None = None
+    ) -> State:
         """Rebuild the model with the installed plugins and take up the weights.
 
-        Raises: PluginError if a plugin is missing, CheckpointError if a plugin's tokenizer or decoder has changed since.
+        Args:
+            screen: where it is noted that a plugin is of another version.
+            only: modalities that are wanted; what belongs to the others is left out, so this state is not to be saved.
+
+        Raises: PluginError if a plugin is missing, CheckpointError if one reads otherwise than when it was trained.
         """
-        shape = dict(checkpoint.encoder)
-        seed, masking = shape.pop("seed"), shape.pop("masking")
-        model = Model(EncoderShape(**shape), seed, masking)
-        for name, facts in checkpoint.modalities.items():
-            model.add(rebuild(name, facts, checkpoint))
+        names = checkpoint.modalities.keys() if only is None else only
+        model = Model(shape_of(checkpoint), checkpoint.encoder["seed"], checkpoint.encoder["masking"])
+        for name in names:
+            model.add(rebuild(name, checkpoint, screen or Screen()))
         try:
-            model.load_state_dict(checkpoint.weights)
+            model.load_state_dict(weights_for(model, checkpoint.weights))
         except RuntimeError as error:
             first = str(error).splitlines()[1:2]
             raise CheckpointError(
@@ -108,18 +138,85 @@ class State:
             ) from error
         return cls(
             model,
-            {name: _stored(entry) for name, entry in checkpoint.buffer.items()},
-            {name: Probes(_stored(e), e["features"], e["loss"]) for name, e in checkpoint.probes.items()},
+            {name: _stored(entry) for name, entry in checkpoint.buffer.items() if name in names},
+            {
+                name: Probes(_stored(e), e["features"], e["loss"])
+                for name, e in checkpoint.probes.items()
+                if name in names
+            },
             list(checkpoint.history),
             next((entry["origin"] for entry in checkpoint.history if "origin" in entry), None),
+            dict(checkpoint.memory),
         )
 
 
-def read_state(path: Path) -> State:
-    """A checkpoint's state. Raises: CheckpointError, or PluginError if a plugin that it needs is missing."""
+def shape_of(known: Checkpoint) -> EncoderShape:
+    """The dimensions of a checkpoint's encoder."""
+    return EncoderShape(**{key: value for key, value in known.encoder.items() if key not in ("seed", "masking")})
+
+
+def weights_for(model: Model, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights without those of tokenizers and decoders that the model has no place for."""
+    places = {"tokenizers": model.tokenizers, "decoders": model.decoders}
+    parts = {name: name.split(".", 2) for name in weights}
+    return {n: w for n, w in weights.items() if parts[n][0] not in places or parts[n][1] in places[parts[n][0]]}
+
+
+def read_state(path: Path, screen: Screen | None = None) -> State:
+    """A checkpoint's state, to go on from. Raises: CheckpointError, or PluginError if a plugin that it needs is missing."""
     known = checkpoint.load(path)
     require_plugins(known)
-    return State.from_checkpoint(known)
+    return State.from_checkpoint(known, screen)
+
+
+def read_for(path: Path, modality: str | None, screen: Screen | None = None) -> State:
+    """The encoder and what belongs to one modality, or the encoder alone; only that modality's plugin is needed.
+
+    Not to be saved: what belongs to the others is left out.
+
+    Raises: CheckpointError if the checkpoint does not know the modality, PluginError if its plugin is missing.
+    """
+    known = checkpoint.load(path)
+    if modality is not None and modality not in known.modalities:
+        raise CheckpointError(
+            f"the checkpoint knows {', '.join(known.modalities) or 'no modality'}, not {modality}",
+            where=path,
+            fix=f"medcoss extend --modality {modality} --from CKPT first",
+        )
+    return State.from_checkpoint(known, screen, only=() if modality is None else (modality,))
+
+
+@dataclass(frozen=True)
+class InertTokenizer:
+    """What a checkpoint says of a tokenizer, without the plugin that builds it."""
+
+    key: str
+    spec: TokenizerSpec
+    vocabulary: str | None
+
+
+def described_modalities(known: Checkpoint) -> dict[str, CompleteModality]:
+    """A checkpoint's modalities as it describes them, without their plugins: to compare with, not to read or build."""
+    absent: Any = None
+    found = {}
+    for name, facts in known.modalities.items():
+        key = facts["tokenizer"]
+        spec = TokenizerSpec.from_plain(known.tokenizers[key])
+        part: Any = InertTokenizer(key, spec, known.vocabularies.get(key))
+        found[name] = CompleteModality(
+            name=name,
+            title=name,
+            dims=facts["dims"],
+            size=tuple(facts["size"]),
+            channels=facts["channels"],
+            pretext=facts["pretext"],
+            loader=absent,
+            tokenizer=part,
+            intensity=part,
+            augment=absent,
+            decoder=absent,
+        )
+    return found
 
 
 def require_plugins(known: Checkpoint) -> None:
@@ -141,8 +238,12 @@ def _origin(facts: Mapping[str, Any]) -> str:
     return f" (of {text})" if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80} [0-9][A-Za-z0-9.+]{0,30}", text) else ""
 
 
-def rebuild(name: str, facts: Mapping[str, Any], checkpoint: Checkpoint) -> CompleteModality:
-    """The installed plugin's modality, shaped as the checkpoint knows it."""
+def rebuild(name: str, checkpoint: Checkpoint, screen: Screen) -> CompleteModality:
+    """The installed plugin's modality, shaped as the checkpoint knows it.
+
+    Raises: PluginError if it is missing, CheckpointError if it reads otherwise than when the checkpoint was trained.
+    """
+    facts = checkpoint.modalities[name]
     key = facts["tokenizer"]
     spec = TokenizerSpec.from_plain(checkpoint.tokenizers[key])
     modality = fit(
@@ -153,6 +254,7 @@ def rebuild(name: str, facts: Mapping[str, Any], checkpoint: Checkpoint) -> Comp
         decoder=facts["decoder"],
         vocabulary=checkpoint.vocabularies.get(key),
     )
+    check_unchanged(facts.get("fingerprint"), modality, screen)
     if modality.tokenizer.spec != spec:
         known, now = spec.to_plain(), modality.tokenizer.spec.to_plain()
         different = sorted(k for k in known.keys() | now.keys() if known.get(k) != now.get(k))
@@ -172,6 +274,7 @@ def _facts(modality: CompleteModality) -> dict[str, Any]:
         "pretext": modality.pretext,
         "decoder": asdict(modality.decoder),
         "distribution": discovery.distribution_of(modality.name),
+        "fingerprint": fingerprint(modality),
     }
 
 
@@ -183,7 +286,9 @@ def _stored(entry: Mapping[str, Any]) -> Stored:
     return Stored(entry["integers"], entry["scale"], entry["offset"])
 
 
-def versions(modalities: Mapping[str, CompleteModality]) -> dict[str, str]:
-    """Versions a history entry names: medcoss, torch, and the plugins' distributions."""
-    plugins = {name: discovery.distribution_of(name) for name in modalities}
-    return {"medcoss": version("medcoss"), "torch": str(torch.__version__), **plugins}
+def versions(modalities: Collection[str], strategy: str | None = None) -> dict[str, str]:
+    """Versions a history entry names: medcoss, torch, and the distributions of modalities and strategy."""
+    found = {name: discovery.distribution_of(name) for name in modalities}
+    if strategy in discovery.strategy_names():
+        found[f"strategy {strategy}"] = discovery.distribution_of_strategy(str(strategy))
+    return {"medcoss": version("medcoss"), "torch": str(torch.__version__), **found}

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from medcoss_cli.console import Screen
-from medcoss_cli.data.inputs import list_records, name_of
+from medcoss_cli.data.inputs import list_records, names_of
 from medcoss_cli.data.read import checked, read_checked
 from medcoss_cli.errors import DataError, UsageError
-from medcoss_cli.plugin import CompleteModality, Record, Sample
+from medcoss_cli.plugin import CompleteModality, Sample
 from medcoss_cli.python.arrays import sample_of
 
 _FILES = (".txt", ".csv", ".tsv", ".jsonl")
@@ -71,9 +71,13 @@ def _read(modality: CompleteModality, path: Path) -> Iterator[tuple[str, Sample]
     if bad and not path.is_dir():
         raise DataError(bad[0].reason, where=bad[0].source)
     reasons = [(item.source, item.reason) for item in bad]
-    for base, record in records:
+    for (_, record), (name, _) in zip(records, names_of(records), strict=True):
         try:
-            yield _name(path, base, record), read_checked(modality, record)
+            # a file is called as it was given, unless it holds several recordings
+            yield (
+                str(path) if path.is_file() and not record.recording[1] else name.as_posix(),
+                read_checked(modality, record),
+            )
         except DataError as error:
             if not path.is_dir():
                 raise
@@ -81,9 +85,3 @@ def _read(modality: CompleteModality, path: Path) -> Iterator[tuple[str, Sample]
     if reasons:
         source, reason = reasons[0]
         warnings.warn(f"{len(reasons)} files of {path} are skipped, the first: {source.name}: {reason}", stacklevel=4)
-
-
-def _name(path: Path, base: Path, record: Record) -> str:
-    """A file is called as it was given, what lies in a folder as below it."""
-    name = name_of(base, record).as_posix()
-    return name if path.is_dir() or (record.part or ())[:1] in (("row",), ("volume",)) else str(path)

@@ -12,12 +12,11 @@ import numpy as np
 from medcoss_cli.data.read import encode
 from medcoss_cli.embed import BATCH
 from medcoss_cli.errors import UsageError
-from medcoss_cli.finetuning.predictor import Applied, Decode
 from medcoss_cli.model.outputs import Array, finite
 from medcoss_cli.plugin import CompleteModality
-from medcoss_cli.predict import predict_sample
 from medcoss_cli.python.arrays import inputs_of
-from medcoss_cli.python.inputs import samples_of
+from medcoss_cli.python.inputs import grouped, samples_of
+from medcoss_cli.tasks.predictor import Decode, Predictor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +38,7 @@ class Loaded:
     modalities: Mapping[str, CompleteModality]
     classes: Sequence[str] = ()
     _networks: Callable[[str], tuple[Network, Decode]] | None = field(default=None, repr=False)
-    _predictor: Applied | None = field(default=None, repr=False)
+    _predictor: Predictor | None = field(default=None, repr=False)
 
     def embed(
         self,
@@ -94,7 +93,7 @@ class Loaded:
         return torch.from_numpy(found[0 if tokens else 1]).to(tensor.device)
 
     def predict(self, inputs: Any, *, spacing: Sequence[float] | None = None) -> list[dict[str, Any]]:
-        """One dict for each sample: `input`, and `predicted` with `p_CLASS`, or `labels` on the sample's own grid.
+        """One dict for each input: `input`, and `predicted` with `p_CLASS`, or `labels` on the sample's own grid.
 
         Args:
             inputs: as `embed` takes them.
@@ -106,8 +105,13 @@ class Loaded:
             raise UsageError(
                 "it has no head for a task", where=self.source, fix="fine-tune one: medcoss_cli.finetune(...)"
             )
-        samples = samples_of(self._predictor.modality, inputs, spacing)
-        return [{"input": name, **predict_sample(self._predictor, sample)} for name, sample in samples]
+        predictor, rows = self._predictor, list[dict[str, Any]]()
+        for name, samples in grouped(samples_of(predictor.modality, inputs, spacing)):
+            parts = [predictor.kind.predict(predictor, sample) for sample in samples]
+            row = predictor.kind.combine(predictor.spec, parts) if len(parts) > 1 else None
+            found = [row] if row is not None else [part.row or {"labels": part.outputs} for part in parts]
+            rows += [{"input": name, **columns} for columns in found]
+        return rows
 
     def _modality(self, name: str | None) -> CompleteModality:
         if name is None and len(self.modalities) == 1:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
+import warnings
 from functools import cache
 from pathlib import Path
 
 from medcoss_cli.console import Screen
 from medcoss_cli.errors import CheckpointError
-from medcoss_cli.finetuning.predictor import Decode
 from medcoss_cli.python.loaded import Loaded, Network
+from medcoss_cli.tasks.predictor import Decode
+
+
+class Notes(Screen):
+    """What a user should know, as warnings of Python."""
+
+    def warn(self, text: str) -> None:
+        warnings.warn(text, stacklevel=2)
 
 
 def load(source: str | os.PathLike[str], *, seed: int | None = None) -> Loaded:
@@ -36,12 +44,12 @@ def _exported(path: Path) -> Loaded:
     from medcoss_cli.export import runtime
 
     file = runtime.load(path)
-    modality = file.modality()
+    modality = file.modality(Notes())
     modalities = {modality.name: modality}
     if file.about.kind == "task":
-        predictor = file.applied()
+        predictor = file.predictor(Notes())
         modalities = {modality.name: predictor.modality}
-        return Loaded(str(path), modalities, tuple(predictor.task.classes), None, predictor)
+        return Loaded(str(path), modalities, tuple(predictor.spec.classes), None, predictor)
 
     def network(inputs: object) -> object:
         return tuple(file.run(inputs))  # type: ignore[arg-type]  # arrays
@@ -61,9 +69,9 @@ def _pretrained(path: Path) -> Loaded:
         if not is_stripped(path):
             fix = "load the run's ckpt.pt, or what `medcoss checkpoint strip` writes"
             raise CheckpointError("these are weights without what is needed to use them", where=path, fix=fix)
-        model = unstripped(path)[0].model
+        model = unstripped(path, screen=Notes())[0].model
     else:
-        model = read_state(find_checkpoint(path)[0]).model
+        model = read_state(find_checkpoint(path)[0], Notes()).model
 
     @cache
     def networks(name: str) -> tuple[Network, Decode]:
@@ -75,16 +83,16 @@ def _pretrained(path: Path) -> Loaded:
 def _fine_tuned(path: Path, seed: int | None) -> Loaded:
     from medcoss_cli.export.checkpoint import in_numpy
     from medcoss_cli.export.networks import Features
-    from medcoss_cli.finetuning.checkpoints import applied, best, decoder
+    from medcoss_cli.finetuning.checkpoints import best_seed, decoder
     from medcoss_cli.finetuning.setup import one_device
 
-    trained = best(path, seed, Screen())
-    predictor = applied(trained.task, trained.modality, trained.network, one_device().device)
+    trained = best_seed(path, seed, Notes())
+    predictor = trained.predictor(one_device().device)
 
     @cache
     def networks(name: str) -> tuple[Network, Decode]:
         features = Features(trained.network.tokenizer, trained.network.encoder, trained.modality)
         return in_numpy(features), decoder(trained.modality)
 
-    classes = tuple(trained.task.classes)
+    classes = tuple(trained.spec.classes)
     return Loaded(str(path), {trained.modality.name: trained.modality}, classes, networks, predictor)

@@ -13,8 +13,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from medcoss_cli.errors import RecipeError
 from medcoss_cli.recipe.document import Document, Keys, dotted
-from medcoss_cli.recipe.schema import KINDS, OPEN, PRESETS, Recipe
-from medcoss_cli.registry import discovery
+from medcoss_cli.recipe.schema import KINDS, OPEN, PRESETS, STAGE_FORMS, Recipe
+from medcoss_cli.recipe.strategy import DEFAULT
+from medcoss_cli.registry import discovery, recipes
 
 _TAKEN_BY = {
     "pretrain": "medcoss pretrain {}",
@@ -25,21 +26,21 @@ _TAKEN_BY = {
 
 def shipped_recipes() -> dict[str, Path]:
     """Recipes by name: medcoss's own (inside the package, or beside it in a source checkout), then the plugins'."""
-    package = Path(__file__).parents[1]
-    inside, beside = package / "recipes", package.parent / "recipes"
-    own = inside if inside.is_dir() else beside
-    found = {path.stem: path for path in sorted(own.glob("*.yaml"))}
-    return found | {name: path for name, path in discovery.plugin_recipes().items() if name not in found}
+    return recipes.own_recipes() | recipes.plugin_recipes()
 
 
 def find_recipe(name: str) -> Path:
-    """A file, or a shipped recipe's name, with or without `recipes/` and `.yaml`. Raises: RecipeError."""
+    """A file, or a shipped recipe's name, with or without `recipes/` and `.yaml`.
+
+    Raises: RecipeError, PluginError for a name that two plugins bring.
+    """
     path = Path(name)
     if path.is_file():
         return path
     shipped = shipped_recipes()
     if path.parent in (Path(), Path("recipes")) and path.stem in shipped and path.suffix in ("", ".yaml", ".yml"):
         return shipped[path.stem]
+    recipes.refuse_clash(path.stem)
     near = _nearest(path.stem, shipped).removeprefix("; ")
     raise RecipeError(
         f"there is no recipe {name!r}",
@@ -58,7 +59,8 @@ def read_recipe(name: str, overrides: Sequence[str] = (), kind: str | None = Non
     Raises: RecipeError with every fault, each with its place, key, what was found and what is allowed.
     """
     path = find_recipe(name)
-    document = Document(path, {"encoder": PRESETS})
+    words = {"encoder": PRESETS, "strategy": {name: {"name": name} for name in discovery.strategy_names()}}
+    document = Document(path, words)
     for override in overrides:
         document.override(override)
     content, faults = document.content, document.faults
@@ -78,7 +80,7 @@ def read_recipe(name: str, overrides: Sequence[str] = (), kind: str | None = Non
     try:
         recipe = model.model_validate(content)
     except ValidationError as error:
-        schema = model.model_json_schema()
+        schema = _narrowed(model.model_json_schema(), content)
         faults += dict.fromkeys(_fault(entry, document, schema) for entry in error.errors())
     if faults:
         faults.sort(key=lambda fault: _order(fault, overrides))
@@ -91,6 +93,15 @@ def read_recipe(name: str, overrides: Sequence[str] = (), kind: str | None = Non
             fix=" ".join((_TAKEN_BY[kind].format(name), *map(shlex.quote, overrides), *(f"{key}=..." for key in left))),
         )
     return recipe
+
+
+def _narrowed(schema: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+    """The schema with the settings of the strategy that is chosen, not of all."""
+    node, given = schema["properties"].get("strategy", {}), content.get("strategy", DEFAULT)
+    name = given.get("name", DEFAULT) if isinstance(given, dict) else given
+    if "anyOf" in node:
+        node["anyOf"] = [arm for arm in node["anyOf"] if arm.get("title") in (None, name)]
+    return schema
 
 
 def _open(content: dict[str, Any], before: str = "") -> Iterator[str]:
@@ -150,7 +161,7 @@ def _fault(entry: Any, document: Document, schema: dict[str, Any]) -> str:
     if entry["type"] == "missing":
         return f"{place}: {name}: this key is needed: {_allowed(_at(schema, keys), schema)}"
     if entry["type"] == "value_error":  # said by the schema, which names what it found
-        return f"{place}: {name}: {entry['msg'].removeprefix('Value error, ')}"
+        return ": ".join(filter(None, (place, name, entry["msg"].removeprefix("Value error, "))))
     return f"{place}: {name}: {_shown(entry['input'])} where {_allowed(_at(schema, keys), schema)} is allowed"
 
 
@@ -165,7 +176,9 @@ def _shown(value: Any) -> str:
 def _written(loc: Sequence[str | int], schema: dict[str, Any]) -> Keys:
     """The keys as they stand in the file: pydantic adds the names of a union's arms."""
     keys: Keys = ()
-    for part in loc:
+    for before, part in zip((None, *loc), loc, strict=False):
+        if isinstance(before, int) and part in STAGE_FORMS:
+            continue
         here = _at(schema, keys)
         known = _properties(here, schema)
         if isinstance(part, int) or part in known or (known and part == loc[-1]):
@@ -189,11 +202,13 @@ def _arms(node: dict[str, Any], schema: dict[str, Any]) -> list[dict[str, Any]]:
     """What a schema allows, one after the other, references resolved."""
     if "$ref" in node:
         return _arms(schema["$defs"][node["$ref"].rpartition("/")[2]], schema)
-    return [a for arm in node["anyOf"] for a in _arms(arm, schema)] if "anyOf" in node else [node]
+    several = node.get("anyOf") or node.get("oneOf")
+    return [a for arm in several for a in _arms(arm, schema)] if several else [node]
 
 
 def _properties(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    return next((arm["properties"] for arm in _arms(node, schema) if "properties" in arm), {})
+    """The keys of every form that a part may have."""
+    return {key: value for arm in _arms(node, schema) for key, value in arm.get("properties", {}).items()}
 
 
 _TYPES = {"integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false"}

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
+
+from medcoss_cli.errors import MedcossError
+from medcoss_cli.recipe.strategy import DEFAULT, Strategies, StrategyChoice
+
+if TYPE_CHECKING:
+    from medcoss_cli.tasks import TaskKind
 
 SCHEMA = 1
 
@@ -23,6 +38,25 @@ Share = Annotated[float, Field(ge=0, le=0.9)]
 Count = Annotated[int, Field(ge=1)]
 Size = list[Count]
 Text = Annotated[str, Field(min_length=1)]
+
+
+class _Tasks:
+    """Has the JSON Schema list the installed kinds of task with the settings of each."""
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
+        from medcoss_cli.registry.discovery import load_task, task_names
+
+        arms: list[dict[str, Any]] = [{"enum": task_names()}]
+        for name in task_names():
+            try:
+                model = load_task(name).Settings
+            except MedcossError:
+                continue  # a broken plugin is listed by `plugins list`
+            if model is not None:
+                own = model.model_json_schema()
+                own["properties"] = {"name": {"const": name}, **own.get("properties", {})}
+                arms.append(own | {"required": ["name", *own.get("required", [])]})
+        return {"anyOf": arms}
 
 
 class Part(BaseModel):
@@ -87,6 +121,13 @@ class _OrPreset:
         return {"anyOf": [{"enum": list(PRESETS)}, handler(core)]}
 
 
+class _OrName:
+    """Tells the JSON Schema that a name may stand for a modality and the folder of its name."""
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string", "minLength": 1}, handler(core)]}
+
+
 class Decoder(_Transformer):
     """Dimensions of the throw-away decoder of image modalities."""
 
@@ -109,6 +150,7 @@ class Train(Part):
     warmup: Annotated[float, Field(ge=0)] = Field(40, description="of them, with a rising learning rate")
     batch: Count = Field(512, description="samples of a step, over all ranks and micro-batches")
     accumulate: Count = Field(1, description="micro-batches a step is cut into, to save memory")
+    mix: bool = Field(False, description="draw each micro-batch on its own, of one modality, and average them alike")
     lr: Annotated[float, Field(gt=0)] = Field(1.5e-4, description="peak learning rate")
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the device gains by it")
@@ -125,8 +167,8 @@ class Rehearsal(Part):
     centers: Annotated[float, Field(gt=0, le=1)] = Field(0.01, description="cluster centres as a share of the data")
 
 
-class Stage(Part):
-    """One modality's turn."""
+class Member(Part):
+    """A modality of a stage, and its data."""
 
     modality: Text
     data: Text = Field(description="its folder; relative to the data root")
@@ -134,14 +176,71 @@ class Stage(Part):
     tokenizer: Text | None = Field(None, description="another tokenizer key, as in patch2d-8")
     vocabulary: Text | None = Field(None, description="a file to take instead of learning one")
     vocabulary_size: Annotated[int, Field(ge=100)] | None = None
+
+    def parts(self) -> dict[str, Any]:
+        """What it says differently from the plugin's modality; see registry/configure.py."""
+        return {name: getattr(self, name) for name in ("size", "tokenizer", "vocabulary", "vocabulary_size")}
+
+
+class _Pace(Part):
+    """What a stage says differently from `train`."""
+
     epochs: Annotated[float, Field(gt=0)] | None = None
     warmup: Annotated[float, Field(ge=0)] | None = None
     batch: Count | None = None
     lr: Annotated[float, Field(gt=0)] | None = None
 
-    def parts(self) -> dict[str, Any]:
-        """What it says differently from the plugin's modality; see registry/configure.py."""
-        return {name: getattr(self, name) for name in ("size", "tokenizer", "vocabulary", "vocabulary_size")}
+
+class Stage(_Pace, Member):
+    """One modality's turn."""
+
+    @property
+    def members(self) -> list[Member]:
+        """The modalities that are trained on: this one."""
+        return [self]
+
+    @property
+    def sampling(self) -> Literal["size", "uniform"]:
+        """Of one modality all ways of drawing are the same."""
+        return "size"
+
+
+def _named(value: Any) -> Any:
+    """A name stands for a modality whose data is in the folder of its name."""
+    return {"modality": value, "data": value} if isinstance(value, str) else value
+
+
+class JointStage(_Pace):
+    """The turn of several modalities at once; each batch is of one of them."""
+
+    modalities: Annotated[list[Annotated[Member, BeforeValidator(_named), _OrName()]], Field(min_length=1)]
+    sampling: Literal["size", "uniform"] = Field("size", description="batches by modality: by its samples, or equally")
+
+    @property
+    def members(self) -> list[Member]:
+        """The modalities that are trained on."""
+        return self.modalities
+
+    @field_validator("modalities")
+    @classmethod
+    def once(cls, value: list[Member]) -> list[Member]:
+        """Each modality stands there once."""
+        names = [member.modality for member in value]
+        if len(set(names)) < len(names):
+            raise ValueError("a modality stands in it twice")
+        return value
+
+
+STAGE_FORMS = ("single", "joint")
+"""What pydantic puts into the place of a fault, behind the stage's number."""
+
+
+def _form(value: Any) -> str:
+    joint = "modalities" in value if isinstance(value, dict) else isinstance(value, JointStage)
+    return STAGE_FORMS[joint]
+
+
+AnyStage = Annotated[Annotated[Stage, Tag("single")] | Annotated[JointStage, Tag("joint")], Discriminator(_form)]
 
 
 class _Recipe(Part):
@@ -153,21 +252,10 @@ class _Recipe(Part):
     data: Data = Data()  # type: ignore[call-arg]  # every key has a default
     masking: Masking = Masking()
     train: Train = Train()  # type: ignore[call-arg]  # every key has a default
-    strategy: str = "medcoss"
-    distill: bool = Field(True, description="feature distillation; false: replay by masked modelling")
-    mixup: bool = Field(True, description="intra-modal mixup of rehearsal batches")
+    strategy: Strategies = Field(default_factory=lambda: StrategyChoice.read(DEFAULT))
     rehearsal: Rehearsal = Rehearsal()  # type: ignore[call-arg]  # every key has a default
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
-
-    @field_validator("strategy")
-    @classmethod
-    def installed(cls, value: str) -> str:
-        from medcoss_cli.registry.discovery import strategy_names
-
-        if value not in strategy_names():
-            raise ValueError(f"{value!r} is none of {', '.join(strategy_names())}")
-        return value
 
 
 class PretrainRecipe(_Recipe):
@@ -179,7 +267,12 @@ class PretrainRecipe(_Recipe):
     )
     encoder: Annotated[Encoder, _OrPreset()] = Encoder()  # type: ignore[call-arg]  # every key has a default
     decoder: Decoder = Decoder()
-    stages: Annotated[list[Stage], Field(min_length=1)]
+    stages: Annotated[list[AnyStage], Field(min_length=1)]
+
+    @property
+    def members(self) -> list[Member]:
+        """The modalities of all stages, in order."""
+        return [member for stage in self.stages for member in stage.members]
 
 
 class ExtendRecipe(_Recipe):
@@ -241,7 +334,7 @@ class Hybrid(Part):
 class Head(Part):
     """What is put on the encoder."""
 
-    layers: Literal[1, 2] = Field(1, description="of a classification head")
+    layers: Literal[1, 2] = Field(1, description="of a head on the pooled feature")
     pool: Literal["real", "all"] = Field("real", description="tokens that are averaged; all: padding as well")
     features: Count = Field(16, description="channels of a segmentation decoder at full resolution")
     freeze: bool = Field(False, description="train the head alone")
@@ -286,7 +379,9 @@ class FinetuneRecipe(Part):
     kind: Literal["finetune"]
     recipe_schema: Literal[1] = Field(1, alias="schema")
     title: str = ""
-    task: Literal["classification", "segmentation"]
+    task: Annotated[str | dict[str, Any], _Tasks()] = Field(
+        description="kind of task; one with settings of its own is written {name: ..., key: ...}"
+    )
     modality: Text
     classes: list[Text] | dict[Text, list[Annotated[int, Field(ge=1)]] | Literal["any"]] | None = Field(
         None, description="labels in order; of a segmentation: name and mask values; else what the manifest says"
@@ -306,24 +401,42 @@ class FinetuneRecipe(Part):
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
 
+    def task_settings(self) -> dict[str, Any]:
+        """What `task` says beside the name."""
+        return _split_task(self.task)[1]
+
+    def task_kind(self) -> TaskKind:
+        """The installed kind of task, with its settings. Raises: UsageError, PluginError."""
+        from medcoss_cli.registry.discovery import make_task
+
+        return make_task(*_split_task(self.task))
+
+    @field_validator("task")
+    @classmethod
+    def installed(cls, value: str | dict[str, Any]) -> str | dict[str, Any]:
+        """The kind of task is installed and takes its settings."""
+        from medcoss_cli.registry.discovery import make_task
+
+        try:
+            make_task(*_split_task(value))
+        except MedcossError as error:
+            raise ValueError(str(error)) from error
+        return value
+
     @model_validator(mode="after")
-    def whole(self) -> Self:
-        """Keys that need one another."""
-        if self.task == "segmentation" and not isinstance(self.classes, dict):
-            raise ValueError("classes of a segmentation are written {name: [mask values], ...}, or {name: any}")
-        if self.task == "classification" and isinstance(self.classes, dict):
-            raise ValueError("classes of a classification are a list of labels")
-        if self.task == "segmentation" and self.input.augment in ("modality", "colour"):
-            raise ValueError(f"input.augment {self.input.augment} does not turn masks along; take elastic, or none")
-        if self.task == "classification" and self.input.intensity == "foreground":
-            raise ValueError("input.intensity foreground is for segmentation")
-        if self.predict.postprocess == "largest_organ" and len(self.classes or ()) != 2:
-            raise ValueError("predict.postprocess largest_organ is for two classes: an organ and what lies inside it")
-        if (self.head.freeze or self.head.probe) and self.task == "classification" and self.train.batch == 1:
-            raise ValueError("a head on a frozen encoder needs train.batch of at least 2 (features are standardised)")
-        if self.head.hybrid is not None and self.task != "segmentation":
-            raise ValueError("head.hybrid is for segmentation")
+    def possible(self) -> Self:
+        """The kind of task takes the other keys."""
+        self.task_kind().check(self)
         return self
+
+
+def _split_task(task: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Name and settings of `task: NAME` or `task: {name: NAME, key: ...}`."""
+    if isinstance(task, str):
+        return task, {}
+    if not isinstance(task.get("name"), str):
+        raise ValueError("a task with settings is written {name: ..., key: ...}")
+    return task["name"], {key: value for key, value in task.items() if key != "name"}
 
 
 Recipe = PretrainRecipe | ExtendRecipe | FinetuneRecipe

@@ -1,4 +1,4 @@
-"""Which modalities, strategies and recipes are installed: names from metadata alone, each plugin loaded behind a guard."""
+"""Which modalities, strategies and tasks are installed: names from metadata alone, each plugin loaded behind a guard."""
 
 from __future__ import annotations
 
@@ -6,27 +6,29 @@ import contextlib
 import difflib
 import inspect
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from importlib.metadata import EntryPoint, distributions, entry_points, requires
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from medcoss_cli import plugin
 from medcoss_cli.errors import PluginError, UsageError
-from medcoss_cli.plugin import PLUGIN_API, CompleteModality, Modality, TokenizerSpec
-from medcoss_cli.registry.validate import Broken, OtherApi, check, guarded
+from medcoss_cli.plugin import PLUGIN_API, CompleteModality, Modality
+from medcoss_cli.registry.validate import Broken, Clash, OtherApi, blame, blamed, check, check_strategy, guarded
+
+if TYPE_CHECKING:
+    from medcoss_cli.tasks import TaskKind
 
 GROUP = "medcoss"
-STRATEGIES, RECIPES = f"{GROUP}.strategies", f"{GROUP}.recipes"
+STRATEGIES, TASKS, FORMATS = f"{GROUP}.strategies", f"{GROUP}.tasks", f"{GROUP}.formats"
 
 
 @dataclass(frozen=True)
 class Status:
-    """What became of one entry point: "ok", "broken: ..." with the reason, or "API 2, this medcoss speaks 1"."""
+    """What became of one entry point: "ok", or "broken: ...", "clash: ..." or "API 2, this medcoss speaks 1"."""
 
     name: str
     distribution: str
@@ -36,13 +38,16 @@ class Status:
 
 
 @lru_cache
-def _points(group: str) -> tuple[EntryPoint, ...]:
-    """Entry points of a group: medcoss's own first, then by distribution and name."""
+def points(group: str) -> tuple[EntryPoint, ...]:
+    """Entry points of a group: medcoss's own first, then by distribution and name.
+
+    A distribution that lies on the path twice counts once, as for every import: the first.
+    """
     try:
-        points = list(entry_points(group=group))
+        found = list(entry_points(group=group))
     except Exception:  # noqa: BLE001 - one distribution's unreadable metadata must not hide all others
-        points = _readable_points(group)
-    return tuple(sorted(points, key=lambda point: (_dist(point)[0] != GROUP, *_dist(point), point.name)))
+        found = _readable_points(group)
+    return tuple(sorted(found, key=lambda point: (_dist(point)[0] != GROUP, *_dist(point), point.name)))
 
 
 def _readable_points(group: str) -> list[EntryPoint]:
@@ -59,26 +64,72 @@ def _dist(point: EntryPoint) -> tuple[str, str]:
     return (found.name or "unknown", found.version or "0") if found is not None else ("unknown", "0")
 
 
+def source_of(point: EntryPoint) -> str:
+    """The distribution that an entry point comes from, and its version, as in "medcoss-ultrasound 0.1.0"."""
+    return " ".join(_dist(point))
+
+
+def claim(group: str, kind: str, name: str) -> EntryPoint | None:
+    """The entry point of a name, None if there is none. Medcoss's own names are never replaced.
+
+    Args:
+        kind: what it is, for the error: "modality".
+
+    Raises: PluginError where several distributions bring the name, naming them.
+    """
+    claims = [point for point in points(group) if point.name == name]
+    if len(claims) < 2 or _dist(claims[0])[0] == GROUP:
+        return claims[0] if claims else None
+    raise PluginError(
+        f"{' and '.join(map(source_of, claims))} both bring a {kind} {name!r}",
+        fix=f"uninstall one of them: pip uninstall {_dist(claims[0])[0]}",
+    )
+
+
+def clash(point: EntryPoint) -> Clash | None:
+    """Why an entry point's name cannot be used by it: others bring the same name."""
+    others = [other for other in points(point.group) if other.name == point.name and other is not point]
+    if not others or _dist(point)[0] == GROUP:
+        return None
+    if _dist(others[0])[0] == GROUP:
+        return Clash(f"the name {point.name} is taken by {source_of(others[0])}")
+    return Clash(f"{' and '.join(map(source_of, others))} brings the name {point.name} as well")
+
+
+def owners() -> dict[str, str]:
+    """Top-level package of every installed plugin but medcoss's own, and what to call it: "ecg (medcoss-ecg 1.0)"."""
+    found: dict[str, dict[str, str]] = {}
+    for point in (point for group in (GROUP, STRATEGIES, TASKS, FORMATS) for point in points(group)):
+        if _dist(point)[0] != GROUP:
+            found.setdefault(point.module.partition(".")[0], {})[point.name] = source_of(point)
+    return {package: f"{', '.join(names)} ({next(iter(names.values()))})" for package, names in found.items()}
+
+
 def forget() -> None:
     """Look again: what is installed has changed (tests, or a session that installs a plugin)."""
-    for cached in (_points, load_modality):
+    for cached in (points, load_modality):
         cached.cache_clear()
 
 
 def names() -> list[str]:
     """Names of the installed modalities, working or not; nothing is imported."""
-    return list(dict.fromkeys(point.name for point in _points(GROUP)))
+    return list(dict.fromkeys(point.name for point in points(GROUP)))
+
+
+def own_names() -> list[str]:
+    """Names of the modalities that medcoss's own distribution brings."""
+    return [point.name for point in points(GROUP) if _dist(point)[0] == GROUP]
 
 
 def distribution_of(name: str) -> str:
     """The distribution that brings a modality, and its version, as in "medcoss-ultrasound 0.1.0"."""
-    return " ".join(_dist(_point(name)))
+    return source_of(_point(name))
 
 
 def _point(name: str) -> EntryPoint:
-    for point in _points(GROUP):
-        if point.name == name:
-            return point
+    point = claim(GROUP, "modality", name)
+    if point is not None:
+        return point
     installed = names()
     raise PluginError(
         f"there is no modality {name!r}; installed are {', '.join(installed) or 'none'}",
@@ -119,7 +170,7 @@ def load_modality(name: str) -> CompleteModality:
         return _load(point)
     except Broken as error:
         raise PluginError(
-            f"the plugin {name} ({' '.join(_dist(point))}) cannot be used: {error.told}{error}",
+            f"the plugin {name} ({source_of(point)}) cannot be used: {error.told}{error}",
             fix=_repair(point, error),
         ) from error.__cause__
 
@@ -132,30 +183,38 @@ def _repair(point: EntryPoint, error: Broken) -> str:
 def statuses() -> list[Status]:
     """Every entry point of a modality loaded, one after another, each behind its own guard."""
     found: list[Status] = []
-    specs: dict[str, tuple[str, TokenizerSpec]] = {}
-    for point in _points(GROUP):
+    for point in points(GROUP):
         status, modality = "ok", None
-        taken = next((s for s in found if s.name == point.name), None)
         try:
-            if taken is not None:
-                raise Broken(f"the name is taken by {taken.distribution}")
+            if (taken := clash(point)) is not None:
+                raise taken
             modality = _load(point)
-            tokenizer = modality.tokenizer
-            first, spec = specs.setdefault(tokenizer.key, (point.name, tokenizer.spec))
-            if tokenizer.spec != spec:
-                raise Broken(
-                    f"its tokenizer {tokenizer.key} differs from that of {first}; "
-                    f"one of its own needs a key of its own, as in {tokenizer.key}-{point.name}"
-                )
         except Broken as error:
-            status, modality = f"{error.told}{error}", None
+            status = f"{error.told}{error}"
         found.append(Status(point.name, *_dist(point), status, modality))
-    return found
+    return [_beside(status, found) for status in found]
+
+
+def _beside(status: Status, others: Sequence[Status]) -> Status:
+    """A status beside the others: two of one tokenizer key and of different specs cannot be in one model."""
+    if status.modality is None or status.distribution == GROUP:
+        return status
+    key, spec = status.modality.tokenizer.key, status.modality.tokenizer.spec
+    own = [o for o in others if o.distribution == GROUP and o.modality is not None and o.modality.tokenizer.key == key]
+    for other in own or others:
+        part = other.modality.tokenizer if other.modality is not None else None
+        if part is not None and part.key == key and part.spec != spec:
+            reason = Clash(
+                f"its tokenizer {key} differs from that of {other.name} ({other.distribution} {other.version}); "
+                f"one of its own needs a key of its own, as in {key}-{status.name}"
+            )
+            return replace(status, status=f"{reason.told}{reason}", modality=None)
+    return status
 
 
 def _load(point: EntryPoint) -> CompleteModality:
     """Import, check the API version, call the hook, check every part. Raises: Broken with the reason."""
-    modalities = _brought(point, "medcoss_modalities")
+    modalities = brought(point, "medcoss_modalities")
     wrong = next((m for m in modalities if not isinstance(m, Modality)), None)
     if wrong is not None:
         raise Broken(f"its hook medcoss_modalities returns {type(wrong).__name__}, not Modality")
@@ -165,7 +224,7 @@ def _load(point: EntryPoint) -> CompleteModality:
     raise Broken(f"it brings {', '.join(str(m.name) for m in modalities)}, but its entry point is called {point.name}")
 
 
-def _brought(point: EntryPoint, hook: str) -> list[Any]:
+def brought(point: EntryPoint, hook: str) -> list[Any]:
     """What a plugin's hook returns, as one list that is not empty."""
     module = guarded(point.load, "it cannot be imported")
     api = getattr(module, "PLUGIN_API", None)
@@ -176,8 +235,8 @@ def _brought(point: EntryPoint, hook: str) -> list[Any]:
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(plugin)
     guarded(lambda: manager.register(module, point.name), "it cannot be registered")
-    brought = guarded(getattr(manager.hook, hook), f"its hook {hook} fails")
-    things = [thing for some in brought for thing in (some if isinstance(some, list | tuple) else [some])]
+    given = guarded(getattr(manager.hook, hook), f"its hook {hook} fails")
+    things = [thing for some in given for thing in (some if isinstance(some, list | tuple) else [some])]
     if not things:
         raise Broken(f"its hook {hook} is missing or returns nothing")
     return things
@@ -185,83 +244,171 @@ def _brought(point: EntryPoint, hook: str) -> list[Any]:
 
 def strategy_names() -> list[str]:
     """Names of the installed strategies; nothing is imported."""
-    return list(dict.fromkeys(point.name for point in _points(STRATEGIES)))
+    return list(dict.fromkeys(point.name for point in points(STRATEGIES)))
+
+
+def distribution_of_strategy(name: str) -> str:
+    """The distribution that brings a strategy, and its version. Raises: UsageError, PluginError for a clash."""
+    return source_of(_strategy_point(name))
+
+
+def _strategy_point(name: str) -> EntryPoint:
+    point = claim(STRATEGIES, "strategy", name)
+    if point is None:
+        raise UsageError(f"there is no strategy {name!r}", fix=f"installed are {', '.join(strategy_names())}")
+    return point
 
 
 def load_strategy(name: str) -> Any:
     """The Strategy class of this name. Raises: UsageError if there is none, PluginError if it is broken."""
-    from medcoss_cli.strategies import Strategy
-
-    return load_class(STRATEGIES, name, Strategy, "medcoss_strategies")
-
-
-def load_class(group: str, name: str, contract: type, hook: str | None = None) -> Any:
-    """The class that an entry point of a group names, or that the hook of the plugin it names brings.
-
-    Args:
-        contract: the class it is a subclass of.
-
-    Raises: UsageError if there is none of this name, PluginError if it is broken.
-    """
-    kind = contract.__name__.lower()
-    point = next((point for point in _points(group) if point.name == name), None)
-    if point is None:
-        installed = dict.fromkeys(point.name for point in _points(group))
-        raise UsageError(f"there is no {kind} {name!r}", fix=f"installed are {', '.join(installed)}")
+    point = _strategy_point(name)
     try:
-        return _class(point, contract, hook)
+        return _strategy(point)
     except Broken as error:
         raise PluginError(
-            f"the {kind} {name} ({' '.join(_dist(point))}) cannot be used: {error.told}{error}",
+            f"the strategy {name} ({source_of(point)}) cannot be used: {error.told}{error}",
             fix=_repair(point, error),
         ) from error.__cause__
 
 
-def _class(point: EntryPoint, contract: type, hook: str | None) -> Any:
+def make_strategy(name: str, settings: Any) -> Any:
+    """A strategy object; what a plugin's members raise later is told as the plugin's fault (PluginError)."""
+    cls, point = load_strategy(name), _strategy_point(name)
+    if _dist(point)[0] == GROUP:
+        return cls(settings)
+    who = f"the strategy {name} ({source_of(point)})"
+    with blame(who, "__init__"):
+        strategy = cls(settings)
+    return blamed(strategy, who)
+
+
+def _strategy(point: EntryPoint) -> Any:
+    """The class that an entry point names, or that the hook of the plugin it names brings."""
     named = guarded(point.load, "it cannot be imported")
-    classes = [named] if hook is None or inspect.isclass(named) else _brought(point, hook)
-    wrong = next((c for c in classes if not (inspect.isclass(c) and issubclass(c, contract))), None)
-    if wrong is not None:
-        place = f"{contract.__module__}.{contract.__name__}"
-        raise Broken(f"{getattr(wrong, '__name__', repr(wrong))} is no subclass of {place}")
+    classes = [named] if inspect.isclass(named) else brought(point, "medcoss_strategies")
+    for cls in classes:
+        guarded(partial(check_strategy, cls), "it cannot be looked at")
     called = {getattr(c, "name", c.__name__.lower()): c for c in classes}
     if not inspect.isclass(named) and point.name not in called:
         raise Broken(f"it brings {', '.join(called)}, but its entry point is called {point.name}")
     return named if inspect.isclass(named) else called[point.name]
 
 
-def plugin_recipes() -> dict[str, Path]:
-    """Recipes that plugins bring, by name; the first to bring a name has it. Broken plugins are passed over."""
-    found: dict[str, Path] = {}
-    for _, paths in _recipe_points():
-        for path in paths if isinstance(paths, list) else []:
-            found.setdefault(path.stem, path)
+def load_class(group: str, name: str, contract: type) -> Any:
+    """The class that an entry point of a group names.
+
+    Args:
+        contract: the class it is a subclass of; errors call it by its name.
+
+    Raises: UsageError if there is none of this name, PluginError if it is broken.
+    """
+    kind = contract.__name__.lower()
+    point = claim(group, kind, name)
+    if point is None:
+        installed = ", ".join(dict.fromkeys(point.name for point in points(group)))
+        raise UsageError(f"there is no {kind} {name!r}", fix=f"installed are {installed}")
+    try:
+        found = guarded(point.load, "it cannot be imported")
+        if not (inspect.isclass(found) and issubclass(found, contract)):
+            place = f"{contract.__module__}.{contract.__name__}"
+            raise Broken(f"{getattr(found, '__name__', repr(found))} is no subclass of {place}")
+    except Broken as error:
+        raise PluginError(
+            f"the {kind} {name} ({source_of(point)}) cannot be used: {error.told}{error}",
+            fix=_repair(point, error),
+        ) from error.__cause__
     return found
 
 
-def recipe_statuses() -> list[Status]:
-    """What became of every plugin that brings recipes; as `statuses`, without a modality."""
+def task_names() -> list[str]:
+    """Names of the installed kinds of task; nothing is imported."""
+    return list(dict.fromkeys(point.name for point in points(TASKS)))
+
+
+def task_distribution(name: str) -> str:
+    """The distribution that brings a kind of task, and its version. Raises: UsageError if there is none."""
+    return source_of(_task_point(name))
+
+
+def load_task(name: str) -> type[TaskKind]:
+    """The class of a kind of task. Raises: UsageError if there is none, PluginError if it is broken."""
+    point = _task_point(name)
+    try:
+        return _task(point)
+    except Broken as error:
+        raise PluginError(
+            f"the task {name} ({source_of(point)}) cannot be used: {error.told}{error}",
+            fix=_repair(point, error),
+        ) from error.__cause__
+
+
+def make_task(name: str, settings: Mapping[str, Any]) -> TaskKind:
+    """A kind of task with its settings. Raises: UsageError for settings that it refuses, and as `load_task`."""
+    found = load_task(name)
+    try:
+        return found(settings)
+    except ValueError as error:
+        raise UsageError(f"the settings of the task {name} are not valid: {_faults(error)}") from error
+
+
+def _task_point(name: str) -> EntryPoint:
+    point = claim(TASKS, "task", name)
+    if point is None:
+        installed = task_names()
+        near = difflib.get_close_matches(name, installed, 1, 0.6)
+        meant = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(
+            f"there is no task {name!r}; installed are {', '.join(installed) or 'none'}",
+            fix=f"{meant}install the plugin that brings it; `medcoss plugins new --task` makes one",
+        )
+    return point
+
+
+def _task(point: EntryPoint) -> type[TaskKind]:
+    """The class that an entry point names, with the members that every kind has."""
+    from medcoss_cli.tasks import TaskKind
+
+    found = guarded(point.load, "it cannot be imported")
+    if not (inspect.isclass(found) and issubclass(found, TaskKind)):
+        raise Broken(f"{getattr(found, '__name__', repr(found))} is no subclass of medcoss_cli.tasks.TaskKind")
+    if found.__abstractmethods__:
+        raise Broken(f"it lacks {', '.join(sorted(found.__abstractmethods__))}")
+    missing = [member for member in ("name", "metrics", "main", "baseline") if not hasattr(found, member)]
+    if missing:
+        raise Broken(f"it lacks {', '.join(missing)}")
+    if found.name != point.name:
+        raise Broken(f"its name is {found.name!r}, but its entry point is called {point.name}")
+    return found
+
+
+def _faults(error: ValueError) -> str:
+    """What a pydantic model refuses, in one line; of any other ValueError its words."""
+    listed: Any = getattr(error, "errors", None)
+    if listed is None:
+        return str(error)
+    return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in listed())
+
+
+def strategy_statuses() -> list[Status]:
+    """What became of every entry point of a strategy; medcoss's own are not loaded, which would import torch."""
+    return _loaded(STRATEGIES, _strategy)
+
+
+def task_statuses() -> list[Status]:
+    """What became of every entry point of a kind of task."""
+    return _loaded(TASKS, _task)
+
+
+def _loaded(group: str, load: Callable[[EntryPoint], Any]) -> list[Status]:
     found = []
-    for point, paths in _recipe_points():
-        status = "ok" if isinstance(paths, list) else f"{paths.told}{paths}"
-        found.append(Status(point.name, *_dist(point), status))
-    return found
-
-
-def _recipe_points() -> list[tuple[EntryPoint, list[Path] | Broken]]:
-    found: list[tuple[EntryPoint, list[Path] | Broken]] = []
-    for point in _points(RECIPES):
+    for point in points(group):
+        status = "ok"
         try:
-            named = guarded(point.load, "it cannot be imported")
-            if inspect.isfunction(named):  # the entry point may as well name a function that returns paths
-                brought = guarded(lambda call=named: list(call()), "it fails")  # type: ignore[misc]  # bound at once
-            else:
-                brought = _brought(point, "medcoss_recipes")
-            paths = guarded(lambda these=brought: [Path(path) for path in these], "it does not bring paths")  # type: ignore[misc]  # bound at once
-            missing = next((path.name for path in paths if not path.is_file()), None)
-            if missing is not None:
-                raise Broken(f"its recipe {missing} is not there")
-            found.append((point, paths))
+            if (taken := clash(point)) is not None:
+                raise taken
+            if _dist(point)[0] != GROUP:
+                load(point)
         except Broken as error:
-            found.append((point, error))
+            status = f"{error.told}{error}"
+        found.append(Status(point.name, *_dist(point), status))
     return found

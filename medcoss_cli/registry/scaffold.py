@@ -1,4 +1,4 @@
-"""`plugins new`: a distribution for a new modality that passes its own tests as it is written."""
+"""`plugins new`: a distribution for a new plugin that passes its own tests as it is written."""
 
 from __future__ import annotations
 
@@ -40,24 +40,35 @@ _DIMS = {
 }
 
 
-def new_plugin(name: str, dims: int, where: Path) -> Path:
-    """Write `where/medcoss-<name>`; returns its folder.
+_INSTALLED = {"modality": discovery.names, "strategy": discovery.strategy_names, "task": discovery.task_names}
+"""Names that are taken, by kind of plugin; each kind has a folder of templates of its name."""
+
+
+def new_plugin(kind: str, name: str, where: Path, *, dims: int = 2) -> Path:
+    """Write `where/medcoss-<name>` from the folder of templates of this kind; returns its folder.
+
+    Args:
+        kind: "modality", or another key of `_INSTALLED`.
+        dims: of a modality.
 
     Raises: UsageError for a name that is no identifier or is taken, or a folder that is there already.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise UsageError(f"{name!r} cannot name a modality", fix="use lower-case letters, digits and underscores: ecg")
-    if name in discovery.names():
-        raise UsageError(f"the name {name} is taken by {discovery.distribution_of(name)}", fix="choose another")
+        raise UsageError(f"{name!r} cannot name a {kind}", fix="use lower-case letters, digits and underscores: ecg")
+    if name in _INSTALLED[kind]():
+        raise UsageError(f"the name {name} is taken by an installed {kind}", fix="choose another")
     folder = where / f"medcoss-{name}"
     if folder.exists():
         raise UsageError(
             "the folder is there already", where=folder, fix="remove it, or choose another place with --where"
         )
-    words = {"name": name, "title": _title(name), "dims": str(dims), **_DIMS[dims]}
-    words["hint"] = Template(words["hint"]).substitute(name=name)
-    for source in sorted(TEMPLATES.rglob("*.txt")):
-        path = source.relative_to(TEMPLATES).with_suffix("")
+    words = {"name": name, "title": _title(name), "class_name": name.title().replace("_", "")}
+    if kind == "modality":
+        words |= {"dims": str(dims), **_DIMS[dims]}
+        words["hint"] = Template(words["hint"]).substitute(name=name)
+    templates = TEMPLATES / kind
+    for source in sorted(templates.rglob("*.txt")):
+        path = source.relative_to(templates).with_suffix("")
         if path.name.startswith("demo") and path.name != f"demo{dims}.py":
             continue
         target = folder / str(path).replace("NAME", name).replace(f"demo{dims}.py", "demo.py")

@@ -56,6 +56,8 @@ def _groups(tasks: Mapping[tuple[str, str], Mapping[str, Finetuning]]) -> list[s
 
 
 def _radar(tasks: Mapping[tuple[str, str], Mapping[str, Finetuning]]) -> str:
+    """Tasks whose main metrics lie between 0 and 1, on one chart."""
+    tasks = {key: group for key, group in tasks.items() if all(run.kind.unit_interval for run in group.values())}
     if len(tasks) < 3:
         return ""
     means = {
@@ -66,16 +68,19 @@ def _radar(tasks: Mapping[tuple[str, str], Mapping[str, Finetuning]]) -> str:
         for start in _groups(tasks)
     }
     picture = pictures.radar([f"{title}\n{modality}" for title, modality in tasks], means)
-    return figure(picture, "Accuracy of classification, Dice of segmentation; the rim is 1, the centre 0.")
+    shown_kinds = {run.task: run.kind.title_of(run.main) for group in tasks.values() for run in group.values()}
+    metrics = ", ".join(f"{metric} of {task}" for task, metric in sorted(shown_kinds.items()))
+    return figure(picture, f"{metrics}; the rim is 1, the centre 0.")
 
 
 def _tasks(tasks: Mapping[tuple[str, str], Mapping[str, Finetuning]]) -> str:
     starts = _groups(tasks)
     lines = []
     for (title, modality), group in tasks.items():
-        metric = next(iter(group.values())).main
+        first = next(iter(group.values()))
+        metric = first.main
         cells = [spread(*run.summary.get(metric, (None, None))) if (run := group.get(s)) else MISSING for s in starts]
-        lines.append([title, modality, finetuning.metric_name(metric), *cells])
+        lines.append([title, modality, first.kind.title_of(metric), *cells])
     return table(["task", "modality", "metric", *starts], lines, "Mean ± standard deviation over the seeds")
 
 

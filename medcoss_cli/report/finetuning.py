@@ -19,27 +19,9 @@ from medcoss_cli.report.page import (
     table,
 )
 from medcoss_cli.report.runs import Finetuning, listing, mapping, number
+from medcoss_cli.tasks.figures import Confusion, Figure
 
 STARTS = {"checkpoint": "from a checkpoint", "scratch": "from scratch"}
-
-_FAMILIES = {  # how a metric begins: what it is called, with the class behind it
-    "dice_paper": "Dice as in the paper",
-    "dice": "Dice",
-    "hd95_directed": "HD95, directed, in voxels ↓",
-    "hd95_mm": "HD95 in mm ↓",
-    "hd95": "HD95 in voxels ↓",
-    "object_f1": "F1 of objects",
-    "missed": "missed, cases ↓",
-    "false_alarm": "false alarms, cases ↓",
-    "n_empty": "one of two masks empty, cases ↓",
-}
-_NAMES = {
-    "accuracy": "Accuracy",
-    "auc_ovo": "AUC, one against one",
-    "auc_ovr": "AUC, one against the rest",
-    "f1_macro": "F1, macro",
-    "f1": "F1",
-}
 
 
 def page(run: Finetuning, with_samples: bool) -> bytes:
@@ -53,8 +35,7 @@ def page(run: Finetuning, with_samples: bool) -> bytes:
         (
             section("Test", _metrics(run), about=_about(run)),
             section("Learning curves", _curves(run)),
-            _confusion(run),
-            section("Dice of every case", _strips(run)),
+            *_figures(run),
             section("Data", _data(run)),
             samples(run, with_samples),
             section("Seeds", _seeds(run)),
@@ -73,23 +54,12 @@ def samples(run: Finetuning, wanted: bool, title: str = "Cases") -> str:
     return section(title, cases(run.pictures) or '<p class="quiet">This run holds no pictures of samples.</p>\n')
 
 
-def metric_name(metric: str) -> str:
-    """How a metric is called on the page."""
-    if metric in _NAMES:
-        return _NAMES[metric]
-    for start, name in _FAMILIES.items():
-        if metric == start or metric.startswith(f"{start}_"):
-            what = metric[len(start) + 1 :]
-            return f"{name}: {what}" if what else name
-    return metric.replace("_", " ")
-
-
 def _summary(run: Finetuning) -> dict[str, str]:
     metric = run.main
     base = [x for seed in run.seeds if (x := number(_test(seed, "baseline").get(metric))) is not None]
     test = mapping(mapping(run.results.get("data")).get("test"))
     return {
-        f"{metric_name(metric)}, test": spread(*run.summary.get(metric, (None, None))),
+        f"{run.kind.title_of(metric)}, test": spread(*run.summary.get(metric, (None, None))),
         "trivial baseline": shown(sum(base) / len(base) if base else None),
         "seeds": shown(len(run.seeds) or len(run.steps)),
         "test samples": shown(test.get("samples")),
@@ -99,9 +69,8 @@ def _summary(run: Finetuning) -> dict[str, str]:
 
 
 def _about(run: Finetuning) -> str:
-    trivial = "an empty mask" if run.task == "segmentation" else "the most frequent class"
     return (
-        f"Mean ± standard deviation over the seeds; baseline: {trivial}. "
+        f"Mean ± standard deviation over the seeds; baseline: {run.kind.baseline}. "
         "For each seed the value and, in brackets, its interval. ↓: less is better."
     )
 
@@ -121,7 +90,7 @@ def _metrics(run: Finetuning) -> str:
     for metric in sorted(known, key=place):
         base = [x for seed in run.seeds if (x := number(_test(seed, "baseline").get(metric))) is not None]
         line = [
-            metric_name(metric),
+            run.kind.title_of(metric),
             spread(*run.summary.get(metric, (None, None))),
             shown(sum(base) / len(base) if base else None),
         ]
@@ -148,42 +117,23 @@ def _curves(run: Finetuning) -> str:
         int(n): x for s in run.seeds if (n := number(s.get("seed"))) is not None and (x := number(s.get("best_step")))
     }
     words = "Training: means over short spans, the bands reach from the lowest to the highest value."
-    return figure(pictures.learning(metric_name(run.main), loss, validation, best), words)
+    return figure(pictures.learning(run.kind.title_of(run.main), loss, validation, best), words)
 
 
-def _confusion(run: Finetuning) -> str:
-    """Counts of all seeds together."""
-    tables = [counts for seed in run.seeds if (counts := _counts(_test(seed).get("confusion")))]
-    if not tables or len({len(counts) for counts in tables}) > 1:
-        return ""
-    total = [[sum(cells) for cells in zip(*lines, strict=True)] for lines in zip(*tables, strict=True)]
-    names = [str(name) for name in listing(run.results.get("classes"))]
-    if len(names) != len(total):
-        names = [str(i) for i in range(len(total))]
-    several = f", of all {len(tables)} seeds together" if len(tables) > 1 else ""
-    words = f"Test samples by true class (rows) and predicted class (columns){several}, with their share of the row."
-    return section("Confusion", heat_map("true \\ predicted", names, total), about=words)
+def _figures(run: Finetuning) -> list[str]:
+    """A section for each figure of the kind of task; none for a figure without numbers."""
+    tests = [(int(number(seed.get("seed", i)) or 0), _test(seed)) for i, seed in enumerate(run.seeds)]
+    classes = [str(name) for name in listing(run.results.get("classes"))]
+    return [_figure(drawn) for drawn in run.kind.figures(tests, classes)]
 
 
-def _counts(value: object) -> list[list[float]]:
-    """A square table of numbers, or an empty one."""
-    lines = [[number(cell) or 0 for cell in listing(line)] for line in listing(value)]
-    return lines if all(len(line) == len(lines) for line in lines) else []
-
-
-def _strips(run: Finetuning) -> str:
-    found: list[tuple[int, dict[str, float]]] = []
-    for i, seed in enumerate(run.seeds):
-        for case in map(mapping, listing(_test(seed).get("cases"))):
-            named = {k.removeprefix("dice_"): number(v) for k, v in case.items() if k.startswith("dice_")}
-            dice = {k: v for k, v in named.items() if v is not None and not k.startswith("paper_")}
-            found.append((int(number(seed.get("seed", i)) or 0), dice))
-    known = dict.fromkeys(name for _, dice in found for name in dice)
-    classes = [name for name in map(str, listing(run.results.get("classes"))) if name in known] or list(known)
-    if not classes:
-        return ""
-    words = "The box holds the middle half of the cases, its line is the median; cases without a value are left out."
-    return figure(pictures.strips(classes, found), words)
+def _figure(drawn: Figure) -> str:
+    if isinstance(drawn, Confusion):
+        return section(drawn.title, heat_map("true \\ predicted", drawn.names, drawn.counts), about=drawn.about)
+    cases = [(seed, {k: x for k, v in case.items() if (x := number(v)) is not None}) for seed, case in drawn.cases]
+    found = dict.fromkeys(name for _, case in cases for name in case)
+    names = [name for name in drawn.names if name in found] or list(found)
+    return section(drawn.title, figure(pictures.strips(names, cases, drawn.axis), drawn.about)) if names else ""
 
 
 def _data(run: Finetuning) -> str:
@@ -204,7 +154,7 @@ def _gib(memory: Any) -> str:
 def _seeds(run: Finetuning) -> str:
     on_gpu = any("peak_gpu_memory_gib" in seed for seed in run.seeds)
     columns = ["seed", "steps", "best step", "time", "peak memory", *(["GPU's"] if on_gpu else [])]
-    columns.append(f"{metric_name(run.main)}, validation")
+    columns.append(f"{run.kind.title_of(run.main)}, validation")
     lines = [
         [
             str(seed.get("seed", i)),

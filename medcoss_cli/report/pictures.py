@@ -13,6 +13,8 @@ from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 
+from medcoss_cli.store.history import parts
+
 Parameters = ParamSpec("Parameters")
 Line = Sequence[tuple[float, float]]
 """Points (x, y) in order."""
@@ -94,6 +96,7 @@ def training(
     old: Sequence[tuple[str, Line]],
     rates: Sequence[Line],
     cuts: Sequence[int],
+    titles: Sequence[str],
 ) -> None:
     """Pre-training over all its steps.
 
@@ -102,6 +105,7 @@ def training(
         old: modality and loss of rehearsal, stage by stage.
         rates: learning rate, stage by stage.
         cuts: the step after which each stage ends.
+        titles: of the stages.
     """
     top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(5, 4, 2))
     names = list(dict.fromkeys(name for name, _ in (*new, *old)))
@@ -128,7 +132,7 @@ def training(
             axes.axvline(cut, color=INK, alpha=0.35, linewidth=0.8, linestyle=":")
         if axes is not top:
             _plain(axes)
-    for (name, _), start, end in zip(new, (0, *cuts), cuts, strict=False):
+    for name, start, end in zip(titles, (0, *cuts), cuts, strict=False):
         top.text((start + end) / 2, 0.97, name, transform=top.get_xaxis_transform(), ha="center", va="top")
 
 
@@ -137,7 +141,7 @@ def retention(figure: Any, runs: Sequence[tuple[str, Sequence[Mapping[str, Any]]
     """Features and loss now against then; one row for each run, all on the same axes."""
     figure.set_size_inches(9.5, 3.4 * len(runs) + 0.3)
     grid = figure.subplots(len(runs), 2, squeeze=False, sharey="col")
-    names = list(dict.fromkeys(stage["modality"] for _, stages in runs for stage in stages))
+    names = list(dict.fromkeys(name for _, stages in runs for stage in stages for name in parts(stage)))
     for (title, stages), (left, right) in zip(runs, grid, strict=True):
         for i, name in enumerate(names):
             look = {"color": colour(i), "linestyle": dash(i), "marker": "o", "markersize": 4, "label": name}
@@ -180,19 +184,21 @@ def learning(
     right.legend(loc="upper left", bbox_to_anchor=(1, 1.05))
 
 
-@_picture(9.5, 3.8, "Dice of every case, by class")
-def strips(figure: Any, classes: Sequence[str], cases: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+@_picture(9.5, 3.8, "The values of every case")
+def strips(figure: Any, names: Sequence[str], cases: Sequence[tuple[int, Mapping[str, float]]], axis: str) -> None:
     """A dot for each case, a colour for each seed, and a box around the middle half.
 
     Args:
-        cases: seed, and Dice by class where it is a number.
+        names: of what is measured, such as classes.
+        cases: seed, and values by name.
+        axis: what a value is.
     """
     axes = figure.subplots()
     seeds = sorted({seed for seed, _ in cases})
     shift = np.random.default_rng(0)
     ticks = []
-    for at, name in enumerate(classes):
-        values = {seed: [dice[name] for s, dice in cases if s == seed and name in dice] for seed in seeds}
+    for at, name in enumerate(names):
+        values = {seed: [case[name] for s, case in cases if s == seed and name in case] for seed in seeds}
         everything = [x for line in values.values() for x in line]
         ticks.append(f"{textwrap.fill(name, 16)}\n{len(everything)} values")
         if everything:
@@ -203,9 +209,11 @@ def strips(figure: Any, classes: Sequence[str], cases: Sequence[tuple[int, Mappi
             x = at + shift.uniform(-0.17, 0.17, len(values[seed]))
             label = f"seed {seed}" if at == 0 else None
             axes.plot(x, values[seed], "o", color=colour(i), markersize=4, alpha=0.65, markeredgewidth=0, label=label)
-    many = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if len(classes) > 7 else {}
-    axes.set_xticks(range(len(classes)), ticks, **many)
-    axes.set(ylabel="Dice", ylim=(-0.03, 1.03), xlim=(-0.6, len(classes) - 0.4))
+    many = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if len(names) > 7 else {}
+    axes.set_xticks(range(len(names)), ticks, **many)
+    axes.set(ylabel=axis, xlim=(-0.6, len(names) - 0.4))
+    if all(0 <= x <= 1 for _, case in cases for x in case.values()):
+        axes.set_ylim(-0.03, 1.03)
     axes.grid(visible=False, axis="x")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1.03))
 

@@ -7,14 +7,17 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from medcoss_cli.errors import DataError, UsageError
+from medcoss_cli.registry.discovery import make_task
 from medcoss_cli.store import checkpoint
 from medcoss_cli.store.run import without_paths
+from medcoss_cli.tasks import TaskKind
 
 _PLACES = ("folder", "cnn", "start")  # keys of a finetune recipe that name files
 
@@ -44,13 +47,19 @@ class Pretraining:
 
     @property
     def strategy(self) -> str:
-        return str(self.recipe.get("strategy") or "–")
+        said = self.history[-1].get("strategy") if self.history else None  # with the settings that differ from defaults
+        given = self.recipe.get("strategy")
+        return str(said or (given.get("name") if isinstance(given, Mapping) else given) or "–")
 
     @property
     def stages(self) -> dict[int, str]:
         """Modality by number of stage: those that are done, and the one that is at work."""
         known = {entry["stage"]: entry["modality"] for entry in (*self.history, *self.retention)}
-        return dict(sorted((known | {row["stage"]: row["modality"] for row in self.steps if row["new"]}).items()))
+        fresh: dict[int, dict[str, None]] = {}
+        for row in self.steps:
+            if row["new"] and row["stage"] not in known:
+                fresh.setdefault(row["stage"], {})[row["modality"]] = None
+        return dict(sorted((known | {stage: "+".join(names) for stage, names in fresh.items()}).items()))
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,17 @@ class Finetuning:
 
     @property
     def task(self) -> str:
-        return str(self.results.get("task") or self.recipe.get("task") or "task")
+        """The kind's name."""
+        written = self.recipe.get("task")
+        return str(
+            self.results.get("task") or (written.get("name") if isinstance(written, Mapping) else written) or "task"
+        )
+
+    @cached_property
+    def kind(self) -> TaskKind:
+        """The installed kind of task. Raises: UsageError if there is none of this name, PluginError if it is broken."""
+        written = mapping(self.recipe.get("task"))
+        return make_task(self.task, {key: value for key, value in written.items() if key != "name"})
 
     @property
     def modality(self) -> str:
@@ -90,7 +109,7 @@ class Finetuning:
     @property
     def main(self) -> str:
         """The metric that is compared."""
-        return "dice" if self.task == "segmentation" else "accuracy"
+        return self.kind.main
 
     @property
     def summary(self) -> dict[str, tuple[float | None, float | None]]:
@@ -206,6 +225,7 @@ def _retention(path: Path) -> list[dict[str, Any]]:
             {
                 "stage": int(stage["stage"]),
                 "modality": str(stage["modality"]),
+                **({"modalities": mapping(stage["modalities"])} if "modalities" in stage else {}),
                 "retention": {m: row for m, row in _measures(stage).items() if "cka" in row},
             }
             for stage in stages

@@ -21,12 +21,17 @@ ENDINGS = (".npz", ".jsonl", ".parquet")
 
 @dataclass
 class Embedded:
-    """Features of all samples that could be read, in the order of their names. Private: ids name files."""
+    """Features of all samples that could be read, in the order of their names. Private: ids and groups name files.
+
+    Args:
+        groups: of each sample its patient or document, else its recording.
+    """
 
     ids: list[str]
     pooled: Array
     tokens: Array | None
     labels: list[str] | None
+    groups: list[str]
     bad: list[LeftOut] = field(default_factory=list)
 
 

@@ -1,99 +1,132 @@
-"""Classes: a prepared set of one fixed size, cross-entropy, ACC, AUC and F1."""
+"""Classes: one label a case, cross-entropy, accuracy, AUC and F1."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from medcoss_cli.data.labelled import Case
-from medcoss_cli.data.prepared import PreparedSet
-from medcoss_cli.metrics import classification
-from medcoss_cli.model.finetuned import Tuned
-from medcoss_cli.model.outputs import Array, finite, softmax
-from medcoss_cli.plugin import CompleteModality
-from medcoss_cli.randomness import generator
-from medcoss_cli.tasks.lesson import Scores, order
+from medcoss_cli.console import Screen
+from medcoss_cli.data.labelled import Case, classes_of, one_each, only_labels
+from medcoss_cli.metrics import classification, confusion
+from medcoss_cli.model.outputs import Array, softmax
+from medcoss_cli.tasks import Evaluation, Scores, count_labels
+from medcoss_cli.tasks.figures import Confusion, Figure
+from medcoss_cli.tasks.pooled import PooledTask, portraits
+from medcoss_cli.tasks.predictor import Predictor
+from medcoss_cli.tasks.spec import TaskSpec
 
-CHUNK = 64  # samples at a time in validation
-View = Callable[[Tensor, tuple[int | str, ...]], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-class Classification:
-    """Training and validation samples with their classes.
+class Classification(PooledTask):
+    """The manifest's `label`, one of several classes; the network's outputs are logits (N, c)."""
 
-    Args:
-        cases: in the order of the records the set was prepared from.
-        view: augments a batch of inputs; None: the modality's own augmentation, on the stored integers.
-        balance: weight classes by how rare they are.
-    """
+    name = "classification"
+    keys = frozenset({"classes", "train.balance"})
+    metrics: ClassVar = {
+        "accuracy": "Accuracy",
+        "auc_ovo": "AUC, one against one",
+        "auc_ovr": "AUC, one against the rest",
+        "f1_macro": "F1, macro",
+        "f1": "F1",
+    }
+    main = "accuracy"
+    baseline = "the most frequent class"
 
-    def __init__(
-        self,
-        modality: CompleteModality,
-        prepared: PreparedSet,
-        cases: Sequence[Case],
-        classes: Sequence[str],
-        view: View | None,
-        *,
-        balance: bool,
-    ) -> None:
-        self.modality, self.prepared, self.view, self.classes = modality, prepared, view, classes
-        self.kept = [cases[record] for record in prepared.records]
-        self.labels = np.array([classes.index(str(case.label)) for case in self.kept])
-        self.train, self.val = self.rows("train"), self.rows("val")
-        self.cases = len(self.train)
-        counts = np.bincount(self.labels[self.train], minlength=len(classes))
-        self.shares = counts / max(1, self.cases)
-        weight = self.cases / (len(classes) * np.maximum(counts, 1))
-        self.weight = torch.tensor(weight, dtype=torch.float32) if balance else None
+    def check(self, recipe: Any) -> None:
+        super().check(recipe)
+        if isinstance(recipe.classes, dict):
+            raise ValueError("classes of a classification are a list of labels")
 
-    def rows(self, split: str) -> Array:
-        """Numbers of the rows of a split."""
-        return np.array([i for i, case in enumerate(self.kept) if case.split == split], dtype=np.int64)
+    def fit_target(self, recipe: Any, cases: Sequence[Case], screen: Screen) -> tuple[list[str], dict[str, Any]]:
+        """The classes in order, and each one's share of the training cases."""
+        classes = classes_of(cases, recipe.classes, screen)
+        train = [case.label for case in one_each(cases) if case.split == "train"]
+        return classes, {"shares": [train.count(name) / len(train) for name in classes]}
 
-    def _inputs(self, rows: Array, device: torch.device, key: tuple[int | str, ...] | None = None) -> Tensor:
-        integers, scale, offset = (torch.from_numpy(part) for part in self.prepared.read(rows))
-        augment, intensity = self.modality.augment, self.modality.intensity
-        assert augment is not None
-        assert intensity is not None
-        if key is not None and self.view is None:
-            integers = torch.cat(
-                [augment(integers[i : i + 1], generator(*key, "augment", i)) for i in range(len(integers))]
-            )
-        return intensity.decode(*(part.to(device) for part in (integers, scale, offset)))
+    def counts(self, cases: Sequence[Case]) -> dict[str, int]:
+        return count_labels(cases)
 
-    def batch(self, seed: int, step: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Inputs (N, C, *size), or ids (N, L), and classes (N,)."""
-        rows = self.train[order(seed, size, step, self.cases)]
-        inputs = self._inputs(rows, device, (seed, step))
-        if self.view is not None:
-            inputs = self.view(inputs, (seed, step))
-        return inputs, torch.from_numpy(self.labels[rows]).to(device)
+    def read(self, spec: TaskSpec, case: Case) -> int:
+        only_labels([case], spec.classes)
+        return spec.classes.index(str(case.label))
 
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def width(self, spec: TaskSpec) -> int:
+        return len(spec.classes)
+
+    def loss(self, outputs: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
         """Cross-entropy, the mean over the batch."""
-        weight = None if self.weight is None else self.weight.to(logits.device)
-        return F.cross_entropy(logits.float(), targets, weight=weight)
+        from torch.nn import functional as F
 
-    @torch.no_grad()
-    def logits(self, network: Tuned, rows: Array, device: torch.device) -> Array:
-        """Logits (n, c), in eval mode, nothing augmented. Raises: NumbersError where they are not finite."""
-        network.eval()
-        parts = [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)]
-        return finite(torch.cat([network(self._inputs(part, device)).float().cpu() for part in parts]).numpy())
+        weight = None if weight is None else weight.to(outputs.device)
+        return F.cross_entropy(outputs.float(), targets, weight=weight)
 
-    def probabilities(self, network: Tuned, rows: Array, device: torch.device) -> Array:
-        """Probabilities (n, c)."""
-        return softmax(self.logits(network, rows, device))
+    def weights(self, spec: TaskSpec, targets: Array) -> Tensor:
+        """Of each class, how rare it is: 1 on the average over the samples."""
+        import torch
 
-    def validate(self, network: Tuned, device: torch.device) -> Scores | None:
-        """ACC, AUC, F1 and the loss on the validation rows."""
-        if not len(self.val):
-            return None
-        logits, truth = self.logits(network, self.val, device), self.labels[self.val]
-        loss = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(truth)).item()
-        return {**classification(softmax(logits), truth), "loss": loss}
+        counts = np.bincount(targets, minlength=len(spec.classes))
+        return torch.tensor(len(targets) / (len(counts) * np.maximum(counts, 1)), dtype=torch.float32)
+
+    def criterion(self, scores: Mapping[str, float]) -> float:
+        """ACC + AUC + F1, those that are numbers (the paper's rule)."""
+        return sum(value for key in ("accuracy", "auc_ovo", "f1") if (value := scores[key]) == value)
+
+    def finish(self, outputs: Array) -> Array:
+        return softmax(outputs)
+
+    def score(self, outputs: Array, targets: Array) -> Scores:
+        return classification(outputs, targets)
+
+    def trivial(self, spec: TaskSpec) -> Array:
+        """The classes' shares of the training cases, for every case."""
+        return np.array(spec.target["shares"])
+
+    def details(self, spec: TaskSpec, outputs: Array, targets: Array) -> dict[str, Any]:
+        return {"confusion": confusion(outputs, targets, len(spec.classes))}
+
+    def row(self, spec: TaskSpec, output: Array) -> dict[str, Any]:
+        """The likeliest class, and the probability of each."""
+        shares = {f"p_{name}": round(float(p), 6) for name, p in zip(spec.classes, output, strict=True)}
+        return {"predicted": spec.classes[int(output.argmax())], **shares}
+
+    def draw(self, predictor: Predictor, cases: Sequence[Case], evaluation: Evaluation, folder: Path) -> None:
+        """The three surest right and the three surest wrong cases."""
+        rows = sorted(evaluation.rows, key=lambda row: -float(row[f"p_{row['predicted']}"]))
+        captions = {}
+        for kind, right in (("right", True), ("wrong", False)):
+            chosen = [row for row in rows if (row["label"] == row["predicted"]) == right][:3]
+            for number, row in enumerate(chosen, 1):
+                share = float(row[f"p_{row['predicted']}"])
+                caption = f"{row['label']}, predicted {row['predicted']} ({share:.2f})"
+                captions[f"{kind}-{number}"] = (row["where"], caption)
+        portraits(predictor, cases, captions, folder)
+
+    def figures(self, tests: Sequence[tuple[int, Mapping[str, Any]]], classes: Sequence[str]) -> list[Figure]:
+        """The confusions of all seeds together."""
+        tables = [table for _, test in tests if (table := _square(test.get("confusion")))]
+        if not tables or len({len(table) for table in tables}) > 1:
+            return []
+        total = [[sum(cells) for cells in zip(*lines, strict=True)] for lines in zip(*tables, strict=True)]
+        names = list(classes) if len(classes) == len(total) else [str(i) for i in range(len(total))]
+        several = f", of all {len(tables)} seeds together" if len(tables) > 1 else ""
+        about = (
+            f"Test samples by true class (rows) and predicted class (columns){several}, with their share of the row."
+        )
+        return [Confusion("Confusion", about, names, total)]
+
+
+def _square(value: object) -> list[list[float]]:
+    """A square table of numbers, or an empty one for what is none."""
+    lines = (
+        [[_count(cell) for cell in line] for line in value if isinstance(line, list)] if isinstance(value, list) else []
+    )
+    return lines if all(len(line) == len(lines) for line in lines) else []
+
+
+def _count(cell: object) -> float:
+    return cell if isinstance(cell, int | float) and not isinstance(cell, bool) and abs(cell) < 1e300 else 0

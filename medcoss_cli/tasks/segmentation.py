@@ -1,137 +1,293 @@
-"""Masks: patches of images and volumes, Dice and cross-entropy on independent channels, Dice of whole cases."""
+"""Masks: a class for each voxel, on independent channels; predicted on each sample's own grid, Dice and HD95."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from medcoss_cli.data.segmented import SegmentedSet, Values, levels_of, targets_of
-from medcoss_cli.model.finetuned import Tuned
-from medcoss_cli.model.sliding_window import predict_labels
-from medcoss_cli.plugin import CompleteModality
-from medcoss_cli.randomness import generator
-from medcoss_cli.tasks.lesson import Scores, order
+from medcoss_cli.console import Bar, Screen
+from medcoss_cli.data.labelled import MASK, Case, LabelledSet, Target
+from medcoss_cli.data.masks import files_of, overlay, write_png, write_segmentation, write_volume
+from medcoss_cli.data.masks.postprocess import largest_organ
+from medcoss_cli.data.read import read_checked
+from medcoss_cli.data.segmented import (
+    Values,
+    foreground,
+    labels_of,
+    levels_of,
+    on_grid,
+    prepare_masks,
+    read_labels,
+    read_numbers,
+    targets_of,
+)
+from medcoss_cli.errors import DataError, ResourceError, UsageError
+from medcoss_cli.metrics import bootstrap, mask_case, mask_summary
+from medcoss_cli.model.outputs import Array
+from medcoss_cli.model.sliding_window import memory, predict_labels
+from medcoss_cli.plugin import CompleteModality, LeftOut, Record, Sample
+from medcoss_cli.tasks import Evaluation, Prediction, TaskKind, count_labels
+from medcoss_cli.tasks.figures import Distribution, Figure
+from medcoss_cli.tasks.predictor import Predictor
+from medcoss_cli.tasks.spec import TaskSpec
 
-View = Callable[[Tensor, Tensor, tuple[int | str, ...]], tuple[Tensor, Tensor]]
+if TYPE_CHECKING:
+    from medcoss_cli.model.heads import Head
+    from medcoss_cli.tasks.segmentation_data import MaskData
+
+LARGE = 2**31
+"""Bytes from which on a volume's need of memory is printed before it is begun."""
 
 
-class Segmentation:
-    """Training and validation cases with their masks.
+class Segmentation(TaskKind):
+    """The manifest's `mask`, whose values are classes; label 1 is the first class, 0 the background."""
 
-    Args:
-        size: of a patch; whole images have it already.
-        view: augments images and labels alike; None: as they are.
-        predict: overlap and pad of the recipe; validation never mirrors.
+    name = "segmentation"
+    keys = frozenset({"classes", "train.balance", "input.intensity foreground", "head.hybrid", "predict.postprocess"})
+    metrics: ClassVar = {
+        "dice": "Dice",
+        "dice_paper": "Dice as in the paper",
+        "hd95_directed": "HD95, directed, in voxels ↓",
+        "hd95_mm": "HD95 in mm ↓",
+        "hd95": "HD95 in voxels ↓",
+        "object_f1": "F1 of objects",
+        "missed": "missed, cases ↓",
+        "false_alarm": "false alarms, cases ↓",
+        "n_empty": "one of two masks empty, cases ↓",
+    }
+    main = "dice"
+    baseline = "an empty mask"
+    example: ClassVar = {"classes": {"any": "any"}, "head": {"features": 4}, "predict": {"mirror": False}}
+    packages = ("matplotlib", "pillow", "scipy", "simpleitk")  # write masks, draw them, keep the largest organ
 
-    Of each class, `shares` is its part of the training voxels.
+    def check(self, recipe: Any) -> None:
+        super().check(recipe)
+        if not isinstance(recipe.classes, dict):
+            raise ValueError("classes of a segmentation are written {name: [mask values], ...}, or {name: any}")
+        if recipe.input.augment in ("modality", "colour"):
+            raise ValueError(f"input.augment {recipe.input.augment} does not turn masks along; take elastic, or none")
+        if recipe.predict.postprocess == "largest_organ" and len(recipe.classes) != 2:
+            raise ValueError("predict.postprocess largest_organ is for two classes: an organ and what lies inside it")
+
+    @property
+    def target(self) -> Target:
+        return MASK
+
+    def fit_target(self, recipe: Any, cases: Sequence[Case], screen: Screen) -> tuple[list[str], dict[str, Any]]:
+        """The classes, and of each the mask values that are it."""
+        return list(recipe.classes), {"values": dict(recipe.classes)}
+
+    def counts(self, cases: Sequence[Case]) -> dict[str, int]:
+        return count_labels(cases)
+
+    def foreground(
+        self, modality: CompleteModality, cases: Sequence[Case], target: Mapping[str, Any], screen: Screen
+    ) -> tuple[float, float, float, float]:
+        return foreground(modality, cases, target["values"], screen)
+
+    def head(self, spec: TaskSpec, modality: CompleteModality) -> Head:
+        """A UNETR decoder of the hidden states at several depths; with `hybrid`, of the last beside a residual network."""
+        from medcoss_cli.model.heads import Head, HybridDecoder, MaskDecoder, halvings, taps_of
+
+        width, depth = spec.encoder["width"], spec.encoder["depth"]
+        dims, channels, count = modality.dims, modality.channels, len(spec.classes)
+        if spec.head["hybrid"] is not None:
+            return Head(HybridDecoder(dims, channels, width, spec.head["hybrid"], count), (depth,))
+        steps = halvings(modality.tokenizer.spec.patch)
+        blocks = taps_of(depth, len(steps))
+        return Head(MaskDecoder(dims, channels, width, spec.head["features"], steps, count), blocks)
+
+    def data(self, spec: TaskSpec, labelled: LabelledSet, augment: str | None, *, balance: bool) -> MaskData:
+        from medcoss_cli.tasks.augmentation import elastic
+        from medcoss_cli.tasks.segmentation_data import MaskData
+
+        values = values_of(spec)
+        prepared = prepare_masks(
+            labelled.modality,
+            labelled.cases,
+            values,
+            spec.layout,
+            labelled.prepared,
+            workers=labelled.workers,
+            bad_share=labelled.bad_share,
+            screen=labelled.screen,
+        )
+        chosen = elastic if augment in (None, "elastic") else None
+        return MaskData(labelled.modality, prepared, values, tuple(spec.size), chosen, spec.predict, balance=balance)
+
+    def criterion(self, scores: Mapping[str, float]) -> float:
+        return scores["dice"]
+
+    def evaluate(self, predictor: Predictor, labelled: LabelledSet, seed: int) -> Evaluation:
+        """Dice, HD95 and what was missed, of every case on its own grid."""
+        values, modality, cases = values_of(predictor.spec), predictor.modality, labelled.split("test")
+        scored: list[dict[str, float]] = []
+        trivial: list[dict[str, float]] = []
+        rows, groups, lost = [], [], []
+        with labelled.screen.progress("testing", len(cases)) as bar:
+            for case in cases:
+                assert case.record is not None
+                try:
+                    sample = read_checked(modality, case.record)
+                    labels = segment(predictor, sample)
+                except DataError as error:
+                    lost.append(LeftOut(case.path, error.what, bad=True))
+                    continue
+                finally:
+                    bar.advance()
+                numbers = read_numbers(modality, case, sample)
+                wanted = _masks(labels_of(numbers, values, case.where), values)
+                objects = _objects(numbers, wanted, values) if modality.dims == 2 else None
+                scored.append(mask_case(_masks(labels, values), wanted, sample.spacing, objects))
+                nothing = {name: np.zeros_like(mask) for name, mask in wanted.items()}
+                trivial.append(mask_case(nothing, wanted, sample.spacing, objects))
+                rows.append({"where": case.where, **scored[-1]})
+                groups.append(case.group)
+        if not scored:
+            raise DataError("no case can be used", where=cases[0].path if cases else None)
+        result = {
+            "metrics": mask_summary(scored),
+            "intervals": bootstrap(groups, lambda own: mask_summary([scored[i] for i in own]), seed),
+            "baseline": mask_summary(trivial),
+            "cases": scored,
+            "samples": len(scored),
+        }
+        return Evaluation(result, rows, lost)
+
+    def draw(self, predictor: Predictor, cases: Sequence[Case], evaluation: Evaluation, folder: Path) -> None:
+        """The three best and the three worst cases by Dice."""
+        spec, modality = predictor.spec, predictor.modality
+        at = {case.where: case for case in cases}
+        dice = [np.mean([row[f"dice_{name}"] for name in spec.classes]) for row in evaluation.rows]
+        ranking = [evaluation.rows[i]["where"] for i in np.argsort(dice, kind="stable")]
+        few = min(3, (len(ranking) + 1) // 2)
+        chosen = {f"worst-{n}": where for n, where in enumerate(ranking[:few], 1)}
+        chosen |= {f"best-{n}": where for n, where in enumerate(ranking[::-1][: min(few, len(ranking) - few)], 1)}
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, where in chosen.items():
+            case = at[where]
+            assert case.record is not None
+            sample = read_checked(modality, case.record)
+            truth = read_labels(modality, case, sample, values_of(spec))
+            labels = segment(predictor, sample)
+            overlay(sample.array, labels, truth, spec.classes, folder / f"{name}.png", sample.spacing)
+
+    def figures(self, tests: Sequence[tuple[int, Mapping[str, Any]]], classes: Sequence[str]) -> list[Figure]:
+        """The Dice of every case, by class and seed."""
+        cases = [
+            (seed, {k[5:]: v for k, v in case.items() if k.startswith("dice_") and not k.startswith("dice_paper_")})
+            for seed, test in tests
+            for case in _dictionaries(test.get("cases"))
+        ]
+        about = (
+            "The box holds the middle half of the cases, its line is the median; cases without a value are left out."
+        )
+        return [Distribution("Dice of every case", about, "Dice", classes, cases)]
+
+    def write(
+        self, predictor: Predictor, sample: Sample, record: Record, target: Path, *, draw: bool, screen: Screen
+    ) -> Prediction:
+        """The mask: NIfTI for volumes and, of a DICOM series, a DICOM Segmentation; PNG for images."""
+        return Prediction(files=list(_written(predictor, sample, record, target, draw, screen)))
+
+    def predict(self, predictor: Predictor, sample: Sample) -> Prediction:
+        """Labels (*size) uint8 on the sample's own grid, 0 the background."""
+        return Prediction(outputs=segment(predictor, sample))
+
+
+def _dictionaries(value: object) -> list[dict[str, Any]]:
+    """The dictionaries of a list that was read from a file; none where it is no list."""
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def values_of(spec: TaskSpec) -> Values:
+    """Mask values by class, in the classes' order, which a stored mapping need not keep."""
+    return {name: spec.target["values"][name] for name in spec.classes}
+
+
+def segment(predictor: Predictor, sample: Sample, bar: Bar | None = None) -> Array:
+    """Labels (*size) uint8 on the sample's own grid: 0 background, 1 the first class; numpy alone.
+
+    Raises: NumbersError where the outputs are not finite.
     """
+    spec = predictor.spec
+    integers, scale, offset, _ = on_grid(predictor.modality, spec.layout, sample)
 
-    def __init__(
-        self,
-        modality: CompleteModality,
-        prepared: SegmentedSet,
-        values: Values,
-        size: tuple[int, ...],
-        view: View | None,
-        predict: Mapping[str, Any],
-        *,
-        balance: bool,
-    ) -> None:
-        from monai.losses.dice import DiceLoss
+    def slices(first: int, end: int) -> Array:
+        inputs: Array = predictor.decode(np.array(integers[None, :, first:end]), scale, offset)[0]
+        return inputs
 
-        self.modality, self.prepared, self.values, self.size, self.view = modality, prepared, values, size, view
-        self.predict = {key: predict[key] for key in ("overlap", "pad")}
-        self.train, self.val = prepared.rows("train"), prepared.rows("val")
-        self.cases = len(self.train)
-        # 1 - 2 sum(p g) / (sum p + sum g + 1), the mean over samples and channels (METHOD, section 6)
-        self.dice = DiceLoss(sigmoid=True, smooth_nr=0.0, smooth_dr=1.0)
-        voxels = np.array([prepared.index["cases"][row]["voxels"] for row in self.train], dtype=float).sum(0)
-        every = sum(prepared.mask(row).size for row in self.train)
-        inside = targets_of(np.arange(1, len(values) + 1), values)  # of each class, the labels that are it
-        self.shares = [float(voxels[own].sum()) / max(1, every) for own in inside]
-        rare = voxels.max() / np.maximum(voxels, 1) if balance else np.ones(len(values))
-        self.weight = torch.tensor(rare, dtype=torch.float32).clamp(max=20)
-
-    def decoded(self, row: int, device: torch.device, part: tuple[slice, ...] = ()) -> Tensor:
-        """An image (C, *size), or a part of it, as the network sees it."""
-        integers, scale, offset = self.prepared.image(row)
-        taken = np.array(integers[(slice(None), *part)])
-        return _decode(self.modality, taken, scale, offset, device)
-
-    def batch(self, seed: int, step: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Patches (N, C, *size) and labels (N, 1, *size) uint8."""
-        images, labels = [], []
-        for place, row in enumerate(self.train[order(seed, size, step, self.cases)]):
-            part = self.crop(int(row), (seed, step, place))
-            image, mask = (
-                self.decoded(int(row), device, part),
-                torch.from_numpy(np.array(self.prepared.mask(int(row))[part])),
-            )
-            missing = [
-                n for s, own in zip(reversed(self.size), reversed(mask.shape), strict=True) for n in (0, s - own)
-            ]
-            image, mask = F.pad(image, missing), F.pad(mask, missing).to(device)[None]
-            if self.view is not None:
-                image, mask = self.view(image, mask, (seed, step, place))
-            images.append(image)
-            labels.append(mask)
-        return torch.stack(images), torch.stack(labels)
-
-    def crop(self, row: int, key: tuple[int | str, ...]) -> tuple[slice, ...]:
-        """Where a patch is cut: half of the time around a voxel of a class chosen at random, else anywhere."""
-        shape, points = self.prepared.mask(row).shape, self.prepared.points(row)
-        draws = torch.rand(3 + len(shape), generator=generator(*key, "crop")).tolist()
-        room = [max(0, n - s) for n, s in zip(shape, self.size, strict=True)]
-        first = [round(draw * free) for draw, free in zip(draws[3:], room, strict=True)]
-        if draws[0] < 0.5 and len(points):
-            present = np.unique(points[:, 0])
-            own = points[points[:, 0] == present[int(draws[1] * len(present))]]
-            middle = own[int(draws[2] * len(own)), 1:]
-            first = [min(max(0, int(m) - s // 2), free) for m, s, free in zip(middle, self.size, room, strict=True)]
-        return tuple(slice(f, f + min(s, n)) for f, s, n in zip(first, self.size, shape, strict=True))
-
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Dice + binary cross-entropy over independent channels, 1 : 1 (Table 5)."""
-        labels = targets[:, 0]
-        wanted = torch.stack(targets_of(labels, self.values), dim=1).float()
-        weight = self.weight.to(logits.device).view(-1, *(1,) * (logits.ndim - 2))
-        entropy = F.binary_cross_entropy_with_logits(logits.float(), wanted, pos_weight=weight)
-        dice: Tensor = self.dice(logits.float(), wanted)
-        return dice + entropy
-
-    @torch.no_grad()
-    def validate(self, network: Tuned, device: torch.device) -> Scores | None:
-        """Mean Dice over classes and cases on the network's grid; a class that is neither there nor found counts 1."""
-        if not len(self.val):
-            return None
-        applied, cpu = network.on(device), torch.device("cpu")
-        dices: dict[str, list[float]] = {name: [] for name in self.values}
-        for row in map(int, self.val):
-            truth = np.array(self.prepared.mask(row))
-            labels = predict_labels(
-                applied,
-                lambda first, end, row=row: self.decoded(row, cpu, (slice(first, end),)).numpy(),  # type: ignore[misc]
-                truth.shape,
-                self.size,
-                levels=levels_of(self.values),
-                mirror=False,
-                **self.predict,
-            )
-            pairs = zip(targets_of(labels, self.values), targets_of(truth, self.values), strict=True)
-            for name, (found, wanted) in zip(dices, pairs, strict=True):
-                both, either = int((found & wanted).sum()), int(found.sum() + wanted.sum())
-                dices[name].append(2 * both / either if either else 1.0)
-        scores = {f"dice_{name}": float(np.mean(own)) for name, own in dices.items()}
-        return {"dice": float(np.mean(list(scores.values()))), **scores}
+    rules = {key: spec.predict[key] for key in ("overlap", "mirror", "pad")}
+    levels, window = levels_of(values_of(spec)), tuple(spec.size)
+    labels: Array = predict_labels(
+        predictor.network, slices, integers.shape[1:], window, levels=levels, bar=bar, **rules
+    )
+    labels = spec.layout.frame(sample).restore(labels)
+    return largest_organ(labels) if spec.predict["postprocess"] == "largest_organ" else labels
 
 
-def _decode(modality: CompleteModality, integers: Any, scale: float, offset: float, device: torch.device) -> Tensor:
-    stored = torch.from_numpy(integers).to(device)[None]
-    return modality.intensity.decode(
-        stored, torch.tensor([scale], device=device), torch.tensor([offset], device=device)
-    )[0]
+def _written(
+    predictor: Predictor, sample: Sample, record: Record, target: Path, draw: bool, screen: Screen
+) -> Iterator[Path]:
+    classes = predictor.spec.classes
+    _check_memory(predictor, sample, record, screen)
+    labels = segment(predictor, sample)
+    if predictor.modality.dims == 2:
+        write_png(labels, classes, path := target.with_name(f"{target.name}.png"))
+        yield path
+    else:
+        stored = sample.stored
+        if stored is None:
+            raise DataError("its loader does not say on which grid the volume lies", where=record.source)
+        write_volume(labels, stored, path := target.with_name(f"{target.name}.nii.gz"))
+        yield path
+        if files := files_of(record):
+            try:
+                path = target.with_name(f"{target.name}.seg.dcm")
+                for note in write_segmentation(labels, stored, files, classes, path):
+                    screen.warn(note)
+                yield path
+            except (UsageError, DataError) as error:  # the NIfTI is there all the same
+                screen.warn(f"no DICOM Segmentation: {error}")
+    if draw:
+        path = target.with_name(f"{target.name}-overlay.png")
+        overlay(sample.array, labels, None, classes, path, sample.spacing)
+        yield path
+
+
+def _check_memory(predictor: Predictor, sample: Sample, record: Record, screen: Screen) -> None:
+    """Raises: ResourceError where the masks of a sample need more memory than is free."""
+    spec = predictor.spec
+    shape = spec.layout.frame(sample).after
+    needed = memory(shape, predictor.modality.channels, tuple(spec.size), len(spec.classes))
+    if needed > LARGE:
+        screen.say(
+            f"a volume of {' x '.join(map(str, shape))} on the network's grid: about {needed / 2**30:.1f} GiB of memory"
+        )
+    if needed > _available():
+        raise ResourceError(
+            f"the volume needs about {needed / 2**30:.1f} GiB of memory, {_available() / 2**30:.1f} are free",
+            where=record.source,
+            fix="close other programs, or fine-tune with a coarser input.spacing",
+        )
+
+
+def _available() -> float:
+    """Bytes of memory that are free, infinite where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024.0 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError):
+        return float("inf")
+
+
+def _objects(numbers: Array, wanted: dict[str, Array], values: Values) -> dict[str, Array]:
+    """Masks whose numbers tell objects apart where a class takes any number, as GlaS files have them."""
+    return {name: numbers if values[name] == "any" else mask for name, mask in wanted.items()}
+
+
+def _masks(labels: Array, values: Values) -> dict[str, Array]:
+    return dict(zip(values, targets_of(labels, values), strict=True))

@@ -16,12 +16,15 @@ def test_list_tells_what_is_installed(command_line: CommandLine) -> None:
     answer = command_line("plugins", "list")
     assert answer.code == 0
     lines = {line.split()[0]: line for line in answer.out.splitlines()}
-    assert set(lines) == {"modality", *discovery.names()}
+    assert set(lines) == {"modality", *discovery.names(), "strategy", *discovery.strategy_names()}
     assert "16 x 192 x 192" in lines["ct"]
     assert "patch3d-16" in lines["ct"]
     assert lines["ct"].endswith("ok")
-    rows = json.loads(command_line("plugins", "list", "--json").out)
+    groups = json.loads(command_line("plugins", "list", "--json").out)
+    rows = groups["modalities"]
     assert [row["name"] for row in rows] == discovery.names()
+    assert [row["name"] for row in groups["strategies"]] == discovery.strategy_names()
+    assert {row["distribution"] for row in groups["strategies"]} == {"medcoss"}
     assert next(row for row in rows if row["name"] == "report")["size"] == [112]
 
 
@@ -61,7 +64,7 @@ def test_new_writes_images_unless_told_otherwise(
     [
         (["ECG"], "'ECG' cannot name a modality"),
         (["../ecg"], "cannot name a modality"),
-        (["ct"], "the name ct is taken by medcoss"),
+        (["ct"], "the name ct is taken by an installed modality"),
         (["ecg", "--dims", "4"], "--dims"),
         (["there"], "the folder is there already"),
     ],
@@ -77,7 +80,9 @@ def test_new_refuses_with_one_sentence(
     assert [path.name for path in tmp_path.iterdir()] == ["medcoss-there"]
 
 
-def test_check_tells_whether_a_modality_conforms(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_tells_whether_a_modality_conforms(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     small = discovery.load_modality("xray").with_size((32, 32))
     monkeypatch.setattr(discovery, "load_modality", lambda name: small)
     answer = command_line("plugins", "check", "xray")
@@ -90,3 +95,11 @@ def test_check_tells_whether_a_modality_conforms(command_line: CommandLine, monk
     told = json.loads(answer.out)
     assert told["conforms"] is False
     assert "it has no demo" in told["faults"][0]
+    assert "medcoss plugins check xray --data DIR" in told["faults"][0]
+    assert small.demo is not None
+    small.demo(tmp_path / "scans", 8, 0)
+    answer = command_line("plugins", "check", "xray", "--data", str(tmp_path / "scans"))
+    assert answer.code == 0, answer.err
+    answer = command_line("plugins", "check", "xray", "--data", str(tmp_path / "nowhere"))
+    assert answer.code == 2
+    assert "there is no such folder" in answer.err

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from medcoss_cli.recipe.read import shipped_recipes
-from medcoss_cli.registry import discovery
+from medcoss_cli.registry import recipes
 from tests.conftest import CommandLine
 
 
@@ -27,7 +27,7 @@ def test_a_plugins_wrong_recipe_does_not_hide_the_others(
     command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "wrong.yaml").write_text("kind: pretrain\ncolour: red\n")
-    monkeypatch.setattr(discovery, "plugin_recipes", lambda: {"wrong": tmp_path / "wrong.yaml"})
+    monkeypatch.setattr(recipes, "plugin_recipes", lambda: {"wrong": tmp_path / "wrong.yaml"})
     answer = command_line("recipes", "list", "--json")
     assert answer.code == 0
     own = set(shipped_recipes()) - {"wrong"}

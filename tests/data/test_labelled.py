@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medcoss_cli.console import Screen
-from medcoss_cli.data.labelled import classes_of, read_manifest
+from medcoss_cli.data.labelled import MASK, classes_of, read_manifest
 from medcoss_cli.data.segmented import labels_of, levels_of, targets_of
 from medcoss_cli.errors import DataError
 
@@ -69,7 +69,7 @@ def test_a_path_that_leaves_the_folder_is_refused(tmp_path: Path, path: str, col
     row = f'"{path}",train,p1,m.png' if column == "path" else f'x.png,train,p1,"{path}"'
     manifest(root, row, header="path,split,group,mask")
     with pytest.raises(DataError) as told:
-        read_manifest(root, masks=True)
+        read_manifest(root, MASK)
     assert "manifest.csv:2" in str(told.value)
 
 
@@ -79,7 +79,7 @@ def test_a_link_that_leads_out_of_the_folder_is_the_users_own_doing(tmp_path: Pa
     root.mkdir()
     (root / "in.png").symlink_to(tmp_path / "out.png")
     (root / "manifest.csv").write_text("path,split,group,label\nin.png,train,p1,a\n")
-    assert len(read_manifest(root, masks=False)) == 1
+    assert len(read_manifest(root)) == 1
 
 
 @pytest.mark.parametrize(
@@ -92,30 +92,30 @@ def test_a_link_that_leads_out_of_the_folder_is_the_users_own_doing(tmp_path: Pa
 )
 def test_rows_that_cannot_be(tmp_path: Path, lines: tuple[str, ...], said: str) -> None:
     with pytest.raises(DataError, match=said):
-        read_manifest(manifest(tmp_path, *lines), masks=False)
+        read_manifest(manifest(tmp_path, *lines))
 
 
 def test_no_manifest_says_how_to_write_one(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="medcoss data manifest folder"):
-        read_manifest(tmp_path, masks=False)
+        read_manifest(tmp_path)
 
 
 def test_groups_not_cases_are_set_aside_and_every_class_gives_some(tmp_path: Path) -> None:
     lines = [f"{label}{i}{n}.png,train,{label}{i},{label}" for label in "ab" for i in range(10) for n in range(3)]
     root = manifest(tmp_path, *lines)
-    cases = read_manifest(root, masks=False, validation=0.2)
+    cases = read_manifest(root, validation=0.2)
     val = {case.group for case in cases if case.split == "val"}
     assert len(val) == 4
     assert {group[0] for group in val} == {"a", "b"}
     assert not val & {case.group for case in cases if case.split == "train"}
-    assert cases == read_manifest(root, masks=False, validation=0.2)
-    assert cases != read_manifest(root, masks=False, validation=0.2, seed=1)
+    assert cases == read_manifest(root, validation=0.2)
+    assert cases != read_manifest(root, validation=0.2, seed=1)
 
 
 def test_a_fold_validates(tmp_path: Path) -> None:
     lines = [f"{i}.png,{'test' if i == 9 else 'train'},p{i},x,{i % 3 + 1}" for i in range(10)]
     root = manifest(tmp_path, *lines, header="path,split,group,label,fold")
-    cases = read_manifest(root, masks=False, fold=2)
+    cases = read_manifest(root, fold=2)
     assert [case.group for case in cases if case.split == "val"] == ["p1", "p4", "p7"]
     assert [case.group for case in cases if case.split == "test"] == ["p9"]
 
@@ -123,7 +123,7 @@ def test_a_fold_validates(tmp_path: Path) -> None:
 def test_classes_thin_empty_and_unknown(tmp_path: Path) -> None:
     def classes(*lines: str, asked: list[str] | None = None) -> tuple[list[str], list[str]]:
         screen = Listening()
-        return classes_of(read_manifest(manifest(tmp_path, *lines), masks=False), asked, screen), screen.said
+        return classes_of(read_manifest(manifest(tmp_path, *lines)), asked, screen), screen.said
 
     good = ["a.png,train,1,x", "b.png,train,2,y", "c.png,train,3,y", "d.png,test,4,y", "e.png,test,5,y"]
     known, said = classes(*good)

@@ -246,7 +246,7 @@ def test_a_rule_of_intensity_that_no_file_could_hold(checkpoint: Path) -> None:
 
 
 def test_a_modality_of_somebody_else_exports_without_any_work_of_theirs(tmp_path: Path) -> None:
-    folder = new_plugin("ecg", 1, tmp_path)
+    folder = new_plugin("modality", "ecg", tmp_path, dims=1)
     info = tmp_path / "site" / "medcoss_ecg-0.1.0.dist-info"  # what pip install -e would write
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: medcoss-ecg\nVersion: 0.1.0\n")

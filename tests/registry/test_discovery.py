@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,23 +10,8 @@ import pytest
 
 from medcoss_cli.errors import PluginError, UsageError
 from medcoss_cli.recipe.read import read_recipe
-from medcoss_cli.registry import discovery
-
-MODALITY = """
-from medcoss_cli.kit import ImageFolder, Patches
-from medcoss_cli.plugin import Modality, hookimpl
-PLUGIN_API = {api}
-@hookimpl
-def medcoss_modalities():
-    {body}
-"""
-
-
-def modality(name: str, **parts: str) -> str:
-    given = {"title": repr(name), "dims": "2", "size": "(32, 32)", "channels": "1", "loader": "ImageFolder()", **parts}
-    arguments = ", ".join(f"{key}={value}" for key, value in given.items())
-    return f"return [Modality(name={name!r}, {arguments})]"
-
+from medcoss_cli.registry import discovery, recipes
+from tests.toy_plugins import MODALITY, install, medcoss, modality
 
 FUTURE = "API 2, this medcoss speaks 1"
 SPEC = 'Patches(key="patch2d-16", channels=1)'
@@ -99,7 +81,7 @@ BROKEN = {
     ),
     "wrong": (MODALITY.format(api=1, body="return ['a string']"), "returns str, not Modality"),
     "hookless": (MODALITY.format(api=1, body="return 1 / 0"), "hook medcoss_modalities fails (ZeroDivisionError"),
-    "xray": (MODALITY.format(api=1, body=modality("xray")), "the name is taken by medcoss"),
+    "xray": (MODALITY.format(api=1, body=modality("xray")), "the name xray is taken by medcoss 0.1.0"),
     "othername": (
         MODALITY.format(api=1, body=modality("another")),
         "brings another, but its entry point is called othername",
@@ -121,31 +103,13 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def install(site: Path, name: str, code: str | None, group: str = "medcoss", called: str | None = None) -> None:
-    """What pip install leaves: metadata with one entry point, and a module (None: forgotten)."""
-    info = site / f"medcoss_x_{name}-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: medcoss-x-{name}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[{group}]\n{called or name} = medcoss_x_{name}\n")
-    if code is not None:
-        (site / f"medcoss_x_{name}.py").write_text(code)
-
-
-def medcoss(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", "medcoss_cli", *arguments]
-    return subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": path}, cwd=site, capture_output=True, text=True, check=False
-    )
-
-
 def test_each_is_listed_with_its_reason_and_the_good_ones_work(broken: Path) -> None:
     answer = medcoss(broken, "plugins", "list", "--json")
     assert answer.returncode == 0, answer.stderr
-    found = {(row["distribution"], row["name"]): row["status"] for row in json.loads(answer.stdout)}
+    found = {(row["distribution"], row["name"]): row["status"] for row in json.loads(answer.stdout)["modalities"]}
     for name, (_, reason) in BROKEN.items():
         status = found[(f"medcoss-x-{name}", name)]
-        assert status.startswith("broken: "), name
+        assert status.startswith("clash: " if name in ("xray", "otherspec") else "broken: "), name
         assert reason in status, status
     assert found[("medcoss-x-future", "future")] == FUTURE
     assert found[("medcoss-x-good", "good")] == found[("medcoss-x-leads", "leads")] == "ok"
@@ -154,7 +118,8 @@ def test_each_is_listed_with_its_reason_and_the_good_ones_work(broken: Path) -> 
 
 def test_those_that_cannot_be_used_are_listed_apart(broken: Path) -> None:
     usable, _, others = medcoss(broken, "plugins", "list").stdout.partition("These cannot be used\n")
-    assert all(line.endswith(" ok") for line in usable.splitlines()[1:])
+    heads = ("modality ", "strategy ")
+    assert all(line.endswith(" ok") for line in usable.splitlines() if not line.startswith(heads))
     assert any(line.startswith("good ") for line in usable.splitlines())
     assert len(others.splitlines()) == 1 + len(BROKEN) + 1  # the head, and future
     assert "medcoss-x-raises 1.0" in others
@@ -179,7 +144,7 @@ def test_every_other_verb_still_works(broken: Path, arguments: list[str]) -> Non
 def test_doctor_tells_both_of_one_name(broken: Path) -> None:
     plugins = json.loads(medcoss(broken, "doctor", "--json").stdout)["plugins"]
     assert plugins["xray"].endswith(": ok")
-    assert plugins["xray (medcoss-x-xray)"].endswith("broken: the name is taken by medcoss")
+    assert plugins["xray (medcoss-x-xray)"].endswith("clash: the name xray is taken by medcoss 0.1.0")
 
 
 def test_check_tells_what_a_plugin_is_beside_the_others(broken: Path) -> None:
@@ -274,8 +239,9 @@ def medcoss_recipes():
     discovery.forget()
     assert read_recipe("mine").title == "From a plugin"
     assert read_recipe("mini").title != "From a plugin"
-    statuses = {status.name: status.status for status in discovery.recipe_statuses()}
-    assert statuses["brings"] == "ok"
+    statuses = {status.name: status.status for status in recipes.recipe_statuses()}
+    assert statuses["mine"] == "ok"
+    assert statuses["mini"] == "clash: the name mini is taken by medcoss"
     assert statuses["forgets"] == "broken: its recipe lost.yaml is not there"
     assert statuses["fails"].startswith("broken: it cannot be imported (ZeroDivisionError")
 

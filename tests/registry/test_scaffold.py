@@ -16,11 +16,22 @@ from medcoss_cli.registry.scaffold import new_plugin
 
 @pytest.mark.parametrize("dims", [1, 2, 3])
 def test_it_passes_its_own_tests(tmp_path: Path, dims: int) -> None:
-    folder = new_plugin("ecg", dims, tmp_path)
-    info = tmp_path / "site" / "medcoss_ecg-0.1.0.dist-info"  # what pip install -e would write
+    passes_its_own_tests(new_plugin("modality", "ecg", tmp_path, dims=dims), "ecg", "[medcoss]\necg = medcoss_ecg\n")
+
+
+def test_a_strategy_passes_its_own_tests(tmp_path: Path) -> None:
+    passes_its_own_tests(new_plugin("strategy", "ecg", tmp_path), "ecg", "[medcoss.strategies]\necg = medcoss_ecg\n")
+
+
+def test_a_task_passes_its_own_tests(tmp_path: Path) -> None:
+    passes_its_own_tests(new_plugin("task", "age", tmp_path), "age", "[medcoss.tasks]\nage = medcoss_age:Age\n")
+
+
+def passes_its_own_tests(folder: Path, name: str, entry_points: str) -> None:
+    info = folder.parent / "site" / f"medcoss_{name}-0.1.0.dist-info"  # what pip install -e would write
     info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: medcoss-ecg\nVersion: 0.1.0\n")
-    (info / "entry_points.txt").write_text("[medcoss]\necg = medcoss_ecg\n")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: medcoss-{name}\nVersion: 0.1.0\n")
+    (info / "entry_points.txt").write_text(entry_points)
     path = os.pathsep.join([str(folder), str(info.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
@@ -36,7 +47,7 @@ def test_it_passes_its_own_tests(tmp_path: Path, dims: int) -> None:
 
 @pytest.mark.parametrize("dims", [1, 2, 3])
 def test_what_it_writes_is_tidy_and_names_itself(tmp_path: Path, dims: int) -> None:
-    folder = new_plugin("slit_lamp", dims, tmp_path / "not" / "there")
+    folder = new_plugin("modality", "slit_lamp", tmp_path / "not" / "there", dims=dims)
     assert folder == tmp_path / "not" / "there" / "medcoss-slit_lamp"
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert {path.name for path in files} == {
@@ -55,10 +66,26 @@ def test_what_it_writes_is_tidy_and_names_itself(tmp_path: Path, dims: int) -> N
     assert done.returncode == 0, done.stdout
 
 
+def test_a_strategy_is_tidy_and_names_itself(tmp_path: Path) -> None:
+    folder = new_plugin("strategy", "far_pull", tmp_path)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {path.name for path in files} == {"README.md", "pyproject.toml", "__init__.py", "test_far_pull.py"}
+    assert not any("$" in path.read_text() or "NAME" in path.read_text() for path in files)
+    project = tomllib.loads((folder / "pyproject.toml").read_text())
+    assert project["project"]["entry-points"]["medcoss.strategies"] == {"far_pull": "medcoss_far_pull"}
+    assert "class FarPull(Strategy)" in (folder / "medcoss_far_pull" / "__init__.py").read_text()
+    with pytest.raises(UsageError, match="taken by an installed strategy"):
+        new_plugin("strategy", "er", tmp_path)
+
+
 def test_bad_names_and_taken_places_are_refused(tmp_path: Path) -> None:
-    for name, why in (("E-C-G", "cannot name a modality"), ("xray", "taken by medcoss")):
+    for kind, name, why in (
+        ("modality", "E-C-G", "cannot name a modality"),
+        ("modality", "xray", "taken by an installed modality"),
+        ("task", "segmentation", "taken by an installed task"),
+    ):
         with pytest.raises(UsageError, match=why):
-            new_plugin(name, 2, tmp_path)
-    new_plugin("ecg", 1, tmp_path)
+            new_plugin(kind, name, tmp_path)
+    new_plugin("modality", "ecg", tmp_path)
     with pytest.raises(UsageError, match="there already"):
-        new_plugin("ecg", 1, tmp_path)
+        new_plugin("modality", "ecg", tmp_path)

@@ -6,12 +6,13 @@ Labels are whole numbers, 0 is the background. Arrays are (H, W), or (D, H, W) w
 
 from medcoss_cli.data.masks.dicom import files_of, write_segmentation
 from medcoss_cli.data.masks.picture import overlay, portrait
-from medcoss_cli.data.masks.read import check_on, read_mask
+from medcoss_cli.data.masks.read import check_on, grid_of, read_mask
 from medcoss_cli.data.masks.write import write_png, write_volume
 
 __all__ = [
     "check_on",
     "files_of",
+    "grid_of",
     "overlay",
     "portrait",
     "read_mask",

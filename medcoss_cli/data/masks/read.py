@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from medcoss_cli import plugin
-from medcoss_cli.errors import DataError
+from medcoss_cli.errors import DataError, PluginError
 from medcoss_cli.kit.readers import IMAGES, VOLUMES, WHAT, kind_of, nifti, plainly
 from medcoss_cli.kit.readers.volume import Grid, Plan
 from medcoss_cli.plugin import Sample
@@ -99,21 +99,18 @@ def check_on(mask_shape: Sequence[int], mask_grid: plugin.Grid | None, sample: S
 
     Args:
         mask_shape: (H, W) or (D, H, W) as `read_mask` gives it.
-        mask_grid: of the mask's file; what it or the image does not say is not compared.
+        mask_grid: of the mask's file; what it or the image's `stored` does not say is not compared.
+
+    Raises: PluginError where the image's loader does not say on which grid a volume lies.
     """
     unit, shape = ("pixels" if len(mask_shape) == 2 else "voxels"), tuple(sample.array.shape[1:])
     if tuple(mask_shape) != shape:
         raise DataError(f"the mask is {_by(mask_shape[::-1])} {unit}, the image {_by(shape[::-1])}", where=where)
     if mask_grid is None:
         return
-    mask = _turned(mask_grid)
+    image, mask = grid_of(sample, where), _turned(mask_grid)
     for one, other in ((mask_grid, sample.stored), (sample.stored, mask_grid)):
-        if (
-            one is not None
-            and other is not None
-            and other.direction is None
-            and _turned(one).direction != one.direction
-        ):
+        if other is not None and one is not None and other.direction is None and _must_turn(one):
             names = ("mask", "image") if one is mask_grid else ("image", "mask")
             raise DataError(
                 f"the {names[0]} says how its axes lie and the {names[1]} does not, so they cannot be laid over each other",
@@ -121,18 +118,58 @@ def check_on(mask_shape: Sequence[int], mask_grid: plugin.Grid | None, sample: S
                 fix=f"save the {names[1]} with the orientation it was made in",
             )
     fix = "resample the mask to the image's grid, with nearest neighbours"
-    spacing = None if sample.spacing is None else sample.spacing[::-1]
+    spacing = image.spacing
     if mask.spacing and spacing and not _close(mask.spacing, spacing, ALIKE * np.array(spacing)):
         said = f"the voxels of the mask are {_by(mask.spacing)} mm, of the image {_by(spacing)} mm"
         raise DataError(said, where=where, fix=fix)
-    if mask.direction and sample.direction and not _close(mask.direction, sample.direction, ALIKE):
-        said = f"the axes of the mask lie along {_axes(mask.direction)}, of the image along {_axes(sample.direction)}"
+    if mask.direction and image.direction and not _close(mask.direction, image.direction, ALIKE):
+        said = f"the axes of the mask lie along {_axes(mask.direction)}, of the image along {_axes(image.direction)}"
         raise DataError(said, where=where, fix=fix)
-    if mask.origin and sample.origin and spacing and sample.direction:
-        shift = np.array(sample.direction).reshape(3, 3).T @ (np.array(mask.origin) - np.array(sample.origin))
+    if mask.origin and image.origin and spacing and image.direction:
+        shift = np.array(image.direction).reshape(3, 3).T @ (np.array(mask.origin) - np.array(image.origin))
         if not _close(shift / spacing, (0, 0, 0), APART):
-            said = f"the mask begins at {_at(mask.origin)} mm, the image at {_at(sample.origin)} mm"
+            said = f"the mask begins at {_at(mask.origin)} mm, the image at {_at(image.origin)} mm"
             raise DataError(said, where=where, fix=fix)
+
+
+def grid_of(sample: Sample, where: object) -> Grid:
+    """The grid of a volume's array (D, H, W), its axes to left, posterior and superior: `stored`, turned.
+
+    Raises: PluginError where the loader gives no such grid, or an array whose size or axes are not those of the grid.
+    """
+    stored, size = sample.stored, tuple(sample.array.shape[:0:-1])
+    if stored is None:
+        raise PluginError(
+            "the loader gives no grid (Sample.stored), which masks of volumes are compared with and written on",
+            where=where,
+            fix="its author can set it, to Grid(size=(W, H, D)) where the file says no more",
+        )
+    turned = _turned(stored)
+    if turned.size != size:
+        raise PluginError(
+            f"the loader gives {_by(size)} voxels on a grid (Sample.stored) of {_by(turned.size)}",
+            where=where,
+            fix="its author can read labelled data whole: Loader.whole",
+        )
+    turns = "its author can turn it with medcoss_cli.kit.readers.volume.whole_volume"
+    if sample.direction is None and _must_turn(stored):
+        raise PluginError(
+            "the loader says how the axes of the file lie (Sample.stored) and not how those of its array do",
+            where=where,
+            fix=turns,
+        )
+    if sample.direction and turned.direction and not _close(sample.direction, turned.direction, ALIKE):
+        raise PluginError(
+            f"the loader gives an array with axes along {_axes(sample.direction)}, where those of a volume lie along "
+            f"{_axes(turned.direction)}",
+            where=where,
+            fix=turns,
+        )
+    return turned
+
+
+def _must_turn(grid: plugin.Grid) -> bool:
+    return _turned(grid).direction != grid.direction
 
 
 def _turned(grid: plugin.Grid) -> Grid:

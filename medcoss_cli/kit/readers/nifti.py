@@ -215,7 +215,9 @@ def _quiet() -> Any:
 
 
 def _sitk_header(path: Path, kind: str) -> tuple[Any, Grid]:
-    _check_companion(path, kind)
+    for file in sidecars(path):
+        if not file.is_file():
+            raise DataError(f"{file.name}, which holds its voxels, is not there", where=path)
     sitk = _quiet()
     with plainly(path):
         reader = sitk.ImageFileReader()
@@ -233,8 +235,14 @@ def _sitk_header(path: Path, kind: str) -> tuple[Any, Grid]:
     return reader, grid.check(path)
 
 
-def _check_companion(path: Path, kind: str) -> None:
-    """A header may name the file of its voxels: only one beside it is opened."""
+def sidecars(path: Path) -> tuple[Path, ...]:
+    """The file beside an NRRD or MetaImage header that holds its voxels; none where they follow the header.
+
+    Raises: DataError where the header names voxels in another place: only a file beside it is opened.
+    """
+    kind = kind_of(path)
+    if kind not in _SITK:
+        return ()
     with plainly(path), path.open("rb") as file:
         lines = file.read(2**16).split(b"\0", 1)[0].decode("latin-1").splitlines()
     key = "elementdatafile" if kind == "metaimage" else "data file"
@@ -242,10 +250,14 @@ def _check_companion(path: Path, kind: str) -> None:
         name, sign, value = line.partition("=" if kind == "metaimage" else ":")
         if sign and name.strip().lower() in (key, "datafile"):
             value = value.strip().lstrip("=").strip()
-            if value.upper() != "LOCAL" and (Path(value).name != value or len(value.split()) != 1 or "%" in value):
+            if kind == "metaimage" and value.upper() == "LOCAL":
+                return ()
+            if Path(value).name != value or len(value.split()) != 1 or "%" in value:
                 raise DataError("the header names voxels in another place; only a file beside it is read", where=path)
+            return (path.parent / value,)
         if not line.strip() and kind == "nrrd":  # the voxels begin
-            return
+            break
+    return ()
 
 
 def _sitk(path: Path, kind: str) -> tuple[Array, Grid]:

@@ -19,8 +19,8 @@ AIR = -200
 def read_window(record: Record, plan: Plan, hounsfield: bool) -> Sample:
     """The slices of a record with part (…, "window", first, end). Raises DataError."""
     *which, _, first, end = record.part or ("window", 0, 0)
-    stat = record.source.stat() if record.source.exists() else None
-    changed = (stat.st_mtime_ns, stat.st_size) if stat else (0, 0)
+    stats = [path.stat() for path in (record.source, *record.files) if path.exists()]
+    changed = tuple((stat.st_mtime_ns, stat.st_size) for stat in stats)
     volume, grid, stored = _volume(record.source, tuple(which), plan, hounsfield, changed)
     depth, height, width = volume.shape
     begin, stop = int(first), int(end) or depth
@@ -35,7 +35,7 @@ def read_window(record: Record, plan: Plan, hounsfield: bool) -> Sample:
 
 @functools.lru_cache(maxsize=1)
 def _volume(
-    source: Path, which: tuple[str | int, ...], plan: Plan, hounsfield: bool, changed: tuple[int, int]
+    source: Path, which: tuple[str | int, ...], plan: Plan, hounsfield: bool, changed: tuple[tuple[int, int], ...]
 ) -> tuple[Array, Grid, Grid]:
     """The whole volume (D, H, W) as `plan` wants it, its grid, and the grid of its file."""
     if which[:1] == ("series",):

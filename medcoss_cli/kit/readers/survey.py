@@ -60,14 +60,24 @@ def survey(root: Path) -> Iterator[Verdict]:
     """
     slices: list[Path] = []
     verdicts: list[Verdict] = []
-    for item in entries(root, "all"):
-        path = item.path if isinstance(item, Entry) else item.source
+    items = [(item, item.path if isinstance(item, Entry) else item.source) for item in entries(root, "all")]
+    beside = {file for _, path in items if path.is_file() for file in _sidecars(path)}
+    for item, path in items:
+        if path in beside:
+            continue
         if isinstance(item, LeftOut) and item.bad:
             verdicts.append(Verdict(_relative(root, path), "other", "quarantine", item.reason))
             continue
         verdicts.extend(_file(path, _relative(root, path), slices))
     verdicts.extend(_dicom(root, slices))
     yield from sorted(verdicts, key=lambda verdict: verdict.path)
+
+
+def _sidecars(path: Path) -> tuple[Path, ...]:
+    try:
+        return nifti.sidecars(path)
+    except DataError:
+        return ()  # the file's own verdict says why
 
 
 def _relative(root: Path, path: Path) -> str:

@@ -129,6 +129,19 @@ class Plan:
         return np.ascontiguousarray(array[kept]), moved(new, kept)
 
 
+def whole_volume(array: Array, grid: plugin.Grid, notes: tuple[str, ...] = ()) -> plugin.Sample:
+    """A whole volume as a sample: an array (z, y, x) on the grid of its file, turned to (1, D, H, W) float32 in place.
+
+    Raises: DataError where the array does not have the grid's size.
+    """
+    if array.shape != grid.size[::-1]:
+        raise DataError(f"an array of {_by(array.shape[::-1])} voxels on a grid of {_by(grid.size)}")
+    own = Grid(grid.size, grid.spacing, grid.origin, grid.direction, notes=notes)
+    turned, place = Plan().apply(array, own, Path())
+    spacing = None if place.spacing is None else place.spacing[::-1]
+    return plugin.Sample(turned[None], spacing, place.origin, place.direction, place.notes, stored=grid)
+
+
 def restored(array: Array, stored: plugin.Grid) -> Array:
     """An array (D, H, W) with axes turned to L, P, S back on the grid of its file: (z, y, x). The inverse of turning."""
     order, flips, _ = _turn(Grid(stored.size, stored.spacing, stored.origin, stored.direction))

@@ -426,7 +426,7 @@ def test_geometry_is_compared_where_both_say_it(other: dict[str, Any], said: str
     image = sample((5, 4, 3), **PLACED, stored=Grid((3, 4, 5), (1.0, 2.0, 3.0), (5.0, 6.0, 7.0), EYE))
     if said is None:
         check_on((5, 4, 3), grid, image, "here")
-        check_on((5, 4, 3), grid, sample((5, 4, 3)), "here")
+        check_on((5, 4, 3), grid, sample((5, 4, 3), stored=Grid((3, 4, 5))), "here")
     else:
         with pytest.raises(DataError, match=said):
             check_on((5, 4, 3), grid, image, "here")

@@ -1,10 +1,11 @@
-"""Random views for fine-tuning, the authors' values (METHOD, section 6); MONAI and torchvision do the work.
+"""Augmentation for fine-tuning, the authors' values (METHOD, section 6); MONAI and torchvision do the work.
 
-Every view is a function of its key: libraries that draw from global generators are seeded inside.
+Every result is a function of its key: libraries that draw from global generators are seeded inside.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -14,17 +15,27 @@ from torch import Tensor
 
 from medcoss_cli.randomness import seed_of, seeded
 
+Key = tuple[int | str, ...]
+Augment = Callable[[Tensor, Key], Tensor]
+"""A batch of inputs and the key of its randomness to the same, augmented."""
 
-def colour(inputs: Tensor, key: tuple[int | str, ...]) -> Tensor:
+
+def of_batches(name: str | None) -> Augment | None:
+    """What the recipe's `input.augment` names, for samples without masks; None is the modality's own augmentation."""
+    known: dict[str, Augment] = {"none": lambda inputs, key: inputs, "colour": colour, "elastic": elastic_images}
+    return None if name in (None, "modality") else known[name]
+
+
+def colour(inputs: Tensor, key: Key) -> Tensor:
     """Images (N, C, H, W) in [0, 1]: colour jitter, grey, blur, horizontal flip (ChestXR, NCH)."""
     transform = _colour()
     if inputs.shape[1] == 1:
         inputs = inputs.expand(-1, 3, -1, -1)
-    views = []
+    augmented = []
     for place, image in enumerate(inputs):
         with seeded(*key, "view", place):
-            views.append(transform(image))
-    return torch.stack(views)
+            augmented.append(transform(image))
+    return torch.stack(augmented)
 
 
 @cache
@@ -41,18 +52,18 @@ def _colour() -> Any:
     )
 
 
-def elastic(image: Tensor, labels: Tensor, key: tuple[int | str, ...]) -> tuple[Tensor, Tensor]:
+def elastic(image: Tensor, labels: Tensor, key: Key) -> tuple[Tensor, Tensor]:
     """An image (C, *size) and its labels (1, *size): turned, scaled, bent, mirrored, then brightness, gamma, noise, blur.
 
     Beyond the border lies 0, in both.
     """
     transform = _elastic(image.ndim - 1)
     transform.set_random_state(seed=seed_of(*key, "view") % 2**32)
-    view = transform({"image": image, "labels": labels})
-    return view["image"].as_tensor(), view["labels"].as_tensor().to(labels.dtype)
+    both = transform({"image": image, "labels": labels})
+    return both["image"].as_tensor(), both["labels"].as_tensor().to(labels.dtype)
 
 
-def elastic_images(inputs: Tensor, key: tuple[int | str, ...]) -> Tensor:
+def elastic_images(inputs: Tensor, key: Key) -> Tensor:
     """The same for a batch (N, C, *size) without masks (RICORD)."""
     blank = torch.zeros_like(inputs[0, :1])
     return torch.stack([elastic(image, blank, (*key, place))[0] for place, image in enumerate(inputs)])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medcoss_cli.finetuning.postprocess import SMALL, largest_organ
+from medcoss_cli.data.masks.postprocess import SMALL, largest_organ
 
 Array = np.ndarray[Any, Any]
 Places = set[tuple[int, ...]]

@@ -1,0 +1,90 @@
+"""What fine-tuning asks of a loader: whole recordings, the grid of volumes, masks that lie on their samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from medcoss_cli.data.labelled import MASK, read_manifest, with_records
+from medcoss_cli.data.masks import grid_of
+from medcoss_cli.data.read import Found, listed, read_checked
+from medcoss_cli.data.recordings import parts_of
+from medcoss_cli.data.segmented import check_grid, read_numbers
+from medcoss_cli.errors import MedcossError
+from medcoss_cli.kit.manifest import NAME, rows_of
+from medcoss_cli.plugin import CompleteModality, LeftOut, Record, WholeLoader
+
+MASKS = 3
+"""Masks that are read."""
+
+
+def check_labelled(modality: CompleteModality, root: Path, records: Sequence[Record], place: str) -> Iterator[str]:
+    """Each fault in a sentence.
+
+    Args:
+        records: what the loader finds at `root`, of all splits.
+        place: what the folder is called in a sentence.
+    """
+    groups: dict[object, str | None] = {}
+    parted = {
+        record.recording for record in records if groups.setdefault(record.recording, record.group) != record.group
+    }
+    if parted:
+        yield f"its loader puts the parts of one recording into different groups ({len(parted)} recordings of {place})"
+    whole = modality
+    if isinstance(modality.loader, WholeLoader):
+        loader: Any = modality.loader.whole()
+        if not all(callable(getattr(loader, name, None)) for name in ("find", "read")):
+            yield f"its loader's whole() gives {type(loader).__name__}, which has not find and read"
+            return
+        whole = replace(modality, loader=loader)
+        yield from _whole(whole, root, records)
+    masks = (root / NAME).is_file() and any(row.get("mask") for _, row in rows_of(root / NAME))
+    yield from _masks(whole, root, place) if masks else _grid(whole, root)
+
+
+def _whole(whole: CompleteModality, root: Path, records: Sequence[Record]) -> Iterator[str]:
+    found = [item for item in listed(whole, root, "all") if isinstance(item, Record)]
+    if len({record.recording for record in found}) < len(found):
+        yield "its loader's whole() still gives several records of one recording"
+    missing = {record.recording for record in records} - {record.recording for record in found}
+    if missing:
+        yield f"its loader's whole() does not find {len(missing)} recordings that its loader finds"
+    for record in found[:1]:
+        try:
+            read_checked(whole, record)
+        except MedcossError as error:
+            yield f"its loader's whole() gives what cannot be used ({error.what})"
+
+
+def _grid(whole: CompleteModality, root: Path) -> Iterator[str]:
+    """A grid is not asked for where there is no mask; one that is given is the array's."""
+    records = [item for item in listed(whole, root, "all") if isinstance(item, Record)]
+    if not records or whole.dims < 3 or len(parts_of(records)) < len(records):
+        return
+    try:
+        sample = read_checked(whole, records[0])
+        if sample.stored is not None:
+            grid_of(sample, None)
+    except MedcossError as error:
+        yield f"its samples do not lie on the grid they name ({error})"
+
+
+def _masks(whole: CompleteModality, root: Path, place: str) -> Iterator[str]:
+    """The first masks of a manifest can be read and lie on their samples."""
+    items = listed(whole, root, "all")
+    found = Found(
+        root,
+        [item for item in items if isinstance(item, Record)],
+        [item for item in items if isinstance(item, LeftOut)],
+    )
+    try:
+        cases = with_records(read_manifest(root, MASK), found, single=True)
+        check_grid(whole, cases)
+        for case in cases[:MASKS]:
+            assert case.record is not None
+            read_numbers(whole, case, read_checked(whole, case.record))
+    except MedcossError as error:
+        yield f"the masks of {place} cannot be used ({error.what}{f'; {error.fix}' if error.fix else ''})"

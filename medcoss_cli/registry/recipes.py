@@ -1,0 +1,95 @@
+"""Recipes that plugins bring, by the name of their file; medcoss's own names are never replaced."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+from medcoss_cli.errors import PluginError
+from medcoss_cli.registry.discovery import GROUP, Status, brought, points, source_of
+from medcoss_cli.registry.validate import Broken, Clash, guarded
+
+RECIPES = f"{GROUP}.recipes"
+
+
+@dataclass(frozen=True)
+class Brought:
+    """A recipe's file, and the entry point that brings it."""
+
+    path: Path
+    point: EntryPoint
+
+
+def own_recipes() -> dict[str, Path]:
+    """Recipes of medcoss itself by name: inside the package, or beside it in a source checkout."""
+    package = Path(__file__).parents[1]
+    inside, beside = package / "recipes", package.parent / "recipes"
+    return {path.stem: path for path in sorted((inside if inside.is_dir() else beside).glob("*.yaml"))}
+
+
+def plugin_recipes() -> dict[str, Path]:
+    """Recipes of plugins by name, without names that medcoss has or that two plugins bring; broken plugins are skipped."""
+    claims, own = _claims(), own_recipes()
+    return {name: found[0].path for name, found in claims.items() if name not in own and not _clash(name, found)}
+
+
+def refuse_clash(name: str) -> None:
+    """Raises: PluginError where two plugins bring a recipe of this name, naming them."""
+    found = _claims().get(name, [])
+    if _clash(name, found):
+        sources = dict.fromkeys(source_of(claim.point) for claim in found)
+        raise PluginError(
+            f"{' and '.join(sources)} both bring a recipe {name!r}", fix="uninstall one of them, or name the file"
+        )
+
+
+def recipe_statuses() -> list[Status]:
+    """Every recipe of a plugin, or its entry point where that is broken; as `discovery.statuses`, without a modality."""
+    found, claims, own = [], _claims(), own_recipes()
+    for point, paths in _points():
+        distribution, _, version = source_of(point).rpartition(" ")
+        if isinstance(paths, Broken):
+            found.append(Status(point.name, distribution, version, f"{paths.told}{paths}"))
+            continue
+        for path in paths:
+            reason = None
+            others = [claim for claim in claims[path.stem] if source_of(claim.point) != source_of(point)]
+            if path.stem in own:
+                reason = Clash(f"the name {path.stem} is taken by medcoss")
+            elif others:
+                reason = Clash(f"{source_of(others[0].point)} brings the name {path.stem} as well")
+            found.append(Status(path.stem, distribution, version, f"{reason.told}{reason}" if reason else "ok"))
+    return found
+
+
+def _claims() -> dict[str, list[Brought]]:
+    found: dict[str, list[Brought]] = {}
+    for point, paths in _points():
+        for path in [] if isinstance(paths, Broken) else paths:
+            found.setdefault(path.stem, []).append(Brought(path, point))
+    return found
+
+
+def _clash(name: str, found: list[Brought]) -> bool:
+    return name not in own_recipes() and len({source_of(claim.point) for claim in found}) > 1
+
+
+def _points() -> list[tuple[EntryPoint, list[Path] | Broken]]:
+    found: list[tuple[EntryPoint, list[Path] | Broken]] = []
+    for point in points(RECIPES):
+        try:
+            named = guarded(point.load, "it cannot be imported")
+            if inspect.isfunction(named):  # the entry point may as well name a function that returns paths
+                things = guarded(lambda call=named: list(call()), "it fails")  # type: ignore[misc]  # bound at once
+            else:
+                things = brought(point, "medcoss_recipes")
+            paths = guarded(lambda these=things: [Path(path) for path in these], "it does not bring paths")  # type: ignore[misc]  # bound at once
+            missing = next((path.name for path in paths if not path.is_file()), None)
+            if missing is not None:
+                raise Broken(f"its recipe {missing} is not there")
+            found.append((point, paths))
+        except Broken as error:
+            found.append((point, error))
+    return found
