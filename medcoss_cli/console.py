@@ -1,4 +1,4 @@
-"""What long work may say to the person who waits. `cli/show.py` draws it; by default nobody listens."""
+"""Progress and log output. `cli/terminal.py` draws it; these classes are silent."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Bar:
 
 
 class Screen:
-    """Where verbs speak to the user; this one is silent (tests, ranks other than 0)."""
+    """Output of a verb; this class is silent (tests, ranks other than 0)."""
 
     def say(self, text: str) -> None:
         """One line of plain information."""
 
     def warn(self, text: str) -> None:
-        """One line about something that was done differently from what was asked or expected."""
+        """One line about something that differs from what was requested or expected."""
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table; cells are already text."""
@@ -46,7 +46,7 @@ class Screen:
 
 
 class Logged(Screen):
-    """What another screen shows, its lines also written to a run's log."""
+    """Another screen whose lines are also written to a run's log."""
 
     def __init__(self, screen: Screen, log: Callable[[str], None]) -> None:
         self._screen, self._log = screen, log

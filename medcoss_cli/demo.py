@@ -238,7 +238,7 @@ def _compare(histories: Mapping[str, Sequence[Mapping[str, Any]]], screen: Scree
         then = [retention.get(name, {}) for retention in last.values()]
         cells = [f"{row['cka']:.3f}" for row in then] + [f"{row['loss'] / unit[name]:.3f}" for row in then]
         rows.append([name, *cells, f"{then[0]['loss_then'] / unit[name]:.3f}"])
-    screen.table("What is remembered at the end (CKA 1: unchanged; loss 1: predicting the mean)", columns, rows)
+    screen.table("Retention at the end (CKA 1: unchanged; loss 1: predicting the mean)", columns, rows)
 
 
 def _draw(work: _Demonstration, jobs: Mapping[str, Job]) -> None:

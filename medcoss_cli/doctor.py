@@ -105,10 +105,8 @@ def diagnose() -> Diagnosis:
     slow += [f"the plugin {name} is {s.split(': ', 1)[1]}" for name, s in plugins.items() if not s.endswith(": ok")]
     slow += [f"{name} files cannot be read {s.removeprefix('no ')}" for name, s in decoders.items() if s != "yes"]
     for name in ("runs", "prepared"):
-        slow += (
-            [f"nothing can be written where {name} would lie"] if not os.access(_there(folders[name]), os.W_OK) else []
-        )
-        slow += [f"little space is left where {name} would lie"] if _free(folders[name]) < SPACE else []
+        slow += [f"{name}: the folder is not writable"] if not os.access(_there(folders[name]), os.W_OK) else []
+        slow += [f"{name}: little disk space is left"] if _free(folders[name]) < SPACE else []
     return Diagnosis(
         versions={"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         imports=imports,
@@ -181,9 +179,9 @@ def _slow(gpu: bool, bf16: bool, threads: int, cores: int, memory: float) -> lis
     """Advice on the machine; `memory` in GiB."""
     told = []
     if not gpu and Path("/dev/nvidia0").exists():
-        told.append("there is a GPU, but this torch cannot use it: install a torch build for its driver (pytorch.org)")
+        told.append("there is a GPU, but this torch build cannot use it: install one for your driver (pytorch.org)")
     elif not gpu:
-        told.append("no GPU: the paper's ViT-B wants one; encoders up to about `small`, as in mini, train on this CPU")
+        told.append("no GPU: the paper's ViT-B needs one; encoders up to about `small`, as in mini, train on this CPU")
     if not bf16:
         told.append("no bf16 in hardware: train.precision=auto means fp32 here")
     if threads < cores and "OMP_NUM_THREADS" in os.environ:  # else torch has chosen one thread for each physical core
@@ -254,7 +252,7 @@ def _gpu(properties: Any) -> str:
 
 
 def _there(folder: Path) -> Path:
-    """The folder, or the one above it that is there already."""
+    """The folder, or the one above it that already exists."""
     return next(there for there in (folder.absolute(), *folder.absolute().parents) if there.exists())
 
 

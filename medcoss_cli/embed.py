@@ -23,7 +23,7 @@ from medcoss_cli.errors import DataError, Interrupted, UsageError
 from medcoss_cli.export.metadata import hash_of
 from medcoss_cli.kit.manifest import NAME, rows_of
 from medcoss_cli.model.outputs import Array, finite
-from medcoss_cli.plugin import CompleteModality, LeftOut, Record
+from medcoss_cli.plugin import CompleteModality, Record, Skipped
 from medcoss_cli.store.features import ENDINGS, Embedded, parquet, save_arrays, write
 from medcoss_cli.store.table import write_rows
 from medcoss_cli.training.interruption import Interruption
@@ -161,7 +161,7 @@ def _joined(
         with np.load(work / f"{number:06d}.npz", allow_pickle=False) as part:
             reasons, said = json.loads(str(part["said"]))
             notes.update(said)
-            bad += [LeftOut(records[rows[place]].source, reason, bad=True) for place, reason in reasons]
+            bad += [Skipped(records[rows[place]].source, reason, bad=True) for place, reason in reasons]
             if len(part["read"]):
                 ids += [names[rows[place]] for place in part["read"]]
                 of += [records[rows[place]] for place in part["read"]]

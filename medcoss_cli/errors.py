@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 
 class MedcossError(Exception):
-    """A fault that is told to the user in one sentence; only `cli/app.py` prints it and exits with `exit_code`.
+    """An error that a user can cause; `cli/app.py` prints it in one sentence and exits with `exit_code`.
 
     Args:
         what: what is wrong, one sentence without a full stop.
@@ -36,7 +36,7 @@ def _rebuild(kind: type[MedcossError], what: str, where: str | None, fix: str | 
 
 
 class UsageError(MedcossError):
-    """A command line or a combination of options that cannot be carried out."""
+    """An invalid command line or combination of options."""
 
     exit_code = 2
 
@@ -71,7 +71,7 @@ class ResourceError(MedcossError):
     exit_code = 6
 
 
-class NumbersError(MedcossError):
+class NonFiniteError(MedcossError):
     """A loss or a gradient is not finite."""
 
     exit_code = 7
@@ -84,7 +84,7 @@ class ExportError(MedcossError):
 
 
 class RetentionError(MedcossError):
-    """An earlier modality is remembered less than the floor that was asked for."""
+    """An earlier modality is remembered less than `--min-retention`."""
 
     exit_code = 9
 

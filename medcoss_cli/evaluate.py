@@ -78,7 +78,7 @@ def evaluate(
 def _recipe(run: Path, data: Path | None, options: Options) -> tuple[FinetuneRecipe, Path, Path]:
     """The run's recipe, the folder of labelled data, and the folder of prepared sets."""
     if not (run / "run.json").is_file() or not (run / "recipe.yaml").is_file():
-        raise UsageError("this is no run's folder", where=run, fix="name a folder that `medcoss finetune` left")
+        raise UsageError("this is not a run's folder", where=run, fix="name a folder that `medcoss finetune` left")
     recipe = read_recipe(str(run / "recipe.yaml"), [], kind="finetune")
     assert isinstance(recipe, FinetuneRecipe)
     facts = json.loads((run / "run.json").read_text(encoding="utf-8"))

@@ -13,7 +13,7 @@ from medcoss_cli.data.inputs import list_records, names_of
 from medcoss_cli.data.read import read_checked
 from medcoss_cli.data.recordings import parts_of
 from medcoss_cli.errors import DataError
-from medcoss_cli.plugin import LeftOut, Record
+from medcoss_cli.plugin import Record, Skipped
 from medcoss_cli.store import atomic
 from medcoss_cli.store.table import write_rows
 from medcoss_cli.tasks import Prediction
@@ -36,7 +36,7 @@ class Written:
 
     done: int = 0
     files: list[Path] = field(default_factory=list)
-    bad: list[LeftOut] = field(default_factory=list)
+    bad: list[Skipped] = field(default_factory=list)
 
 
 def predict(
@@ -61,7 +61,7 @@ def predict(
                 draw = written.done < overlays
                 prediction = predictor.kind.write(predictor, sample, record, out / name, draw=draw, screen=screen)
             except DataError as error:
-                written.bad.append(LeftOut(record.source, error.what, bad=True))
+                written.bad.append(Skipped(record.source, error.what, bad=True))
             else:
                 written.files += prediction.files
                 if prediction.row:

@@ -75,7 +75,7 @@ def tune(folder: Path, data: Path, text: str, *overrides: str, **more: Any) -> t
 
 
 def resume(folder: Path, data: Path, screen: Screen | None = None) -> dict[str, Any]:
-    """Go on with an interrupted run."""
+    """Continue an interrupted run."""
     job = setup.resume_finetune(folder / "runs" / "run", options(folder, data), screen or Screen())
     try:
         return finetune(job)

@@ -60,7 +60,7 @@ def train(
 
 
 def resume(folder: Path, data: Path, name: str = "run", screen: Screen | None = None) -> State:
-    """Go on with an interrupted run."""
+    """Continue an interrupted run."""
     job = setup.resume(folder / "runs" / name, options(folder, data), screen or Screen())
     try:
         return pretrain(job)

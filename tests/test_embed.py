@@ -101,7 +101,7 @@ def test_bad_files_are_aside_and_neighbours_are_told(
     asked = ["embed", str(checkpoint), str(scans), "--modality", "xray", "-o", str(tmp_path / "f.npz")]
     answer = command_line(*asked, "--neighbours", "2", "--map", str(tmp_path / "map.png"))
     assert answer.code == 4
-    assert "f-quarantine.csv; the others are done" in answer.err
+    assert "f-quarantine.csv; all others are done" in answer.err
     assert "nearest 2" in answer.out
     assert (tmp_path / "map.png").read_bytes()[:4] == b"\x89PNG"
     assert len(np.load(tmp_path / "f.npz")["ids"]) == 6

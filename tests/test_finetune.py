@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from medcoss_cli.errors import CheckpointError, DataError, Interrupted, NumbersError, RecipeError, UsageError
+from medcoss_cli.errors import CheckpointError, DataError, Interrupted, NonFiniteError, RecipeError, UsageError
 from medcoss_cli.finetune import finetune
 from medcoss_cli.recipe.read import shipped_recipes
 from medcoss_cli.store import finetuned
@@ -214,7 +214,7 @@ def test_nothing_of_the_data_is_in_what_may_be_shared(tmp_path: Path, data: Path
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, data: Path) -> None:
-    with pytest.raises(NumbersError, match=r"the loss is (nan|inf)"):
+    with pytest.raises(NonFiniteError, match=r"the loss is (nan|inf)"):
         tune(tmp_path, data, CLASSES, "train.lr=1e30", "train.clip=1e30", "train.weight_decay=1e20")
 
 

@@ -13,7 +13,7 @@ import SimpleITK as sitk  # noqa: N813 - its users' name for it
 import torch
 
 from medcoss_cli.console import Screen
-from medcoss_cli.errors import DataError, NumbersError, UsageError
+from medcoss_cli.errors import DataError, NonFiniteError, UsageError
 from medcoss_cli.evaluate import evaluate
 from medcoss_cli.finetuning.checkpoints import trained_seeds
 from medcoss_cli.model.finetuned import FinetunedNetwork
@@ -49,7 +49,7 @@ def test_classes_come_with_probabilities_and_broken_files_aside(
     (scans / "broken.png").write_bytes(good[0].read_bytes()[:200])
     answer = command_line("predict", str(classes), str(scans), "-o", str(tmp_path / "out"))
     assert answer.code == 4
-    assert "quarantine.csv; the others are done" in answer.err
+    assert "quarantine.csv; all others are done" in answer.err
     with (tmp_path / "out" / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["input"] for row in rows] == ["ward 3/0", "ward 3/1", "ward 3/2"]
@@ -81,7 +81,7 @@ def test_no_class_where_the_network_gives_no_numbers(
 ) -> None:
     monkeypatch.setattr(FinetunedNetwork, "forward", lambda self, inputs: torch.full((len(inputs), 2), math.nan))
     path = next((data / "xray").rglob("*.png"))
-    with pytest.raises(NumbersError, match="not finite"):
+    with pytest.raises(NonFiniteError, match="not finite"):
         predict(classes, [path], tmp_path / "out", seed=0, overlays=0, screen=Screen())
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from medcoss_cli.console import Screen
-from medcoss_cli.errors import Interrupted, NumbersError, RecipeError
+from medcoss_cli.errors import Interrupted, NonFiniteError, RecipeError
 from medcoss_cli.pretrain import pretrain
 from medcoss_cli.pretraining import setup
 from medcoss_cli.pretraining.state import State
@@ -50,9 +50,9 @@ def test_a_run_leaves_what_it_promises(trained: tuple[Path, State]) -> None:
     for name in ("recipe.yaml", "run.json", "metrics.jsonl", "log.txt", "ckpt.pt", "retention.json", "retention.png"):
         assert (run / name).stat().st_size > 0, name
     with (run / "quarantine.csv").open() as file:
-        left_out = list(csv.DictReader(file))
-    assert {row["stage"] for row in left_out} == {"1", "2"}
-    assert all("of split" in row["reason"] and row["bad"] == "no" for row in left_out)
+        skipped = list(csv.DictReader(file))
+    assert {row["stage"] for row in skipped} == {"1", "2"}
+    assert all("of split" in row["reason"] and row["bad"] == "no" for row in skipped)
     for stage in ("1-report", "2-xray"):
         assert (run / "stages" / stage / "encoder.safetensors").exists()
     assert not (run / "resume.pt").exists()
@@ -147,7 +147,7 @@ def test_without_distillation_it_is_experience_replay(tmp_path: Path, data: Path
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path: Path, data: Path) -> None:
-    with pytest.raises(NumbersError) as stopped:
+    with pytest.raises(NonFiniteError) as stopped:
         train(tmp_path, data, "stages.1.lr=1e30", "stages.1.warmup=0")
     assert stopped.value.exit_code == 7
     kept = checkpoint.load(tmp_path / "runs" / "run" / "ckpt.pt")

@@ -23,20 +23,20 @@ from medcoss_cli.cli import terminal
 from medcoss_cli.errors import Interrupted, MedcossError, ResourceError, UsageError, blame
 
 VERBS = {
-    "demo": "See it work on synthetic data, in a few minutes.",
+    "demo": "Run the whole pipeline on synthetic data, in a few minutes.",
     "pretrain": "Teach one encoder several modalities, one after another.",
     "extend": "Teach a trained encoder one more modality without forgetting.",
     "finetune": "Train a head for a labelled task, and test it.",
-    "evaluate": "Test a fine-tuned run, also on new data or a newer encoder.",
-    "predict": "Classes, or masks in the scan's own grid, of new files.",
-    "embed": "Features of files, one vector a sample.",
-    "export": "One ONNX file, proved equal; or weights for timm.",
-    "report": "Make one HTML page of a run.",
-    "data": "Look at data, and prepare it.",
+    "evaluate": "Test a fine-tuned run, also on new data or with a newer encoder.",
+    "predict": "Predict classes, or masks on each scan's own grid.",
+    "embed": "Write one feature vector per sample.",
+    "export": "Write a verified ONNX file, or weights for timm.",
+    "report": "Write one HTML page about a run.",
+    "data": "Inspect and prepare data.",
     "plugins": "Plugins that are installed, and new ones.",
-    "recipes": "Recipes: what a run does, in YAML.",
-    "checkpoint": "Look into a checkpoint, share a part of it, or import weights.",
-    "doctor": "Say what is installed, and what would be slow here.",
+    "recipes": "List, show and validate recipes (YAML).",
+    "checkpoint": "Show, strip or import checkpoints.",
+    "doctor": "Show what is installed and what would be slow.",
 }
 """Each is `app` in the module of the same name beside this one; the sentence stands in `medcoss --help`."""
 
@@ -133,7 +133,7 @@ def top(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere.")] = False,
 ) -> None:
-    """Options of every verb; `main` has taken --debug away before they are read."""
+    """Options of every verb; `main` removes --debug before they are parsed."""
 
 
 def main() -> None:
@@ -180,7 +180,8 @@ def _told(error: BaseException) -> MedcossError:
         _resources(error)
         or _of_a_plugin(error)
         or MedcossError(
-            f"a fault of medcoss itself ({name}: {error})", fix="run it again with --debug and report what it prints"
+            f"internal error ({name}: {error})",
+            fix="please report this, with the output of the same command and --debug",
         )
     )
 

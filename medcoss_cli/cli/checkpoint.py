@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     add_completion=False,
-    help="Look into a checkpoint, share a part of it, or import weights.\n\nExample: medcoss checkpoint show runs/mini",
+    help="Show, strip or import checkpoints.\n\nExample: medcoss checkpoint show runs/mini",
 )
 
-File = Annotated[Path, typer.Argument(metavar="CKPT", help="A ckpt.pt, or the run's folder that holds it.")]
+File = Annotated[Path, typer.Argument(metavar="CKPT", help="A ckpt.pt, or a run's folder.")]
 
 
 @app.command(name="show")
 def show_checkpoint(path: File, as_json: options.Json = False) -> None:
-    """Say what a checkpoint holds: what is private in it first.
+    """Show the contents of a checkpoint, private parts first.
 
     Example: medcoss checkpoint show runs/mini/ckpt.pt
     """
@@ -40,7 +40,7 @@ def show_checkpoint(path: File, as_json: options.Json = False) -> None:
     encoder = known.encoder
     terminal.result(facts["private"])
     terminal.result(
-        f"Encoder {encoder['width']} x {encoder['depth']}, {encoder['heads']} heads, {facts['weights'] / 1e6:.1f} million weights"
+        f"Encoder {encoder['width']} x {encoder['depth']}, {encoder['heads']} heads, {facts['weights'] / 1e6:.1f} million parameters"
     )
     rows = [
         [name, " x ".join(map(str, m["size"])), m["tokenizer"], str(m["buffer"]), str(m["probes"]), m["distribution"]]
@@ -67,9 +67,9 @@ def show_checkpoint(path: File, as_json: options.Json = False) -> None:
 @app.command()
 def strip(
     path: File,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write, as in encoder.safetensors.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write, such as encoder.safetensors.")],
 ) -> None:
-    """Write what may be shared: encoder, tokenizers, vocabulary, history; no sample, no name, no path.
+    """Write the shareable part: encoder, tokenizers, vocabulary, history; no sample, name or path.
 
     Example: medcoss checkpoint strip runs/mini/ckpt.pt encoder.safetensors
     """
@@ -84,26 +84,29 @@ def strip(
 @app.command(name="import")
 def import_weights(
     source: Annotated[
-        str, typer.Argument(metavar="FILE", help="A file of weights, or timm:NAME where timm has fetched it before.")
+        str, typer.Argument(metavar="FILE", help="File of weights, or timm:NAME from timm's download cache.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The checkpoint to write.")] = Path(
-        "ckpt.pt"
-    ),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Checkpoint to write.")] = Path("ckpt.pt"),
     modality: Annotated[
         list[str] | None,
-        typer.Option("--modality", help="To make it known to; again for more. Else all of medcoss's own that fit."),
+        typer.Option(
+            "--modality",
+            help="Modality that uses these weights; repeat for more (default: all of medcoss's own that fit).",
+        ),
     ] = None,
     vocabulary: Annotated[
         Path | None,
-        typer.Option("--vocabulary", metavar="FILE", help="vocab.txt or JSON that its text was trained with."),
+        typer.Option(
+            "--vocabulary", metavar="FILE", help="The vocab.txt or JSON vocabulary the weights were trained with."
+        ),
     ] = None,
     heads: Annotated[
-        int | None, typer.Option("--heads", min=1, help="Of the attention; else 64 values a head.")
+        int | None, typer.Option("--heads", min=1, help="Number of attention heads (default: width / 64).")
     ] = None,
     names: Annotated[
-        bool, typer.Option("--names", help="Name every tensor that was taken, dropped or is random.")
+        bool, typer.Option("--names", help="List every tensor that was loaded, dropped or left random.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     as_json: options.Json = False,
 ) -> None:
     """Make a checkpoint from the authors' MedCoSS file, Uni-Perceiver, a ViT of timm or MAE, or a stripped file.
@@ -114,7 +117,7 @@ def import_weights(
     from medcoss_cli.store import checkpoint
 
     if out.exists() and not overwrite:
-        raise UsageError("this file is there already", where=out, fix="name another with -o, or give --overwrite")
+        raise UsageError("this file already exists", where=out, fix="name another with -o, or give --overwrite")
     screen = terminal.screen(as_json)
     made = convert(source, modality or [], vocabulary, heads, screen=screen)
     checkpoint.save(made.state.to_checkpoint(), out)

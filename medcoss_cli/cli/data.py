@@ -17,21 +17,23 @@ if TYPE_CHECKING:
 SETS = "pubmed20k, chestxr, qata, ricord, lits, vs, la, nch, glas"
 
 app = typer.Typer(
-    add_completion=False, help="Look at data, and prepare it.\n\nExample: medcoss data check scans --modality ct"
+    add_completion=False, help="Inspect and prepare data.\n\nExample: medcoss data check scans --modality ct"
 )
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder, or one file.")]
-ModalityOption = Annotated[str, typer.Option("--modality", help="As `medcoss plugins list` names it.")]
-Split = Annotated[str, typer.Option("--split", help="Rows of a manifest.csv: train, val, test or all.")]
-Size = Annotated[str | None, typer.Option("--size", metavar="AxBxC", help="What the encoder sees, as in 16x192x192.")]
+ModalityOption = Annotated[str, typer.Option("--modality", help="Name of the modality; see `medcoss plugins list`.")]
+Split = Annotated[str, typer.Option("--split", help="Rows of manifest.csv to read: train, val, test or all.")]
+Size = Annotated[str | None, typer.Option("--size", metavar="AxBxC", help="Size the encoder sees, such as 16x192x192.")]
 
 
 @app.command()
 def demo(
-    modality: Annotated[str, typer.Argument(metavar="MODALITY", help="As `medcoss plugins list` names it.")],
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
+    modality: Annotated[
+        str, typer.Argument(metavar="MODALITY", help="Name of the modality; see `medcoss plugins list`.")
+    ],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Output folder; new or empty.")],
     count: Annotated[int, typer.Option(min=1, help="Samples to write.")] = 16,
-    seed: Annotated[int, typer.Option(help="The same seed writes the same set.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the synthetic data.")] = 0,
 ) -> None:
     """Write a small synthetic set in a modality's real file formats, with labels and masks.
 
@@ -53,7 +55,7 @@ def demo(
     except Exception as error:
         raise PluginError(
             f"the demo of the {modality} plugin fails ({type(error).__name__}: {error})",
-            fix="--debug shows where; tell its author",
+            fix="run it with --debug and send the traceback to the plugin's author",
         ) from error
     terminal.screen().say(f"{count} synthetic {modality} samples in {folder}")
 
@@ -62,12 +64,12 @@ def demo(
 def check(
     folder: Folder,
     modality: Annotated[
-        str | None, typer.Option("--modality", help="Read as this; else by what the files are.")
+        str | None, typer.Option("--modality", help="Read the files as this modality (default: by content).")
     ] = None,
     split: Split = "all",
     as_json: options.Json = False,
 ) -> None:
-    """Read every file and say what was found, what was read, what was refused and why.
+    """Read every file and report what was read, what was refused and why.
 
     Example: medcoss data check scans --modality ct
     """
@@ -88,7 +90,7 @@ def check(
         counts = {kind: sum(v.verdict == kind for v in verdicts) for kind in ("read", "quarantine", "left out")}
         screen.say(", ".join(f"{count} {kind}" for kind, count in counts.items()))
     if not any(verdict.verdict == "read" for verdict in verdicts):
-        raise DataError("nothing here can be read", where=folder, fix="the table says why")
+        raise DataError("nothing here can be read", where=folder, fix="the table lists the reasons")
 
 
 @app.command()
@@ -98,8 +100,10 @@ def prepare(
     size: Size = None,
     split: Split = "train",
     prepared: options.Prepared = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that read files; else one per core.")] = None,
-    bad_share: Annotated[float, typer.Option(min=0.0, max=1.0, help="The share of files that may be bad.")] = 0.05,
+    workers: Annotated[int | None, typer.Option(help="Processes that read files (default: one per core).")] = None,
+    bad_share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Largest share of files that may be unreadable.")
+    ] = 0.05,
     as_json: options.Json = False,
 ) -> None:
     """Read, resize and store a folder once, so that training reads integers from memory-mapped files.
@@ -129,16 +133,16 @@ def prepare(
 def preview(
     folder: Folder,
     modality: ModalityOption,
-    out: Annotated[Path, typer.Option("--out", help="The picture to write (PNG).")] = Path("preview.png"),
+    out: Annotated[Path, typer.Option("--out", help="PNG file to write.")] = Path("preview.png"),
     checkpoint: Annotated[
         Path | None, typer.Option("--from", metavar="CKPT", help="Show masked, reconstructed and original.")
     ] = None,
-    count: Annotated[int, typer.Option(min=1, max=32, help="Samples to show.")] = 6,
+    count: Annotated[int, typer.Option(min=1, max=32, help="Number of samples to show.")] = 6,
     size: Size = None,
     split: Split = "train",
-    seed: Annotated[int, typer.Option(help="Of augmentation and masks.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of augmentation and masks.")] = 0,
 ) -> None:
-    """Draw what the model will see; with a checkpoint also what it makes of it.
+    """Draw what the model sees; with a checkpoint, also its reconstruction.
 
     Example: medcoss data preview scans --modality ct --from ckpt.pt
     """
@@ -166,25 +170,27 @@ def preview(
 
 @app.command()
 def manifest(
-    name: Annotated[str, typer.Argument(help=f"A published set ({SETS}), or `folder`: one of your own.")],
+    name: Annotated[str, typer.Argument(help=f"A published set ({SETS}), or `folder` for your own.")],
     root: Annotated[
-        Path, typer.Option("--root", metavar="DIR", help="Where the set lies; manifest.csv is written here.")
+        Path, typer.Option("--root", metavar="DIR", help="Folder of the data set; manifest.csv is written here.")
     ],
     profile: Annotated[
         str | None, typer.Option("--profile", help="Splits of a published set as in the paper (default), or official.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of what is drawn at random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random splits.")] = 0,
     val: Annotated[
-        float | None, typer.Option(min=0.0, max=0.9, help="folder: the share that validates; else 0.2.")
+        float | None, typer.Option(min=0.0, max=0.9, help="folder: share of validation groups (default 0.2).")
     ] = None,
     test: Annotated[
-        float | None, typer.Option(min=0.0, max=0.9, help="folder: the share that tests; else 0.2.")
+        float | None, typer.Option(min=0.0, max=0.9, help="folder: share of test groups (default 0.2).")
     ] = None,
     group_pattern: Annotated[
         str | None,
-        typer.Option(metavar="REGEX", help=r"folder: the patient in a file's name or path, as in '^(p\d+)_'."),
+        typer.Option(
+            metavar="REGEX", help=r"folder: regular expression whose group is the patient, such as '^(p\d+)_'."
+        ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a manifest.csv that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing manifest.csv.")] = False,
     as_json: options.Json = False,
 ) -> None:
     """Write the manifest.csv of a labelled set: path, split, group (patient), and label or mask.

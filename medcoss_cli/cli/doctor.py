@@ -11,7 +11,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def doctor(as_json: options.Json = False) -> None:
-    """Say what is installed, what this machine has, and what would be slow.
+    """Show what is installed, what this machine has, and what would be slow.
 
     Example: medcoss doctor
     """

@@ -18,19 +18,23 @@ SHOWN = 20
 @app.command()
 def embed(
     source: Annotated[
-        Path, typer.Argument(metavar="SOURCE", help="A checkpoint, or an .onnx file that `export` wrote.")
+        Path, typer.Argument(metavar="SOURCE", help="A checkpoint, or an .onnx file written by `medcoss export`.")
     ],
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Files or folders of the modality.")],
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Files or folders to embed.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="A .npz, .jsonl or .parquet file.")],
-    modality: Annotated[str | None, typer.Option("--modality", help="Of a checkpoint: which one.")] = None,
-    tokens: Annotated[bool, typer.Option("--tokens", help="Features of every token as well.")] = False,
-    neighbours: Annotated[
-        int | None, typer.Option("--neighbours", min=1, help="Print so many nearest samples of each.")
+    modality: Annotated[
+        str | None, typer.Option("--modality", help="Modality of the inputs (needed for a checkpoint).")
     ] = None,
-    picture: Annotated[Path | None, typer.Option("--map", metavar="PNG", help="Draw the embedding in 2D.")] = None,
+    tokens: Annotated[bool, typer.Option("--tokens", help="Also write the features of every token.")] = False,
+    neighbours: Annotated[
+        int | None, typer.Option("--neighbours", min=1, help="Print the N nearest samples of each sample.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--map", metavar="PNG", help="Draw a 2D map of the embeddings.")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Write one feature vector for each sample, without training anything.
+    """Write one feature vector per sample, without training.
 
     Example: medcoss embed ckpt.pt scans --modality xray -o features.npz --neighbours 3
     """
@@ -67,7 +71,7 @@ def embed(
         terminal.result_json(facts)
     if done.bad:
         raise DataError(
-            f"{len(done.bad)} inputs could not be used, the first: {done.bad[0].reason}",
+            f"{len(done.bad)} inputs could not be used; the first: {done.bad[0].reason}",
             where=done.bad[0].source,
-            fix=f"see {out.stem}-quarantine.csv; the others are done",
+            fix=f"see {out.stem}-quarantine.csv; all others are done",
         )

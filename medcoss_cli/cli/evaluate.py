@@ -14,23 +14,25 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder that `medcoss finetune` left.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a fine-tuned run.")],
     data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="DIR", help="Labelled data with a manifest.csv; else the run's own."),
+        typer.Option(
+            "--data", metavar="DIR", help="Labelled folder with a manifest.csv (default: the run's own data)."
+        ),
     ] = None,
     encoder: Annotated[
         Path | None,
-        typer.Option("--encoder", metavar="CKPT", help="Run heads trained on a frozen encoder on this newer one."),
+        typer.Option("--encoder", metavar="CKPT", help="Test heads of a frozen encoder on this newer encoder."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Write results.json and cases (private) here.")
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder for results.json and cases (private).")
     ] = None,
     as_json: options.Json = False,
     data_root: options.DataRoot = None,
     prepared: options.Prepared = None,
 ) -> None:
-    """Test a fine-tuned run: on its own test cases, on data it never saw, or on a newer encoder.
+    """Test a fine-tuned run on its own test cases, on new data, or with a newer encoder.
 
     Example: medcoss evaluate runs/nch --encoder runs/extend-ultrasound/ckpt.pt
     """
@@ -48,7 +50,7 @@ def evaluate(
         cells = [terminal.spread(entry["mean"], entry["sd"]) for entry in entries]
         rows.append([kind.title_of(metric), *cells, terminal.number(first["baseline"].get(metric))])
     count, seeds = first["samples"], len({entry["seed"] for entry in results["seeds"]})
-    screen.table(f"{count} cases, {seeds} seeds (mean ± sd)", ["metric", *labels, "trivial"], rows)
+    screen.table(f"{count} cases, {seeds} seeds (mean ± std)", ["metric", *labels, "trivial"], rows)
     if out is not None:
         screen.say(f"results (shareable): {out / 'results.json'}; cases (private: name files): {out}/cases-*.csv")
     if as_json:

@@ -14,29 +14,37 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def export(
-    source: Annotated[
-        Path | None, typer.Argument(metavar="CKPT", help="A ckpt.pt, or the run's folder that holds it.")
-    ] = None,
+    source: Annotated[Path | None, typer.Argument(metavar="CKPT", help="A ckpt.pt, or a run's folder.")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="The file to write; else encoder.onnx.")
     ] = None,
     modality: Annotated[
-        str | None, typer.Option("--modality", help="Its tokenizer and the encoder; else the encoder alone.")
+        str | None,
+        typer.Option(
+            "--modality", help="Export this modality's tokenizer with the encoder (default: the encoder alone)."
+        ),
     ] = None,
-    run: Annotated[Path | None, typer.Option("--run", metavar="RUN", help="A fine-tuned run, with its head.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Of a run, whose network; else the best.")] = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", metavar="RUN", help="Export a fine-tuned run with its head.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Seed of the run to export (default: the best on validation).")
+    ] = None,
     precision: Annotated[str, typer.Option("--precision", help="fp32; of ONNX also fp16 or int8.")] = "fp32",
     form: Annotated[
         str, typer.Option("--format", help="onnx, timm (a 2D encoder that timm.create_model loads), or a plugin's.")
     ] = "onnx",
-    opset: Annotated[int | None, typer.Option("--opset", min=18, help="Of ONNX; else the exporter's own.")] = None,
+    opset: Annotated[int | None, typer.Option("--opset", min=18, help="ONNX opset (default: the exporter's).")] = None,
     samples: Annotated[
-        Path | None, typer.Option("--samples", metavar="DIR", help="Prove it on these; else on what is at hand.")
+        Path | None,
+        typer.Option("--samples", metavar="DIR", help="Samples for the parity check (default: the checkpoint's own)."),
     ] = None,
-    licence: Annotated[str, typer.Option("--licence", help="Of the weights, for the card.")] = "not stated",
+    licence: Annotated[
+        str, typer.Option("--licence", help="Licence of the weights, for the model card.")
+    ] = "not stated",
     as_json: options.Json = False,
 ) -> None:
-    """Write one ONNX file that is proved equal to the checkpoint, with a model card beside it.
+    """Write one ONNX file, verified against the checkpoint, with a model card beside it.
 
     Example: medcoss export ckpt.pt --modality xray -o xray.onnx
     """

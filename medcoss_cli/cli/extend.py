@@ -17,18 +17,18 @@ app = typer.Typer(add_completion=False)
 def extend(
     overrides: options.Overrides = None,
     modality: Annotated[
-        str | None, typer.Option("--modality", help="The new modality, as `plugins list` names it.")
+        str | None, typer.Option("--modality", help="The new modality; see `medcoss plugins list`.")
     ] = None,
     source: Annotated[
         Path | None,
         typer.Option(
-            "--from", metavar="CKPT", help="The checkpoint to go on from; else ./ckpt.pt, or the only finished run's."
+            "--from", metavar="CKPT", help="Checkpoint to extend (default: ./ckpt.pt, or the only finished run's)."
         ),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="Its data; else <data root>/<modality>.")
+        Path | None, typer.Option("--data", metavar="DIR", help="Data folder (default: <data root>/<modality>).")
     ] = None,
-    recipe: Annotated[str, typer.Option("--recipe", help="A recipe of kind extend.")] = "extend",
+    recipe: Annotated[str, typer.Option("--recipe", help="Recipe of kind extend.")] = "extend",
     name: options.Name = None,
     resume: options.Resume = None,
     overwrite: options.Overwrite = False,

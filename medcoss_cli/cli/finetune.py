@@ -15,13 +15,16 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def finetune(
-    recipe: Annotated[str | None, typer.Argument(help="A recipe file, or the name of a shipped one.")] = None,
+    recipe: Annotated[str | None, typer.Argument(help="Recipe file, or the name of a shipped recipe.")] = None,
     overrides: options.Overrides = None,
     source: Annotated[
-        str | None, typer.Option("--from", metavar="CKPT", help="A checkpoint, or scratch; else what the recipe says.")
+        str | None, typer.Option("--from", metavar="CKPT", help="A checkpoint, or `scratch` (default: the recipe's).")
     ] = None,
     seeds: Annotated[
-        str | None, typer.Option("--seeds", metavar="0,10,100", help="One training for each; else the recipe's seed.")
+        str | None,
+        typer.Option(
+            "--seeds", metavar="0,10,100", help="Seeds to train, one network each (default: the recipe's seed)."
+        ),
     ] = None,
     name: options.Name = None,
     resume: options.Resume = None,
@@ -91,7 +94,7 @@ def show_results(results: dict[str, Any], folder: Path, screen: Any) -> None:
             ]
         )
     if rows:
-        columns = ["metric", "mean ± sd", *(f"seed {seed['seed']}" for seed in tested), "trivial"]
+        columns = ["metric", "mean ± std", *(f"seed {seed['seed']}" for seed in tested), "trivial"]
         screen.table(f"Test: {results['title'] or results['task']}, from {results['start']}", columns, rows)
     seconds = sum(seed["seconds"] for seed in results["seeds"])
     most = max(results["seeds"], key=lambda seed: seed["peak_memory_gib"])

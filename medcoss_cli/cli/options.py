@@ -1,4 +1,4 @@
-"""The options that pretrain and extend share, told once."""
+"""The options that pretrain, extend and finetune share."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Annotated
 import typer
 
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Override keys of the recipe: train.epochs=3")
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Override recipe keys, such as train.epochs=3.")
 ]
-Name = Annotated[str | None, typer.Option("--name", help="Name of the run's folder under runs/.")]
-Resume = Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Go on with an interrupted run.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Begin the run of this name again.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, read headers only, write nothing.")]
+Name = Annotated[str | None, typer.Option("--name", help="Name of the run's folder below runs/.")]
+Resume = Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Continue an interrupted run.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start the run of this name again.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan; read headers only, write nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 DataRoot = Annotated[
     Path | None,
-    typer.Option(
-        "--data-root", metavar="DIR", help="Where relative data paths begin; else $MEDCOSS_DATA, else ./data."
-    ),
+    typer.Option("--data-root", metavar="DIR", help="Root of relative data paths (default: $MEDCOSS_DATA, or ./data)."),
 ]
 Prepared = Annotated[
     Path | None,
-    typer.Option("--prepared", metavar="DIR", help="Where prepared sets lie; else $MEDCOSS_PREPARED, else ./prepared."),
+    typer.Option(
+        "--prepared", metavar="DIR", help="Folder of prepared sets (default: $MEDCOSS_PREPARED, or ./prepared)."
+    ),
 ]
 MinRetention = Annotated[
     float | None,
@@ -31,6 +31,6 @@ MinRetention = Annotated[
         "--min-retention",
         min=0.0,
         max=1.0,
-        help="Exit with 9 if an earlier modality is remembered less (CKA, 0 to 1); all is kept.",
+        help="Exit with code 9 if an earlier modality is remembered less (CKA, 0 to 1); everything is kept.",
     ),
 ]

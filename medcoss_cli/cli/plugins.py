@@ -17,7 +17,7 @@ app = typer.Typer(
     add_completion=False, help="Plugins that are installed, and new ones.\n\nExample: medcoss plugins list"
 )
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A modality, as in `medcoss plugins list`.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Modality; see `medcoss plugins list`.")]
 
 
 @app.command(name="list")
@@ -76,7 +76,7 @@ def _facts(status: Status) -> dict[str, Any]:
 
 @app.command()
 def info(name: Name, as_json: options.Json = False) -> None:
-    """Say which parts a modality is made of.
+    """Show the parts of a modality.
 
     Example: medcoss plugins info ct
     """
@@ -111,7 +111,7 @@ def new(
         str, typer.Argument(metavar="NAME", help="Of the modality, as in ecg, of the strategy, or of the kind of task.")
     ],
     dims: Annotated[int, typer.Option(min=1, max=3, help="1: signals, 2: images, 3: volumes.")] = 2,
-    where: Annotated[Path, typer.Option(metavar="DIR", help="Where its folder is made.")] = Path(),
+    where: Annotated[Path, typer.Option(metavar="DIR", help="Parent folder of the new plugin.")] = Path(),
     strategy: Annotated[bool, typer.Option("--strategy", help="A strategy instead of a modality.")] = False,
     task: Annotated[bool, typer.Option("--task", help="A kind of task instead of a modality.")] = False,
 ) -> None:
@@ -154,7 +154,7 @@ def check(
 
     kind = _kind(strategy, task)
     if data is not None and (kind != "modality" or not data.is_dir()):
-        what = f"a {kind} is checked without data" if kind != "modality" else "there is no such folder"
+        what = f"a {kind} is checked without data" if kind != "modality" else "the folder does not exist"
         where = "--data" if kind != "modality" else data
         raise UsageError(what, where=where, fix="name a modality and a folder of its files")
     with tempfile.TemporaryDirectory() as folder:

@@ -15,11 +15,13 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def predict(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder that `medcoss finetune` left.")],
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Files or folders of the run's modality.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where results go.")],
-    seed: Annotated[int | None, typer.Option("--seed", help="Whose network; else the best on validation.")] = None,
-    overlays: Annotated[int, typer.Option("--overlays", min=0, help="Pictures to draw of the first cases.")] = 3,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a fine-tuned run.")],
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Files or folders to predict.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Output folder.")],
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Seed of the run to use (default: the best on validation).")
+    ] = None,
+    overlays: Annotated[int, typer.Option("--overlays", min=0, help="Number of first cases to draw.")] = 3,
     as_json: options.Json = False,
 ) -> None:
     """Predict classes, or masks on each input's own grid (NIfTI, DICOM Segmentation, PNG). Research use only.
@@ -36,7 +38,7 @@ def predict(
         terminal.result_json({"done": written.done, "files": files, "bad": [item.reason for item in written.bad]})
     if written.bad:
         raise DataError(
-            f"{len(written.bad)} inputs could not be used, the first: {written.bad[0].reason}",
+            f"{len(written.bad)} inputs could not be used; the first: {written.bad[0].reason}",
             where=written.bad[0].source,
-            fix=f"see {out / 'quarantine.csv'}; the others are done",
+            fix=f"see {out / 'quarantine.csv'}; all others are done",
         )

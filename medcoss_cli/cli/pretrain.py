@@ -16,7 +16,7 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def pretrain(
     recipe: Annotated[
-        str | None, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped one.")
+        str | None, typer.Argument(metavar="RECIPE", help="Recipe file, or the name of a shipped recipe.")
     ] = None,
     overrides: options.Overrides = None,
     name: options.Name = None,

@@ -9,14 +9,16 @@ import typer
 from medcoss_cli.cli import options, terminal
 from medcoss_cli.errors import PluginError, RecipeError
 
-app = typer.Typer(add_completion=False, help="Recipes: what a run does, in YAML.\n\nExample: medcoss recipes show mini")
+app = typer.Typer(
+    add_completion=False, help="List, show and validate recipes (YAML).\n\nExample: medcoss recipes show mini"
+)
 
-Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A file, or the name of a shipped recipe.")]
+Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file, or the name of a shipped recipe.")]
 
 
 @app.command(name="list")
 def list_recipes(as_json: options.Json = False) -> None:
-    """List the recipes that come with medcoss and with plugins.
+    """List the recipes of medcoss and of plugins.
 
     Example: medcoss recipes list
     """
@@ -40,7 +42,7 @@ def list_recipes(as_json: options.Json = False) -> None:
 
 @app.command(name="show")
 def show_recipe(recipe: Recipe) -> None:
-    """Print a recipe, to read or to begin one's own from.
+    """Print a recipe.
 
     Example: medcoss recipes show mini
     """
@@ -51,7 +53,7 @@ def show_recipe(recipe: Recipe) -> None:
 
 @app.command()
 def validate(recipe: Recipe, overrides: options.Overrides = None, as_json: options.Json = False) -> None:
-    """Check a recipe, and tell all its faults at once; with --json print it with every default filled in.
+    """Validate a recipe and list all its faults; --json prints it with all defaults.
 
     Example: medcoss recipes validate my.yaml train.epochs=3
     """

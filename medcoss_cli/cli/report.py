@@ -17,13 +17,15 @@ def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs; several are compared.")],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="The page; else RUN/report.html, ./report.html of several."),
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="HTML file (default: RUN/report.html, or ./report.html for several)."
+        ),
     ] = None,
     with_samples: Annotated[
-        bool, typer.Option("--with-samples", help="Put pictures of samples on the page, which is then private.")
+        bool, typer.Option("--with-samples", help="Include pictures of samples; the page is then private.")
     ] = False,
 ) -> None:
-    """Make one HTML page of a run, or one that compares several; it may be shared.
+    """Write one HTML page about a run, or a comparison of several; shareable.
 
     Example: medcoss report runs/mini
     """

@@ -54,7 +54,7 @@ def carry_out(job: Job, *, min_retention: float | None = None, as_json: bool = F
         raise RetentionError(
             f"{least[0]} is remembered with a CKA of {least[1]:.3f}, {min_retention} was asked for",
             where=job.run.folder,
-            fix="everything is kept; raise rehearsal.share or rehearsal.ratio and begin again",
+            fix="everything is kept; raise rehearsal.share or rehearsal.ratio and start again",
         )
     return summary
 

@@ -14,7 +14,7 @@ from medcoss_cli.data.recordings import parts_of
 from medcoss_cli.data.segmented import check_grid, read_numbers
 from medcoss_cli.errors import MedcossError
 from medcoss_cli.kit.manifest import NAME, rows_of
-from medcoss_cli.plugin import CompleteModality, LeftOut, Record, WholeLoader
+from medcoss_cli.plugin import CompleteModality, Record, Skipped, WholeLoader
 
 MASKS = 3
 """Masks that are read."""
@@ -78,7 +78,7 @@ def _masks(whole: CompleteModality, root: Path, place: str) -> Iterator[str]:
     found = Found(
         root,
         [item for item in items if isinstance(item, Record)],
-        [item for item in items if isinstance(item, LeftOut)],
+        [item for item in items if isinstance(item, Skipped)],
     )
     try:
         cases = with_records(read_manifest(root, MASK), found, single=True)

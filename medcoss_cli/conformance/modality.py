@@ -16,7 +16,7 @@ from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 from medcoss_cli.errors import MedcossError
-from medcoss_cli.plugin import CompleteModality, LeftOut, Modality, Record, Sample
+from medcoss_cli.plugin import CompleteModality, Modality, Record, Sample, Skipped
 from medcoss_cli.registry import validate
 
 COUNT = 6  # demo samples that are written and read
@@ -156,14 +156,14 @@ class _Files:
         first, second = (list(self.modality.loader.find(root, "all")) for _ in range(2))
         if first != second:
             yield "its loader finds another order the second time"
-        strange = next((item for item in first if not isinstance(item, Record | LeftOut)), None)
+        strange = next((item for item in first if not isinstance(item, Record | Skipped)), None)
         if strange is not None:
-            yield f"its loader yields {type(strange).__name__}, not Record or LeftOut"
+            yield f"its loader yields {type(strange).__name__}, not Record or Skipped"
         self.records = [item for item in first if isinstance(item, Record)]
         if not self.records:
-            reasons = ", ".join(dict.fromkeys(item.reason for item in first if isinstance(item, LeftOut)))
+            reasons = ", ".join(dict.fromkeys(item.reason for item in first if isinstance(item, Skipped)))
             yield f"its loader finds nothing in {self.place}" + (f" (left out: {reasons})" if reasons else "")
-        bad = [item for item in first if isinstance(item, LeftOut) and item.bad]
+        bad = [item for item in first if isinstance(item, Skipped) and item.bad]
         if bad and self.own:
             yield f"its loader calls {len(bad)} files of its own demo set bad ({bad[0].reason})"
         yield from _disorder(self.records)

@@ -70,7 +70,7 @@ class ToyRun:
         Args:
             stop_after: a step after which the stage is interrupted as by a signal.
 
-        Raises: NumbersError for a loss that is not finite.
+        Raises: NonFiniteError for a loss that is not finite.
         """
         self.begin(number)
         recipe = self.job.recipe

@@ -1,4 +1,4 @@
-"""`data check`: read every file, and say of each what became of it."""
+"""`data check`: read every file and report what happened to each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from medcoss_cli.plugin import CompleteModality, Record
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one file, or of one series in a folder. `verdict` is read, quarantine or left out."""
+    """The outcome for one file, or one series in a folder. `verdict` is read, quarantine or skipped."""
 
     file: str
     kind: str
@@ -28,7 +28,7 @@ def check_modality(modality: CompleteModality, root: Path, split: str, screen: S
     Raises: DataError for a missing folder.
     """
     if not root.exists():
-        raise DataError("there is no such folder", where=root, fix="check the path")
+        raise DataError("the folder does not exist", where=root, fix="check the path")
     verdicts: list[Verdict] = []
     items = listed(modality, root, split)
     with screen.progress(f"reading {modality.name}", len(items)) as bar:
@@ -57,7 +57,7 @@ def survey_table(root: Path, screen: Screen) -> list[Verdict]:
     from medcoss_cli.kit.readers.survey import survey
 
     if not root.exists():
-        raise DataError("there is no such folder", where=root, fix="check the path")
+        raise DataError("the folder does not exist", where=root, fix="check the path")
     with screen.progress("reading", sum(1 for path in root.rglob("*") if path.is_file()) or 1) as bar:
         verdicts = []
         for found in survey(root):

@@ -16,7 +16,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Frame:
-    """How a sample's array lies on the network's grid: cut to `box`, then resized from `before` to `after`."""
+    """How a sample's array maps to the network's grid: cropped to `box`, then resized from `before` to `after`."""
 
     whole: tuple[int, ...]
     """Voxels of the sample along its axes."""
@@ -55,7 +55,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Layout:
-    """How samples are brought to the network's grid.
+    """How samples are mapped to the network's grid.
 
     Args:
         size: every sample is resized to it (images).
@@ -68,7 +68,7 @@ class Layout:
     crop: bool = False
 
     def frame(self, sample: Sample) -> Frame:
-        """Where this sample comes to lie. Raises: DataError if a spacing is asked for and the file has none."""
+        """The frame of this sample. Raises: DataError if a spacing is requested and the file has none."""
         whole = tuple(sample.array.shape[1:])
         box = _box(sample.array) if self.crop else tuple(slice(0, n) for n in whole)
         before = tuple(part.stop - part.start for part in box)
@@ -78,7 +78,7 @@ class Layout:
             return Frame(whole, box, before)
         if sample.spacing is None:
             raise DataError(
-                f"no voxel spacing, so it cannot be brought to {' x '.join(map(str, self.spacing))} mm",
+                f"the file has no voxel spacing, so it cannot be resampled to {' x '.join(map(str, self.spacing))} mm",
                 fix="save it in a format that has one; of an array give spacing=",
             )
         steps = zip(before, sample.spacing, self.spacing, strict=True)

@@ -1,4 +1,4 @@
-"""Files and folders that a user names, as records; and what the results of one are called."""
+"""Input files and folders as records, and the name of each record's results."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from pathlib import Path
 from medcoss_cli.console import Screen
 from medcoss_cli.data.read import listed
 from medcoss_cli.errors import DataError, UsageError
-from medcoss_cli.plugin import CompleteModality, LeftOut, Record
+from medcoss_cli.plugin import CompleteModality, Record, Skipped
 
 
 def list_records(
     modality: CompleteModality, inputs: Sequence[Path], screen: Screen
-) -> tuple[list[tuple[Path, Record]], list[LeftOut]]:
-    """(folder, record) of all that lies at the inputs, and what cannot be used.
+) -> tuple[list[tuple[Path, Record]], list[Skipped]]:
+    """(folder, record) of everything found at the inputs, and what cannot be used.
 
     Raises: UsageError for a path that is not there, DataError where nothing at all can be read.
     """
     records: list[tuple[Path, Record]] = []
-    bad: list[LeftOut] = []
+    bad: list[Skipped] = []
     known: set[tuple[Path, object]] = set()
     for path in inputs:
         if not path.exists():
-            raise UsageError("there is no such file or folder", where=path)
+            raise UsageError("the file or folder does not exist", where=path)
         for item in listed(modality, path, "all"):
             if isinstance(item, Record):
                 key = item.source.absolute(), item.part
                 records += [(path, item)] if key not in known else []  # a folder, and a file in it
                 known.add(key)
             elif item.bad or path == item.source:
-                bad.append(LeftOut(item.source, item.reason, bad=True))
+                bad.append(Skipped(item.source, item.reason, bad=True))
             else:
                 screen.warn(f"left out: {item.source.name}: {item.reason}")
     if not records:
         reason = f", the first reason: {bad[0].reason}" if bad else ""
-        raise DataError(f"nothing that can be read as {modality.title}{reason}", where=inputs[0])
+        raise DataError(f"no readable data for {modality.title}{reason}", where=inputs[0])
     return records, bad
 
 

@@ -94,7 +94,7 @@ def read_manifest(
     manifest = root / NAME
     if not manifest.is_file():
         raise DataError(
-            f"there is no {NAME} here, which tells labels and splits",
+            f"there is no {NAME} in this folder; it lists labels and splits",
             where=root,
             fix=f"write one: medcoss data manifest folder --root {root}",
         )
@@ -123,7 +123,7 @@ def read_manifest(
             Case(path, split, group, where, row[column], row.get("label"), mask, int(index) if index else None)
         )
     if not cases:
-        raise DataError(f"no row of the manifest has a {column}", where=manifest)
+        raise DataError(f"the manifest has no row with a {column}", where=manifest)
     _disjoint(cases)
     if not any(case.split == "val" for case in cases) and validation:
         cases = _set_aside(cases, validation, seed)
@@ -133,7 +133,7 @@ def read_manifest(
 def _split(said: str, number: str, fold: int | None, where: str) -> str:
     split = _SAME.get(said.lower(), said.lower()) or "train"
     if split not in SPLITS:
-        raise DataError(f"split {said!r} is none of {', '.join(SPLITS)}", where=where)
+        raise DataError(f"split {said!r} is not one of {', '.join(SPLITS)}", where=where)
     if fold is None or split == "test":
         return split
     if not number.isdecimal():
@@ -199,7 +199,7 @@ def with_records(cases: Sequence[Case], found: Found, *, single: bool) -> list[C
                 fix=f"give each its own row, or let the loader of {record.source.name} read it whole (Loader.whole)",
             )
         matched.append(replace(case, record=record))
-    reasons = {item.source: item.reason for item in found.left_out}
+    reasons = {item.source: item.reason for item in found.skipped}
     for case in cases:
         if not seen[case.path, case.row] and case.path not in reasons:
             raise DataError(f"nothing that can be read at {case.path.name}", where=case.where)
@@ -228,14 +228,14 @@ def only_labels(cases: Iterable[Case], classes: Sequence[str]) -> None:
 def classes_of(cases: Iterable[Case], asked: Sequence[str] | None, screen: Screen) -> list[str]:
     """The labels in order: as asked, else all of the training cases, sorted.
 
-    Raises: DataError for a label that is not among them, or a class without a training case; thin classes are told.
+    Raises: DataError for a label that is not among them, or a class without a training case; classes with few cases are reported.
     """
     cases = one_each(cases)
     counts = {split: Counter(case.label for case in cases if case.split == split) for split in SPLITS}
     classes = list(asked) if asked else sorted(str(label) for label in counts["train"])
     only_labels(cases, classes)
     if len(classes) < 2:
-        raise DataError("one class alone cannot be told from others", where=cases[0].where.rpartition(":")[0])
+        raise DataError("a classification needs at least two classes", where=cases[0].where.rpartition(":")[0])
     for name in classes:
         if not counts["train"][name]:
             raise DataError(
@@ -244,8 +244,8 @@ def classes_of(cases: Iterable[Case], asked: Sequence[str] | None, screen: Scree
                 fix="add cases, or leave the class out of `classes` and of the manifest",
             )
         if counts["train"][name] == 1:
-            screen.warn(f"the class {name!r} has one training case: what is learned of it cannot be trusted")
+            screen.warn(f"the class {name!r} has only one training case; do not trust its predictions")
         for split in ("val", "test"):
             if counts[split] and not counts[split][name]:
-                screen.warn(f"the class {name!r} has no case in {split}: its scores there are of the other classes")
+                screen.warn(f"the class {name!r} has no case in {split}; its scores there cover the other classes only")
     return classes

@@ -52,7 +52,7 @@ def prepare(
     bad_share: float = 0.05,
     screen: Screen | None = None,
 ) -> PreparedSet:
-    """The prepared set of these records under `where`, written now or taken as it is there; goes on where it stopped.
+    """The prepared set of these records under `where`: reused if complete, otherwise written or continued.
 
     Args:
         modality: complete, its size and vocabulary final.
@@ -78,7 +78,7 @@ def _write(
 ) -> None:
     tasks = list(_tasks(modality, found))
     starts = list(itertools.accumulate(map(len, tasks), initial=0))
-    broken = sum(item.bad for item in found.left_out)
+    broken = sum(item.bad for item in found.skipped)
     sources = Counter(record.source for record in found.records)
     files = len(sources) + broken
     refused: list[Refused] = []
@@ -114,7 +114,7 @@ def _write(
     rows = sum(shard["rows"] for shard in shards)
     if rows == 0:
         reasons = reason_counts(item.reason for item in refused)
-        raise DataError(f"nothing of the {modality.title} data can be used ({reasons})", where=found.root)
+        raise DataError(f"none of the {modality.title} data can be used ({reasons})", where=found.root)
     _write_index(modality, folder, shards, refused, broken, files, sources)
 
 
@@ -240,7 +240,7 @@ def _key(modality: CompleteModality, found: Found) -> str:
         own = "".join(stamps[path] for path in (record.source, *record.files))
         line = (_relative(record.source, found.root), own, record.part, record.group)
         digest.update(repr(line).encode())
-    digest.update(repr([(str(i.source), i.reason) for i in found.left_out if i.bad]).encode())
+    digest.update(repr([(str(i.source), i.reason) for i in found.skipped if i.bad]).encode())
     return f"{modality.name}-{digest.hexdigest()[:16]}"
 
 
@@ -264,7 +264,7 @@ def _write_quarantine(folder: Path, found: Found, refused: Sequence[Refused]) ->
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["file", "part", "bad", "reason"])
-    table.writerows([i.source, "", "yes" if i.bad else "no", i.reason] for i in found.left_out)
+    table.writerows([i.source, "", "yes" if i.bad else "no", i.reason] for i in found.skipped)
     ordered = sorted(refused, key=lambda i: (str(i.record.source), str(i.record.part)))
     for item in ordered:
         part = " ".join(map(str, item.record.part or ()))
@@ -277,7 +277,7 @@ def _allowed(bad: float, bad_share: float, quarantine: Path) -> None:
         raise DataError(
             f"{bad:.1%} of the files are bad, {bad_share:.1%} are allowed",
             where=quarantine,
-            fix="the table says why; repair or remove them, or allow more with data.bad_share=0.2",
+            fix="the table lists the reasons; repair or remove them, or raise the limit with data.bad_share=0.2",
         )
 
 
@@ -290,7 +290,7 @@ def _room(folder: Path, done: dict[int, dict[str, Any]], tasks: int) -> None:
         raise ResourceError(
             f"the prepared set needs {need / 2**30:.1f} GiB more, {free / 2**30:.1f} GiB are free",
             where=folder,
-            fix="make room, or name another folder with --prepared DIR; what is done is kept",
+            fix="make room, or name another folder with --prepared DIR; finished work is kept",
         )
 
 
@@ -311,12 +311,12 @@ def locked(folder: Path, screen: Screen) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ResourceError(
-            "no prepared set can be written here", where=folder.parent, fix="name another folder with --prepared DIR"
+            "a prepared set cannot be written here", where=folder.parent, fix="name another folder with --prepared DIR"
         ) from error
     with (folder / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            screen.say("waiting for another run that prepares the same data")
+            screen.say("waiting: another run is preparing the same data")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -15,7 +15,7 @@ import numpy as np
 from medcoss_cli.console import Screen
 from medcoss_cli.data.resize import resize
 from medcoss_cli.errors import DataError, MedcossError, PluginError, ResourceError
-from medcoss_cli.plugin import CompleteModality, LeftOut, Record, Sample
+from medcoss_cli.plugin import CompleteModality, Record, Sample, Skipped
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Found:
 
     root: Path
     records: list[Record]
-    left_out: list[LeftOut]
+    skipped: list[Skipped]
 
 
 class Blank(DataError):  # noqa: N818 - not a fault
@@ -38,32 +38,32 @@ def find(modality: CompleteModality, root: Path, split: str = "train", screen: S
     """
     screen = screen or Screen()
     if not root.exists():
-        raise DataError("there is no such folder", where=root, fix="check the path and the data root")
+        raise DataError("the folder does not exist", where=root, fix="check the path and the data root")
     if not os.access(root, os.R_OK):
-        raise ResourceError("the folder may not be read", where=root, fix="ask its owner for read permission")
+        raise ResourceError(
+            "permission denied when reading the folder", where=root, fix="ask the owner for read permission"
+        )
     found = Found(root, [], [])
     for item in listed(modality, root, split):
         if isinstance(item, Record):
             found.records.append(item)
         else:
-            found.left_out.append(item)
+            found.skipped.append(item)
     if not found.records:
-        reasons = reason_counts(item.reason for item in found.left_out)
+        reasons = reason_counts(item.reason for item in found.skipped)
         raise DataError(
             f"no {modality.title} data here" + (f" (left out: {reasons})" if reasons else ", the folder is empty"),
             where=root,
-            fix=f"`medcoss data check {root}` shows what lies there",
+            fix=f"run `medcoss data check {root}` to see what the folder contains",
         )
     files = len({record.source for record in found.records})
     screen.say(f"{modality.name}: {len(found.records)} records in {files} files")
-    if found.left_out:
-        screen.warn(
-            f"{modality.name}: {len(found.left_out)} left out: {reason_counts(i.reason for i in found.left_out)}"
-        )
+    if found.skipped:
+        screen.warn(f"{modality.name}: {len(found.skipped)} left out: {reason_counts(i.reason for i in found.skipped)}")
     return found
 
 
-def listed(modality: CompleteModality, root: Path, split: str) -> list[Record | LeftOut]:
+def listed(modality: CompleteModality, root: Path, split: str) -> list[Record | Skipped]:
     """What the plugin's loader finds; a record's sidecars are no files of their own, and it is bad without them.
 
     Raises: PluginError where it fails in a way that is no user's fault.
@@ -76,16 +76,16 @@ def listed(modality: CompleteModality, root: Path, split: str) -> list[Record | 
         raise PluginError(
             f"the {modality.name} plugin fails to list this folder ({type(error).__name__}: {error})",
             where=root,
-            fix="--debug shows where; tell its author",
+            fix="run it with --debug and send the traceback to the plugin's author",
         ) from error
     sidecars = {path for item in items if isinstance(item, Record) for path in item.files}
     missing = {path for path in sidecars if not path.is_file()}
-    found: list[Record | LeftOut] = []
+    found: list[Record | Skipped] = []
     for item in items:
         if not isinstance(item, Record):
             found += [item] if item.source not in sidecars else []
         elif absent := [path.name for path in item.files if path in missing]:
-            found.append(LeftOut(item.source, f"{' and '.join(absent)}, which it needs, is not there", bad=True))
+            found.append(Skipped(item.source, f"{' and '.join(absent)}, which it needs, is not there", bad=True))
         else:
             found.append(item)
     return found
@@ -141,7 +141,7 @@ def checked(modality: CompleteModality, sample: Sample, where: object, blank: ty
         if not finite.all():
             array = np.where(finite, array, array[finite].min())
             share = 1 - finite.mean()
-            note = f"NaN or infinite values ({share:.2%}) became the smallest finite value"
+            note = f"NaN or infinite values ({share:.2%}) were replaced by the smallest finite value"
             sample = dataclasses.replace(sample, array=array, notes=(*sample.notes, note))
     if array.min() == array.max():
         raise blank("every value is the same", where=where)

@@ -222,7 +222,7 @@ def _write(
         raise DataError(
             f"{len(done) - len(good)} of {len(done)} images cannot be used",
             where=cases[0].where.rpartition(":")[0],
-            fix="repair or remove them, or allow more with data.bad_share=0.2",
+            fix="repair or remove them, or raise the limit with data.bad_share=0.2",
         )
     digest = hashlib.sha256("".join(facts["hash"] for facts in good).encode()).hexdigest()
     atomic.write(folder / "index.json", json.dumps({"data_hash": digest, "cases": good}, indent=1).encode())
@@ -277,7 +277,7 @@ def on_grid(
 def foreground(
     modality: CompleteModality, cases: Sequence[Case], values: Values, screen: Screen
 ) -> tuple[float, float, float, float]:
-    """(0.5th percentile, 99.5th percentile, mean, deviation) of the values inside the training masks (nnU-Net's CT rule).
+    """(0.5th percentile, 99.5th percentile, mean, std) of the values inside the training masks (nnU-Net's CT rule).
 
     Up to 100,000 voxels of each case.
     """
@@ -293,7 +293,9 @@ def foreground(
             bar.advance()
     every = np.concatenate(taken) if taken else np.zeros(0)
     if len(every) == 0 or every.std() == 0:
-        raise DataError("the training masks are empty, so they tell no intensities", fix="set input.intensity=zscore")
+        raise DataError(
+            "the training masks are empty, so intensities cannot be measured", fix="set input.intensity=zscore"
+        )
     low, high = np.percentile(every, (0.5, 99.5))
     inside = np.clip(every, low, high)
     return float(low), float(high), float(inside.mean()), float(inside.std())

@@ -85,9 +85,9 @@ def gone(names: Iterable[str], codes: Iterable[int | None], where: object = None
     own = [code for code in codes if code not in (-signal.SIGKILL, -signal.SIGTERM)]
     if not own:
         return ResourceError(
-            "a process that reads files died, perhaps for want of memory",
+            "a process that reads files died, possibly out of memory",
             where=where,
-            fix="set data.workers=1 and go on; what is done is kept",
+            fix="set data.workers=1 and go on; finished work is kept",
         )
     code = own[0]
     how = "" if code is None else f"with code {code} " if code >= 0 else f"by signal {-code} "

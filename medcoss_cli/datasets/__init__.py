@@ -58,7 +58,7 @@ def build(
     test: float = 0.2,
     pattern: str | None = None,
 ) -> Path:
-    """Write `root/manifest.csv` for a set; returns its path. What differs from the paper is told, not refused.
+    """Write `root/manifest.csv` for a set; returns its path. Differences from the paper are reported, not refused.
 
     Args:
         name: a key of PUBLISHED.
@@ -71,15 +71,15 @@ def build(
     if name not in PUBLISHED:
         near = difflib.get_close_matches(name, PUBLISHED, 1, 0.5)
         raise UsageError(
-            f"no layout is known by the name {name!r}",
+            f"there is no known layout named {name!r}",
             fix=(f"did you mean {near[0]}? " if near else "") + f"there are {', '.join(PUBLISHED)}",
         )
     if profile not in PROFILES:
-        raise UsageError(f"--profile {profile} is not known", fix=f"choose {' or '.join(PROFILES)}")
+        raise UsageError(f"--profile {profile} is unknown", fix=f"choose {' or '.join(PROFILES)}")
     if not root.is_dir():
-        raise DataError("there is no such folder", where=root)
+        raise DataError("the folder does not exist", where=root)
     if (root / NAME).exists() and not overwrite:
-        raise UsageError("there is a manifest already", where=root / NAME, fix="add --overwrite to replace it")
+        raise UsageError("a manifest already exists", where=root / NAME, fix="add --overwrite to replace it")
     request = Request(name, root, profile, seed, screen or Screen(), overwrite, val, test, pattern)
     published = PUBLISHED[name]
     rows = parted(request, published.rows(request))

@@ -44,7 +44,7 @@ def rows(request: Request) -> list[Row]:
         found = _pairs(request, request.root, "")
     elif parts:
         found = [row for part, split in parts.items() for row in _part(request, part, split)]
-        request.left_out((path for path in below if path not in parts), "folders are no split")
+        request.skipped((path for path in below if path not in parts), "folders are no split")
     elif below:
         found = _classes(request, request.root, "")
     else:
@@ -92,7 +92,7 @@ def _part(request: Request, folder: Path, split: str) -> list[Row]:
 
 def _classes(request: Request, folder: Path, split: str) -> list[Row]:
     below = sorted(path for path in folder.iterdir() if path.is_dir() and not _passed(path))
-    request.left_out(
+    request.skipped(
         (path for path in sorted(folder.iterdir()) if path.is_file() and path.name != NAME and not is_junk(path)),
         "files lie in no class's folder",
     )
@@ -123,8 +123,8 @@ def _pairs(request: Request, folder: Path, split: str) -> list[Row]:
             continue
         used.add(mask)
         found.append(Row(path, split or GIVEN.get(below.parts[0].lower() if below.parts else "", ""), "", mask=mask))
-    request.left_out(without, f"images have no mask of their name in {place.name}")
-    request.left_out(sorted(set(masks.values()) - used), "masks have no image of their name")
+    request.skipped(without, f"images have no mask of their name in {place.name}")
+    request.skipped(sorted(set(masks.values()) - used), "masks have no image of their name")
     return found
 
 
@@ -161,9 +161,9 @@ def _texts(request: Request, pattern: re.Pattern[str] | None) -> list[Row]:
     tables = [path for path in tables if path.name != NAME and not is_junk(path)]
     given = {path: GIVEN[path.stem.lower()] for path in tables if path.stem.lower() in GIVEN}
     if not given and len(tables) != 1:
-        what = "no data that could be listed" if not tables else f"{len(tables)} tables, none named after a split"
+        what = "no data to list" if not tables else f"{len(tables)} tables, none named after a split"
         raise DataError(what, where=request.root, fix=f"expected: {LAYOUT}")
-    request.left_out((path for path in tables if given and path not in given), "tables are named after no split")
+    request.skipped((path for path in tables if given and path not in given), "tables are named after no split")
     found = [row for path in given or tables for row in _table(request, path, given.get(path, ""))]
     names = [row.group for row in found]
     if pattern is not None:

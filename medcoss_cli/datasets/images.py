@@ -37,7 +37,7 @@ def _by_class(request: Request, train: str, test: str, classes: Sequence[str], e
         ]
         for part in (train, test)
     }
-    request.screen.say(f"{request.name}: file names tell no patients, so each image is a group of its own")
+    request.screen.say(f"{request.name}: file names do not name patients, so each image is its own group")
     return with_validation(request, rows[train]) + rows[test]
 
 
@@ -66,7 +66,7 @@ def _masked(request: Request, folder: Path, split: str) -> list[Row]:
         rows.append(Row(path, split, known[1] if known else stem(path), mask=mask))
         if not mask.is_file():
             without.append(path)
-    request.left_out(without, "images have no mask")
+    request.skipped(without, "images have no mask")
     return [row for row in rows if row.path not in set(without)]
 
 
@@ -89,8 +89,8 @@ def glas(request: Request) -> list[Row]:
             without.append(path)
         elif not re.fullmatch(r"(train|test[AB])_\d+_anno", path.stem):
             strange.append(path)
-    request.left_out(without, "images have no mask")
-    request.left_out(strange, "files are not named as in this set")
+    request.skipped(without, "images have no mask")
+    request.skipped(strange, "files are not named as in this set")
     if ungraded := [row.path.name for row in rows if not row.grade]:
         request.warn(f"{len(ungraded)} images have no grade in Grade.csv; the first is {ungraded[0]}")
     train = [row for row in rows if row.split == "train"]

@@ -39,8 +39,8 @@ class Request:
         """One line about what is not as expected."""
         self.screen.warn(f"{self.name}: {text}")
 
-    def left_out(self, items: Iterable[Path], why: str) -> None:
-        """Say aloud which files are not in the manifest."""
+    def skipped(self, items: Iterable[Path], why: str) -> None:
+        """Report which files are not in the manifest."""
         names = [path.relative_to(self.root).as_posix() for path in items]
         if names:
             self.warn(f"{len(names)} {why}, left out; the first is {names[0]}")
@@ -78,16 +78,14 @@ def home(request: Request, *parts: str, layout: str) -> Path:
 
 def missing(request: Request, layout: str) -> DataError:
     """That a set does not lie there as it was published."""
-    return DataError(
-        f"{request.name} does not lie here as it was published", where=request.root, fix=f"expected there: {layout}"
-    )
+    return DataError(f"{request.name} is not in its published layout", where=request.root, fix=f"expected: {layout}")
 
 
 def files(request: Request, folder: Path, *endings: str) -> list[Path]:
     """Files of a folder with one of these endings, sorted; others are told."""
     found = sorted(path for path in folder.iterdir() if path.is_file() and not is_junk(path))
     fit = [path for path in found if path.name.lower().endswith(endings)]
-    request.left_out((path for path in found if path not in set(fit)), f"files do not end in {' or '.join(endings)}")
+    request.skipped((path for path in found if path not in set(fit)), f"files do not end in {' or '.join(endings)}")
     return fit
 
 
@@ -175,14 +173,14 @@ def compare(request: Request, rows: Sequence[Row], expected: Mapping[str, int]) 
 def keep(request: Request, path: Path, content: bytes) -> None:
     """Write a file beside the manifest. Raises: UsageError where another of that name must be left alone."""
     if path.exists() and not request.overwrite and path.read_bytes() != content:
-        raise UsageError("another file of this name is there already", where=path, fix="move it, or add --overwrite")
+        raise UsageError("a file of this name already exists", where=path, fix="move it, or add --overwrite")
     atomic.write(path, content)
 
 
 def write(request: Request, rows: Sequence[Row]) -> Path:
     """Write `manifest.csv` with the columns that the rows have. Raises: DataError where there is nothing to train on."""
     if not any(row.split == "train" for row in rows):
-        raise DataError("no training case was found here", where=request.root)
+        raise DataError("no training case was found", where=request.root)
     optional = [name for name in ("label", "mask", "index", "grade") if any(_cell(request, row, name) for row in rows)]
     columns = ["path", "split", "group", *optional]
     rows = sorted(rows, key=lambda row: (SPLITS.index(row.split), row.path, row.index or 0))

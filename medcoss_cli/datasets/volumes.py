@@ -78,7 +78,7 @@ def _listed(request: Request, rows: list[Row], lists: dict[str, list[str]]) -> l
             if splits.setdefault(stem(Path(name)), split) != split:
                 raise DataError(f"{name} is in two lists", where=request.root / f"{split}.txt", fix="remove one")
     named = {stem(row.path): row for row in rows}
-    request.left_out((row.path for name, row in named.items() if name not in splits), "files are in no list")
+    request.skipped((row.path for name, row in named.items() if name not in splits), "files are in no list")
     if gone := sorted(splits.keys() - named.keys()):
         request.warn(f"{len(gone)} names of the lists are not there; the first is {gone[0]}")
     return [replace(row, split=splits[name]) for name, row in named.items() if name in splits]
@@ -105,8 +105,8 @@ def lits(request: Request) -> list[Row]:
         raise missing(
             request, "volume-N.nii and segmentation-N.nii, or imagesTr/liver_N.nii.gz and labelsTr/liver_N.nii.gz"
         )
-    request.left_out(strange, "files are not named as in this set")
-    request.left_out((path for number, path in images.items() if number not in masks), "volumes have no mask")
+    request.skipped(strange, "files are not named as in this set")
+    request.skipped((path for number, path in images.items() if number not in masks), "volumes have no mask")
     return [
         Row(path, "test" if number in LIVERS else "train", f"liver_{number}", mask=masks[number])
         for number, path in sorted(images.items())
@@ -129,7 +129,7 @@ def vs(request: Request) -> list[Row]:
     whole = [row for row in rows if row.path.is_file() and row.mask and row.mask.is_file()]
     if not whole:
         raise missing(request, layout)
-    request.left_out((row.path for row in rows if row not in whole), "cases lack the image or the mask")
+    request.skipped((row.path for row in rows if row not in whole), "cases lack the image or the mask")
     Random(1234 if request.profile == "paper" else 0).shuffle(whole)
     return last_fifth(whole, "test")
 
@@ -169,7 +169,7 @@ def _first(name: str, *places: Path) -> Path | None:
 
 
 def _convert(source: Path, image: Path, label: Path) -> None:
-    """Copy what an .h5 file holds, (x, y, z), to NIfTI; what is there already stays."""
+    """Copy what an .h5 file holds, (x, y, z), to NIfTI; what already exists stays."""
     if image.exists() and label.exists():
         return
     arrays = _read(source)

@@ -82,7 +82,7 @@ class Exported:
 def load(path: Path) -> Exported:
     """Open an exported file. Raises: CheckpointError for what is none, or lacks what lies beside it."""
     if not path.is_file():
-        raise CheckpointError("there is no such file", where=path, fix="check the path")
+        raise CheckpointError("the file does not exist", where=path, fix="check the path")
     try:
         session = opened(path)
     except Exception as error:  # onnxruntime has a class of its own for each kind of damage

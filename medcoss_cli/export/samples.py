@@ -103,7 +103,7 @@ def _of_folder(
         labels.append(label)
         groups.append(group_of(record))
     if not found:
-        raise DataError(f"nothing that can be read as {modality.title}", where=folder)
+        raise DataError(f"no readable data for {modality.title}", where=folder)
     return np.concatenate(found), *(([str(label) for label in labels], groups) if labelled else (None, None))
 
 

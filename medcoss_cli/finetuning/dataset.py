@@ -12,7 +12,7 @@ from medcoss_cli.data.labelled import MASK, SPLITS, Case, Target, one_each, read
 from medcoss_cli.data.read import find, reason_counts
 from medcoss_cli.data.segmented import check_grid
 from medcoss_cli.errors import DataError
-from medcoss_cli.plugin import CompleteModality, LeftOut
+from medcoss_cli.plugin import CompleteModality, Skipped
 from medcoss_cli.tasks import TaskKind
 
 
@@ -25,7 +25,7 @@ def find_cases(
     fold: int | None = None,
     validation: float = 0.0,
     seed: int = 0,
-) -> tuple[list[Case], list[LeftOut]]:
+) -> tuple[list[Case], list[Skipped]]:
     """The manifest's cases with the records the modality's loader finds at their paths, and what it cannot use.
 
     Raises: DataError for a manifest with faults, or a folder with nothing of this modality; PluginError where targets are
@@ -34,14 +34,14 @@ def find_cases(
     cases = read_manifest(root, target, fold=fold, validation=validation, seed=seed)
     found = find(modality, root, split="all", screen=screen)
     named = {case.path for case in cases}
-    lost = [item for item in found.left_out if item.source in named]
+    lost = [item for item in found.skipped if item.source in named]
     matched = with_records(cases, found, single=target.file)
     if target == MASK:
         check_grid(modality, matched)
     return matched, lost
 
 
-def bounded(cases: Sequence[Case], lost: Sequence[LeftOut], share: float, screen: Screen) -> None:
+def bounded(cases: Sequence[Case], lost: Sequence[Skipped], share: float, screen: Screen) -> None:
     """Tell labelled files that cannot be used. Raises: DataError where they are more than the allowed share."""
     if not lost:
         return
@@ -50,7 +50,7 @@ def bounded(cases: Sequence[Case], lost: Sequence[LeftOut], share: float, screen
         raise DataError(
             f"{len(lost)} of {len(lost) + len(cases)} labelled files cannot be used, the first: {lost[0].reason}",
             where=lost[0].source,
-            fix="repair or remove them, or allow more with data.bad_share=0.2",
+            fix="repair or remove them, or raise the limit with data.bad_share=0.2",
         )
 
 
@@ -69,7 +69,7 @@ def facts_of(kind: TaskKind, cases: Sequence[Case]) -> dict[str, Any]:
 
 
 def for_test(cases: Sequence[Case], screen: Screen) -> list[Case]:
-    """The cases of split test; all of them where none says so, said aloud."""
+    """The cases of split test; all of them where none says so, printed."""
     own = [case for case in cases if case.split == "test"]
     if own:
         return own

@@ -19,7 +19,7 @@ from medcoss_cli.finetuning.trainer import parameters_of
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.finetuned import FinetunedNetwork
 from medcoss_cli.model.heads import HybridDecoder
-from medcoss_cli.plugin import CompleteModality, LeftOut
+from medcoss_cli.plugin import CompleteModality, Skipped
 from medcoss_cli.pretraining.state import described_modalities, rebuild, shape_of, versions
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import FinetuneRecipe
@@ -52,7 +52,7 @@ class FinetuneJob:
     spec: TaskSpec
     weights: Mapping[str, Tensor]
     labelled: LabelledSet
-    lost: Sequence[LeftOut]
+    lost: Sequence[Skipped]
     data: TaskData
     seeds: Sequence[int]
     run: Run
@@ -97,12 +97,12 @@ def resume_finetune(folder: Path, options: Options, screen: Screen) -> FinetuneJ
     place, run = one_device(), Run.resume(folder)
     if run.facts.get("kind") != "finetune":
         raise UsageError(
-            "this is no run of finetune", where=folder, fix=f"medcoss {run.facts.get('kind')} --resume {folder}"
+            "this is not a run of finetune", where=folder, fix=f"medcoss {run.facts.get('kind')} --resume {folder}"
         )
     recipe = read_recipe(str(run.recipe), [], kind="finetune")
     assert isinstance(recipe, FinetuneRecipe)
     if not (folder / START).exists():
-        raise CheckpointError("the run was stopped before it had its start", where=folder, fix="begin it again")
+        raise CheckpointError("the run was stopped before it had its start", where=folder, fix="start it again")
     stored = finetuned.load(folder / START)
     spec = TaskSpec(**stored.task)
     kind = load_kind(spec)
@@ -125,14 +125,14 @@ def outlook(recipe: FinetuneRecipe, start: str | None, options: Options, screen:
     what = ", ".join(spec.classes) or kind.target.column
     screen.table(f"{spec.kind} of {modality.title}: {what}", ["split", "cases", "groups"], rows)
     size, tune = parameters_of(build(spec, modality, recipe.seed)), recipe.train
-    screen.say(f"network of {size['weights'] / 1e6:.1f} million weights, {size['trained'] / 1e6:.1f} trained")
+    screen.say(f"network of {size['weights'] / 1e6:.1f} million parameters, {size['trained'] / 1e6:.1f} trained")
     passes = tune.steps * tune.batch / max(1, facts["train"]["samples"])
     screen.say(f"{tune.steps} steps of {tune.batch}, {passes:.1f} passes over the training cases; nothing was written")
 
 
 def settle(
     recipe: FinetuneRecipe, start: str | None, options: Options, screen: Screen
-) -> tuple[TaskKind, TaskSpec, Mapping[str, Tensor], LabelledSet, list[LeftOut]]:
+) -> tuple[TaskKind, TaskSpec, Mapping[str, Tensor], LabelledSet, list[Skipped]]:
     """What the recipe, the checkpoint and the manifest say together: the task in plain values, and its cases."""
     kind = recipe.task_kind()
     shape, known, weights = _start(recipe, start or recipe.start, screen)
@@ -249,7 +249,7 @@ def _taken(
 
 def _labelled(
     recipe: FinetuneRecipe, kind: TaskKind, modality: CompleteModality, options: Options, screen: Screen
-) -> tuple[LabelledSet, list[LeftOut]]:
+) -> tuple[LabelledSet, list[Skipped]]:
     """The recipe's cases, and what of them the modality's loader cannot use."""
     data, (place, prepared) = recipe.data, folders(recipe, options)
     root = place / data.folder
@@ -266,7 +266,7 @@ def _labelled(
 
 
 def _data(
-    recipe: FinetuneRecipe, kind: TaskKind, spec: TaskSpec, labelled: LabelledSet, lost: Sequence[LeftOut]
+    recipe: FinetuneRecipe, kind: TaskKind, spec: TaskSpec, labelled: LabelledSet, lost: Sequence[Skipped]
 ) -> TaskData:
     """Prepared samples. Raises: DataError, also where nothing is left to train on."""
     bounded(labelled.cases, lost, labelled.bad_share, labelled.screen)

@@ -83,7 +83,7 @@ class Training:
     def run(self) -> TrainerState:
         """To the last step; the network then has the best weights, or the last (`select`, or nothing to validate on).
 
-        Raises: Interrupted after a signal, when everything is saved; NumbersError, ResourceError (memory).
+        Raises: Interrupted after a signal, when everything is saved; NonFiniteError, ResourceError (memory).
         """
         self._load()
         at, tune = self.at, self.tune
@@ -102,7 +102,7 @@ class Training:
                     self._save()
                     raise Interrupted(
                         f"seed {self.seed} stopped after step {at.step} of {tune.steps}, everything is saved",
-                        fix=f"go on with --resume {self.progress.folder.parent}",
+                        fix=f"continue with --resume {self.progress.folder.parent}",
                     )
                 if time.monotonic() - saved > 60 * tune.save_minutes:
                     self._save()

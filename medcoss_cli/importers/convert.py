@@ -26,7 +26,7 @@ class Conversion:
         taken: the file's names by where they went: the encoder, a tokenizer's key, "decoders".
         dropped: the file's names that nothing was made of.
         random: our names that the file brought nothing for; they begin as in a new network.
-        notes: what a careful user wants to know.
+        notes: what a user should know.
     """
 
     state: State
@@ -72,7 +72,7 @@ def convert(
         made = vit(weights)
     else:
         raise CheckpointError(
-            f"its {len(weights.tensors)} tensors have names of no kind that is known here",
+            f"the names of its {len(weights.tensors)} tensors are unknown",
             where=source,
             fix="known are the authors' MedCoSS checkpoint, Uni-Perceiver, and plain ViTs of timm or MAE",
         )
@@ -95,4 +95,4 @@ def convert(
 def _why(key: str, vocabulary: Path | None) -> str:
     if key == WORDS and vocabulary is None:
         return "it needs its vocabulary (--vocabulary FILE, or in a recipe `vocabulary` of the stage)"
-    return "no modality takes it"
+    return "no installed modality uses it"

@@ -36,7 +36,7 @@ class Imported:
         decoders: the same for decoders, by the tokenizer's key.
         decoder_specs: their dimensions.
         rows: entries of the word table.
-        notes: what a careful user wants to know.
+        notes: what a user should know.
     """
 
     origin: str

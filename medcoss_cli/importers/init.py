@@ -20,11 +20,11 @@ def read_init(recipe: PretrainRecipe) -> tuple[State | None, list[str]]:
         state = read_state(checkpoint.find_checkpoint(path)[0])
         if any(member.vocabulary for member in recipe.members) and state.vocabularies:
             raise RecipeError("the checkpoint in init has a vocabulary", where="vocabulary", fix="leave the key out")
-        return state, [f"begins from the encoder of {recipe.init}"]
+        return state, [f"starts from the encoder of {recipe.init}"]
     words = next((Path(member.vocabulary) for member in recipe.members if member.vocabulary), None)
     made = convert(recipe.init, vocabulary=words, heads=recipe.encoder.heads, seed=recipe.seed)
     taken = {name for names in made.taken.values() for name in names}
     return made.state, [
-        f"begins from {made.origin}: {len(taken)} tensors taken, {len(made.dropped)} dropped",
+        f"starts from {made.origin}: {len(taken)} tensors taken, {len(made.dropped)} dropped",
         *made.notes,
     ]

@@ -62,7 +62,7 @@ def vit(weights: Weights) -> Imported:
         "projection.bias": weights.take("patch_embed.proj.bias", (width,), key),
     }
     made.notes.append(
-        "its last norm is left out, its tokens get a new one: a start to train from, not the same network"
+        "its last norm is left out, its tokens get a new one: a starting point for training, not the same network"
     )
     if "reg_token" in weights:
         made.notes.append("its register tokens are left out")

@@ -99,7 +99,7 @@ def read(source: str) -> Weights:
     else:
         content = plain.load(path, allowed=[argparse.Namespace])
     if isinstance(content.get("medcoss"), Mapping):
-        raise CheckpointError("medcoss wrote this file: there is nothing to import", where=path, fix="use it as it is")
+        raise CheckpointError("medcoss wrote this file, so it needs no import", where=path, fix="use it as it is")
     for wrapper in WRAPPERS:
         if isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -133,9 +133,9 @@ def _at_hand(name: str) -> Weights:
     file = known.hf_hub_id and try_to_load_from_cache(known.hf_hub_id, "model.safetensors")
     if not isinstance(file, str):
         raise CheckpointError(
-            "its weights are not on this machine, and medcoss fetches nothing",
+            "its weights are not on this machine, and medcoss downloads nothing",
             where=where,
-            fix=f"fetch them once: python -c \"import timm; timm.create_model('{name}', pretrained=True)\"",
+            fix=f"download them once: python -c \"import timm; timm.create_model('{name}', pretrained=True)\"",
         )
     with torch.device("meta"):
         network: Any = timm.create_model(architecture)

@@ -20,7 +20,7 @@ class Unchanged:
 
 @dataclass(frozen=True)
 class Mirror:
-    """With `probability`, flip each axis with probability 0.5 (3D; METHOD section 3)."""
+    """Flip each axis, with `probability`, with probability 0.5 (3D; METHOD section 3)."""
 
     probability: float = 0.5
 

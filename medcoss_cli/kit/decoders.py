@@ -51,5 +51,7 @@ class WordDecoder:
         from medcoss_cli.kit.vocabulary import Codec
 
         if modality.vocabulary is None:
-            raise RecipeError("the vocabulary is not known yet", fix="give one with `vocabulary: FILE` in the stage")
+            raise RecipeError(
+                "the vocabulary has not been learned yet", fix="give one with `vocabulary: FILE` in the stage"
+            )
         return WordHead(width, Codec(modality.vocabulary))

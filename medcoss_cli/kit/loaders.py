@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.manifest import Entry, entries
 from medcoss_cli.kit.readers import IMAGES, VOLUMES, WHAT, kind_of
-from medcoss_cli.plugin import LeftOut, Record, Sample
+from medcoss_cli.plugin import Record, Sample, Skipped
 
 if TYPE_CHECKING:
     from medcoss_cli.kit.readers.volume import Plan
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 EVERY = ("*",)
 
 
-def _seen(entry: Entry, patterns: tuple[str, ...] = EVERY) -> str | LeftOut:
+def _seen(entry: Entry, patterns: tuple[str, ...] = EVERY) -> str | Skipped:
     """The kind of a file, or why it is not looked at."""
     if not any(fnmatchcase(entry.path.name.lower(), pattern) for pattern in patterns):
-        return LeftOut(entry.path, f"the name matches none of {', '.join(patterns)}")
+        return Skipped(entry.path, f"the name matches none of {', '.join(patterns)}")
     try:
         kind = kind_of(entry.path)
     except DataError as error:
-        return LeftOut(entry.path, error.what, bad=True)
-    return LeftOut(entry.path, "the file is empty", bad=True) if kind == "empty" else kind
+        return Skipped(entry.path, error.what, bad=True)
+    return Skipped(entry.path, "the file is empty", bad=True) if kind == "empty" else kind
 
 
 @dataclass(frozen=True)
@@ -45,50 +45,50 @@ class ImageFolder:
     dicom: tuple[str, ...] = ()
     """DICOM modality codes that are read; none: no DICOM."""
 
-    def find(self, root: Path, split: str = "train") -> Iterator[Record | LeftOut]:
+    def find(self, root: Path, split: str = "train") -> Iterator[Record | Skipped]:
         """One record for each image, page or frame under `root`; see Loader.find."""
         for entry in entries(root, split):
-            if isinstance(entry, LeftOut):
+            if isinstance(entry, Skipped):
                 yield entry
                 continue
             kind = _seen(entry, self.patterns)
-            if isinstance(kind, LeftOut):
+            if isinstance(kind, Skipped):
                 yield kind
             elif kind in IMAGES:
                 yield from self._image(entry)
             elif kind == "dicom" and self.dicom:
                 yield from self._dicom(entry)
             else:
-                yield LeftOut(entry.path, f"{WHAT[kind]} where images are read")
+                yield Skipped(entry.path, f"{WHAT[kind]} where an image is expected")
 
-    def _image(self, entry: Entry) -> Iterator[Record | LeftOut]:
+    def _image(self, entry: Entry) -> Iterator[Record | Skipped]:
         from medcoss_cli.kit.readers import image
 
         try:
             header = image.read_header(entry.path)
         except DataError as error:
-            yield LeftOut(entry.path, error.what, bad=True)
+            yield Skipped(entry.path, error.what, bad=True)
             return
         if header.grey and not self.grey:
-            yield LeftOut(entry.path, "a grey image where colour is read")
+            yield Skipped(entry.path, "a grey image where colour is expected")
         elif header.pages == 1:
             yield Record(entry.path, None, entry.group)
         else:
             yield from (Record(entry.path, ("page", page), entry.group) for page in range(header.pages))
 
-    def _dicom(self, entry: Entry) -> Iterator[Record | LeftOut]:
+    def _dicom(self, entry: Entry) -> Iterator[Record | Skipped]:
         from medcoss_cli.kit.readers import dicom
 
         try:
             header = dicom.read_header(entry.path)
         except DataError as error:
-            yield LeftOut(entry.path, error.what, bad=True)
+            yield Skipped(entry.path, error.what, bad=True)
             return
         reason = header.not_an_image or header.not_of(self.dicom)
         if reason is None and header.grey and not self.grey:
-            reason = "a grey image where colour is read"
+            reason = "a grey image where colour is expected"
         if reason is not None:
-            yield LeftOut(entry.path, reason)
+            yield Skipped(entry.path, reason)
             return
         group = entry.group or header.patient
         if header.frames == 1:
@@ -147,28 +147,28 @@ class VolumeFolder:
 
         return Plan(self.spacing, self.crop_above, self.trim)
 
-    def find(self, root: Path, split: str = "train") -> Iterator[Record | LeftOut]:
+    def find(self, root: Path, split: str = "train") -> Iterator[Record | Skipped]:
         """One record for each window of each volume under `root`; see Loader.find."""
-        found: list[Record | LeftOut] = []
+        found: list[Record | Skipped] = []
         slices: list[Entry] = []
         for entry in entries(root, split):
-            if isinstance(entry, LeftOut):
+            if isinstance(entry, Skipped):
                 found.append(entry)
                 continue
             kind = _seen(entry)
-            if isinstance(kind, LeftOut):
+            if isinstance(kind, Skipped):
                 found.append(kind)
             elif kind in VOLUMES:
                 found.extend(self._file(entry))
             elif kind == "dicom" and self.dicom:
                 slices.append(entry)
             else:
-                found.append(LeftOut(entry.path, f"{WHAT[kind]} where volumes are read"))
+                found.append(Skipped(entry.path, f"{WHAT[kind]} where a volume is expected"))
         found.extend(self._series(slices))
         # stable: windows of one volume stay in order
         yield from sorted(found, key=lambda item: item.source.parts)
 
-    def _file(self, entry: Entry) -> Iterator[Record | LeftOut]:
+    def _file(self, entry: Entry) -> Iterator[Record | Skipped]:
         from medcoss_cli.kit.readers import nifti
         from medcoss_cli.kit.readers.volume import windows
 
@@ -176,17 +176,17 @@ class VolumeFolder:
             grid, files = nifti.read_header(entry.path), nifti.sidecars(entry.path)
             depth = self._plan.depth(grid, entry.path)
         except DataError as error:
-            yield LeftOut(entry.path, error.what, bad="where volumes are read" not in error.what)
+            yield Skipped(entry.path, error.what, bad="where a volume is expected" not in error.what)
             return
         if grid.volumes > 1 and not self.split_4d:
-            yield LeftOut(entry.path, f"{grid.volumes} volumes in one file (4D) where one is read")
+            yield Skipped(entry.path, f"{grid.volumes} volumes in one file (4D) where one is expected")
             return
         for volume in range(grid.volumes):
             which = ("volume", volume) if grid.volumes > 1 else ()
             for first, end in windows(depth, self.window, self.stride):
                 yield Record(entry.path, (*which, "window", first, end), entry.group, files)
 
-    def _series(self, slices: list[Entry]) -> Iterator[Record | LeftOut]:
+    def _series(self, slices: list[Entry]) -> Iterator[Record | Skipped]:
         from medcoss_cli.kit.readers import series
         from medcoss_cli.kit.readers.volume import windows
 
@@ -194,19 +194,19 @@ class VolumeFolder:
             return
         groups = {entry.path: entry.group for entry in slices}
         for item in series.find([entry.path for entry in slices], self.dicom):
-            if isinstance(item, LeftOut):
+            if isinstance(item, Skipped):
                 yield item
                 continue
             astray = [note for note in item.grid.notes if note in (series.UNEVEN, series.TILTED)]
             if self.placed and astray:
-                yield LeftOut(
+                yield Skipped(
                     item.source, f"{astray[0].partition(':')[0]}: resample the series to an even grid", bad=True
                 )
                 continue
             try:
                 depth = self._plan.depth(item.grid, item.source)
             except DataError as error:
-                yield LeftOut(item.source, error.what, bad=True)
+                yield Skipped(item.source, error.what, bad=True)
                 continue
             group = groups[item.files[0]] or item.patient
             for first, end in windows(depth, self.window, self.stride):
@@ -228,36 +228,36 @@ class TextFolder:
     group: str | None = "id"
     """The column (or JSON key) that tells which patient or document a row belongs to, where there is one."""
 
-    def find(self, root: Path, split: str = "train") -> Iterator[Record | LeftOut]:
+    def find(self, root: Path, split: str = "train") -> Iterator[Record | Skipped]:
         """One record for each document or row under `root`; see Loader.find. Tables are read whole."""
         from medcoss_cli.kit.readers import table
 
         for entry in entries(root, split):
-            if isinstance(entry, LeftOut):
+            if isinstance(entry, Skipped):
                 yield entry
                 continue
             kind = _seen(entry)
             ending = entry.path.suffix.lower()
-            if isinstance(kind, LeftOut):
+            if isinstance(kind, Skipped):
                 yield kind
             elif kind == "unknown" and ending in (".txt", *table.TABLES):
-                yield LeftOut(entry.path, "not text", bad=True)
+                yield Skipped(entry.path, "not text", bad=True)
             elif kind != "text":
-                yield LeftOut(entry.path, f"{WHAT[kind]} where text is read")
+                yield Skipped(entry.path, f"{WHAT[kind]} where text is expected")
             elif ending in table.TABLES:
                 yield from self._rows(entry)
             elif ending in table.DOCUMENTS:
                 yield Record(entry.path, None, entry.group)
             else:
-                yield LeftOut(entry.path, "text, but neither .txt nor .csv, .tsv or .jsonl")
+                yield Skipped(entry.path, "text, but neither .txt nor .csv, .tsv or .jsonl")
 
-    def _rows(self, entry: Entry) -> Iterator[Record | LeftOut]:
+    def _rows(self, entry: Entry) -> Iterator[Record | Skipped]:
         from medcoss_cli.kit.readers import table
 
         try:
             content = table.read_table(entry.path, self.column, self.group)
         except DataError as error:
-            yield LeftOut(entry.path, error.what, bad=True)
+            yield Skipped(entry.path, error.what, bad=True)
             return
         for row in content.rows:
             if entry.rows is None:
@@ -265,10 +265,10 @@ class TextFolder:
             elif row.index in entry.rows:
                 yield Record(entry.path, ("row", row.index), entry.rows[row.index] or row.group)
         if entry.rows is not None and (beyond := sum(index >= content.count for index in entry.rows)):
-            yield LeftOut(entry.path, f"{beyond} rows listed in the manifest are not there", bad=True)
-        yield from (LeftOut(entry.path, reason, bad=True) for reason in content.broken)
+            yield Skipped(entry.path, f"{beyond} rows listed in the manifest do not exist", bad=True)
+        yield from (Skipped(entry.path, reason, bad=True) for reason in content.broken)
         if content.empty:
-            yield LeftOut(entry.path, f"{content.empty} rows without text")
+            yield Skipped(entry.path, f"{content.empty} rows without text")
 
     def read(self, record: Record) -> Sample:
         """One text as a str. Raises DataError."""
@@ -280,7 +280,7 @@ class TextFolder:
         content = table.read_table(record.source, self.column, self.group)
         text_of = content.texts.get(int(record.part[1]))
         if text_of is None:
-            raise DataError(f"row {record.part[1]} is not there any more", where=record.source)
+            raise DataError(f"row {record.part[1]} no longer exists", where=record.source)
         return Sample(text_of, notes=content.notes)
 
 
@@ -291,19 +291,19 @@ class SignalFolder:
     patterns: tuple[str, ...] = ("*.csv", "*.npy")
     """File names that are looked at, lower case."""
 
-    def find(self, root: Path, split: str = "train") -> Iterator[Record | LeftOut]:
+    def find(self, root: Path, split: str = "train") -> Iterator[Record | Skipped]:
         """One record for each file under `root`; see Loader.find."""
         for entry in entries(root, split):
-            if isinstance(entry, LeftOut):
+            if isinstance(entry, Skipped):
                 yield entry
                 continue
             kind = _seen(entry, self.patterns)
-            if isinstance(kind, LeftOut):
+            if isinstance(kind, Skipped):
                 yield kind
             elif kind in ("text", "npy"):
                 yield Record(entry.path, None, entry.group)
             else:
-                yield LeftOut(entry.path, f"{WHAT[kind]} where signals are read")
+                yield Skipped(entry.path, f"{WHAT[kind]} where a signal is expected")
 
     def read(self, record: Record) -> Sample:
         """(C, L) float32. Raises DataError."""

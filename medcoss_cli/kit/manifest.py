@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medcoss_cli.errors import DataError
-from medcoss_cli.plugin import LeftOut
+from medcoss_cli.plugin import Skipped
 
 NAME = "manifest.csv"
 _JUNK = frozenset({"thumbs.db", "desktop.ini", "licences.csv", "licenses.csv", "quarantine.csv"})
@@ -32,8 +32,8 @@ class Entry:
     """Data rows to take from a table, with their groups; None: all of it."""
 
 
-def entries(root: Path, split: str = "train") -> Iterator[Entry | LeftOut]:
-    """The files under `root` (a folder, or one file), sorted by path; those a manifest keeps out as LeftOut.
+def entries(root: Path, split: str = "train") -> Iterator[Entry | Skipped]:
+    """The files under `root` (a folder, or one file), sorted by path; those a manifest keeps out as Skipped.
 
     Hidden files, what operating systems leave behind, licences and READMEs are passed over in silence.
 
@@ -44,15 +44,15 @@ def entries(root: Path, split: str = "train") -> Iterator[Entry | LeftOut]:
         yield Entry(root)
         return
     if not root.is_dir():
-        raise DataError("there is no such file or folder", where=root)
+        raise DataError("the file or folder does not exist", where=root)
     free, ruled = _walk(root)
-    found: list[Entry | LeftOut] = [Entry(path) for path in free]
+    found: list[Entry | Skipped] = [Entry(path) for path in free]
     for folder, files in ruled.items():
         found.extend(_ruled(folder, files, split))
     yield from sorted(found, key=_place)
 
 
-def _place(item: Entry | LeftOut) -> tuple[str, ...]:
+def _place(item: Entry | Skipped) -> tuple[str, ...]:
     return (item.path if isinstance(item, Entry) else item.source).parts
 
 
@@ -119,7 +119,7 @@ def inside(folder: Path, name: str, where: str) -> Path:
     return folder / path
 
 
-def _ruled(folder: Path, files: list[Path], split: str) -> Iterator[Entry | LeftOut]:
+def _ruled(folder: Path, files: list[Path], split: str) -> Iterator[Entry | Skipped]:
     manifest = folder / NAME
     masks: set[Path] = set()
     kept: dict[Path, str | None] = {}
@@ -153,7 +153,7 @@ def _listed(
     kept: dict[Path, str | None],
     rows: dict[Path, dict[int, str | None]],
     others: dict[Path, str],
-) -> Iterator[Entry | LeftOut]:
+) -> Iterator[Entry | Skipped]:
     there: set[Path] = set()
     for path in files:
         chain = [path, *path.parents]
@@ -169,8 +169,8 @@ def _listed(
         if listed is not None:
             yield Entry(path, group=kept[listed])
         elif other is not None:
-            yield LeftOut(path, f"of split {other!r}")
+            yield Skipped(path, f"of split {other!r}")
         else:
-            yield LeftOut(path, f"not listed in its {NAME}")
+            yield Skipped(path, f"not listed in its {NAME}")
     for path in (kept.keys() | rows.keys()) - there - masks:
-        yield LeftOut(path, f"listed in {NAME}, but not there", bad=True)
+        yield Skipped(path, f"listed in {NAME}, but missing", bad=True)

@@ -64,7 +64,9 @@ class Words:
         from medcoss_cli.kit.vocabulary import Codec
 
         if self.vocabulary is None:
-            raise RecipeError("the vocabulary is not known yet", fix="give one with `vocabulary: FILE` in the stage")
+            raise RecipeError(
+                "the vocabulary has not been learned yet", fix="give one with `vocabulary: FILE` in the stage"
+            )
         return Codec(self.vocabulary)
 
     def with_key(self, key: str) -> Words:
@@ -94,10 +96,10 @@ class Words:
         return self.codec.encode(sample.array, self.length), 1.0, 0.0
 
     def notes(self, sample: Sample) -> tuple[str, ...]:
-        """What happens to a sample that a careful user wants to know: a long text is cut."""
+        """What happens to a sample that a user should know: a long text is cut."""
         if self.vocabulary is None or self.codec.count(sample.array) <= self.length:
             return ()
-        return (f"longer than {self.length} word pieces, the rest left out",)
+        return (f"longer than {self.length} tokens; the rest is cut",)
 
     def decode(self, integers: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
         """Ids (N, L) int64."""

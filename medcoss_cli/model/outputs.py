@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from medcoss_cli.errors import NumbersError
+from medcoss_cli.errors import NonFiniteError
 
 Array = np.ndarray[Any, Any]
 Network = Callable[[Array], Array]
@@ -15,9 +15,11 @@ Network = Callable[[Array], Array]
 
 
 def finite(outputs: Array) -> Array:
-    """The same, if every number is finite: NaN would pass for some class, or for background. Raises: NumbersError."""
+    """The same, if every number is finite: NaN would pass for some class, or for background. Raises: NonFiniteError."""
     if not np.isfinite(outputs).all():
-        raise NumbersError("the network's outputs are not finite", fix="look at the inputs with `medcoss data preview`")
+        raise NonFiniteError(
+            "the network's outputs are not finite", fix="look at the inputs with `medcoss data preview`"
+        )
     return outputs
 
 

@@ -64,7 +64,7 @@ def predict_labels(
     Windows overlap and are weighted with a Gaussian. Volumes go slab by slab: weights are a product over the axes, so
     slabs weighted along depth give what all windows at once would, in the memory of one slab.
 
-    Raises: NumbersError for probabilities that are not finite.
+    Raises: NonFiniteError for probabilities that are not finite.
 
     Args:
         network: inputs (N, C, *window) to logits (N, c, *window).

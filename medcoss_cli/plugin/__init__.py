@@ -29,13 +29,13 @@ __all__ = [
     "DecoderNetwork",
     "Grid",
     "Intensity",
-    "LeftOut",
     "Loader",
     "Modality",
     "PatchNetwork",
     "PatchTokenizer",
     "Record",
     "Sample",
+    "Skipped",
     "TextNetwork",
     "TextTokenizer",
     "TokenNetwork",
@@ -84,7 +84,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
+class Skipped:
     """A file that `Loader.find` saw and gives no record for."""
 
     source: Path
@@ -120,7 +120,7 @@ class Sample:
     direction: tuple[float, ...] | None = None
     """Row-major 3 x 3 direction cosines, LPS, columns in (x, y, z) order; None where the file does not say."""
     notes: tuple[str, ...] = ()
-    """What was done to read it that a careful user wants to know ("first of 2 volumes"). No names, no paths."""
+    """What was done to read it that a user should know ("first of 2 volumes"). No names, no paths."""
     stored: Grid | None = None
     """The whole volume's grid in its file, before its axes were turned.
 
@@ -132,7 +132,7 @@ class Sample:
 class Loader(Protocol):
     """Finds records in a folder, and reads one."""
 
-    def find(self, root: Path, split: str = "train") -> Iterable[Record | LeftOut]:
+    def find(self, root: Path, split: str = "train") -> Iterable[Record | Skipped]:
         """List what lies under `root` (a folder, or one file), sorted, reading headers only.
 
         Where a folder holds a `manifest.csv`, only its `path` column is taken, rows of `split` or of no split, never
@@ -257,7 +257,7 @@ class TextTokenizer(Tokenizer, Intensity, Protocol):
         ...
 
     def notes(self, sample: Sample) -> tuple[str, ...]:
-        """What becomes of a sample that a careful user wants to know ("cut after 112 pieces"); () if nothing."""
+        """What becomes of a sample that a user should know ("cut after 112 pieces"); () if nothing."""
         ...
 
     def text(self, ids: Iterable[int]) -> list[str]:

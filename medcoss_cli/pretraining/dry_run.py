@@ -49,6 +49,6 @@ def outlook(recipe: Recipe, stages: Sequence[AnyStage], state: State, options: O
         )
         rows += [[*line, str(turns // mix) if line is lines[0] else ""] for line in lines]  # of the whole stage
         kept += sum(buffer_size(count, recipe.rehearsal.ratio) for count in counts)
-    screen.table("What would be done", ["stage", "modality", "records", "size", "tokenizer", "about steps"], rows)
+    screen.table("Plan", ["stage", "modality", "records", "size", "tokenizer", "about steps"], rows)
     weights = sum(p.numel() for p in state.model.encoder.parameters())
-    screen.say(f"encoder of {weights / 1e6:.1f} million weights; nothing was written")
+    screen.say(f"encoder of {weights / 1e6:.1f} million parameters; nothing was written")

@@ -154,7 +154,7 @@ class Engine:
         Losses are sums; gradients are divided once by the count of the whole global batch, so one rank, many ranks and
         accumulation give the same curve. Mixed micro-batches differ in what they count (patches, words, samples): each
         is divided by its own count over all ranks, and their gradients are averaged.
-        Raises: NumbersError on a loss that is not finite.
+        Raises: NonFiniteError on a loss that is not finite.
         """
         value, count = loss
         mixed = self.plan.mix > 1
@@ -223,8 +223,8 @@ class Engine:
     def _stop(self) -> NoReturn:
         self._save()
         raise Interrupted(
-            f"stopped after step {self.at} of {self.plan.steps}, everything is saved",
-            fix=f"go on with --resume {self.run.folder}",
+            f"stopped after step {self.at} of {self.plan.steps}; everything is saved",
+            fix=f"continue with --resume {self.run.folder}",
         )
 
     def _save(self) -> None:

@@ -29,7 +29,7 @@ CHUNK = 64  # samples at a time
 
 
 @dataclass(frozen=True)
-class Probes:
+class Anchors:
     """Samples set aside, with the features (N, D) and the masked loss at the end of their own stage."""
 
     samples: Stored
@@ -37,7 +37,7 @@ class Probes:
     loss: float
 
 
-def choose_probes(groups: np.ndarray[Any, Any], key: tuple[int | str, ...]) -> np.ndarray[Any, Any]:
+def choose_anchors(groups: np.ndarray[Any, Any], key: tuple[int | str, ...]) -> np.ndarray[Any, Any]:
     """Rows to set aside: 2 % of n, 16 to 256 (never more than a fifth), whole groups only; empty if there is one group.
 
     Args:
@@ -90,10 +90,10 @@ def masked_loss(model: Model, modality: str, samples: Stored) -> float:
     return (total[0] / total[1]).item()
 
 
-def probe(model: Model, modality: str, samples: Stored) -> Probes:
+def probe(model: Model, modality: str, samples: Stored) -> Anchors:
     """What the encoder knows of these samples now."""
     everything = np.arange(len(samples))
-    return Probes(samples, features(model, modality, samples, everything), masked_loss(model, modality, samples))
+    return Anchors(samples, features(model, modality, samples, everything), masked_loss(model, modality, samples))
 
 
 def cka(a: Tensor, b: Tensor) -> float:
@@ -111,7 +111,7 @@ def centred_cosine(a: Tensor, b: Tensor) -> float:
     return float(torch.nn.functional.cosine_similarity(a, b, dim=1).mean())
 
 
-def measure(model: Model, probes: Mapping[str, Probes]) -> dict[str, dict[str, float]]:
+def measure(model: Model, probes: Mapping[str, Anchors]) -> dict[str, dict[str, float]]:
     """Per earlier modality: CKA and centred cosine of features now against then, and the masked loss now and then."""
     report = {}
     for modality, then in probes.items():

@@ -65,13 +65,13 @@ def first_state(recipe: PretrainRecipe, start: State | None = None) -> State:
     own = EncoderShape(**recipe.encoder.model_dump())
     if start is None:
         if recipe.init is not None:
-            raise ValueError("a recipe with `init` needs the weights that it begins from")
+            raise ValueError("a recipe with `init` needs the weights that it starts from")
         return State(Model(own, recipe.seed, recipe.masking.model_dump()))
     given = start.model.shape
     hidden = [int(shape.width * shape.mlp_ratio) for shape in (own, given)]
     if (own.width, own.depth, own.heads) != (given.width, given.depth, given.heads) or hidden[0] != hidden[1]:
         text = ", ".join(f"{key}: {value}" for key, value in vars(given).items() if key != "layer_scale")
-        raise RecipeError("the encoder in init is another than the recipe's", where="init", fix=f"encoder: {{{text}}}")
+        raise RecipeError("the encoder in init differs from the recipe's", where="init", fix=f"encoder: {{{text}}}")
     if (
         own.layer_scale is None
     ):  # trained scales belong to the weights: without them the encoder computes something else
@@ -98,9 +98,9 @@ def _check_stages(recipe: PretrainRecipe, state: State, options: Options, place:
     missing = [str(root / member.data) for member in recipe.members if not (root / member.data).exists()]
     if missing and place.first:  # the others read what rank 0 prepares
         raise DataError(
-            "there is no such folder" if len(missing) == 1 else "there are no such folders",
+            "the folder does not exist" if len(missing) == 1 else "these folders do not exist",
             where=", ".join(missing),
-            fix="put the data there, name its root with --data-root DIR, or change `data` in the recipe",
+            fix="put the data there, give its root with --data-root DIR, or change `data` in the recipe",
         )
 
 
@@ -122,7 +122,7 @@ def begin_extend(
     unheld = [name for name in state.model.modalities if name not in state.buffer]
     if unheld:
         screen.warn(
-            f"the checkpoint holds no samples of {', '.join(unheld)}: they cannot be rehearsed, and may be forgotten"
+            f"the checkpoint has no samples of {', '.join(unheld)}: they cannot be rehearsed and may be forgotten"
         )
     if place.first:
         checkpoint.save(state.to_checkpoint(), run.checkpoint)  # where the run goes on from, should it be interrupted
@@ -174,7 +174,7 @@ def resume(folder: Path, options: Options, screen: Screen) -> Job:
     if isinstance(recipe, PretrainRecipe) and recipe.init and start is None and not facts.get("finished"):
         run.close()
         raise CheckpointError(
-            "the weights that the run began from are not in it", where=run.init, fix="begin it again with --overwrite"
+            "the weights that the run began from are not in it", where=run.init, fix="start it again with --overwrite"
         )
     if run.checkpoint.exists():
         state = read_state(run.checkpoint, screen)
@@ -183,7 +183,9 @@ def resume(folder: Path, options: Options, screen: Screen) -> Job:
     elif isinstance(recipe, PretrainRecipe):
         state = first_state(recipe, start)
     else:
-        raise CheckpointError("the run was stopped before it had its checkpoint", where=folder, fix="begin it again")
+        raise CheckpointError(
+            "the run was stopped before its checkpoint was written", where=folder, fix="start it again"
+        )
     extension = [] if isinstance(recipe, PretrainRecipe) else [Stage(**facts["stage"])]
     stages: Sequence[AnyStage] = recipe.stages if isinstance(recipe, PretrainRecipe) else extension
     return _job(recipe, stages, before, state, run, options, place, screen)

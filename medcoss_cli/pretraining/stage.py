@@ -10,7 +10,7 @@ from medcoss_cli.data.prepare import prepare
 from medcoss_cli.data.read import find, with_vocabulary
 from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.pretraining.job import Job
-from medcoss_cli.pretraining.retention import choose_probes
+from medcoss_cli.pretraining.retention import choose_anchors
 from medcoss_cli.pretraining.stage_data import StageData
 from medcoss_cli.recipe.schema import AnyStage, Member
 from medcoss_cli.registry.configure import for_stage
@@ -47,9 +47,9 @@ def _prepare(job: Job, number: int, member: Member, known: Mapping[str, Complete
     )
     if job.devices.first:
         job.devices.wait()
-    probes = choose_probes(rows.groups, (recipe.seed, number))
+    probes = choose_anchors(rows.groups, (recipe.seed, number))
     if len(probes) == 0:
-        screen.warn(f"{modality.name}: too few patients or documents to set any aside, so retention is not measured")
+        screen.warn(f"{modality.name}: too few patients or documents to hold any out, so retention is not measured")
     train = np.setdiff1d(np.arange(len(rows)), probes)
     facts = {
         "samples": len(rows),

@@ -17,7 +17,7 @@ from medcoss_cli.errors import CheckpointError, PluginError
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
 from medcoss_cli.plugin import CompleteModality, TokenizerSpec
-from medcoss_cli.pretraining.retention import Probes, measure, probe
+from medcoss_cli.pretraining.retention import Anchors, measure, probe
 from medcoss_cli.pretraining.stage_data import StageData
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.configure import fit
@@ -37,7 +37,7 @@ class State:
 
     model: Model
     buffer: dict[str, Stored] = field(default_factory=dict)
-    probes: dict[str, Probes] = field(default_factory=dict)
+    probes: dict[str, Anchors] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     origin: str | None = None
     memory: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -140,7 +140,7 @@ class State:
             model,
             {name: _stored(entry) for name, entry in checkpoint.buffer.items() if name in names},
             {
-                name: Probes(_stored(e), e["features"], e["loss"])
+                name: Anchors(_stored(e), e["features"], e["loss"])
                 for name, e in checkpoint.probes.items()
                 if name in names
             },

@@ -32,7 +32,7 @@ def load(source: str | os.PathLike[str], *, seed: int | None = None) -> Loaded:
     """
     path = Path(source)
     if not path.exists():
-        raise CheckpointError("there is no such file or folder", where=path, fix="check the path")
+        raise CheckpointError("the file or folder does not exist", where=path, fix="check the path")
     if path.suffix == ".onnx":
         return _exported(path)
     if path.is_dir() and not (path / "ckpt.pt").exists() and any(path.glob("seed-*/model.pt")):

@@ -80,7 +80,7 @@ def finetune(
     if data is not None:
         folder = Path(data) if isinstance(data, str | os.PathLike) else write_table(data, runs / "tables")
         if not folder.is_dir():
-            raise UsageError("there is no such folder", where=folder, fix="give a folder, or a table")
+            raise UsageError("the folder does not exist", where=folder, fix="give a folder, or a table")
         root, given["data.folder"] = folder.parent, folder.name
     path = _recipe(recipe, runs / "tables") if isinstance(recipe, Mapping) else Path(recipe)
     read = read_recipe(str(path), _flat(given), kind="finetune")

@@ -58,7 +58,7 @@ class Document:
             for keys, there, again in _places(node):
                 where = f"{path}:{there.start_mark.line + 1}"
                 if again:
-                    self.faults.append(f"{where}: {dotted(keys)}: the key stands here twice")
+                    self.faults.append(f"{where}: {dotted(keys)}: the key appears twice")
                 self.lines[keys] = where
             content = loader.construct_document(node) if node is not None else None
         except (yaml.YAMLError, *_UNREADABLE) as error:
@@ -145,7 +145,7 @@ def _places(node: yaml.Node | None) -> Iterator[tuple[Keys, yaml.Node, bool]]:
         at, node = todo.pop()
         left -= 1
         if left < 0 or len(at) > DEEPEST:
-            raise ValueError("it is nested too deeply, or holds too much")
+            raise ValueError("it is nested too deeply or is too large")
         if isinstance(node, yaml.MappingNode):
             seen: set[str] = set()
             for key, value in node.value:

@@ -68,10 +68,10 @@ def read_recipe(name: str, overrides: Sequence[str] = (), kind: str | None = Non
     known = isinstance(said, str) and said in KINDS
     if known and kind is not None and said != kind:
         raise RecipeError(
-            f"this is a recipe to {said}, not to {kind}", where=path, fix=f"run {_TAKEN_BY[said].format(name)}"
+            f"this recipe is for {said}, not for {kind}", where=path, fix=f"run {_TAKEN_BY[said].format(name)}"
         )
     if not known:  # the other keys are looked at all the same, as those of the kind that is probably meant
-        told = f"{said!r} is none of" if "kind" in content else "this key is needed:"
+        told = f"{said!r} is none of" if "kind" in content else "this key is required:"
         faults.append(f"{document.place(('kind',))}: kind: {told} {', '.join(KINDS)}{_nearest(str(said), KINDS)}")
         content = content | {"kind": kind or next(k for k, sign in _SIGNS.items() if sign in content or not sign)}
     if content["kind"] == "finetune" and content.get("profile") == "official":
@@ -157,9 +157,9 @@ def _fault(entry: Any, document: Document, schema: dict[str, Any]) -> str:
     if entry["type"] == "extra_forbidden":
         allowed = list(_properties(_at(schema, keys[:-1]), schema))
         near = _nearest(str(keys[-1]), allowed)
-        return f"{place}: {name}: there is no such key{near or '; allowed are ' + ', '.join(allowed)}"
+        return f"{place}: {name}: unknown key{near or '; allowed are ' + ', '.join(allowed)}"
     if entry["type"] == "missing":
-        return f"{place}: {name}: this key is needed: {_allowed(_at(schema, keys), schema)}"
+        return f"{place}: {name}: this key is required: {_allowed(_at(schema, keys), schema)}"
     if entry["type"] == "value_error":  # said by the schema, which names what it found
         return ": ".join(filter(None, (place, name, entry["msg"].removeprefix("Value error, "))))
     return f"{place}: {name}: {_shown(entry['input'])} where {_allowed(_at(schema, keys), schema)} is allowed"

@@ -69,12 +69,12 @@ class Data(Part):
     """Where data lies and how strict reading is."""
 
     root: str | None = Field(
-        None, description="where relative data paths begin; else --data-root, $MEDCOSS_DATA, ./data"
+        None, description="root of relative data paths; default: --data-root, $MEDCOSS_DATA, ./data"
     )
-    prepared: str | None = Field(None, description="where prepared sets lie; else $MEDCOSS_PREPARED, ./prepared")
+    prepared: str | None = Field(None, description="folder of prepared sets; default: $MEDCOSS_PREPARED, ./prepared")
     split: str = Field("train", description="rows of a manifest.csv: train, all, or another name")
     bad_share: Annotated[float, Field(ge=0, le=1)] = Field(0.05, description="share of files that may be bad")
-    workers: Count | None = Field(None, description="processes that read files; else one per core")
+    workers: Count | None = Field(None, description="processes that read files; default: one per core")
 
 
 class _Transformer(Part):
@@ -110,7 +110,7 @@ class Encoder(_Transformer):
         if not isinstance(value, str):
             return value
         if value not in PRESETS:
-            raise ValueError(f"{value!r} is none of {', '.join(PRESETS)}")
+            raise ValueError(f"{value!r} is not one of {', '.join(PRESETS)}")
         return PRESETS[value]
 
 
@@ -172,7 +172,7 @@ class Member(Part):
 
     modality: Text
     data: Text = Field(description="its folder; relative to the data root")
-    size: Size | None = Field(None, description="what the encoder sees; else the modality's own")
+    size: Size | None = Field(None, description="size the encoder sees; default: the modality's")
     tokenizer: Text | None = Field(None, description="another tokenizer key, as in patch2d-8")
     vocabulary: Text | None = Field(None, description="a file to take instead of learning one")
     vocabulary_size: Annotated[int, Field(ge=100)] | None = None

@@ -94,8 +94,8 @@ def for_stage(
     """The plugin's modality as a stage will train it, or a task see it.
 
     What is not given is taken from what is `known` from earlier stages: the tokenizer that modalities of the
-    same kind share (said aloud where it is not the plugin's own), and with it their size, decoder and vocabulary. What is
-    `offered` by the weights that a recipe begins from comes after that.
+    same kind share (printed where it is not the plugin's own), and with it their size, decoder and vocabulary. What is
+    `offered` by the weights that a recipe starts from comes after that.
 
     Raises: RecipeError for what does not fit, PluginError for a plugin that cannot be used.
     """

@@ -51,7 +51,7 @@ def new_plugin(kind: str, name: str, where: Path, *, dims: int = 2) -> Path:
         kind: "modality", or another key of `_INSTALLED`.
         dims: of a modality.
 
-    Raises: UsageError for a name that is no identifier or is taken, or a folder that is there already.
+    Raises: UsageError for a name that is no identifier or is taken, or a folder that already exists.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise UsageError(f"{name!r} cannot name a {kind}", fix="use lower-case letters, digits and underscores: ecg")
@@ -60,7 +60,7 @@ def new_plugin(kind: str, name: str, where: Path, *, dims: int = 2) -> Path:
     folder = where / f"medcoss-{name}"
     if folder.exists():
         raise UsageError(
-            "the folder is there already", where=folder, fix="remove it, or choose another place with --where"
+            "the folder already exists", where=folder, fix="remove it, or choose another place with --where"
         )
     words = {"name": name, "title": _title(name), "class_name": name.title().replace("_", "")}
     if kind == "modality":

@@ -78,7 +78,7 @@ def _about(run: Finetuning) -> str:
 def _metrics(run: Finetuning) -> str:
     tests = [_test(seed, "metrics") for seed in run.seeds]
     known = dict.fromkeys((*run.summary, *(metric for test in tests for metric in test)))
-    columns = ["metric", "mean ± sd", "baseline", *(f"seed {seed.get('seed', i)}" for i, seed in enumerate(run.seeds))]
+    columns = ["metric", "mean ± std", "baseline", *(f"seed {seed.get('seed', i)}" for i, seed in enumerate(run.seeds))]
     lines = []
     classes = [str(name) for name in listing(run.results.get("classes"))]
 

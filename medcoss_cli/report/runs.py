@@ -131,7 +131,7 @@ def read(folder: Path, with_samples: bool = False) -> Run:
     Raises: UsageError if the folder is none of a run's, DataError for a file that medcoss did not write like this.
     """
     if not (folder / "run.json").is_file() or not (folder / "recipe.yaml").is_file():
-        raise UsageError("this is no run's folder", where=folder, fix="name a folder under runs/")
+        raise UsageError("this is not a run's folder", where=folder, fix="name a folder under runs/")
     facts = _json(folder / "run.json")
     kind, end = facts.get("kind"), facts.get("finished")
     day = re.match(r"\d{4}-\d\d-\d\d", end) if isinstance(end, str) else None
@@ -279,4 +279,4 @@ def _natural(stem: str) -> list[tuple[int, str]]:
 
 
 def _damaged(where: object) -> DataError:
-    return DataError("this file of the run is damaged", where=where, fix="restore it, or go on with --resume RUN")
+    return DataError("this file of the run is damaged", where=where, fix="restore it, or continue with --resume RUN")

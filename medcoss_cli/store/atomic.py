@@ -61,20 +61,22 @@ def told(error: Exception, path: Path, needed: int | None = None) -> Exception:
         return ResourceError(
             "there is no space left to write this",
             where=path,
-            fix=f"make room{_room(path, needed)}; what was there is kept",
+            fix=f"make room{_room(path, needed)}; the old file is kept",
         )
     if code == errno.EFBIG:
         return ResourceError(
             "this is larger than the file system or the limit of this shell (ulimit -f) allows",
             where=path,
-            fix="choose a folder with more space, or raise the limit; what was there is kept",
+            fix="choose a folder with more space, or raise the limit; the old file is kept",
         )
     if code in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return ResourceError("it may not be written", where=path, fix="choose another folder, or change its permission")
+        return ResourceError(
+            "permission denied when writing", where=path, fix="choose another folder, or change its permissions"
+        )
     return ResourceError(
         f"it cannot be written ({os.strerror(code) if code else cause})",
         where=path,
-        fix="choose another place; what was there is kept",
+        fix="choose another place; the old file is kept",
     )
 
 

@@ -52,7 +52,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def load(path: Path) -> Checkpoint:
-    """Read it, its tensors mapped into memory, not copied. Nothing in the file is ever executed.
+    """Read it, its tensors mapped into memory, not copied. Nothing in the file is executed.
 
     Raises: CheckpointError with what is wrong and what to do.
     """
@@ -63,7 +63,7 @@ def load(path: Path) -> Checkpoint:
         damaged = "tokenizers"
     if damaged is not None:
         raise CheckpointError(
-            f"the checkpoint's {damaged} are missing or damaged", where=path, fix="go on from another copy of it"
+            f"the checkpoint's {damaged} are missing or damaged", where=path, fix="use another copy of it"
         )
     return Checkpoint(**{field.name: content[field.name] for field in fields(Checkpoint)})
 
@@ -83,10 +83,10 @@ def check_header(about: object, path: Path, file: str | None = None) -> None:
         about: what the file has under "medcoss".
         file: the kind of file that is wanted; None is a checkpoint.
     """
-    instead = "remove it: the stage then begins again" if file else "give the ckpt.pt that a run leaves in its folder"
+    instead = "remove it; the stage then starts again" if file else "give the ckpt.pt of a run's folder"
     if not isinstance(about, Mapping) or type(about.get("schema")) is not int:
         raise CheckpointError(
-            f"this file is no medcoss {file or 'checkpoint'}, though torch can read it",
+            f"this file is not a medcoss {file or 'checkpoint'}, though torch can read it",
             where=path,
             fix=instead,
         )
@@ -108,7 +108,7 @@ def check_header(about: object, path: Path, file: str | None = None) -> None:
 
 
 def find_checkpoint(given: Path | str | None) -> tuple[Path, str | None]:
-    """The file to go on from, and what to say aloud where it was not named.
+    """The file to go on from, and what to say where it was not named.
 
     A run folder stands for its ckpt.pt. Without a name: ./ckpt.pt, else the only finished runs/*/ckpt.pt.
 
@@ -122,23 +122,21 @@ def find_checkpoint(given: Path | str | None) -> tuple[Path, str | None]:
     if path.exists():
         return path, None
     if given is not None and path != Path("ckpt.pt"):
-        raise CheckpointError("there is no such file", where=path, fix="check the path")
+        raise CheckpointError("the file does not exist", where=path, fix="check the path")
     known = sorted(Path("runs").glob("*/ckpt.pt"))
     runs = [path for path in known if finished(path.parent)]
     if len(runs) == 1:
-        return runs[0], f"going on from {runs[0]}, the only finished run here"
+        return runs[0], f"continuing from {runs[0]}, the only finished run in ./runs"
     if runs:
         raise CheckpointError(
-            "there are several finished runs here", fix="name one: --from " + " | ".join(map(str, runs))
+            "there are several finished runs in ./runs", fix="name one: --from " + " | ".join(map(str, runs))
         )
     if known:
         raise CheckpointError(
-            f"no run here is finished ({', '.join(str(path.parent) for path in known)})",
-            fix="go on with --resume RUN, or name its ckpt.pt with --from",
+            f"no run in ./runs is finished ({', '.join(str(path.parent) for path in known)})",
+            fix="continue with --resume RUN, or name its ckpt.pt with --from",
         )
-    raise CheckpointError(
-        "there is no checkpoint here", fix="name one with --from, or train one: medcoss pretrain mini"
-    )
+    raise CheckpointError("no checkpoint was found", fix="name one with --from, or train one: medcoss pretrain mini")
 
 
 def finished(folder: Path) -> bool:

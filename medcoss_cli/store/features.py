@@ -13,7 +13,7 @@ import numpy as np
 
 from medcoss_cli.errors import ResourceError, UsageError
 from medcoss_cli.model.outputs import Array
-from medcoss_cli.plugin import LeftOut
+from medcoss_cli.plugin import Skipped
 from medcoss_cli.store import atomic
 
 ENDINGS = (".npz", ".jsonl", ".parquet")
@@ -32,7 +32,7 @@ class Embedded:
     tokens: Array | None
     labels: list[str] | None
     groups: list[str]
-    bad: list[LeftOut] = field(default_factory=list)
+    bad: list[Skipped] = field(default_factory=list)
 
 
 def save_arrays(path: Path, content: dict[str, Any]) -> None:
@@ -65,7 +65,7 @@ def draw(done: Embedded, path: Path) -> None:
 
     few = len(done.ids)
     if few < 4:
-        raise UsageError(f"a map of {few} samples says nothing", where="--map", fix="give at least 4")
+        raise UsageError(f"a map needs at least 4 samples, not {few}", where="--map", fix="give at least 4")
     places = TSNE(perplexity=min(30, (few - 1) / 3), init="pca", random_state=0).fit_transform(done.pooled)
     figure = Figure(figsize=(7, 6), layout="constrained")
     FigureCanvasAgg(figure)

@@ -42,16 +42,16 @@ def hold(folder: Path) -> int:
         os.close(handle)
         if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
             raise ResourceError(
-                "its file system has no locks, so that two runs could spoil one another",
+                "the file system has no locks, so two runs could overwrite each other",
                 where=folder,
-                fix="work in a folder on a local disk",
+                fix="use a folder on a local disk",
             ) from error
         if not isinstance(error, BlockingIOError):
             raise atomic.told(error, folder) from error
         raise ResourceError(
-            f"another run is at work in this folder{f' ({owner})' if owner else ''}",
+            f"another run is using this folder{f' ({owner})' if owner else ''}",
             where=folder,
-            fix="wait for it, or give this one another --name; a folder belongs to one run alone",
+            fix="wait for it to end, or choose another --name",
         ) from error
     _held.add(handle)
     return handle

@@ -14,7 +14,7 @@ from torch import Tensor
 from medcoss_cli.errors import CheckpointError, ResourceError
 from medcoss_cli.store import atomic
 
-AGAIN = "copy it again, or go on from an earlier one"
+AGAIN = "copy it again, or use an earlier one"
 _FOREIGN = ("global", "reduce for", "can only", "persistent")  # what torch says of other than plain values
 
 
@@ -59,9 +59,9 @@ def load(path: Path, fix: str = AGAIN, allowed: Sequence[type] = ()) -> dict[str
                 where=path,
                 fix="do not use a checkpoint from a source you do not trust",
             ) from None
-        raise CheckpointError("the file is damaged, or no checkpoint", where=path, fix=fix) from error
+        raise CheckpointError("the file is damaged, or it is not a checkpoint", where=path, fix=fix) from error
     if not isinstance(content, dict):
-        raise CheckpointError("this file is no medcoss checkpoint, though torch can read it", where=path)
+        raise CheckpointError("this file is not a medcoss checkpoint, though torch can read it", where=path)
     return content
 
 
@@ -91,13 +91,13 @@ def _fault(path: Path) -> str | None:
     if path.is_dir():
         return "this is a folder, not a checkpoint"
     if not path.is_file():
-        return "there is no such file"
+        return "the file does not exist"
     try:
         with path.open("rb") as file:
             head = file.read(16)
     except OSError as error:
         raise ResourceError(
-            f"it may not be read ({error.strerror})", where=path, fix="change its permission"
+            f"it cannot be read ({error.strerror})", where=path, fix="change its permissions"
         ) from error
     if not head:
         return "the file is empty"
@@ -108,19 +108,19 @@ def _fault(path: Path) -> str | None:
             return "this is a safetensors file: weights without what is needed to go on training"
         if head[0] == 0x80:
             return "this is a bare pickle, or a file of torch before 1.6; it was not opened, nothing was executed"
-        return "the file is truncated, or no checkpoint at all"
+        return "the file is truncated, or it is not a checkpoint"
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, ValueError, OSError):
-        return "the file is damaged, or no checkpoint"
+        return "the file is damaged, or it is not a checkpoint"
     names = [entry.filename.partition("/")[2] for entry in entries]
     if names.count("data.pkl") != 1:
-        return "this is a zip file of something else"
+        return "this zip file is not a checkpoint"
     if "constants.pkl" in names:
-        return "this is a TorchScript archive, no checkpoint"
+        return "this is a TorchScript archive, not a checkpoint"
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):  # nothing is ever inflated into memory
-        return "this is no checkpoint: its entries are compressed, which torch never writes"
+        return "this is not a checkpoint: its entries are compressed, which torch never writes"
     return None
 
 

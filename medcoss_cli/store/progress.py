@@ -57,7 +57,7 @@ class Progress:
         path = self.folder / "resume.pt"
         if not path.exists():
             return None
-        state = plain.load(path, fix="remove it: the stage then begins again")
+        state = plain.load(path, fix="remove it; the stage then starts again")
         check_header(state.pop("medcoss", None), path, "resume")
         return state
 

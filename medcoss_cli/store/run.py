@@ -65,7 +65,7 @@ class Run(Progress):
         """
         if name in ("", ".", "..") or Path(name).name != name:
             raise UsageError(
-                f"{name!r} is no name for a run", where="--name", fix="give a plain name, without a folder"
+                f"{name!r} is not a valid name for a run", where="--name", fix="give a plain name, without a folder"
             )
         folder = _make_folder(runs, name, overwrite=overwrite, exact=exact)
         known = {
@@ -94,9 +94,9 @@ class Run(Progress):
         try:
             facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise UsageError("this is no run's folder", where=folder, fix="name a folder under runs/") from error
+            raise UsageError("this is not a run's folder", where=folder, fix="name a folder under runs/") from error
         if not isinstance(facts, dict) or "started" not in facts or not (folder / "recipe.yaml").is_file():
-            raise UsageError("this is no run's folder", where=folder, fix="name a folder under runs/")
+            raise UsageError("this is not a run's folder", where=folder, fix="name a folder under runs/")
         return cls(folder, facts, writes)
 
     @property
@@ -198,12 +198,12 @@ def _make_folder(runs: Path, name: str, *, overwrite: bool, exact: bool) -> Path
                 return folder
             if exact and folder.is_dir():
                 raise UsageError(
-                    "there is a run of this name already",
+                    "a run of this name already exists",
                     where=folder,
                     fix=f"--resume {folder}, --overwrite, or another --name",
                 ) from error
             if exact or not runs.is_dir():
-                raise UsageError("there is a file of this name", where=folder if exact else runs) from error
+                raise UsageError("a file of this name already exists", where=folder if exact else runs) from error
             number += 1
         except OSError as error:
             raise atomic.told(error, folder) from error

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from medcoss_cli.console import Screen
 from medcoss_cli.data.labelled import LABEL, Case, LabelledSet, Target
 from medcoss_cli.errors import UsageError
-from medcoss_cli.plugin import CompleteModality, LeftOut, Record, Sample
+from medcoss_cli.plugin import CompleteModality, Record, Sample, Skipped
 from medcoss_cli.tasks.figures import Figure
 from medcoss_cli.tasks.predictor import Predictor
 from medcoss_cli.tasks.spec import TaskSpec
@@ -70,7 +70,7 @@ class Evaluation:
 
     result: dict[str, Any]
     rows: list[dict[str, Any]]
-    lost: list[LeftOut]
+    lost: list[Skipped]
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class Predictor:
     decode: Decode
 
     def outputs(self, sample: Sample) -> Array:
-        """What the network gives of one sample resized to its input. Raises: NumbersError where it is not finite."""
+        """What the network gives of one sample resized to its input. Raises: NonFiniteError where it is not finite."""
         integers, scale, offset = encode(self.modality, sample)
         outputs: Array = finite(self.network(self.decode(integers[None], scale, offset))[0])
         return outputs

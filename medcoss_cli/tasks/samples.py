@@ -72,7 +72,7 @@ class SampleData:
         return inputs, torch.from_numpy(self.targets[rows]).to(device)
 
     def outputs(self, network: Network, rows: Array) -> Array:
-        """What a network gives (n, c), nothing augmented. Raises: NumbersError where it is not finite."""
+        """What a network gives (n, c), nothing augmented. Raises: NonFiniteError where it is not finite."""
         parts = [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)]
         cpu = torch.device("cpu")
         return finite(np.concatenate([network(self._inputs(part, cpu).numpy()) for part in parts]))

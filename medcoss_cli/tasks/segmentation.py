@@ -28,7 +28,7 @@ from medcoss_cli.errors import DataError, ResourceError, UsageError
 from medcoss_cli.metrics import bootstrap, mask_case, mask_summary
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.model.sliding_window import memory, predict_labels
-from medcoss_cli.plugin import CompleteModality, LeftOut, Record, Sample
+from medcoss_cli.plugin import CompleteModality, Record, Sample, Skipped
 from medcoss_cli.tasks import Evaluation, Prediction, TaskKind, count_labels
 from medcoss_cli.tasks.figures import Distribution, Figure
 from medcoss_cli.tasks.predictor import Predictor
@@ -68,7 +68,7 @@ class Segmentation(TaskKind):
         if not isinstance(recipe.classes, dict):
             raise ValueError("classes of a segmentation are written {name: [mask values], ...}, or {name: any}")
         if recipe.input.augment in ("modality", "colour"):
-            raise ValueError(f"input.augment {recipe.input.augment} does not turn masks along; take elastic, or none")
+            raise ValueError(f"input.augment {recipe.input.augment} does not transform masks; use elastic or none")
         if recipe.predict.postprocess == "largest_organ" and len(recipe.classes) != 2:
             raise ValueError("predict.postprocess largest_organ is for two classes: an organ and what lies inside it")
 
@@ -134,7 +134,7 @@ class Segmentation(TaskKind):
                     sample = read_checked(modality, case.record)
                     labels = segment(predictor, sample)
                 except DataError as error:
-                    lost.append(LeftOut(case.path, error.what, bad=True))
+                    lost.append(Skipped(case.path, error.what, bad=True))
                     continue
                 finally:
                     bar.advance()
@@ -211,7 +211,7 @@ def values_of(spec: TaskSpec) -> Values:
 def segment(predictor: Predictor, sample: Sample, bar: Bar | None = None) -> Array:
     """Labels (*size) uint8 on the sample's own grid: 0 background, 1 the first class; numpy alone.
 
-    Raises: NumbersError where the outputs are not finite.
+    Raises: NonFiniteError where the outputs are not finite.
     """
     spec = predictor.spec
     integers, scale, offset, _ = on_grid(predictor.modality, spec.layout, sample)

@@ -35,4 +35,4 @@ class Interruption:
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
         signal.signal(number, self._before[number])
-        self._say("stopping after this step; once more to stop at once")
+        self._say("stopping after this step; press Ctrl-C again to stop at once")

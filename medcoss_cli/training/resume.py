@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from medcoss_cli.errors import DataError, NumbersError
+from medcoss_cli.errors import DataError, NonFiniteError
 
 
 def check_data(stored: str, now: str, folder: Path) -> None:
@@ -17,24 +17,24 @@ def check_data(stored: str, now: str, folder: Path) -> None:
         raise DataError(
             "the data has changed since the run was interrupted",
             where=folder,
-            fix="put the files back as they were, or begin again with --overwrite",
+            fix="restore the files, or start again with --overwrite",
         )
 
 
 def check_loss(value: float, at: str, folder: Path) -> None:
-    """Raises: NumbersError for a loss that is not finite; `at` says at which step."""
+    """Raises: NonFiniteError for a loss that is not finite; `at` says at which step."""
     if not math.isfinite(value):
-        raise NumbersError(
+        raise NonFiniteError(
             f"the loss is {value} at {at}; the last good state is kept",
             where=folder,
-            fix="lower train.lr, or set train.precision=fp32, and begin again",
+            fix="lower train.lr, or set train.precision=fp32, and start again",
         )
 
 
 def check_parameters(parameters: Iterable[nn.Parameter], at: str, folder: Path) -> None:
-    """Raises: NumbersError for parameters that are not finite, before they are saved; `at` says at which step."""
+    """Raises: NonFiniteError for parameters that are not finite, before they are saved; `at` says at which step."""
     if not all(bool(p.isfinite().all()) for p in parameters):
-        raise NumbersError(
+        raise NonFiniteError(
             f"parameters are no longer finite at {at}; the last good state is kept",
             where=folder,
             fix="lower train.lr and --resume",

@@ -141,8 +141,8 @@ def test_a_fault_of_medcoss_says_so_and_what_to_do(failing: CommandLine) -> None
     answer = failing(ZeroDivisionError("division by zero"))
     assert answer.code == 1
     assert answer.err == (
-        "error: a fault of medcoss itself (ZeroDivisionError: division by zero); "
-        "run it again with --debug and report what it prints\n"
+        "error: internal error (ZeroDivisionError: division by zero); "
+        "please report this, with the output of the same command and --debug\n"
     )
 
 

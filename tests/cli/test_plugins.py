@@ -69,7 +69,7 @@ def test_new_writes_images_unless_told_otherwise(
         (["../ecg"], "cannot name a modality"),
         (["ct"], "the name ct is taken by an installed modality"),
         (["ecg", "--dims", "4"], "--dims"),
-        (["there"], "the folder is there already"),
+        (["there"], "the folder already exists"),
     ],
 )
 def test_new_refuses_with_one_sentence(
@@ -105,4 +105,4 @@ def test_check_tells_whether_a_modality_conforms(
     assert answer.code == 0, answer.err
     answer = command_line("plugins", "check", "xray", "--data", str(tmp_path / "nowhere"))
     assert answer.code == 2
-    assert "there is no such folder" in answer.err
+    assert "the folder does not exist" in answer.err

@@ -33,7 +33,7 @@ def test_a_plugins_wrong_recipe_does_not_hide_the_others(
     own = set(shipped_recipes()) - {"wrong"}
     assert {row["name"] for row in json.loads(answer.out)} == own >= {"demo", "mini", "medcoss", "extend", "lits"}
     assert "the recipe wrong is passed over" in answer.err
-    assert "wrong.yaml:2: colour: there is no such key" in answer.err
+    assert "wrong.yaml:2: colour: unknown key" in answer.err
 
 
 def test_show_prints_a_recipe_that_validates(
@@ -56,9 +56,9 @@ def test_validate_tells_all_faults_at_once(command_line: CommandLine, tmp_path: 
     assert answer.code == 2
     assert answer.err.splitlines() == [
         "error: 3 faults in this recipe:",
-        f"  {path}:2: rehersal: there is no such key; did you mean rehearsal?",
+        f"  {path}:2: rehersal: unknown key; did you mean rehearsal?",
         f"  {path}:3: train.epochs: 'many' where a number (above 0) is allowed",
-        "  override sede=3: sede: there is no such key; did you mean seed?",
+        "  override sede=3: sede: unknown key; did you mean seed?",
     ]
 
 

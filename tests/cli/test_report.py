@@ -38,7 +38,7 @@ def test_samples_are_announced(command_line: CommandLine, tmp_path: Path) -> Non
 def test_faults_have_their_exit_codes(command_line: CommandLine, tmp_path: Path) -> None:
     answer = command_line("report", str(tmp_path))
     assert answer.code == 2
-    assert "this is no run's folder; name a folder under runs/" in answer.err
+    assert "this is not a run's folder; name a folder under runs/" in answer.err
     assert command_line("report").code == 2
     run = finetune_run(tmp_path / "run")
     (run / "results.json").write_text("{")

@@ -51,10 +51,10 @@ def test_results_go_to_standard_output_all_else_to_standard_error(capsys: pytest
 def test_a_table_is_aligned_and_leaves_standard_output_to_json(
     as_json: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    terminal.screen(as_json).table("What is remembered", ["modality", "1 report"], ROWS)
+    terminal.screen(as_json).table("Retention", ["modality", "1 report"], ROWS)
     out, err = capsys.readouterr()
     assert (err if as_json else out).splitlines() == [
-        "What is remembered",
+        "Retention",
         "modality       1 report",
         "report         1.000",
         "a longer name",
@@ -117,7 +117,7 @@ with screen.progress("stage 5 pathology", 4000, 100) as bar:
         time.sleep(0.4)
         bar.advance(1, loss="0.831", samples="240/s", waiting="12 %")
     screen.warn("a note")
-screen.table("What is remembered", ["modality", "1 report"], [["report", "1.000"]])
+screen.table("Retention", ["modality", "1 report"], [["report", "1.000"]])
 terminal.fault("wrong")
 """
 

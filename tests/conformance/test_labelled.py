@@ -15,7 +15,7 @@ from PIL import Image
 from medcoss_cli import conformance
 from medcoss_cli.kit import ImageFolder, PixelDecoder, entries
 from medcoss_cli.kit.readers.volume import whole_volume
-from medcoss_cli.plugin import Grid, LeftOut, Modality, Record, Sample
+from medcoss_cli.plugin import Grid, Modality, Record, Sample, Skipped
 
 TURNED = (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 """A file whose first axis runs to the right."""
@@ -25,12 +25,12 @@ TURNED = (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 class Cine:
     """Films (frames, height, width) in .npy files whose x runs to the right."""
 
-    def find(self, root: Path, split: str = "train") -> Iterator[Record | LeftOut]:
+    def find(self, root: Path, split: str = "train") -> Iterator[Record | Skipped]:
         for entry in entries(root, split):
-            if isinstance(entry, LeftOut):
+            if isinstance(entry, Skipped):
                 yield entry
             elif not entry.path.stat().st_size or entry.path.suffix != ".npy":
-                yield LeftOut(entry.path, "empty, or no film", bad=True)
+                yield Skipped(entry.path, "empty, or no film", bad=True)
             else:
                 yield from self.records(entry.path, entry.group)
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from medcoss_cli import conformance
 from medcoss_cli.kit import Grey8, ImageFolder, Patches, PixelDecoder, entries
 from medcoss_cli.kit.patch_networks import PatchEmbedding, PixelHead
-from medcoss_cli.plugin import CompleteModality, LeftOut, Modality, Record, Sample
+from medcoss_cli.plugin import CompleteModality, Modality, Record, Sample, Skipped
 from medcoss_cli.registry import discovery
 
 
@@ -34,12 +34,12 @@ class Arrays:
 
     def find(self, root: Path, split: str = "train") -> Iterator[Any]:
         for entry in entries(root, split):
-            if isinstance(entry, LeftOut):
+            if isinstance(entry, Skipped):
                 yield entry
             elif entry.path.stat().st_size:
                 yield Record(entry.path, group=entry.group)
             else:
-                yield LeftOut(entry.path, "empty", bad=True)
+                yield Skipped(entry.path, "empty", bad=True)
 
     def read(self, record: Record) -> Sample:
         return Sample(np.load(record.source, allow_pickle=False))
@@ -311,7 +311,7 @@ SMALL: dict[str, Any] = {"width": 32, "depth": 1, "heads": 2}
         ({"demo": raises}, "its demo fails (RuntimeError: no licence)"),
         ({"loader": Unstable()}, "its loader reads other values the second time"),
         ({"loader": Shuffled()}, "its loader finds another order the second time"),
-        ({"loader": Strings()}, "its loader yields str, not Record or LeftOut"),
+        ({"loader": Strings()}, "its loader yields str, not Record or Skipped"),
         ({"loader": OnlyAll()}, "no record of the train split"),
         ({"loader": Dreams()}, "its loader finds records in an empty folder"),
         ({"loader": Stumbles()}, "its loader's find among odd files fails (ZeroDivisionError"),
@@ -329,7 +329,7 @@ SMALL: dict[str, Any] = {"width": 32, "depth": 1, "heads": 2}
         ({"loader": Held(lambda: 0)}, "cannot go to a worker process"),
         (
             {"loader": ImageFolder()},
-            "finds nothing in its own demo set (left out: a NumPy array where images are read)",
+            "finds nothing in its own demo set (left out: a NumPy array where an image is expected)",
         ),
         ({"channels": 3}, "6 of 6 samples of its own demo set are refused (1 channels where 3 are expected)"),
         ({"intensity": Floats()}, "its intensity encodes to torch.float32, not to integers"),

@@ -111,10 +111,10 @@ def test_the_folders_of_all_stages_are_looked_for_before_the_first(medcoss: Comm
     (tmp_path / "tiny.yaml").write_text(RECIPE)
     answer = medcoss("pretrain", "tiny.yaml")
     assert answer.code == 4
-    assert answer.err.startswith("error: data/xray: there is no such folder; ")
+    assert answer.err.startswith("error: data/xray: the folder does not exist; ")
     assert not (tmp_path / "runs").exists()
     answer = medcoss("pretrain", "tiny.yaml", "data.root=nowhere")
-    assert "nowhere/report, nowhere/xray: there are no such folders" in answer.err
+    assert "nowhere/report, nowhere/xray: these folders do not exist" in answer.err
 
 
 def test_the_sizes_of_all_stages_are_tried_before_the_first(medcoss: CommandLine, tmp_path: Path) -> None:
@@ -167,9 +167,9 @@ def test_three_faults_of_a_recipe_at_once(medcoss: CommandLine, tmp_path: Path) 
     answer = medcoss("recipes", "validate", "bad.yaml")
     assert answer.code == 2
     assert "3 faults" in answer.err
-    assert "bad.yaml:5: rehersal: there is no such key; did you mean rehearsal?" in answer.err
+    assert "bad.yaml:5: rehersal: unknown key; did you mean rehearsal?" in answer.err
     assert "bad.yaml:4: train.epochs: 'many'" in answer.err
-    assert "bad.yaml:9: colour: there is no such key" in answer.err
+    assert "bad.yaml:9: colour: unknown key" in answer.err
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "truncated", "noise", "other", "newer", "damaged"])

@@ -96,7 +96,7 @@ def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
         assert second.stderr is not None
         told = second.stderr.read().decode()
         assert second.wait(60) == 6
-        assert "another run is at work in this folder" in told
+        assert "another run is using this folder" in told
     finally:
         first.send_signal(signal.SIGTERM)
         assert first.wait(60) == 130

@@ -16,7 +16,7 @@ from medcoss_cli.data.prepare import prepare
 from medcoss_cli.data.prepared import PreparedSet
 from medcoss_cli.data.read import find, read_checked
 from medcoss_cli.errors import DataError, MedcossError, ResourceError
-from medcoss_cli.plugin import LeftOut, Modality, Record, Sample
+from medcoss_cli.plugin import Modality, Record, Sample, Skipped
 from medcoss_cli.registry.complete import complete
 
 
@@ -24,10 +24,10 @@ from medcoss_cli.registry.complete import complete
 class Arrays:
     """Reads .npy files; a name with "bad" in it is left out as broken."""
 
-    def find(self, root: Path, split: str = "train") -> Iterator[Record | LeftOut]:
+    def find(self, root: Path, split: str = "train") -> Iterator[Record | Skipped]:
         for path in sorted(root.iterdir()):
             if "bad" in path.name:
-                yield LeftOut(path, "broken header", bad=True)
+                yield Skipped(path, "broken header", bad=True)
             else:
                 yield Record(path, group=path.name.split("_")[0])
 
@@ -162,7 +162,7 @@ def test_no_permission_to_write(tmp_path: Path, grey: Modality, monkeypatch: pyt
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(ResourceError, match="no prepared set can be written here"):
+    with pytest.raises(ResourceError, match="a prepared set cannot be written here"):
         prepare(grey, find(grey, tmp_path / "in"), tmp_path / "out")
 
 

@@ -19,7 +19,7 @@ from medcoss_cli.data.prepare import prepare
 from medcoss_cli.data.read import find
 from medcoss_cli.errors import DataError, UsageError
 from medcoss_cli.kit import Patches, VolumeFolder, entries
-from medcoss_cli.plugin import CompleteModality, LeftOut, Modality, Record, Sample
+from medcoss_cli.plugin import CompleteModality, Modality, Record, Sample, Skipped
 from medcoss_cli.registry import validate
 
 
@@ -27,14 +27,14 @@ from medcoss_cli.registry import validate
 class Pairs:
     """A header (.hea) and its samples (.dat), as WFDB has them."""
 
-    def find(self, root: Path, split: str = "train") -> Iterator[Record | LeftOut]:
+    def find(self, root: Path, split: str = "train") -> Iterator[Record | Skipped]:
         for entry in entries(root, split):
-            if isinstance(entry, LeftOut):
+            if isinstance(entry, Skipped):
                 yield entry
             elif entry.path.suffix == ".hea":
                 yield Record(entry.path, None, entry.group, files=(entry.path.with_suffix(".dat"),))
             else:
-                yield LeftOut(entry.path, "no header")
+                yield Skipped(entry.path, "no header")
 
     def read(self, record: Record) -> Sample:
         return Sample(np.fromfile(record.files[0], np.int16).reshape(1, -1))
@@ -83,7 +83,7 @@ def test_sidecars_are_not_left_out_and_belong_to_the_prepared_set(tmp_path: Path
     root = waves(tmp_path / "data") if ending == "waves" else volumes(tmp_path / "data", ending)
     screen = Heard()
     found = find(modality, root, screen=screen)
-    assert found.left_out == []
+    assert found.skipped == []
     assert not any("left out" in line for line in screen.heard)
     assert {verdict.verdict for verdict in check_modality(modality, root, "train", Screen())} == {"read"}
     assert {record.files[0].suffix for record in found.records} <= {".dat", ".raw", ".gz"}
@@ -93,7 +93,7 @@ def test_sidecars_are_not_left_out_and_belong_to_the_prepared_set(tmp_path: Path
     os.utime(sidecar, (1, 1))
     assert prepared_key(modality, root, tmp_path / "prepared") != before
     sidecar.unlink()
-    [left] = find(modality, root).left_out
+    [left] = find(modality, root).skipped
     assert left.bad
     assert sidecar.name in left.reason
     assert "is not there" in left.reason

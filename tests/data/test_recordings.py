@@ -14,7 +14,7 @@ import pytest
 
 from medcoss_cli.data.recordings import averaged, parts_of
 from medcoss_cli.kit import entries
-from medcoss_cli.plugin import LeftOut, Modality, Record, Sample
+from medcoss_cli.plugin import Modality, Record, Sample, Skipped
 from medcoss_cli.registry import discovery
 from tests.conftest import CommandLine
 from tests.finetuning_runs import begin, tune
@@ -42,9 +42,9 @@ train: {batch: 8, epochs: 1}
 class Windows:
     """Each .npy recording (1, 192) in three windows, as a plugin's author would cut it."""
 
-    def find(self, root: Path, split: str = "train") -> Iterator[Record | LeftOut]:
+    def find(self, root: Path, split: str = "train") -> Iterator[Record | Skipped]:
         for entry in entries(root, split):
-            if isinstance(entry, LeftOut):
+            if isinstance(entry, Skipped):
                 yield entry
             else:
                 yield from (Record(entry.path, ("window", i, i + 1), entry.group) for i in range(CUTS))

@@ -17,7 +17,7 @@ from medcoss_cli.errors import DataError, PluginError
 from medcoss_cli.kit import entries
 from medcoss_cli.kit.readers import nifti
 from medcoss_cli.kit.readers.volume import whole_volume
-from medcoss_cli.plugin import CompleteModality, LeftOut, Modality, Record, Sample
+from medcoss_cli.plugin import CompleteModality, Modality, Record, Sample, Skipped
 from medcoss_cli.registry import discovery, validate
 from tests.finetuning_runs import MASKS, begin
 from tests.toy_plugins import code_of, put
@@ -27,9 +27,9 @@ from tests.toy_plugins import code_of, put
 class Turned:
     """Volumes of one's own, on the contract's axes."""
 
-    def find(self, root: Path, split: str = "train") -> Iterator[Record | LeftOut]:
+    def find(self, root: Path, split: str = "train") -> Iterator[Record | Skipped]:
         for entry in entries(root, split):
-            yield entry if isinstance(entry, LeftOut) else Record(entry.path, None, entry.group)
+            yield entry if isinstance(entry, Skipped) else Record(entry.path, None, entry.group)
 
     def read(self, record: Record) -> Sample:
         return whole_volume(*nifti.read(record.source))

@@ -127,7 +127,7 @@ def test_another_layout_is_refused_and_named(tmp_path: Path, name: str) -> None:
 def test_a_manifest_that_is_there_is_kept(tmp_path: Path) -> None:
     root = write("nch", tmp_path)
     first = build("nch", root).read_bytes()
-    with pytest.raises(UsageError, match="there is a manifest already"):
+    with pytest.raises(UsageError, match="a manifest already exists"):
         build("nch", root)
     assert build("nch", root, overwrite=True).read_bytes() == first
 

@@ -370,8 +370,8 @@ stages: [{modality: report, data: report, vocabulary_size: 300}, {modality: xray
     (tmp_path / "mine.yaml").write_text(text.replace("INIT", "vit.safetensors"))
     answer = medcoss("pretrain", "mine.yaml")
     assert answer.code == 0, answer.err
-    assert "begins from a ViT of timm or MAE" in answer.err
-    assert "begins from" in (tmp_path / "runs" / "mine" / "log.txt").read_text()
+    assert "starts from a ViT of timm or MAE" in answer.err
+    assert "starts from" in (tmp_path / "runs" / "mine" / "log.txt").read_text()
     assert not (tmp_path / "runs" / "mine" / "init.pt").exists()
     assert "Begun from a ViT of timm or MAE" in medcoss("checkpoint", "show", "runs/mine").out
     state = checkpoint.load(tmp_path / "runs" / "mine" / "ckpt.pt")

@@ -16,7 +16,7 @@ from PIL import Image
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit import ImageFolder, SignalFolder, TextFolder, VolumeFolder
-from medcoss_cli.plugin import LeftOut, Loader, Record
+from medcoss_cli.plugin import Loader, Record, Skipped
 
 LOADERS = [ImageFolder(), ImageFolder(grey=False), VolumeFolder(spacing=None), TextFolder(), SignalFolder()]
 
@@ -58,7 +58,7 @@ def test_a_loader_fulfils_the_contract(loader: Any, mixed: Path) -> None:
     assert sources == sorted(sources, key=lambda path: path.parts)
     names = {path.relative_to(mixed).as_posix() for path in sources}
     assert names == {"a.nii.gz", "b/image.png", "c.txt", "d.npy", "e.bin", "z.png"}
-    assert [(item.reason, item.bad) for item in items if item.source.name == "z.png" and isinstance(item, LeftOut)]
+    assert [(item.reason, item.bad) for item in items if item.source.name == "z.png" and isinstance(item, Skipped)]
     for record in (item for item in items if isinstance(item, Record)):
         loader.read(record)
 
@@ -66,7 +66,7 @@ def test_a_loader_fulfils_the_contract(loader: Any, mixed: Path) -> None:
 @pytest.mark.parametrize("loader", LOADERS[:4], ids=lambda loader: type(loader).__name__)
 def test_files_of_another_modality_are_left_out_with_a_reason(loader: Any, mixed: Path) -> None:
     items = {item.source.name: item for item in loader.find(mixed)}
-    others = [item for item in items.values() if isinstance(item, LeftOut)]
+    others = [item for item in items.values() if isinstance(item, Skipped)]
     assert len(others) >= 5
     assert [item.source.name for item in others if item.bad] == ["z.png"]
     kind = {ImageFolder: "images are", VolumeFolder: "volumes are", TextFolder: "text is"}[type(loader)]
@@ -102,7 +102,7 @@ def test_an_unreadable_file_is_bad_and_the_rest_goes_on(tmp_path: Path) -> None:
     (tmp_path / "b.png").symlink_to(tmp_path / "gone.png")
     good, broken = ImageFolder().find(tmp_path)
     assert isinstance(good, Record)
-    assert isinstance(broken, LeftOut)
+    assert isinstance(broken, Skipped)
     assert broken.bad
     if os.geteuid() != 0:  # root may read everything
         (tmp_path / "a.png").chmod(0)

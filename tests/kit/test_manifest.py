@@ -11,7 +11,7 @@ from PIL import Image
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit import ImageFolder, TextFolder
-from medcoss_cli.plugin import LeftOut, Record
+from medcoss_cli.plugin import Record, Skipped
 
 
 def pictures(root: Path, *names: str) -> None:
@@ -32,7 +32,7 @@ def taken(root: Path, split: str = "train", loader: Any = None) -> dict[str, str
 
 def left(root: Path, split: str = "train") -> dict[str, str]:
     items = ImageFolder().find(root, split)
-    return {item.source.relative_to(root).as_posix(): item.reason for item in items if isinstance(item, LeftOut)}
+    return {item.source.relative_to(root).as_posix(): item.reason for item in items if isinstance(item, Skipped)}
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_what_is_not_taken_is_said_but_for_masks(labelled: Path) -> None:
         "images/d.png": "not listed in its manifest.csv",
         "images/gone.png": "listed in manifest.csv, but not there",
     }
-    bad = [item for item in ImageFolder().find(labelled) if isinstance(item, LeftOut) and item.bad]
+    bad = [item for item in ImageFolder().find(labelled) if isinstance(item, Skipped) and item.bad]
     assert [item.source.name for item in bad] == ["gone.png"]
 
 
@@ -123,7 +123,7 @@ def test_an_index_takes_rows_of_a_table(tmp_path: Path) -> None:
     ]
     manifest(tmp_path, "path,index", "r.csv,9")
     (item,) = (item for item in TextFolder().find(tmp_path) if item.source.name == "r.csv")
-    assert getattr(item, "reason", "") == "1 rows listed in the manifest are not there"
+    assert getattr(item, "reason", "") == "1 rows listed in the manifest do not exist"
     manifest(tmp_path, "path,index", "r.csv,first")
     with pytest.raises(DataError, match="not a row number"):
         list(TextFolder().find(tmp_path))

@@ -10,7 +10,7 @@ import torch
 from monai.inferers.utils import sliding_window_inference
 from torch import Tensor
 
-from medcoss_cli.errors import NumbersError
+from medcoss_cli.errors import NonFiniteError
 from medcoss_cli.model.sliding_window import SIGMA, mirrored, predict_labels
 
 
@@ -65,5 +65,5 @@ def test_what_is_not_a_number_is_no_background() -> None:
     def slices(first: int, end: int) -> np.ndarray[Any, Any]:
         return np.ones((1, end - first, 16), np.float32)
 
-    with pytest.raises(NumbersError, match="not finite"):
+    with pytest.raises(NonFiniteError, match="not finite"):
         predict_labels(lambda inputs: inputs * np.nan, slices, (16, 16), (16, 16), levels=(0,))

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medcoss_cli.pretraining.retention import centred_cosine, choose_probes, cka, lowest, rows
+from medcoss_cli.pretraining.retention import centred_cosine, choose_anchors, cka, lowest, rows
 
 
 def brute_cka(a: np.ndarray, b: np.ndarray) -> float:
@@ -42,14 +42,14 @@ def test_centred_cosine_sees_what_plain_cosine_hides() -> None:
 def test_probes_are_whole_groups_and_a_small_part(sizes: list[int], seed: int) -> None:
     groups = np.repeat(np.arange(len(sizes)), sizes)
     n = len(groups)
-    chosen = choose_probes(groups, (seed, 1))
+    chosen = choose_anchors(groups, (seed, 1))
     inside = set(groups[chosen])
     assert not inside & set(np.delete(groups, chosen))
     assert len(chosen) <= max(min(max(round(0.02 * n), 16), 256, n // 5) + max(sizes), 0)
     assert len(chosen) <= n // 3
     if n >= 80 and max(sizes) == 1:
         assert len(chosen) == min(max(round(0.02 * n), 16), 256)
-    assert np.array_equal(chosen, choose_probes(groups, (seed, 1)))
+    assert np.array_equal(chosen, choose_anchors(groups, (seed, 1)))
 
 
 def test_the_lowest_is_of_an_earlier_modality() -> None:

@@ -105,18 +105,18 @@ def test_a_local_file_wins_over_a_shipped_name(tmp_path: Path, monkeypatch: pyte
             r"x.yaml:1: kind: 'pretrian' is none of pretrain, extend, finetune; did you mean pretrain\?",
         ),
         ("kind: [extend]\n", r"x.yaml:1: kind: \['extend'\] is none of"),
-        ("kind: pretrain\n", r"stages: this key is needed: a list with at least 1 entry"),
+        ("kind: pretrain\n", r"stages: this key is required: a list with at least 1 entry"),
         ("kind: pretrain\nstages: []\n", r"x.yaml:2: stages: an empty list where a list with at least 1 entry is"),
-        (SMALL + "seed: 1\nseed: 2\n", r"x.yaml:5: seed: the key stands here twice"),
+        (SMALL + "seed: 1\nseed: 2\n", r"x.yaml:5: seed: the key appears twice"),
         (SMALL + "train: {lr: fast}\n", r"x.yaml:4: train.lr: 'fast' where a number \(above 0\) is allowed"),
         (SMALL + "train: {lr: .inf}\n", r"x.yaml:4: train.lr: inf where a number \(above 0\) is allowed"),
         (SMALL + "train: {lr: .nan}\n", r"x.yaml:4: train.lr: nan where"),
-        (SMALL + "train: {epoch: 3}\n", r"x.yaml:4: train.epoch: there is no such key; did you mean epochs\?"),
+        (SMALL + "train: {epoch: 3}\n", r"x.yaml:4: train.epoch: unknown key; did you mean epochs\?"),
         (SMALL + "train:\n", r"x.yaml:4: train: nothing where a part with keys \(epochs, warmup, batch"),
         (SMALL + "seed: true\n", r"x.yaml:4: seed: true where a whole number \(at least 0\) is allowed"),
         (SMALL + "seed: '3'\n", r"x.yaml:4: seed: '3' where a whole number"),
         (SMALL + "strategy: {mixup: 'no'}\n", r"x.yaml:4: strategy.mixup: 'no' where true or false or null is allowed"),
-        (SMALL + "7: 3\n", r"x.yaml:4: 7: there is no such key; allowed are schema, title"),
+        (SMALL + "7: 3\n", r"x.yaml:4: 7: unknown key; allowed are schema, title"),
         (SMALL + "? [a]\n: 3\n", r"x.yaml:4: this is not YAML \(a key is not a word\)"),
         (SMALL + "title: !!timestamp never\n", r"x.yaml: this is not YAML"),
         (SMALL + "title: \x01\n", r"x.yaml: this is not YAML \(special characters are not allowed\)"),
@@ -127,9 +127,9 @@ def test_a_local_file_wins_over_a_shipped_name(tmp_path: Path, monkeypatch: pyte
         (SMALL + "encoder: {width: 100, heads: 3}\n", r"x.yaml:4: encoder: .*width 100 is no multiple of heads 3"),
         (SMALL + "strategy: magic\n", r"x.yaml:4: strategy: 'magic' is none of er, medcoss, sequential"),
         (SMALL + "schema: 2\n", r"x.yaml:4: schema: 2 where 1 is allowed"),
-        ("kind: pretrain\nstages:\n  - {modality: xray}\n", r"x.yaml:3: stages.0.data: this key is needed: text"),
+        ("kind: pretrain\nstages:\n  - {modality: xray}\n", r"x.yaml:3: stages.0.data: this key is required: text"),
         ("kind: pretrain\nstages: [xray]\n", r"x.yaml:2: stages.0: 'xray' where a part with keys \(modality, data"),
-        ("kind: extend\nencoder: tiny\n", r"x.yaml:2: encoder: there is no such key"),
+        ("kind: extend\nencoder: tiny\n", r"x.yaml:2: encoder: unknown key"),
         ("kind: extend\ntrain: !!python/object/apply:os.system [ls]\n", r"x.yaml:2: this is not YAML"),
     ],
 )
@@ -148,9 +148,9 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_lines(tmp_path: Path) -
     lines = str(found.value).splitlines()[1:]
     places = [line.strip().removeprefix(f"{path}:").partition(":")[0] for line in lines]
     assert places[1:6] == ["1", "4", "4", "6", "6"]
-    assert "kind: this key is needed: pretrain, extend" in lines[0]
+    assert "kind: this key is required: pretrain, extend" in lines[0]
     assert lines[-2:] == [
-        "  override data.rot=here: data.rot: there is no such key; did you mean root?",
+        "  override data.rot=here: data.rot: unknown key; did you mean root?",
         "  override stages.1.lr=1: there is no stages.1; stages has 1, counted from 0",
     ]
 
@@ -193,7 +193,7 @@ def test_no_override_brings_anything_but_a_recipe_or_an_error(small: Path, key: 
         ("stages.x=1", "there is no stages.x"),
         ("stages.0.modality.name=1", "stages.0.modality is 'xray', which has no keys"),
         ("train.lr=fast", "override train.lr=fast: train.lr: 'fast'"),
-        ("trian.lr=1", "override trian.lr=1: trian: there is no such key; did you mean train"),
+        ("trian.lr=1", "override trian.lr=1: trian: unknown key; did you mean train"),
         ("seed=[", "override seed=\\[: seed: the value is not YAML"),
         ("seed=!!python/name:os.system", "the value is not YAML"),
         ("encoder.width=100", "override encoder.width=100: encoder: width 100 is no multiple of heads 12"),

@@ -355,7 +355,7 @@ def test_a_page_lies_in_the_run_or_beside_several(tmp_path: Path, monkeypatch: p
 
 
 def test_what_is_no_run_and_what_is_damaged_is_told_with_its_file(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="this is no run's folder"):
+    with pytest.raises(UsageError, match="this is not a run's folder"):
         write([tmp_path])
     for name, content, error in (
         ("run.json", "{", DataError),

@@ -93,7 +93,7 @@ def test_no_space_says_how_much_is_needed_and_free(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ResourceError, match=r"no space left.*3\.0 MiB needed, .* free") as refused:
         atomic.write(tmp_path / "file", bytes(3 * 2**20))
-    assert "what was there is kept" in str(refused.value)
+    assert "the old file is kept" in str(refused.value)
 
 
 def test_a_refusal_behind_another_error_is_found() -> None:

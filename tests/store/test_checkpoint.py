@@ -282,7 +282,7 @@ def test_the_checkpoint_is_the_named_one_the_one_here_or_the_only_finished_run(
     stopped = make_run("stopped", done=False)  # between two stages: it has a checkpoint and no resume.pt
     make_run("begun", done=False, ckpt=False)
     make_run("copied", done=None, resume=True)
-    with pytest.raises(CheckpointError, match=r"no run here is finished \(runs/copied, runs/stopped\).*--resume"):
+    with pytest.raises(CheckpointError, match=r"no run in ./runs is finished \(runs/copied, runs/stopped\).*--resume"):
         checkpoint.find_checkpoint(None)
     first = make_run("first", done=True)
     found, said = checkpoint.find_checkpoint(None)

@@ -100,7 +100,7 @@ def test_overwriting_removes_what_medcoss_made_and_nothing_else(tmp_path: Path) 
 def test_a_run_that_is_at_work_is_not_overwritten(tmp_path: Path) -> None:
     run = create(tmp_path)
     run.checkpoint.write_bytes(b"precious")
-    with pytest.raises(ResourceError, match=rf"another run is at work in this folder \(process {os.getpid()} on ") as e:
+    with pytest.raises(ResourceError, match=rf"another run is using this folder \(process {os.getpid()} on ") as e:
         create(tmp_path, overwrite=True)
     assert e.value.exit_code == 6
     with pytest.raises(ResourceError):
@@ -269,7 +269,7 @@ def test_a_resume_file_that_is_not_ours_is_refused(tmp_path: Path, kind: str) ->
         run.load_resume()
     assert refused.value.where == str(path)
     assert refused.value.fix == (
-        "pip install --upgrade medcoss" if kind == "newer" else "remove it: the stage then begins again"
+        "pip install --upgrade medcoss" if kind == "newer" else "remove it; the stage then starts again"
     )
     run.close()
 

@@ -47,7 +47,7 @@ def write_segmentation(
         files: its files, as `files_of` gives them.
         classes: names of the labels 1, 2, ….
 
-    Returns: what a careful user wants to know of it.
+    Returns: what a user should know of it.
 
     Raises: UsageError without highdicom, DataError for a series that lacks what the standard demands, ResourceError.
     """

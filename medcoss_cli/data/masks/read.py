@@ -37,18 +37,18 @@ def read_mask(path: Path, dims: int) -> tuple[Array, Grid | None]:
     if dims == 3:
         if kind not in VOLUMES:
             raise DataError(
-                f"{WHAT[kind]} where the mask of a volume is read",
+                f"{WHAT[kind]} where the mask of a volume is expected",
                 where=path,
                 fix="save it as NIfTI, NRRD or MetaImage",
             )
         if (count := nifti.read_header(path).volumes) > 1:
-            raise DataError(f"{count} volumes in one file (4D) where one mask is read", where=path)
+            raise DataError(f"{count} volumes in one file (4D) where one mask is expected", where=path)
         array, grid = nifti.read(path)
         labels = _labels(array, path)
         return Plan().apply(labels, grid, path)[0].astype(labels.dtype), grid
     if kind not in IMAGES or kind == "jpeg":
         what = "a JPEG, which does not keep labels exactly," if kind == "jpeg" else WHAT[kind]
-        raise DataError(f"{what} where the mask of an image is read", where=path, fix="save it as PNG, BMP or TIFF")
+        raise DataError(f"{what} where the mask of an image is expected", where=path, fix="save it as PNG, BMP or TIFF")
     return _labels(_pixels(path), path), None
 
 
@@ -60,14 +60,14 @@ def _pixels(path: Path) -> Array:
 
     pages = image.read_header(path).pages  # also checks the size, before anything is decoded
     if pages > 1:
-        raise DataError(f"{pages} pages in one file where one mask is read", where=path)
+        raise DataError(f"{pages} pages in one file where one mask is expected", where=path)
     with plainly(path), Image.open(path) as opened:
         if opened.mode in ("1", "P"):
             return np.asarray(ImageOps.exif_transpose(opened)).astype(np.uint8)
     array, _ = image.read(path)
     if (array != array[:1]).any():
         raise DataError(
-            "a colour image where a mask is read",
+            "a colour image where a mask is expected",
             where=path,
             fix="save it with one channel whose values are the labels",
         )

@@ -28,10 +28,10 @@ WHAT = {
     "npy": "a NumPy array",
     "pdf": "a PDF",
     "zip": "a zip archive",
-    "gzip": "a gzip file of something else than NIfTI",
+    "gzip": "a gzip file that is not NIfTI",
     "html": "a web page",
     "text": "text",
-    "unknown": "a file of a kind that is not known here",
+    "unknown": "a file of an unknown type",
 }
 """What a kind is called in a reason."""
 

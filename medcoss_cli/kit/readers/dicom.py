@@ -117,7 +117,7 @@ def read_header(path: Path) -> Header:
         header = _header(path, data, at)
         if header.not_an_image is None:
             if not deflated and not begins:
-                raise DataError("no pixel data: a header alone, or cut off", where=path)
+                raise DataError("no pixel data: a header only, or a truncated file", where=path)
             element = 8 if data.original_encoding[0] else 12  # bytes of tag, kind and length before the value
             _check_pixels(path, data, header, None if deflated else size - at - element)
     return header
@@ -320,7 +320,7 @@ def read_frame(path: Path, frame: int = 0) -> tuple[Array, tuple[float, float] |
             result = np.moveaxis(array, -1, 0)
         else:
             if photometric == "MONOCHROME1":
-                notes = ("MONOCHROME1: turned round so that more is brighter",)
+                notes = ("MONOCHROME1: inverted, so that larger values are brighter",)
             values = apply_modality_lut(array, data)
             plain = array.dtype == np.uint8 and np.array_equal(values, array)
             result = (array if plain else values.astype(np.float32))[None]

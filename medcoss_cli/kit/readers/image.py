@@ -91,7 +91,7 @@ def read(path: Path, page: int = 0) -> tuple[Array, tuple[str, ...]]:
         image.load()
         turned = ImageOps.exif_transpose(image)
         if turned is not None and image.getexif().get(0x0112, 1) != 1:
-            notes.append("turned as its EXIF orientation says")
+            notes.append("rotated by its EXIF orientation")
             image = turned
         if image.mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in image.info:
             notes.append("alpha channel dropped")
@@ -134,7 +134,7 @@ def as_grey(array: Array, path: Path) -> Array:
     # row by row, so that a large picture needs no copy of 32 bits
     spread = array.max(axis=0) - array.min(axis=0)
     if float((spread <= GREY_STEP).mean()) < GREY_SHARE:
-        raise DataError("a colour image where grey is read", where=path)
+        raise DataError("a colour image where grey is expected", where=path)
     weights = np.array([0.299, 0.587, 0.114], np.float32)[:, None, None]
     grey: Array = np.rint((array * weights).sum(axis=0, keepdims=True)).astype(array.dtype)
     return grey
@@ -143,7 +143,7 @@ def as_grey(array: Array, path: Path) -> Array:
 def as_colour(array: Array, path: Path) -> Array:
     """(3, H, W) as it is. Raises DataError for a grey image, also one that is stored as colour."""
     if len(array) == 1 or int((array.max(axis=0) - array.min(axis=0)).max()) <= 2:
-        raise DataError("a grey image where colour is read", where=path)
+        raise DataError("a grey image where colour is expected", where=path)
     return array
 
 

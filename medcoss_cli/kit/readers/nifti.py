@@ -112,9 +112,9 @@ class _Fields:
         if not 1 <= count <= 7 or min(dims[1 : count + 1]) < 1:
             raise DataError("the header is damaged (number of axes)", where=self.path)
         if count < 3 or (dims[3] == 1 and max((1, *dims[4 : count + 1])) == 1):
-            raise DataError("an image (2D) where volumes are read", where=self.path)
+            raise DataError("an image (2D) where a volume is expected", where=self.path)
         if any(n > 1 for n in dims[5 : count + 1]):
-            raise DataError(f"{count} axes where 3 are read", where=self.path)
+            raise DataError(f"{count} axes where 3 are expected", where=self.path)
         return (dims[1], dims[2], dims[3]), dims[4] if count >= 4 else 1
 
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # of a damaged header: what comes out is checked
@@ -123,7 +123,9 @@ class _Fields:
         unit = _UNITS.get(self.of(("b", 123), ("i", 500))[0] & 7, 1.0)
         steps = tuple(float(step) for step in pixdim[1:4])
         if not all(math.isfinite(step) and step > 0 for step in steps):
-            raise DataError(f"a voxel spacing of {' x '.join(f'{s:g}' for s in steps)} mm cannot be", where=self.path)
+            raise DataError(
+                f"a voxel spacing of {' x '.join(f'{s:g}' for s in steps)} mm is impossible", where=self.path
+            )
         qcode, scode = self.of(("2h", 252), ("2i", 344))
         notes: tuple[str, ...] = ()
         matrix = None
@@ -226,9 +228,9 @@ def _sitk_header(path: Path, kind: str) -> tuple[Any, Grid]:
         reader.ReadImageInformation()
         dims, size = reader.GetDimension(), reader.GetSize()
         if dims < 3 or (dims == 3 and size[2] == 1):
-            raise DataError("an image (2D) where volumes are read", where=path)
+            raise DataError("an image (2D) where a volume is expected", where=path)
         if dims > 3 or reader.GetNumberOfComponents() > 1:
-            raise DataError(f"{dims} axes or several values a voxel where one value on 3 axes is read", where=path)
+            raise DataError(f"{dims} axes or several values a voxel where one value on 3 axes is expected", where=path)
         grid = Grid(size, reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
         if not _square(np.column_stack([np.array(grid.direction).reshape(3, 3), np.zeros(3)])):
             raise DataError("the axes of the grid are not at right angles", where=path)
@@ -253,7 +255,9 @@ def sidecars(path: Path) -> tuple[Path, ...]:
             if kind == "metaimage" and value.upper() == "LOCAL":
                 return ()
             if Path(value).name != value or len(value.split()) != 1 or "%" in value:
-                raise DataError("the header names voxels in another place; only a file beside it is read", where=path)
+                raise DataError(
+                    "the header points to voxels in another folder; only files in the same folder are read", where=path
+                )
             return (path.parent / value,)
         if not line.strip() and kind == "nrrd":  # the voxels begin
             break

@@ -14,20 +14,20 @@ from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers import dicom, kind_of, plainly
 from medcoss_cli.kit.readers.dicom import Header
 from medcoss_cli.kit.readers.volume import Array, Grid
-from medcoss_cli.plugin import LeftOut
+from medcoss_cli.plugin import Skipped
 
 GAP = 1.5
 """A step of so many usual steps means that a slice is missing."""
 ALIKE = 1e-2
 """Direction cosines, and shares of a spacing, by which slices of one series may differ."""
-ONE_SLICE = "one slice (2D) where volumes are read"
+ONE_SLICE = "one slice (2D) where a volume is expected"
 """The reason of an image that is left out."""
 REPEATED = "the same slice as another file"
 """The reason of a copy that is left out."""
 TILT = 0.9998
 """Cosine of 1 degree: slices shifted sideways by more come from a tilted gantry."""
 TILTED = "slices are shifted sideways (tilted gantry): not corrected"
-UNEVEN = "uneven steps between slices: their median is taken"
+UNEVEN = "uneven steps between slices: the median is used"
 """Notes on volumes whose voxels do not lie where their grid says."""
 
 
@@ -55,7 +55,7 @@ class _Order:
     grid: Grid
 
 
-def find(paths: Sequence[Path], codes: tuple[str, ...] | None, *, placed: bool = False) -> Iterator[Series | LeftOut]:
+def find(paths: Sequence[Path], codes: tuple[str, ...] | None, *, placed: bool = False) -> Iterator[Series | Skipped]:
     """The volumes in these DICOM files, and what is left out.
 
     Args:
@@ -68,13 +68,13 @@ def find(paths: Sequence[Path], codes: tuple[str, ...] | None, *, placed: bool =
         try:
             header = dicom.read_header(path)
         except DataError as error:
-            yield LeftOut(path, error.what, bad=True)
+            yield Skipped(path, error.what, bad=True)
             continue
         reason = header.not_an_image or (header.not_of(codes) if codes is not None else None) or _not_a_slice(header)
         if reason is not None:
-            yield LeftOut(path, reason)
+            yield Skipped(path, reason)
         elif placed and header.positions is None:
-            yield LeftOut(path, ONE_SLICE)
+            yield Skipped(path, ONE_SLICE)
         elif header.frames > 1:
             groups.append([header])
         else:
@@ -85,7 +85,7 @@ def find(paths: Sequence[Path], codes: tuple[str, ...] | None, *, placed: bool =
 
 def _not_a_slice(header: Header) -> str | None:
     if not header.grey:
-        return "a colour image where volumes are read"
+        return "a colour image where a volume is expected"
     if header.frames > 1 and header.positions is None:
         return "several frames without positions: an image sequence, not a volume"
     return None
@@ -116,19 +116,19 @@ def _close(a: tuple[float, ...] | None, b: tuple[float, ...] | None, unit: float
     return all(abs(x - y) <= ALIKE * unit for x, y in zip(a, b, strict=True))
 
 
-def _assembled(group: list[Header]) -> Iterator[Series | LeftOut]:
+def _assembled(group: list[Header]) -> Iterator[Series | Skipped]:
     first = group[0]
     if first.frames == 1 and len({_place(header) for header in group}) == 1:  # one slice, perhaps in several forms
-        yield from (LeftOut(header.path, ONE_SLICE) for header in group)
+        yield from (Skipped(header.path, ONE_SLICE) for header in group)
         return
     source = first.path if len(group) == 1 else first.path.parent
     try:
         group, repeated = _without_repeats(group)
-        yield from (LeftOut(header.path, REPEATED) for header in repeated)
+        yield from (Skipped(header.path, REPEATED) for header in repeated)
         order = _ordered(group, source)
         grid = order.grid.check(source)
     except DataError as error:
-        yield LeftOut(source, f"series of {len(group) * first.frames} slices: {error.what}", bad=True)
+        yield Skipped(source, f"series of {len(group) * first.frames} slices: {error.what}", bad=True)
         return
     files = [group[n] for n in order.numbers] if first.frames == 1 else group
     digest = hashlib.sha256()
@@ -138,7 +138,7 @@ def _assembled(group: list[Header]) -> Iterator[Series | LeftOut]:
     paths = tuple(header.path for header in files)
     frames = tuple(order.numbers) if first.frames > 1 else ()
     if repeated:
-        grid = replace(grid, notes=(*grid.notes, f"{len(repeated)} slices were there twice and are taken once"))
+        grid = replace(grid, notes=(*grid.notes, f"{len(repeated)} duplicate slices were used once"))
     yield Series(source, digest.hexdigest()[:12], paths, frames, grid, first.patient)
 
 
@@ -216,19 +216,21 @@ def _steps(along: Array, source: Path) -> tuple[float, tuple[str, ...]]:
 def _by_number(group: list[Header], size: tuple[int, int, int]) -> _Order:
     """Without positions the files' own count is all there is; how far apart slices are is then not known."""
     if any(header.number is None for header in group):
-        raise DataError("neither positions nor instance numbers tell the order of the slices", where=group[0].path)
+        raise DataError(
+            "the slices have neither positions nor instance numbers, so their order is unknown", where=group[0].path
+        )
     numbers = sorted(range(len(group)), key=lambda n: group[n].number or 0)
     return _Order(numbers, Grid(size, notes=("no positions: slices ordered by InstanceNumber",)))
 
 
 def open_series(source: Path, key: str) -> Series:
-    """The series of that key in a folder, or in one file. Raises DataError where it is not there any more."""
+    """The series of that key in a folder, or in one file. Raises DataError where it no longer exists."""
     with plainly(source):
         paths = sorted(path for path in source.iterdir() if path.is_file()) if source.is_dir() else [source]
     for item in find([path for path in paths if kind_of(path) == "dicom"], None):
         if isinstance(item, Series) and item.key == key:
             return item
-    raise DataError("the files of the series have changed since it was found", where=source)
+    raise DataError("the files of the series changed while it was read", where=source)
 
 
 def read(item: Series) -> tuple[Array, Grid]:

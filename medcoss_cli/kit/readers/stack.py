@@ -43,5 +43,5 @@ def _volume(
     else:
         array, grid = nifti.read(source, int(which[1]) if which else 0)
     if hounsfield and not bool((array < AIR).any()):
-        raise DataError(f"no air (no voxel below {AIR}): these are not Hounsfield units", where=source)
+        raise DataError(f"no air (no voxel below {AIR}): the values are not Hounsfield units", where=source)
     return *plan.apply(array, grid, source), grid

@@ -13,7 +13,7 @@ from medcoss_cli.errors import DataError
 from medcoss_cli.kit.manifest import Entry, entries
 from medcoss_cli.kit.readers import IMAGES, VOLUMES, WHAT, dicom, image, kind_of, nifti, series, table
 from medcoss_cli.kit.readers.volume import Array
-from medcoss_cli.plugin import LeftOut
+from medcoss_cli.plugin import Skipped
 
 Kind = Literal["image", "volume", "text", "signal", "other"]
 
@@ -65,7 +65,7 @@ def survey(root: Path) -> Iterator[Verdict]:
     for item, path in items:
         if path in beside:
             continue
-        if isinstance(item, LeftOut) and item.bad:
+        if isinstance(item, Skipped) and item.bad:
             verdicts.append(Verdict(_relative(root, path), "other", "quarantine", item.reason))
             continue
         verdicts.extend(_file(path, _relative(root, path), slices))
@@ -172,7 +172,7 @@ def _text(path: Path, name: str) -> Iterator[Verdict]:
 
 def _dicom(root: Path, paths: list[Path]) -> Iterator[Verdict]:
     for item in series.find(paths, None, placed=True):
-        if isinstance(item, LeftOut):
+        if isinstance(item, Skipped):
             yield from _single(root, item)
             continue
         name = _relative(root, item.source)
@@ -185,7 +185,7 @@ def _dicom(root: Path, paths: list[Path]) -> Iterator[Verdict]:
             yield Verdict(name, "volume", "read", _by(array.shape), notes)
 
 
-def _single(root: Path, item: LeftOut) -> Iterator[Verdict]:
+def _single(root: Path, item: Skipped) -> Iterator[Verdict]:
     """A DICOM file that is no part of a volume: an image by itself, or none."""
     name = _relative(root, item.source)
     if item.reason == series.REPEATED:

@@ -90,7 +90,9 @@ class Plan:
         if self.spacing is None:
             return grid
         if grid.spacing is None:
-            raise DataError(f"no voxel spacing, so it cannot be brought to {self.spacing:g} mm", where=path)
+            raise DataError(
+                f"the file has no voxel spacing, so it cannot be resampled to {self.spacing:g} mm", where=path
+            )
         size = tuple(max(1, round(n * s / self.spacing)) for n, s in zip(grid.size, grid.spacing, strict=True))
         # the same field of view in another number of voxels: outer faces stay where they were
         spacing = tuple(n * s / m for n, s, m in zip(grid.size, grid.spacing, size, strict=True))

@@ -352,10 +352,10 @@ def test_refused_masks_of_images(tmp_path: Path) -> None:
     (tmp_path / "cut.png").write_bytes((tmp_path / "colour.png").read_bytes()[:200])
     for name, reason in {
         "a.jpg": "a JPEG, which does not keep labels exactly",
-        "colour.png": "a colour image where a mask is read",
+        "colour.png": "a colour image where a mask is expected",
         "soft.tif": "the mask has the value 0.4; labels are whole numbers",
-        "pages.tif": "3 pages in one file where one mask is read",
-        "a.nii": r"a volume \(3D, NIfTI\) where the mask of an image is read",
+        "pages.tif": "3 pages in one file where one mask is expected",
+        "a.nii": r"a volume \(3D, NIfTI\) where the mask of an image is expected",
         "cut.png": "truncated",
     }.items():
         with pytest.raises(DataError, match=reason):
@@ -376,7 +376,7 @@ def test_refused_masks_of_volumes(tmp_path: Path) -> None:
         "nan.nii": "the mask has the value nan",
         "many.nii": r"2 volumes in one file \(4D\)",
         "large.nii": "values from 70000 to 70000 are more than a mask's 16 bits hold",
-        "a.png": r"an image \(2D, PNG\) where the mask of a volume is read",
+        "a.png": r"an image \(2D, PNG\) where the mask of a volume is expected",
     }.items():
         with pytest.raises(DataError, match=reason):
             read_mask(tmp_path / name, 3)

@@ -27,7 +27,7 @@ from pydicom.uid import (
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit import ImageFolder, VolumeFolder
-from medcoss_cli.plugin import LeftOut, Record, Sample
+from medcoss_cli.plugin import Record, Sample, Skipped
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 MR = "1.2.840.10008.5.1.4.1.1.4"
@@ -87,9 +87,9 @@ def series(folder: Path, positions: list[float], *, uid: str = "1.2.3", step: fl
     return folder
 
 
-def found(loader: Any, root: Path) -> tuple[list[Record], list[LeftOut]]:
+def found(loader: Any, root: Path) -> tuple[list[Record], list[Skipped]]:
     items = list(loader.find(root))
-    return [x for x in items if isinstance(x, Record)], [x for x in items if isinstance(x, LeftOut)]
+    return [x for x in items if isinstance(x, Record)], [x for x in items if isinstance(x, Skipped)]
 
 
 def only(loader: Any, root: Path) -> Sample:
@@ -334,7 +334,7 @@ def test_other_modalities_localisers_and_documents_are_left_out_but_not_bad(tmp_
 
 def test_where_no_dicom_is_read_it_says_so(tmp_path: Path) -> None:
     save(make(PICTURE, "CR"), tmp_path / "a.png")
-    assert reasons(ImageFolder(), tmp_path) == "a DICOM file where images are read"
+    assert reasons(ImageFolder(), tmp_path) == "a DICOM file where an image is expected"
 
 
 def test_a_bomb_in_the_header_is_refused_before_decoding(tmp_path: Path) -> None:
@@ -451,6 +451,6 @@ def test_a_whole_volume_is_refused_where_its_voxels_do_not_lie_on_an_even_grid(
         data.ImagePositionPatient = [x, y + shift * z, z]
         save(data, path)
     assert found(NATIVE, tmp_path)[0]
-    records, left_out = found(NATIVE.whole(), tmp_path)
-    assert (len(records), len(left_out)) == ((0, 1) if said else (1, 0))
-    assert all(said in item.reason and item.bad for item in left_out)
+    records, skipped = found(NATIVE.whole(), tmp_path)
+    assert (len(records), len(skipped)) == ((0, 1) if said else (1, 0))
+    assert all(said in item.reason and item.bad for item in skipped)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit import ImageFolder
-from medcoss_cli.plugin import LeftOut, Record, Sample
+from medcoss_cli.plugin import Record, Sample, Skipped
 
 GREY, COLOUR = ImageFolder(), ImageFolder(grey=False)
 RAMP = np.arange(16 * 20, dtype=np.uint16).reshape(16, 20)
@@ -28,9 +28,9 @@ def only(path: Path, loader: ImageFolder = GREY) -> Sample:
     return loader.read(item)
 
 
-def left(path: Path, loader: ImageFolder = GREY) -> LeftOut:
+def left(path: Path, loader: ImageFolder = GREY) -> Skipped:
     (item,) = loader.find(path)
-    assert isinstance(item, LeftOut), item
+    assert isinstance(item, Skipped), item
     return item
 
 
@@ -59,7 +59,7 @@ def test_content_decides_whatever_the_name(tmp_path: Path) -> None:
     (tmp_path / "a.png").rename(tmp_path / "a b.txt")
     assert only(tmp_path / "a b.txt").array.shape == (1, 16, 20)
     (tmp_path / "page.jpg").write_text("<!DOCTYPE html><html>not found</html>")
-    assert left(tmp_path / "page.jpg").reason == "a web page where images are read"
+    assert left(tmp_path / "page.jpg").reason == "a web page where an image is expected"
 
 
 def test_palette_cmyk_bilevel_and_alpha(tmp_path: Path) -> None:
@@ -108,12 +108,12 @@ def test_grey_stored_as_colour_is_read_as_grey_and_refused_as_colour(tmp_path: P
     grey = np.repeat(RAMP.astype(np.uint8)[..., None], 3, -1)
     Image.fromarray(grey).save(tmp_path / "a.png")
     assert np.array_equal(only(tmp_path / "a.png").array[0], RAMP.astype(np.uint8))
-    with pytest.raises(DataError, match="a grey image where colour is read"):
+    with pytest.raises(DataError, match="a grey image where colour is expected"):
         only(tmp_path / "a.png", COLOUR)
     Image.fromarray(RAMP.astype(np.uint8)).save(tmp_path / "b.png")
-    assert left(tmp_path / "b.png", COLOUR).reason == "a grey image where colour is read"
+    assert left(tmp_path / "b.png", COLOUR).reason == "a grey image where colour is expected"
     Image.fromarray(RGB).save(tmp_path / "c.png")
-    with pytest.raises(DataError, match="a colour image where grey is read"):
+    with pytest.raises(DataError, match="a colour image where grey is expected"):
         only(tmp_path / "c.png")
 
 
@@ -151,7 +151,7 @@ def test_cut_or_damaged_files_are_refused_or_read_and_nothing_else(
     path = tmp_path / "cut"
     path.write_bytes(WHOLE[kind][:at] + damage + (WHOLE[kind][at + len(damage) :] if damage else b""))
     for item in GREY.find(path):
-        if isinstance(item, LeftOut):
+        if isinstance(item, Skipped):
             assert item.reason
             continue
         try:

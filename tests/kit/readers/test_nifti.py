@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit import VolumeFolder
 from medcoss_cli.kit.readers.volume import windows
-from medcoss_cli.plugin import LeftOut, Record, Sample
+from medcoss_cli.plugin import Record, Sample, Skipped
 
 NATIVE = VolumeFolder(window=64, stride=64, spacing=None)
 TURNS = [(order, signs) for order in itertools.permutations(range(3)) for signs in itertools.product((1, -1), repeat=3)]
@@ -35,9 +35,9 @@ def only(path: Path, loader: VolumeFolder = NATIVE) -> Sample:
     return loader.read(item)
 
 
-def left(path: Path, loader: VolumeFolder = NATIVE) -> LeftOut:
+def left(path: Path, loader: VolumeFolder = NATIVE) -> Skipped:
     (item,) = loader.find(path)
-    assert isinstance(item, LeftOut), item
+    assert isinstance(item, Skipped), item
     return item
 
 
@@ -130,13 +130,13 @@ def test_content_decides_whatever_the_name(tmp_path: Path) -> None:
     (tmp_path / "c.png").write_bytes(gzip.compress(plain.read_bytes()))
     assert only(tmp_path / "b.nii.gz").array.shape == only(tmp_path / "c.png").array.shape == (1, 6, 5, 4)
     (tmp_path / "d.nii.gz").write_text("not a volume at all\n")
-    assert left(tmp_path / "d.nii.gz").reason == "text where volumes are read"
+    assert left(tmp_path / "d.nii.gz").reason == "text where a volume is expected"
 
 
 def test_a_time_series_is_refused_or_split(tmp_path: Path) -> None:
     values = np.arange(3 * 120, dtype=np.int16).reshape(3, 4, 5, 6).transpose(1, 2, 3, 0)
     path = write(tmp_path / "a.nii.gz", values)
-    assert left(path).reason == "3 volumes in one file (4D) where one is read"
+    assert left(path).reason == "3 volumes in one file (4D) where one is expected"
     loader = VolumeFolder(window=64, spacing=None, split_4d=True)
     records = [item for item in loader.find(path) if isinstance(item, Record)]
     assert [record.part for record in records] == [("volume", n, "window", 0, 6) for n in range(3)]
@@ -146,7 +146,7 @@ def test_a_time_series_is_refused_or_split(tmp_path: Path) -> None:
 def test_an_image_is_not_a_volume(tmp_path: Path) -> None:
     for shape in ((8, 9), (8, 9, 1)):
         item = left(write(tmp_path / "a.nii", np.ones(shape, np.float32)))
-        assert item.reason == "an image (2D) where volumes are read"
+        assert item.reason == "an image (2D) where a volume is expected"
         assert not item.bad
 
 
@@ -207,7 +207,7 @@ def test_cut_or_damaged_files_are_refused_or_read_and_nothing_else(
     path = tmp_path / "cut.nii"
     path.write_bytes(data[:at] + damage + (data[at + len(damage) :] if damage else b""))
     for item in NATIVE.find(path):
-        if isinstance(item, LeftOut):
+        if isinstance(item, Skipped):
             assert item.reason
             continue
         try:

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit import SignalFolder, TextFolder
-from medcoss_cli.plugin import LeftOut, Record
+from medcoss_cli.plugin import Record, Skipped
 
 TEXT, SIGNAL = TextFolder(), SignalFolder()
 
 
-def split(items: Any) -> tuple[list[Record], list[LeftOut]]:
+def split(items: Any) -> tuple[list[Record], list[Skipped]]:
     items = list(items)
-    return [x for x in items if isinstance(x, Record)], [x for x in items if isinstance(x, LeftOut)]
+    return [x for x in items if isinstance(x, Record)], [x for x in items if isinstance(x, Skipped)]
 
 
 def texts(path: Path, loader: TextFolder = TEXT) -> list[str]:
