@@ -13,6 +13,7 @@ from medcoss_cli.embed import embedder
 from medcoss_cli.errors import CheckpointError, PluginError
 from medcoss_cli.evaluate import evaluate
 from medcoss_cli.export import export
+from medcoss_cli.export.onnx import Onnx
 from medcoss_cli.importers.convert import convert
 from medcoss_cli.importers.shareable import strip
 from medcoss_cli.pretraining.state import read_state

@@ -13,6 +13,7 @@ from medcoss_cli.console import Screen
 from medcoss_cli.errors import CheckpointError
 from medcoss_cli.evaluate import evaluate
 from medcoss_cli.export import export
+from medcoss_cli.export.onnx import Onnx
 from medcoss_cli.predict import predict
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.fingerprint import check_unchanged, fingerprint
