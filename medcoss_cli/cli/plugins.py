@@ -152,9 +152,11 @@ def check(
     from medcoss_cli.plugin import PLUGIN_API
     from medcoss_cli.registry.discovery import load_modality, load_strategy, load_task, statuses
 
-    if data is not None and not data.is_dir():
-        raise UsageError("there is no such folder", where=data, fix="name a folder of files of this modality")
     kind = _kind(strategy, task)
+    if data is not None and (kind != "modality" or not data.is_dir()):
+        what = f"a {kind} is checked without data" if kind != "modality" else "there is no such folder"
+        where = "--data" if kind != "modality" else data
+        raise UsageError(what, where=where, fix="name a modality and a folder of its files")
     with tempfile.TemporaryDirectory() as folder:
         if kind == "strategy":
             faults = conformance.check_strategy(load_strategy(name), Path(folder))

@@ -205,7 +205,7 @@ class Stage(_Pace, Member):
         return "size"
 
 
-def _named(value: Any) -> Any:
+def _by_name(value: Any) -> Any:
     """A name stands for a modality whose data is in the folder of its name."""
     return {"modality": value, "data": value} if isinstance(value, str) else value
 
@@ -213,7 +213,7 @@ def _named(value: Any) -> Any:
 class JointStage(_Pace):
     """The turn of several modalities at once; each batch is of one of them."""
 
-    modalities: Annotated[list[Annotated[Member, BeforeValidator(_named), _OrName()]], Field(min_length=1)]
+    modalities: Annotated[list[Annotated[Member, BeforeValidator(_by_name), _OrName()]], Field(min_length=1)]
     sampling: Literal["size", "uniform"] = Field("size", description="batches by modality: by its samples, or equally")
 
     @property

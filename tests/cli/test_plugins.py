@@ -16,7 +16,10 @@ def test_list_tells_what_is_installed(command_line: CommandLine) -> None:
     answer = command_line("plugins", "list")
     assert answer.code == 0
     lines = {line.split()[0]: line for line in answer.out.splitlines()}
-    assert set(lines) == {"modality", *discovery.names(), "strategy", *discovery.strategy_names()}
+    assert set(lines) == {
+        *("modality", "strategy", "task"),
+        *(*discovery.names(), *discovery.strategy_names(), *discovery.task_names()),
+    }
     assert "16 x 192 x 192" in lines["ct"]
     assert "patch3d-16" in lines["ct"]
     assert lines["ct"].endswith("ok")

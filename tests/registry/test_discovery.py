@@ -118,7 +118,7 @@ def test_each_is_listed_with_its_reason_and_the_good_ones_work(broken: Path) -> 
 
 def test_those_that_cannot_be_used_are_listed_apart(broken: Path) -> None:
     usable, _, others = medcoss(broken, "plugins", "list").stdout.partition("These cannot be used\n")
-    heads = ("modality ", "strategy ")
+    heads = ("modality ", "strategy ", "task ")
     assert all(line.endswith(" ok") for line in usable.splitlines() if not line.startswith(heads))
     assert any(line.startswith("good ") for line in usable.splitlines())
     assert len(others.splitlines()) == 1 + len(BROKEN) + 1  # the head, and future
