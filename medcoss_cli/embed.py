@@ -74,7 +74,7 @@ def embed(
             if not path.exists():
                 save_arrays(path, _chunk(one, [records[row][1] for row in rows], tokens))
             bar.advance(len(rows))
-            if interruption.asked and number + 1 < len(chunks):
+            if interruption.requested and number + 1 < len(chunks):
                 raise Interrupted(
                     f"stopped after {rows.stop} of {len(records)} samples, everything is saved",
                     fix="go on with the same command",

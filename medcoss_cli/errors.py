@@ -109,6 +109,6 @@ def blame(error: BaseException, owners: Mapping[str, str]) -> PluginError | None
                 f"the plugin {owner} fails in {frame.f_code.co_qualname} "
                 f"({type(error).__name__}{': ' if text else ''}{text})",
                 where=f"{frame.f_code.co_filename}:{line}",
-                fix="--debug shows its traceback; tell its author",
+                fix="see its traceback with --debug and report it to its author",
             )
     return None

@@ -64,10 +64,10 @@ def test_the_buffer_is_exactly_as_large_as_asked_and_holds_no_probe(trained: tup
     for entry in state.history:
         kept = state.buffer[entry["modality"]]
         assert len(kept) == entry["buffer"] == math.floor(0.2 * entry["train"] + 0.5)
-        probes = state.probes[entry["modality"]].samples.integers.flatten(1)
+        anchors = state.anchors[entry["modality"]].samples.integers.flatten(1)
         rows = kept.integers.flatten(1)
-        assert not any((rows == probe).all(1).any() for probe in probes)
-        assert entry["train"] + entry["probes"] == entry["samples"]
+        assert not any((rows == probe).all(1).any() for probe in anchors)
+        assert entry["train"] + entry["anchors"] == entry["samples"]
 
 
 def test_the_loss_falls_and_rehearsal_takes_its_share(trained: tuple[Path, State]) -> None:
@@ -91,7 +91,7 @@ def test_retention_is_one_in_its_own_stage_and_is_measured_after(trained: tuple[
     assert last["xray"]["cka"] == pytest.approx(1)
     assert last["xray"]["loss"] == last["xray"]["loss_then"]
     assert 0 < last["report"]["cka"] < 1
-    assert last["report"]["loss_then"] == state.probes["report"].loss
+    assert last["report"]["loss_then"] == state.anchors["report"].loss
 
 
 @pytest.mark.parametrize("steps", [1, 9, 20])

@@ -152,9 +152,9 @@ def main() -> None:
             raise
         if debug:
             traceback.print_exc()
-        told = _told(error)
-        terminal.fault(str(told))
-        sys.exit(told.exit_code)
+        fault = _user_error(error)
+        terminal.fault(str(fault))
+        sys.exit(fault.exit_code)
     finally:
         terminal.end()
     sys.exit(code or 0)
@@ -167,8 +167,8 @@ def _of_a_plugin(error: BaseException) -> MedcossError | None:
     return blame(error, owners())
 
 
-def _told(error: BaseException) -> MedcossError:
-    """The error as a user is told of it."""
+def _user_error(error: BaseException) -> MedcossError:
+    """The error as the user sees it."""
     if isinstance(error, MedcossError):
         return error
     if isinstance(error, KeyboardInterrupt):

@@ -40,20 +40,21 @@ def show_checkpoint(path: File, as_json: options.Json = False) -> None:
     encoder = known.encoder
     terminal.result(facts["private"])
     terminal.result(
-        f"Encoder {encoder['width']} x {encoder['depth']}, {encoder['heads']} heads, {facts['weights'] / 1e6:.1f} million parameters"
+        f"Encoder {encoder['width']} x {encoder['depth']}, {encoder['heads']} heads, "
+        f"{facts['weights'] / 1e6:.1f} million parameters"
     )
     rows = [
-        [name, " x ".join(map(str, m["size"])), m["tokenizer"], str(m["buffer"]), str(m["probes"]), m["distribution"]]
+        [name, " x ".join(map(str, m["size"])), m["tokenizer"], str(m["buffer"]), str(m["anchors"]), m["distribution"]]
         for name, m in facts["modalities"].items()
     ]
-    screen.table("", ["modality", "size", "tokenizer", "buffer", "probes", "plugin"], _printable(rows))
+    screen.table("", ["modality", "size", "tokenizer", "buffer", "anchors", "plugin"], _printable(rows))
     columns = ["stage", "modality", "strategy", "trained on", "epochs", "steps", "of them old", "loss", "lowest CKA"]
     keys = ("stage", "modality", "strategy", "train", "epochs", "steps", "rehearsal_steps", "loss", "lowest")
     rows = [["" if s[key] is None else _cell(s[key]) for key in keys] for s in facts["stages"]]
     screen.table("", columns, _printable(rows))
     if facts["origin"] is not None:
         terminal.result("Begun from " + "".join(c for c in str(facts["origin"]) if c.isprintable()))
-    terminal.result("loss: on its own probes when the stage was done, 1 is predicting the mean")
+    terminal.result("loss: on its own anchors when the stage was done, 1 is predicting the mean")
     for key, words in facts["vocabularies"].items():
         terminal.result(f"Vocabulary {key}: {words} pieces")
     for name, values in facts["memory"].items():
@@ -152,8 +153,8 @@ def summary(known: Checkpoint) -> dict[str, Any]:
     from medcoss_cli.pretraining import retention
 
     buffer = {name: len(entry["integers"]) for name, entry in known.buffer.items()}
-    probes = {name: len(entry["integers"]) for name, entry in known.probes.items()}
-    held = {name: buffer.get(name, 0) + probes.get(name, 0) for name in known.modalities}
+    anchors = {name: len(entry["integers"]) for name, entry in known.anchors.items()}
+    held = {name: buffer.get(name, 0) + anchors.get(name, 0) for name in known.modalities}
     several = ", ".join(f"{count} from {name}" for name, count in held.items())
     last = known.history[-1] if known.history else {}
     return {
@@ -162,7 +163,7 @@ def summary(known: Checkpoint) -> dict[str, Any]:
         "encoder": known.encoder,
         "weights": sum(w.numel() for name, w in known.weights.items() if not name.startswith("decoders.")),
         "modalities": {
-            name: {"distribution": "unknown", **facts, "buffer": buffer.get(name, 0), "probes": probes.get(name, 0)}
+            name: {"distribution": "unknown", **facts, "buffer": buffer.get(name, 0), "anchors": anchors.get(name, 0)}
             for name, facts in known.modalities.items()
         },
         "tokenizers": known.tokenizers,

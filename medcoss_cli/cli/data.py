@@ -55,7 +55,7 @@ def demo(
     except Exception as error:
         raise PluginError(
             f"the demo of the {modality} plugin fails ({type(error).__name__}: {error})",
-            fix="run it with --debug and send the traceback to the plugin's author",
+            fix="see its traceback with --debug and report it to its author",
         ) from error
     terminal.screen().say(f"{count} synthetic {modality} samples in {folder}")
 

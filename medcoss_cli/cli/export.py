@@ -72,7 +72,7 @@ def export(
         return
     screen.table(
         f"{out.name} against torch, on {facts['samples']}",
-        ["batch", "size", "difference", "in deviations", "cosine"],
+        ["batch", "size", "difference", "in std", "cosine"],
         [_row(row) for row in facts["rows"]],
     )
     if facts["neighbours"] is not None:

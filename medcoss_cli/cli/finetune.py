@@ -77,7 +77,7 @@ def _numbers(seeds: str | None) -> list[int] | None:
 
 
 def show_results(results: dict[str, Any], folder: Path, screen: Any) -> None:
-    """Test metrics: mean and deviation over the seeds, each seed with its interval, the trivial baseline."""
+    """Test metrics: mean and std over the seeds, each seed with its interval, the trivial baseline."""
     from medcoss_cli.registry.discovery import load_task
     from medcoss_cli.training.distributed import memory_text
 

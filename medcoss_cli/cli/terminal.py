@@ -76,12 +76,12 @@ def screen(as_json: bool = False) -> Screen:
 
 
 def result(text: str) -> None:
-    """The answer a user asked for."""
+    """The answer for a person."""
     _print(text, "stdout")
 
 
 def result_json(value: Any) -> None:
-    """The answer a program asked for."""
+    """The answer for a program."""
     _print(json.dumps(value, indent=2, default=str), "stdout")
 
 
@@ -130,27 +130,27 @@ class Plain(Screen):
     def progress(self, title: str, total: int, start: int = 0) -> Iterator[Bar]:
         bar = _Lines(title, total, start)
         yield bar
-        if bar.said != bar.done or bar.done == start:
-            bar.tell()
+        if bar.printed != bar.done or bar.done == start:
+            bar.print_line()
 
 
 class _Lines(Bar):
     def __init__(self, title: str, total: int, start: int) -> None:
         self.title, self.total, self.start, self.done = title, total, start, start
-        self.began = self.told = time.monotonic()
-        self.said = start  # what the last line said was done
+        self.began = self.printed_at = time.monotonic()
+        self.printed = start  # what the last line said was done
         self.facts: dict[str, str] = {}
 
     def advance(self, steps: int = 1, **facts: str) -> None:
         self.done += steps
         self.facts = facts
         now = time.monotonic()
-        if now - self.told >= min(max(PAUSE, (now - self.began) / 50), LONGEST):
-            self.tell()
+        if now - self.printed_at >= min(max(PAUSE, (now - self.began) / 50), LONGEST):
+            self.print_line()
 
-    def tell(self) -> None:
-        self.told, self.said = time.monotonic(), self.done
-        rate = (self.done - self.start) / max(1e-9, self.told - self.began)
+    def print_line(self) -> None:
+        self.printed_at, self.printed = time.monotonic(), self.done
+        rate = (self.done - self.start) / max(1e-9, self.printed_at - self.began)
         left = "" if self.done >= self.total or rate == 0 else f"{clock((self.total - self.done) / rate)} left"
         share = f"{100 * self.done / max(1, self.total):.0f} %"
         shown = (f"{name} {value}" for name, value in self.facts.items())

@@ -21,10 +21,10 @@ def carry_out(job: Job, *, min_retention: float | None = None, as_json: bool = F
     from medcoss_cli.pretraining import retention
     from medcoss_cli.training.distributed import memory_text, peak_memory
 
-    unmeasured = [name for name in job.state.model.modalities if name not in job.state.probes]
+    unmeasured = [name for name in job.state.model.modalities if name not in job.state.anchors]
     if min_retention is not None and unmeasured:
         raise UsageError(
-            f"the checkpoint holds no probes of {', '.join(unmeasured)}: what is remembered of it cannot be measured",
+            f"the checkpoint holds no anchors of {', '.join(unmeasured)}: what is remembered of it cannot be measured",
             where="--min-retention",
             fix="leave it out",
         )
@@ -52,7 +52,7 @@ def carry_out(job: Job, *, min_retention: float | None = None, as_json: bool = F
     least = retention.lowest(state.history)
     if min_retention is not None and least is not None and not least[1] >= min_retention:
         raise RetentionError(
-            f"{least[0]} is remembered with a CKA of {least[1]:.3f}, {min_retention} was asked for",
+            f"{least[0]} is remembered with a CKA of {least[1]:.3f}, --min-retention is {min_retention}",
             where=job.run.folder,
             fix="everything is kept; raise rehearsal.share or rehearsal.ratio and start again",
         )
@@ -77,7 +77,7 @@ def _stage(entry: dict[str, Any]) -> dict[str, Any]:
         "modalities",
         "samples",
         "train",
-        "probes",
+        "anchors",
         "buffer",
         "steps",
         "rehearsal_steps",

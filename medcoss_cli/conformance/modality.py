@@ -44,7 +44,7 @@ def check(modality: Modality, folder: Path, data: Path | None = None) -> list[st
         ("its loader's find among odd files", files.odd_files),
         ("its loader, for labelled data,", files.labelled),
     ]
-    faults = told(steps)
+    faults = run_steps(steps)
     if files.samples:
         from medcoss_cli.conformance.networks import Networks
 
@@ -63,17 +63,17 @@ def check(modality: Modality, folder: Path, data: Path | None = None) -> list[st
             ("its decoder's baseline", networks.baseline),
             ("its decoder's reconstruct", networks.reconstruct),
         ]
-        faults += told(steps)
+        faults += run_steps(steps)
     return faults
 
 
-def told(steps: list[tuple[str, Callable[[], Iterator[str]]]]) -> list[str]:
-    """The faults that steps find, each named; one that raises is told as a fault, and the next is tried."""
+def run_steps(steps: list[tuple[str, Callable[[], Iterator[str]]]]) -> list[str]:
+    """The faults that steps find, each named; one that raises is a fault, and the next is tried."""
     faults: list[str] = []
     for what, step in steps:
         try:
             faults.extend(step())
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything; it is told, and the next step tried
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything; it becomes a fault, and the next step is tried
             reason = str(error) if isinstance(error, MedcossError) else f"{type(error).__name__}: {error}"
             faults.append(f"{what} fails ({reason})")
     return faults

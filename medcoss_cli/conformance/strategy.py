@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medcoss_cli.conformance.modality import told
+from medcoss_cli.conformance.modality import run_steps
 from medcoss_cli.conformance.toy_run import ToyRun
 from medcoss_cli.model.batch import Batch
 from medcoss_cli.registry import validate
@@ -39,11 +39,11 @@ def check_strategy(strategy: type[Strategy], folder: Path) -> list[str]:
     except validate.Broken as error:
         return [str(error)]
     suite = _Suite(strategy, folder)
-    faults = told([("its Settings", suite.settings), ("its parameters", suite.parameters)])
-    faults += told([("training two stages", suite.training)])
+    faults = run_steps([("its Settings", suite.settings), ("its parameters", suite.parameters)])
+    faults += run_steps([("training two stages", suite.training)])
     if suite.whole is None:
         return faults
-    return faults + told(
+    return faults + run_steps(
         [
             ("its loss", suite.additive),
             ("training a second time", suite.repeated),

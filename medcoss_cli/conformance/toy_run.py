@@ -79,7 +79,7 @@ class ToyRun:
             for batch in engine.batches():
                 loss = self.strategy.loss(self.model, batch)
                 yield loss
-                engine.interruption.asked = engine.at + 1 == stop_after
+                engine.interruption.requested = engine.at + 1 == stop_after
                 engine.step(batch, loss)
         engine.end_stage()
         self.job.run.drop_resume()

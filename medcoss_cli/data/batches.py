@@ -41,7 +41,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Stored:
-    """Samples held in memory, in the prepared set's integer type: what the buffer and the probes keep."""
+    """Samples held in memory, in the prepared set's integer type: what the buffer and the anchors keep."""
 
     integers: Tensor
     scale: Tensor

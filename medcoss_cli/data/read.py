@@ -76,7 +76,7 @@ def listed(modality: CompleteModality, root: Path, split: str) -> list[Record | 
         raise PluginError(
             f"the {modality.name} plugin fails to list this folder ({type(error).__name__}: {error})",
             where=root,
-            fix="run it with --debug and send the traceback to the plugin's author",
+            fix="see its traceback with --debug and report it to its author",
         ) from error
     sidecars = {path for item in items if isinstance(item, Record) for path in item.files}
     missing = {path for path in sidecars if not path.is_file()}

@@ -94,5 +94,5 @@ def gone(names: Iterable[str], codes: Iterable[int | None], where: object = None
     return PluginError(
         f"a process that reads {', '.join(names)} was ended {how}by its plugin, or by a library that the plugin uses",
         where=where,
-        fix="data.workers=1 and --debug may show where; tell its author",
+        fix="try data.workers=1 and --debug to see where, and report it to its author",
     )

@@ -126,7 +126,7 @@ def export(
             }
             _place(out, path, item, model_card.write(about, facts, out.name, form.usage(item, about, out.name)), facts)
     except OSError as error:
-        raise atomic.told(error, out) from error
+        raise atomic.user_error(error, out) from error
     return facts
 
 
@@ -212,7 +212,7 @@ def _place(out: Path, path: Path, item: Exportable, card: str, facts: dict[str, 
     """Everything under its final name, the file itself last."""
     if item.words is not None:
         atomic.write(metadata.words_beside(out), item.words.encode())
-    atomic.write(metadata.proof_beside(out), json.dumps(facts, indent=1).encode())
+    atomic.write(metadata.verification_beside(out), json.dumps(facts, indent=1).encode())
     atomic.write(metadata.card_beside(out), card.encode())
     for part in _parts(path):
         part.chmod(path.stat().st_mode)  # some libraries make what lies beside for its owner alone

@@ -29,7 +29,7 @@ class Description:
         sizes: of each axis: "any", a number, or a step whose multiples are taken, as {"step": 16}.
         channels: of the input; 0 for words.
         size: what the network was trained on.
-        value_range: smallest and largest value of the samples that the proof used, as the network sees them.
+        value_range: smallest and largest value of the samples used for verification, as the network sees them.
         unit: what a value is.
         intensity: the modality's rule: its name and numbers, and `factor`, `shift` of
             input = (integer * scale + offset) * factor + shift.
@@ -121,9 +121,9 @@ def card_beside(path: Path) -> Path:
     return _beside(path, "md")
 
 
-def proof_beside(path: Path) -> Path:
-    """Where the numbers of its proof lie."""
-    return _beside(path, "proof.json")
+def verification_beside(path: Path) -> Path:
+    """Where the numbers of its verification are."""
+    return _beside(path, "verification.json")
 
 
 def _beside(path: Path, ending: str) -> Path:

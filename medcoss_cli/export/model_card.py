@@ -15,7 +15,7 @@ _WHAT = {
 
 
 def write(about: Description, facts: Mapping[str, Any], name: str, use: Sequence[str]) -> str:
-    """A card of what is in the file, how it was proved, and how it is used (lines of Markdown)."""
+    """A card of what is in the file, how it was verified, and how it is used (lines of Markdown)."""
     lines = [
         f"# {name}",
         "",
@@ -27,12 +27,12 @@ def write(about: Description, facts: Mapping[str, Any], name: str, use: Sequence
         "| --- | --- |",
         *(f"| {key} | {value} |" for key, value in _facts(about, facts)),
         "",
-        "## Proof",
+        "## Verification",
         "",
         f"{facts['against']} against torch in fp32, on {facts['samples']}. The difference is the largest of all outputs, "
-        "absolute and in standard deviations of the output; the cosine is the smallest of a sample's pooled output.",
+        "absolute and in std of the output; the cosine is the smallest of a sample's pooled output.",
         "",
-        "| batch | size | difference | in deviations | cosine |",
+        "| batch | size | difference | in std | cosine |",
         "| ---: | --- | ---: | ---: | ---: |",
         *(
             f"| {row['batch']} | {' x '.join(map(str, row['size']))} | {row['difference']:.2g} | {row['relative']:.2g} "

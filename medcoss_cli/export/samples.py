@@ -1,4 +1,4 @@
-"""Samples that an export is proved on: the user's, else those the checkpoint holds, else the plugin's demo set."""
+"""Samples that an export is verified on: the user's, else those the checkpoint holds, else the plugin's demo set."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def gather(modality: CompleteModality, folder: Path | None, stored: Stored | Non
         origin = f"{len(inputs)} samples of the plugin's demo set"
     else:
         raise UsageError(
-            f"the {modality.name} plugin brings no demo set to prove the export on", fix="give --samples DIR"
+            f"the {modality.name} plugin brings no demo set to verify the export with", fix="give --samples DIR"
         )
     enough = np.resize(np.arange(len(inputs)), max(LEAST, len(inputs)))
     return Samples(inputs[enough], labels, origin, groups)
@@ -77,7 +77,7 @@ def rule_of(modality: CompleteModality) -> dict[str, Any] | None:
     if rule is None:
         raise ExportError(
             f"the intensity rule of {modality.name} is no factor and shift of what is stored",
-            fix="tell its plugin's author that `Intensity.decode` has to be (integers * scale + offset) * a + b",
+            fix="report to its plugin's author that `Intensity.decode` has to be (integers * scale + offset) * a + b",
         )
     numbers = {k: v for k, v in vars(intensity).items() if isinstance(v, int | float | bool | str)}
     return {"rule": type(intensity).__name__, **numbers, "factor": rule[0], "shift": rule[1]}

@@ -19,7 +19,7 @@ class Tolerance:
     """How far a precision may be from torch.
 
     Args:
-        relative: largest difference in standard deviations of the output; None: any.
+        relative: largest difference in std of the output; None: any.
         cosine: smallest cosine between the pooled outputs of a sample.
         lost: share of nearest-neighbour accuracy that may be lost; None: not judged.
     """
@@ -48,7 +48,7 @@ class Row:
     difference: float
     """Absolute, the largest over all outputs."""
     relative: float
-    """The same in standard deviations of its output."""
+    """The same in std of its output."""
     cosine: float
 
     def to_plain(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def judge(rows: Sequence[Row], precision: str, allowed: Tolerance) -> None:
             raise ExportError(f"at {where} it gives numbers that are not finite in {precision}", fix=fix)
         if allowed.relative is not None and not row.relative <= allowed.relative:
             raise ExportError(
-                f"at {where} it differs from torch by {row.relative:.2g} standard deviations of its output, "
+                f"at {where} it differs from torch by {row.relative:.2g} std of its output, "
                 f"{allowed.relative:g} are allowed in {precision}",
                 fix=fix,
             )

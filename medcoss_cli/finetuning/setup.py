@@ -156,10 +156,10 @@ def settle(
     classes, target = kind.fit_target(recipe, labelled.cases, screen)
     if not isinstance(recipe.input.intensity, str):
         fixed = recipe.input.intensity
-        intensity = {"low": fixed.clip[0], "high": fixed.clip[1], "mean": fixed.mean, "deviation": fixed.deviation}
+        intensity = {"low": fixed.clip[0], "high": fixed.clip[1], "mean": fixed.mean, "std": fixed.std}
     elif recipe.input.intensity == "foreground":
-        low, high, mean, deviation = kind.foreground(labelled.modality, labelled.cases, target, screen)
-        intensity = {"low": low, "high": high, "mean": mean, "deviation": deviation}
+        low, high, mean, std = kind.foreground(labelled.modality, labelled.cases, target, screen)
+        intensity = {"low": low, "high": high, "mean": mean, "std": std}
     modality = for_task(chosen, key, size, vocabulary, intensity)
     if note := resized(modality):
         screen.warn(note)

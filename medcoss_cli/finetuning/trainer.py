@@ -98,7 +98,7 @@ class Training:
                 if at.step % every == 0 or at.step == tune.steps:
                     self._validate()
                 bar.advance(loss=f"{loss:.3f}", best="–" if at.best == -math.inf else f"{at.best:.3f}")
-                if interruption.asked:
+                if interruption.requested:
                     self._save()
                     raise Interrupted(
                         f"seed {self.seed} stopped after step {at.step} of {tune.steps}, everything is saved",

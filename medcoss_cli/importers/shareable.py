@@ -1,6 +1,6 @@
 """What of a checkpoint may be shared: encoder and tokenizers, without a sample, a file name, a path or a person.
 
-`strip` writes such a file; `unstripped` makes a checkpoint of it again: everything but decoders, samples and probes.
+`strip` writes such a file; `unstripped` makes a checkpoint of it again: everything but decoders, samples and anchors.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _HISTORY = (
     "modality",
     "samples",
     "train",
-    "probes",
+    "anchors",
     "groups",
     "buffer",
     "strategy",
@@ -50,7 +50,7 @@ _HISTORY = (
 )
 
 _MODALITY = ("tokenizer", "size", "dims", "channels", "pretext", "distribution", "fingerprint")
-_PART = ("modality", "samples", "train", "probes", "groups", "buffer", "baseline")
+_PART = ("modality", "samples", "train", "anchors", "groups", "buffer", "baseline")
 
 
 def strip(source: Path, out: Path) -> int:

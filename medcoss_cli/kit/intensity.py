@@ -79,11 +79,11 @@ class Hounsfield:
 
 @dataclass(frozen=True)
 class ZScore:
-    """Clipped to two percentiles of the sample, then mean 0 and deviation 1; int16, each sample with its scale.
+    """Clipped to two percentiles of the sample, then mean 0 and std 1; int16, each sample with its scale.
 
     Args:
         low, high: percentiles.
-        by_channel: percentiles, mean and deviation of each channel for itself.
+        by_channel: percentiles, mean and std of each channel for itself.
     """
 
     low: float = 0.2
@@ -97,8 +97,8 @@ class ZScore:
         values = np.asarray(sample.array, dtype=np.float64)
         axes = tuple(range(1 if self.by_channel else 0, values.ndim))
         values = np.clip(values, *np.percentile(values, (self.low, self.high), axis=axes, keepdims=True))
-        deviation = values.std(axis=axes, keepdims=True)
-        values = (values - values.mean(axis=axes, keepdims=True)) / np.where(deviation > 0, deviation, 1.0)
+        std = values.std(axis=axes, keepdims=True)
+        values = (values - values.mean(axis=axes, keepdims=True)) / np.where(std > 0, std, 1.0)
         return _stored(values)
 
     def decode(self, integers: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ class ZScore:
 
 @dataclass(frozen=True)
 class Fixed:
-    """Clipped to [low, high], then (value - mean) / deviation, the same for every sample; int16.
+    """Clipped to [low, high], then (value - mean) / std, the same for every sample; int16.
 
     Source: nnU-Net's CT rule, where all four come from the training set's foreground.
     """
@@ -116,14 +116,14 @@ class Fixed:
     low: float
     high: float
     mean: float
-    deviation: float
+    std: float
 
     def encode(self, sample: Sample) -> tuple[np.ndarray[Any, Any], float, float]:
         """(int16 (C, *size), scale, offset)."""
         import numpy as np
 
         values = np.clip(np.asarray(sample.array, dtype=np.float64), self.low, self.high)
-        return _stored((values - self.mean) / self.deviation)
+        return _stored((values - self.mean) / self.std)
 
     def decode(self, integers: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
         """(N, C, *size) float32."""

@@ -140,7 +140,7 @@ class PixelHead(nn.Module):
         """What the encoder saw and what the decoder makes of it, both shaped like the batch with the tokenizer's channels.
 
         Removed patches are as dark as the darkest value in the first; in the second they are the prediction, taken back
-        from its normalisation with the true mean and deviation of each patch, as MAE's own pictures are made.
+        from its normalisation with the true mean and std of each patch, as MAE's own pictures are made.
         """
         patches = patchify(batch, self.patch, self.channels)
         everywhere = torch.arange(patches.shape[1], device=batch.device).expand(patches.shape[0], -1)

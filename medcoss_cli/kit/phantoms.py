@@ -179,7 +179,7 @@ def blur(array: Array, sigma: float | Sequence[float]) -> Array:
 
 
 def noise(rng: np.random.Generator, shape: Sequence[int], sigma: float | Sequence[float]) -> Array:
-    """Smooth random field of mean 0 and deviation 1: white noise blurred with sigma pixels (one, or one per axis)."""
+    """Smooth random field of mean 0 and std 1: white noise blurred with sigma pixels (one, or one per axis)."""
     sigmas = _each(sigma, len(shape))
     sizes = [
         n + len(_taps(s)) - 1 if s < NARROW else _sources(n, s).shape[1] for n, s in zip(shape, sigmas, strict=True)

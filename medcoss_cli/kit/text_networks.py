@@ -1,4 +1,4 @@
-"""The networks of the word tokenizer and the word decoder. N samples, L tokens, D width, M asked positions."""
+"""The networks of the word tokenizer and the word decoder. N samples, L tokens, D width, M target positions."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class WordEmbedding(nn.Module):
 
 
 class WordHead(nn.Module):
-    """BERT's head; logits only at asked positions, which gives the same loss as computing them everywhere."""
+    """BERT's head; logits only at target positions, which gives the same loss as computing them everywhere."""
 
     def __init__(self, width: int, codec: Codec) -> None:
         super().__init__()
@@ -71,18 +71,18 @@ class WordHead(nn.Module):
         return cast(Tensor, self.predict(self.norm(F.gelu(self.dense(features)))))
 
     def loss(self, features: Tensor, keep: Tensor, batch: Tensor) -> tuple[Tensor, int]:
-        """Sum of cross-entropies at the asked positions `keep` (N, L) bool of the true ids (N, L), and their number."""
+        """Sum of cross-entropies at the target positions `keep` (N, L) bool of the true ids (N, L), and their number."""
         return masked_words(self.logits(features[keep]), batch[keep])
 
     def baseline(self, batch: Tensor) -> float:
         """The loss of always predicting the words' frequencies: the entropy of the real pieces of the batch, in nats."""
         counts = torch.bincount(batch.flatten(), minlength=self.predict.out_features).double()
-        counts[self.specials] = 0  # special pieces are never asked
+        counts[self.specials] = 0  # special pieces are never targets
         share = counts[counts > 0] / counts.sum()
         return float(-(share * share.log()).sum())
 
     def reconstruct(self, features: Tensor, keep: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """The ids as they were, and with the likeliest word at the asked positions `keep` (N, L) bool."""
+        """The ids as they were, and with the likeliest word at the target positions `keep` (N, L) bool."""
         made = batch.clone()
         made[keep] = self.logits(features[keep]).argmax(-1)
         return batch, made

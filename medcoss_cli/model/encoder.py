@@ -66,7 +66,7 @@ class Encoder(nn.Module):
             tokens = block(tokens, attn_mask=mask)
         return tokens
 
-    def taps(self, tokens: Tensor, after: Sequence[int]) -> list[Tensor]:
+    def hidden_states(self, tokens: Tensor, after: Sequence[int]) -> list[Tensor]:
         """Features (N, L, D) after each of these blocks, counted from 1, without a cls token; for segmentation."""
         seen = []
         for number, block in enumerate(self.blocks, 1):

@@ -64,7 +64,7 @@ class FinetunedNetwork(nn.Module):
         grid = network.grid(tuple(inputs.shape[2:]))
         states = [
             state.transpose(1, 2).reshape(*state.shape[:1], state.shape[2], *grid)
-            for state in self.encoder.taps(tokens, self.blocks)
+            for state in self.encoder.hidden_states(tokens, self.blocks)
         ]
         return cast(Tensor, self.head(inputs, states))
 

@@ -146,10 +146,10 @@ class MaskDecoder(nn.Module):
         conv = nn.Conv2d if dims == 2 else nn.Conv3d
         self.out = conv(features, classes, 1)
 
-    def forward(self, inputs: Tensor, taps: Sequence[Tensor]) -> Tensor:
+    def forward(self, inputs: Tensor, hidden: Sequence[Tensor]) -> Tensor:
         """Inputs (N, C, *size) and features (N, D, *grid) per tap, the last one deepest: logits (N, c, *size)."""
-        skips = [self.image(inputs), *(side(tap) for side, tap in zip(self.sides, taps, strict=False))]
-        merged = taps[-1]
+        skips = [self.image(inputs), *(side(tap) for side, tap in zip(self.sides, hidden, strict=False))]
+        merged = hidden[-1]
         for up, skip in zip(self.ups, reversed(skips), strict=True):
             merged = up(merged, skip)
         logits: Tensor = self.out(merged)
@@ -172,13 +172,13 @@ class HybridDecoder(nn.Module):
         conv = nn.Conv2d if dims == 2 else nn.Conv3d
         self.fuse = conv(deepest + width, deepest, 1)
 
-    def forward(self, inputs: Tensor, taps: Sequence[Tensor]) -> Tensor:
-        """As MaskDecoder; of the taps the last alone is used. *size is padded at the end to multiples of 32."""
+    def forward(self, inputs: Tensor, hidden: Sequence[Tensor]) -> Tensor:
+        """As MaskDecoder; of the hidden states only the last one is used. *size is padded at the end to multiples of 32."""
         size = inputs.shape[2:]
         padding = [n for side in reversed(size) for n in (0, -side % 32)]
         grids = self.net.encoder(F.pad(inputs, padding))
         mode = "bilinear" if len(size) == 2 else "trilinear"
-        seen = F.interpolate(taps[-1], grids[-1].shape[2:], mode=mode, align_corners=False)
+        seen = F.interpolate(hidden[-1], grids[-1].shape[2:], mode=mode, align_corners=False)
         grids[-1] = self.fuse(torch.cat([grids[-1], seen], dim=1))
         logits: Tensor = self.net.segmentation_head(self.net.decoder(grids, self.net.skip_connect))
         return logits[(slice(None), slice(None), *(slice(0, side) for side in size))]

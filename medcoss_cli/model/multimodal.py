@@ -84,7 +84,7 @@ class Model(nn.Module):
         return valid if valid is None or keep is None else valid.gather(1, keep)
 
     def hide(self, batch: Batch) -> tuple[Tensor, Tensor | None, Tensor]:
-        """The pretext's masking of a batch: what the encoder gets, the patches it keeps, and what the decoder is asked.
+        """The pretext's masking of a batch: what the encoder gets, the patches it keeps, and what the decoder has to predict.
 
         Drawn from the batch's key, so that student and teacher, and every rank, hide the same.
         """
@@ -92,19 +92,19 @@ class Model(nn.Module):
         if self.modalities[batch.modality].text_tokenizer is not None:
             length = batch.inputs.shape[1]
             order, action, substitute = (batch.draw(name, length) for name in ("words", "action", "substitute"))
-            hidden, asked = cast(TextNetwork, tokenizer).hide(
+            hidden, targets = cast(TextNetwork, tokenizer).hide(
                 batch.inputs, order, action, substitute, self.masking["words"]
             )
-            return hidden, None, asked
+            return hidden, None, targets
         patches = math.prod(cast(PatchNetwork, tokenizer).grid(tuple(batch.inputs.shape[2:])))
         keep = random_keep(batch.draw("mask", patches), self.masking["patches"])
         return batch.inputs, keep, keep
 
     def masked_loss(self, batch: Batch, decoder: nn.Module | None = None) -> tuple[Tensor, Tensor | int]:
         """L_mim of a batch: sum and count, with the modality's own decoder unless another is given."""
-        inputs, keep, asked = self.hide(batch)
+        inputs, keep, targets = self.hide(batch)
         head = self.decoder(batch.modality) if decoder is None else cast(DecoderNetwork, decoder)
-        return head.loss(self.encode(batch.modality, inputs, keep), asked, batch.inputs)
+        return head.loss(self.encode(batch.modality, inputs, keep), targets, batch.inputs)
 
     def features(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Features of a batch under its mask (N, tokens, D), and which of them are real (N, tokens), None if all are."""
@@ -118,7 +118,7 @@ class Model(nn.Module):
     @torch.no_grad()
     def reconstruct(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """What the encoder saw of a batch under its mask, and what the decoder makes of it; for previews."""
-        inputs, keep, asked = self.hide(batch)
+        inputs, keep, targets = self.hide(batch)
         features = self.encode(batch.modality, inputs, keep)
-        seen, made = self.decoder(batch.modality).reconstruct(features, asked, batch.inputs)
+        seen, made = self.decoder(batch.modality).reconstruct(features, targets, batch.inputs)
         return (inputs if keep is None else seen), made

@@ -35,6 +35,6 @@ def _checked(modality: CompleteModality, part: str, network: object, protocol: t
     if fault is not None:
         raise PluginError(
             f"the plugin {modality.name} cannot be used: {fault}",
-            fix=f"tell its author that medcoss_cli.plugin.{protocol.__name__} says what it needs",
+            fix=f"report it to its author that medcoss_cli.plugin.{protocol.__name__} says what it needs",
         )
     return cast(nn.Module, network)

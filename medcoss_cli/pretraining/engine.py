@@ -93,13 +93,16 @@ class Engine:
                 batch = next(parts)
                 self.waited += time.perf_counter() - asked
                 yield batch
-            if self.agreed or (self.interruption.asked and self.devices.ranks == 1):
+            if self.agreed or (self.interruption.requested and self.devices.ranks == 1):
                 self._stop()
             if time.monotonic() - saved > 60 * self.train.save_minutes:
                 self._save()
                 saved = time.monotonic()
         check_parameters(self.parameters, f"step {self.at} of stage {self.plan.stage}", self.run.folder)
-        if self.devices.add_up(torch.tensor([float(self.interruption.asked)], device=self.devices.device)).item() > 0:
+        if (
+            self.devices.add_up(torch.tensor([float(self.interruption.requested)], device=self.devices.device)).item()
+            > 0
+        ):
             self._stop()  # a signal in the last step
         self._begin_phases()  # of a stage so short that a phase has no step
 
@@ -171,7 +174,7 @@ class Engine:
         self.micro += 1
         if self.micro < self.train.accumulate:
             return
-        stop = torch.tensor([float(self.interruption.asked)], dtype=torch.float64)
+        stop = torch.tensor([float(self.interruption.requested)], dtype=torch.float64)
         *sums, asked = self.devices.add_up(torch.cat([self.sums.flatten(), stop]).to(self.devices.device)).tolist()
         losses = [summed / counted for summed, counted in zip(sums[::2], sums[1::2], strict=True)]
         check_loss(sum(sums[::2]), f"step {self.at + 1} of stage {self.plan.stage}", self.run.folder)

@@ -1,6 +1,6 @@
 """Retention: how much of an earlier modality the encoder still knows, measured without labels (DESIGN 4.8).
 
-A small part of each stage's data, the probes, is never trained on. What the encoder makes of it at the end of its own
+A small part of each stage's data, the anchors, is never trained on. What the encoder makes of it at the end of its own
 stage is kept; after every later stage it is compared with what the encoder makes of it then.
 """
 
@@ -48,6 +48,7 @@ def choose_anchors(groups: np.ndarray[Any, Any], key: tuple[int | str, ...]) -> 
     numbers, counts = np.unique(groups, return_counts=True)
     taken: list[int] = []
     total = 0
+    # the keys of these draws keep the anchors' first name, so that earlier numbers come out again
     for i in torch.randperm(len(numbers), generator=generator(*key, "probes")).tolist():
         if total < wanted and total + counts[i] <= max(wanted, n // 3):
             taken.append(numbers[i])
@@ -90,7 +91,7 @@ def masked_loss(model: Model, modality: str, samples: Stored) -> float:
     return (total[0] / total[1]).item()
 
 
-def probe(model: Model, modality: str, samples: Stored) -> Anchors:
+def anchors_of(model: Model, modality: str, samples: Stored) -> Anchors:
     """What the encoder knows of these samples now."""
     everything = np.arange(len(samples))
     return Anchors(samples, features(model, modality, samples, everything), masked_loss(model, modality, samples))
@@ -111,17 +112,17 @@ def centred_cosine(a: Tensor, b: Tensor) -> float:
     return float(torch.nn.functional.cosine_similarity(a, b, dim=1).mean())
 
 
-def measure(model: Model, probes: Mapping[str, Anchors]) -> dict[str, dict[str, float]]:
+def measure(model: Model, anchors: Mapping[str, Anchors]) -> dict[str, dict[str, float]]:
     """Per earlier modality: CKA and centred cosine of features now against then, and the masked loss now and then."""
     report = {}
-    for modality, then in probes.items():
-        now = probe(model, modality, then.samples)
+    for modality, then in anchors.items():
+        now = anchors_of(model, modality, then.samples)
         report[modality] = {
             "cka": cka(now.features, then.features),
             "cosine": centred_cosine(now.features, then.features),
             "loss": now.loss,
             "loss_then": then.loss,
-            "probes": float(len(then.samples)),
+            "anchors": float(len(then.samples)),
         }
     return report
 
@@ -186,7 +187,7 @@ def _picture(history: Sequence[Mapping[str, Any]]) -> bytes:
         axes.set_xticks(range(len(names)), labels, rotation=30, ha="right", rotation_mode="anchor")
         axes.set_xlabel("after stage")
         axes.grid(alpha=0.3)
-    left.legend(title="probes of", fontsize="small", loc="lower left")
+    left.legend(title="anchors of", fontsize="small", loc="lower left")
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=130)
     return out.getvalue()

@@ -1,4 +1,4 @@
-"""The data of one stage: from a folder of files to rows that may be trained on and rows set aside as probes."""
+"""The data of one stage: from a folder of files to rows that may be trained on and rows set aside as anchors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def prepare_stage(job: Job, number: int, stage: AnyStage) -> list[StageData]:
 
 
 def _prepare(job: Job, number: int, member: Member, known: Mapping[str, CompleteModality]) -> StageData:
-    """Find, learn a vocabulary if one is needed and none is there, prepare, and set probes aside by patient or document."""
+    """Find, learn a vocabulary if one is needed and none is there, prepare, and set anchors aside by patient or document."""
     recipe, screen = job.recipe, job.screen
     decoder = recipe.decoder.model_dump() if recipe.decoder else None
     offered = job.state.model.offered
@@ -47,15 +47,15 @@ def _prepare(job: Job, number: int, member: Member, known: Mapping[str, Complete
     )
     if job.devices.first:
         job.devices.wait()
-    probes = choose_anchors(rows.groups, (recipe.seed, number))
-    if len(probes) == 0:
+    anchors = choose_anchors(rows.groups, (recipe.seed, number))
+    if len(anchors) == 0:
         screen.warn(f"{modality.name}: too few patients or documents to hold any out, so retention is not measured")
-    train = np.setdiff1d(np.arange(len(rows)), probes)
+    train = np.setdiff1d(np.arange(len(rows)), anchors)
     facts = {
         "samples": len(rows),
         "train": len(train),
-        "probes": len(probes),
+        "anchors": len(anchors),
         "groups": len(np.unique(rows.groups)),
         "data_hash": rows.data_hash,
     }
-    return StageData(modality, rows, train, probes, facts)
+    return StageData(modality, rows, train, anchors, facts)

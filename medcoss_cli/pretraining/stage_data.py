@@ -14,12 +14,12 @@ from medcoss_cli.plugin import CompleteModality
 
 @dataclass(frozen=True)
 class StageData:
-    """A prepared set and its division: `train` and `probes` are row numbers; no group is in both."""
+    """A prepared set and its division: `train` and `anchors` are row numbers; no group is in both."""
 
     modality: CompleteModality
     prepared: PreparedSet
     train: np.ndarray[Any, Any]
-    probes: np.ndarray[Any, Any]
+    anchors: np.ndarray[Any, Any]
     facts: dict[str, Any]
 
     @property

@@ -1,4 +1,4 @@
-"""What is carried from stage to stage: the model, the rehearsal buffer, the probes, the history."""
+"""What is carried from stage to stage: the model, the rehearsal buffer, the anchors, the history."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from medcoss_cli.errors import CheckpointError, PluginError
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
 from medcoss_cli.plugin import CompleteModality, TokenizerSpec
-from medcoss_cli.pretraining.retention import Anchors, measure, probe
+from medcoss_cli.pretraining.retention import Anchors, anchors_of, measure
 from medcoss_cli.pretraining.stage_data import StageData
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.configure import fit
@@ -37,7 +37,7 @@ class State:
 
     model: Model
     buffer: dict[str, Stored] = field(default_factory=dict)
-    probes: dict[str, Anchors] = field(default_factory=dict)
+    anchors: dict[str, Anchors] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     origin: str | None = None
     memory: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -62,17 +62,17 @@ class State:
         except TypeError as error:
             raise PluginError(
                 f"the strategy {strategy} keeps what a checkpoint cannot hold in its memory ({error})",
-                fix="tell its author",
+                fix="report it to its author",
             ) from error
         if memory or strategy in self.memory:
             self.memory[strategy] = plain_memory
 
     def finish(self, number: int, data: Sequence[StageData], facts: dict[str, Any]) -> None:
-        """Write a finished stage into the history: probe the new modalities, measure the earlier ones."""
+        """Write a finished stage into the history: take anchors of the new modalities, measure the earlier ones."""
         for part in data:
-            probes = Stored.of(part.prepared, part.probes)
-            if len(probes):
-                self.probes[part.modality.name] = probe(self.model, part.modality.name, probes)
+            anchors = Stored.of(part.prepared, part.anchors)
+            if len(anchors):
+                self.anchors[part.modality.name] = anchors_of(self.model, part.modality.name, anchors)
         self.history.append(
             {
                 "stage": number,
@@ -80,7 +80,7 @@ class State:
                 **{key: value for key, value in facts.items() if key != "baselines"},
                 **({"origin": self.origin} if self.origin is not None and not self.history else {}),
                 "versions": versions(self.model.modalities, facts.get("strategy")),
-                "retention": measure(self.model, self.probes),
+                "retention": measure(self.model, self.anchors),
             }
         )
 
@@ -104,9 +104,9 @@ class State:
             weights={name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()},
             vocabularies=self.vocabularies,
             buffer={name: _tensors(stored) for name, stored in self.buffer.items()},
-            probes={
-                name: {**_tensors(probe.samples), "features": probe.features, "loss": probe.loss}
-                for name, probe in self.probes.items()
+            anchors={
+                name: {**_tensors(kept.samples), "features": kept.features, "loss": kept.loss}
+                for name, kept in self.anchors.items()
             },
             history=self.history,
             memory=self.memory,
@@ -141,7 +141,7 @@ class State:
             {name: _stored(entry) for name, entry in checkpoint.buffer.items() if name in names},
             {
                 name: Anchors(_stored(e), e["features"], e["loss"])
-                for name, e in checkpoint.probes.items()
+                for name, e in checkpoint.anchors.items()
                 if name in names
             },
             list(checkpoint.history),

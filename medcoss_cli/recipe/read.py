@@ -1,4 +1,4 @@
-"""Reading a recipe: found by name, overridden from the command line, validated; all faults told at once."""
+"""Reading a recipe: found by name, overridden from the command line, validated; all faults listed at once."""
 
 from __future__ import annotations
 
@@ -107,6 +107,8 @@ def _narrowed(schema: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]
 def _open(content: dict[str, Any], before: str = "") -> Iterator[str]:
     """Keys whose value is left to the user."""
     for key, value in content.items():
+        if isinstance(value, list):
+            value = {str(place): entry for place, entry in enumerate(value)}
         if isinstance(value, dict):
             yield from _open(value, f"{before}{key}.")
         elif value == OPEN:

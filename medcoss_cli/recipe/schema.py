@@ -300,7 +300,7 @@ class Fixed(Part):
 
     clip: Annotated[list[float], Field(min_length=2, max_length=2)] = Field(description="lowest and highest value")
     mean: float
-    deviation: Annotated[float, Field(gt=0)]
+    std: Annotated[float, Field(gt=0)]
 
 
 class Input(Part):

@@ -163,7 +163,7 @@ def with_key(part: Tokenizer, key: str) -> Tokenizer:
     if fault := key_fault(other, key):
         raise PluginError(
             f"the tokenizer {part.key} was asked for {key}, and ignores it: {fault}",
-            fix="use its own key, and tell the plugin's author",
+            fix="use its own key, and report it to the plugin's author",
         )
     return other
 

@@ -170,14 +170,14 @@ def load_modality(name: str) -> CompleteModality:
         return _load(point)
     except Broken as error:
         raise PluginError(
-            f"the plugin {name} ({source_of(point)}) cannot be used: {error.told}{error}",
+            f"the plugin {name} ({source_of(point)}) cannot be used: {error.prefix}{error}",
             fix=_repair(point, error),
         ) from error.__cause__
 
 
 def _repair(point: EntryPoint, error: Broken) -> str:
     both = f"{GROUP} " if isinstance(error, OtherApi) and _dist(point)[0] != GROUP else ""
-    return f"pip install --upgrade {both}{_dist(point)[0]}, or tell its author"
+    return f"pip install --upgrade {both}{_dist(point)[0]}, or report it to its author"
 
 
 def statuses() -> list[Status]:
@@ -190,7 +190,7 @@ def statuses() -> list[Status]:
                 raise taken
             modality = _load(point)
         except Broken as error:
-            status = f"{error.told}{error}"
+            status = f"{error.prefix}{error}"
         found.append(Status(point.name, *_dist(point), status, modality))
     return [_beside(status, found) for status in found]
 
@@ -208,7 +208,7 @@ def _beside(status: Status, others: Sequence[Status]) -> Status:
                 f"its tokenizer {key} differs from that of {other.name} ({other.distribution} {other.version}); "
                 f"one of its own needs a key of its own, as in {key}-{status.name}"
             )
-            return replace(status, status=f"{reason.told}{reason}", modality=None)
+            return replace(status, status=f"{reason.prefix}{reason}", modality=None)
     return status
 
 
@@ -266,7 +266,7 @@ def load_strategy(name: str) -> Any:
         return _strategy(point)
     except Broken as error:
         raise PluginError(
-            f"the strategy {name} ({source_of(point)}) cannot be used: {error.told}{error}",
+            f"the strategy {name} ({source_of(point)}) cannot be used: {error.prefix}{error}",
             fix=_repair(point, error),
         ) from error.__cause__
 
@@ -314,7 +314,7 @@ def load_class(group: str, name: str, contract: type) -> Any:
             raise Broken(f"{getattr(found, '__name__', repr(found))} is no subclass of {place}")
     except Broken as error:
         raise PluginError(
-            f"the {kind} {name} ({source_of(point)}) cannot be used: {error.told}{error}",
+            f"the {kind} {name} ({source_of(point)}) cannot be used: {error.prefix}{error}",
             fix=_repair(point, error),
         ) from error.__cause__
     return found
@@ -337,7 +337,7 @@ def load_task(name: str) -> type[TaskKind]:
         return _task(point)
     except Broken as error:
         raise PluginError(
-            f"the task {name} ({source_of(point)}) cannot be used: {error.told}{error}",
+            f"the task {name} ({source_of(point)}) cannot be used: {error.prefix}{error}",
             fix=_repair(point, error),
         ) from error.__cause__
 
@@ -409,6 +409,6 @@ def _loaded(group: str, load: Callable[[EntryPoint], Any]) -> list[Status]:
             if _dist(point)[0] != GROUP:
                 load(point)
         except Broken as error:
-            status = f"{error.told}{error}"
+            status = f"{error.prefix}{error}"
         found.append(Status(point.name, *_dist(point), status))
     return found

@@ -51,7 +51,7 @@ def recipe_statuses() -> list[Status]:
     for point, paths in _points():
         distribution, _, version = source_of(point).rpartition(" ")
         if isinstance(paths, Broken):
-            found.append(Status(point.name, distribution, version, f"{paths.told}{paths}"))
+            found.append(Status(point.name, distribution, version, f"{paths.prefix}{paths}"))
             continue
         for path in paths:
             reason = None
@@ -60,7 +60,7 @@ def recipe_statuses() -> list[Status]:
                 reason = Clash(f"the name {path.stem} is taken by medcoss")
             elif others:
                 reason = Clash(f"{source_of(others[0].point)} brings the name {path.stem} as well")
-            found.append(Status(path.stem, distribution, version, f"{reason.told}{reason}" if reason else "ok"))
+            found.append(Status(path.stem, distribution, version, f"{reason.prefix}{reason}" if reason else "ok"))
     return found
 
 

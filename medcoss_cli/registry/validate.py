@@ -34,19 +34,19 @@ _TOKENIZERS: dict[str, type] = {"masked_patches": PatchTokenizer, "masked_words"
 class Broken(Exception):  # noqa: N818 - a reason on its way to a Status
     """Why a plugin cannot be used."""
 
-    told = "broken: "
+    prefix = "broken: "
 
 
 class OtherApi(Broken):
     """A plugin of another major version of the contract: not broken, only not for this medcoss."""
 
-    told = ""
+    prefix = ""
 
 
 class Clash(Broken):
     """A name, or a tokenizer's key, that another plugin brings as well."""
 
-    told = "clash: "
+    prefix = "clash: "
 
 
 def guarded(call: Callable[[], Any], what: str) -> Any:
@@ -87,7 +87,7 @@ def blame(who: str, what: str) -> Iterator[None]:
         text = str(error).partition("\n")[0]
         raise PluginError(
             f"{who} fails in its {what} ({type(error).__name__}{': ' if text else ''}{text})",
-            fix="tell its author; --debug shows where",
+            fix="see its traceback with --debug and report it to its author",
         ) from error
 
 
@@ -123,7 +123,7 @@ def check_strategy(strategy: type) -> None:
 
 
 def blamed(strategy: Any, who: str) -> Any:
-    """The same strategy object; what its members raise is told as the plugin's fault (`blame`)."""
+    """The same strategy object; what its members raise is reported as the plugin's fault (`blame`)."""
     for member in STRATEGY_MEMBERS:
         setattr(strategy, member, _blaming(getattr(strategy, member), who, member))
     return strategy

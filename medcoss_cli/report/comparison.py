@@ -104,4 +104,4 @@ def _after_all(named: Mapping[str, Pretraining]) -> str:
     least = [retention.lowest(named[name].retention) for name in last]
     if lines:
         lines.append(["least remembered", *(f"{x[0]}, {x[1]:.3f}" if x else MISSING for x in least)])
-    return table(["probes of", *last], lines, "CKA after the last stage")
+    return table(["anchors of", *last], lines, "CKA after the last stage")

@@ -157,7 +157,7 @@ def retention(figure: Any, runs: Sequence[tuple[str, Sequence[Mapping[str, Any]]
         found = [y for axes in grid[:, column] for line in axes.lines for y in line.get_ydata() if math.isfinite(y)]
         low, high = min([low, *found]), max([high, *found])
         grid[0][column].set_ylim(low - 0.03 * (high - low), high + 0.03 * (high - low))
-    grid[0][1].legend(title="probes of", loc="upper left", bbox_to_anchor=(1, 1.05))
+    grid[0][1].legend(title="anchors of", loc="upper left", bbox_to_anchor=(1, 1.05))
     grid[-1][0].set_xlabel("after stage")
     grid[-1][1].set_xlabel("after stage")
 

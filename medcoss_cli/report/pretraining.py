@@ -30,7 +30,7 @@ def page(run: Pretraining) -> bytes:
             section("Training", _curves(run), about="Steps of all stages, one after another."),
             remembered([("", run)]),
             section("Stages", _stages(run)),
-            section("Data", _data(run), about="Samples of the probes are never trained on."),
+            section("Data", _data(run), about="Samples of the anchors are never trained on."),
             section("Recipe", settings(run.recipe)),
             section("Versions", table(["part", "version"], [[*item] for item in run.versions.items()])),
         ),
@@ -62,13 +62,13 @@ def remembered(runs: Sequence[tuple[str, Pretraining]]) -> str:
         return ""
     tables = ""
     for name, run in runs:
-        columns = ["probes of", *(f"{stage['stage']} {stage['modality']}" for stage in run.retention)]
+        columns = ["anchors of", *(f"{stage['stage']} {stage['modality']}" for stage in run.retention)]
         for value, words in (("cka", "CKA after each stage"), ("loss", "Masked loss after each stage")):
             tables += table(columns, retention.rows(run.retention, value), f"{name}: {words}" if name else words)
     picture = pictures.retention([(name, run.retention) for name, run in runs])
     return section(
         "Retention",
-        figure(picture, "What the encoder makes of the probes after each stage, against the end of their own stage."),
+        figure(picture, "What the encoder makes of the anchors after each stage, against the end of their own stage."),
         tables,
         about="Linear CKA compares features (1: unchanged up to rotation and scale); "
         "the masked loss is that of the decoder kept from the modality's own stage.",
@@ -128,12 +128,12 @@ def _stages(run: Pretraining) -> str:
 
 
 def _data(run: Pretraining) -> str:
-    columns = ["modality", "size", "samples", "groups", "trained on", "probes", "buffer"]
+    columns = ["modality", "size", "samples", "groups", "trained on", "anchors", "buffer"]
     lines = [
         [
             name,
             " × ".join(map(shown, listing(mapping(run.modalities.get(name)).get("size")))) or MISSING,
-            *(shown(part.get(key)) for key in ("samples", "groups", "train", "probes", "buffer")),
+            *(shown(part.get(key)) for key in ("samples", "groups", "train", "anchors", "buffer")),
         ]
         for entry in run.history
         for name, part in parts(entry).items()

@@ -42,12 +42,12 @@ def write(path: Path, content: bytes | Callable[[BinaryIO], object], *, needed: 
         _sync(path.parent)
     except (OSError, RuntimeError) as error:
         _drop(temporary)  # before the free space is told
-        raise told(error, path, len(content) if isinstance(content, bytes) else needed) from error
+        raise user_error(error, path, len(content) if isinstance(content, bytes) else needed) from error
     finally:
         _drop(temporary)
 
 
-def told(error: Exception, path: Path, needed: int | None = None) -> Exception:
+def user_error(error: Exception, path: Path, needed: int | None = None) -> Exception:
     """What an operating system's refusal means to a user; other errors as they are.
 
     Args:
@@ -71,7 +71,7 @@ def told(error: Exception, path: Path, needed: int | None = None) -> Exception:
         )
     if code in (errno.EACCES, errno.EPERM, errno.EROFS):
         return ResourceError(
-            "permission denied when writing", where=path, fix="choose another folder, or change its permissions"
+            "permission denied when writing", where=path, fix="choose another folder, or change its permissionss"
         )
     return ResourceError(
         f"it cannot be written ({os.strerror(code) if code else cause})",

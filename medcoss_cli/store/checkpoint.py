@@ -29,7 +29,7 @@ class Checkpoint:
         weights: the model's state dict: encoder, tokenizers, the last decoder of every modality.
         vocabularies: JSON text by tokenizer key.
         buffer: modality to {integers (n, C, *size), scale (n,), offset (n,)}: the rehearsal samples.
-        probes: the same, with features (n, D) and loss at the end of their own stage.
+        anchors: the same, with features (n, D) and loss at the end of their own stage.
         history: one entry per stage; numbers, versions and recipe without paths.
         memory: what strategies keep for later stages, by their names.
     """
@@ -40,7 +40,7 @@ class Checkpoint:
     weights: dict[str, Tensor]
     vocabularies: dict[str, str]
     buffer: dict[str, dict[str, Any]]
-    probes: dict[str, dict[str, Any]]
+    anchors: dict[str, dict[str, Any]]
     history: list[dict[str, Any]]
     memory: dict[str, dict[str, Any]]
 
@@ -162,7 +162,7 @@ _SOUND: dict[
     "weights": {None: Tensor},
     "vocabularies": {None: str},
     "buffer": {None: _STORED},
-    "probes": {None: {**_STORED, "features": Tensor, "loss": float}},
+    "anchors": {None: {**_STORED, "features": Tensor, "loss": float}},
     "history": [{"stage": int, "modality": str}],
     "memory": {None: dict},
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_SUMS = ("samples", "train", "probes", "groups", "buffer")
+_SUMS = ("samples", "train", "anchors", "groups", "buffer")
 
 
 def about(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:

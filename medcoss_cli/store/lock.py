@@ -32,7 +32,7 @@ def hold(folder: Path) -> int:
     try:
         handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
-        raise atomic.told(error, folder) from error
+        raise atomic.user_error(error, folder) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(handle, 0)
@@ -47,7 +47,7 @@ def hold(folder: Path) -> int:
                 fix="use a folder on a local disk",
             ) from error
         if not isinstance(error, BlockingIOError):
-            raise atomic.told(error, folder) from error
+            raise atomic.user_error(error, folder) from error
         raise ResourceError(
             f"another run is using this folder{f' ({owner})' if owner else ''}",
             where=folder,

@@ -73,4 +73,4 @@ class Progress:
             with (self.folder / name).open("a", encoding="utf-8", errors="surrogateescape") as file:
                 file.write(text)
         except OSError as error:
-            raise atomic.told(error, self.folder / name) from error
+            raise atomic.user_error(error, self.folder / name) from error

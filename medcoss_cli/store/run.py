@@ -155,7 +155,7 @@ class Run(Progress):
             ]:
                 path.unlink(missing_ok=True)
         except OSError as error:
-            raise atomic.told(error, self.folder) from error
+            raise atomic.user_error(error, self.folder) from error
         parts = ("stages/*/", "stages/", "seed-*/cases/", "seed-*/")
         for place in (p for part in parts for p in self.folder.glob(part)):
             with contextlib.suppress(OSError):  # holds something of the user's, or is not there
@@ -206,4 +206,4 @@ def _make_folder(runs: Path, name: str, *, overwrite: bool, exact: bool) -> Path
                 raise UsageError("a file of this name already exists", where=folder if exact else runs) from error
             number += 1
         except OSError as error:
-            raise atomic.told(error, folder) from error
+            raise atomic.user_error(error, folder) from error

@@ -9,14 +9,14 @@ from typing import Any
 
 
 class Interruption:
-    """Inside `with`, the first SIGINT or SIGTERM sets `asked`; a second one takes its usual effect.
+    """Inside `with`, the first SIGINT or SIGTERM sets `requested`; a second one takes its usual effect.
 
     Args:
         say: tells the user what happens.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
-        self.asked = False
+        self.requested = False
         self._say = say
         self._before: dict[int, Any] = {}
 
@@ -33,6 +33,6 @@ class Interruption:
             signal.signal(number, handler)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
+        self.requested = True
         signal.signal(number, self._before[number])
         self._say("stopping after this step; press Ctrl-C again to stop at once")

@@ -63,7 +63,7 @@ def features(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path
 
 
 def test_a_modality_is_what_torch_makes_of_it_at_any_batch_and_size(features: Path, checkpoint: Path) -> None:
-    facts = json.loads(metadata.proof_beside(features).read_text())
+    facts = json.loads(metadata.verification_beside(features).read_text())
     assert {row["batch"] for row in facts["rows"]} == {1, 2, 5, 16}
     assert len({tuple(row["size"]) for row in facts["rows"]}) == 3
     assert max(row["relative"] for row in facts["rows"]) < 1e-4
@@ -88,10 +88,10 @@ def test_it_says_what_it_is_and_nothing_of_where_it_was_made(features: Path, dat
     assert about.intensity is not None
     assert about.intensity["factor"] == pytest.approx(1 / 255)
     content = features.read_bytes() + metadata.card_beside(features).read_bytes()
-    content += metadata.proof_beside(features).read_bytes()
+    content += metadata.verification_beside(features).read_bytes()
     for private in (str(Path.home()), str(data), str(checkpoint.parent), "site-packages", "medcoss_cli/"):
         assert private.encode() not in content, private
-    assert {path.name for path in features.parent.iterdir()} == {"xray.onnx", "xray.md", "xray.proof.json"}
+    assert {path.name for path in features.parent.iterdir()} == {"xray.onnx", "xray.md", "xray.verification.json"}
 
 
 def test_the_encoder_alone_takes_any_number_of_tokens(tmp_path: Path, checkpoint: Path) -> None:

@@ -22,7 +22,7 @@ def path(tmp_path: Path) -> Path:
     """A checkpoint with a secret in its samples and wherever something unexpected could stand."""
     known = example()
     pixels = torch.frombuffer(bytearray(SECRET * 4), dtype=torch.uint8).view(1, 1, 8, 8)
-    for part in (known.buffer, known.probes):
+    for part in (known.buffer, known.anchors):
         part["xray"]["integers"] = pixels.expand(len(part["xray"]["scale"]), 1, 8, 8)
     known.weights["decoders.xray.weight"] = pixels.float()
     for entry in known.history:

@@ -57,7 +57,7 @@ def test_each_step_is_of_one_modality_in_proportion_to_its_samples(joint: tuple[
 
 def test_each_modality_has_buffer_probes_decoder_and_retention(joint: tuple[Path, State]) -> None:
     folder, state = joint
-    assert set(state.buffer) == set(state.probes) == set(state.model.decoders) == {"xray", "ultrasound", "report"}
+    assert set(state.buffer) == set(state.anchors) == set(state.model.decoders) == {"xray", "ultrasound", "report"}
     for name, part in state.history[0]["modalities"].items():
         assert len(state.buffer[name]) == part["buffer"] == math.floor(0.2 * part["train"] + 0.5)
         assert state.history[0]["retention"][name]["cka"] == pytest.approx(1)

@@ -1,4 +1,4 @@
-"""Retention: the measures against their definitions, and the choice of probes."""
+"""Retention: the measures against their definitions, and the choice of anchors."""
 
 from __future__ import annotations
 

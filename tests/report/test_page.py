@@ -114,7 +114,7 @@ def pretrain_run(folder: Path, *, strategy: str = "medcoss", finished: bool = Tr
                 row |= {"loss": 2 / step, "lr": 0.001, "seconds": 0.5, "samples": 8}
                 file.write(json.dumps(row | ({"relative": 1.2 if step < 10 else 0.5} if new else {})) + "\n")
             measured = {
-                m: {"cka": 1 - forgets * (stage - i), "cosine": 1.0, "loss": 2.0, "loss_then": 1.9, "probes": 16.0}
+                m: {"cka": 1 - forgets * (stage - i), "cosine": 1.0, "loss": 2.0, "loss_then": 1.9, "anchors": 16.0}
                 for i, m in enumerate(names[:stage], 1)
             }
             stages.append({"stage": stage, "modality": name, "retention": measured})
@@ -200,7 +200,7 @@ def test_a_pretraining_shows_curves_retention_stages_recipe_and_versions(tmp_pat
     assert page.banners == ["Shareable: holds no sample, name or path"]
     assert page.tags.count("svg") == 2
     assert "alpha → beta → gamma" in page.text
-    cka, loss = [t for t in page.tables if t[0][0] == "probes of"]
+    cka, loss = [t for t in page.tables if t[0][0] == "anchors of"]
     assert cka[1:] == [["alpha", "1.000", "0.990", "0.980"], ["beta", "", "1.000", "0.990"], ["gamma", "", "", "1.000"]]
     assert loss[1] == ["alpha", "2.000", "2.000", "2.000"]
     assert page.table("of them rehearsal")["2"] == ["beta", "medcoss", "–", "–", "40", "10", "0.500", "20.0 s"]
@@ -338,7 +338,7 @@ def test_several_pretrainings_are_compared_by_strategy(tmp_path: Path) -> None:
         finetune_run(tmp_path / "c"),
     ]
     page = made(*runs)
-    assert page.table("probes of", "medcoss", "sequential")["alpha"] == ["0.980", "0.600"]
+    assert page.table("anchors of", "medcoss", "sequential")["alpha"] == ["0.980", "0.600"]
     assert page.table("", "medcoss", "sequential")["least remembered"] == ["alpha, CKA 0.980", "alpha, CKA 0.600"]
     assert page.table("task", "checkpoint")["Colon tissue"][2] == "0.900 ± 0.014"
     assert page.tags.count("svg") == 1

@@ -42,7 +42,7 @@ def example(fill: float = 1.0, **modalities: str) -> Checkpoint:
         },
         vocabularies={"words": '{"model": {"vocab": {"lung": 0, "clear": 1}}}'},
         buffer={name: stored(3) for name in modalities},
-        probes={name: {**stored(2), "features": torch.ones(2, 8), "loss": 0.5} for name in modalities},
+        anchors={name: {**stored(2), "features": torch.ones(2, 8), "loss": 0.5} for name in modalities},
         history=[
             {
                 "stage": number,

@@ -100,9 +100,9 @@ def test_a_refusal_behind_another_error_is_found() -> None:
     """As torch does: its zip writer raises RuntimeError while it handles the system's own error."""
     hidden = RuntimeError("unexpected pos 704 vs 598")
     hidden.__context__ = OSError(errno.ENOSPC, "full")
-    assert isinstance(atomic.told(hidden, Path("file")), ResourceError)
+    assert isinstance(atomic.user_error(hidden, Path("file")), ResourceError)
     plain = RuntimeError("something else")
-    assert atomic.told(plain, Path("file")) is plain
+    assert atomic.user_error(plain, Path("file")) is plain
 
 
 def test_a_folder_where_a_file_is_meant(tmp_path: Path) -> None:

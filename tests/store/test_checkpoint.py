@@ -126,7 +126,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "facts": (lambda p: rewrite(p, lambda c: c["modalities"]["xray"].pop("size")), "modalities are missing"),
     "buffer": (lambda p: rewrite(p, lambda c: c["buffer"]["xray"].pop("scale")), "buffer are missing"),
     "short buffer": (lambda p: rewrite(p, lambda c: c["buffer"]["xray"].update(scale=torch.ones(1))), "buffer"),
-    "probes": (lambda p: rewrite(p, lambda c: c["probes"]["xray"].update(loss="x")), "probes are missing"),
+    "anchors": (lambda p: rewrite(p, lambda c: c["anchors"]["xray"].update(loss="x")), "anchors are missing"),
     "history": (lambda p: rewrite(p, lambda c: c.update(history=[1])), "history are missing"),
     "tokenizer": (lambda p: rewrite(p, lambda c: c.update(tokenizers={})), "tokenizers are missing"),
 }
