@@ -53,7 +53,7 @@ def compare(source: str, modality: str, *files: str) -> None:
     """A row for each way and batch: the median over rounds, and how many times as fast as torch in fp32 (median of ratios)."""
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     model = read_state(Path(source)).model.eval()
-    network, known = Features(model, modality), model.modalities[modality]
+    network, known = Features.of(model, modality), model.modalities[modality]
     rng = np.random.default_rng(0)
 
     @torch.no_grad()

@@ -40,6 +40,7 @@ from medcoss_cli.pretraining import retention
 from medcoss_cli.pretraining.engine import Engine
 from medcoss_cli.recipe.schema import Stage, Train
 from medcoss_cli.store.progress import Progress
+from medcoss_cli.strategies import StageInfo
 from medcoss_cli.training.distributed import Devices
 from recipes import NAMES, random_steps
 
@@ -138,13 +139,15 @@ def prepared(case: Case, folder: Path, rows: int) -> PreparedSet:
 def through_the_engine(report: Report, case: Case, trained: Trained, data: PreparedSet, steps: int, new: bool) -> None:
     """A row: seconds of a step from the prepared set on, the share spent waiting, and what synchronises."""
     pool = Pool(trained.model.modalities[case.name], data, np.arange(len(data)))
-    plan = Plan(0, 1, case.batch, pool, [] if new else [pool], steps, 0 if new else steps)
+    plan = Plan(0, 1, case.batch, [pool], [] if new else [pool], steps, 0 if new else steps)
     recipe = SimpleNamespace(train=Train(save_minutes=1000))
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings(record=True) as caught, light_workers():
         warnings.simplefilter("always")
-        job: Any = SimpleNamespace(recipe=recipe, run=Progress(Path(scratch)), devices=Devices(DEVICE), screen=Screen())
-        stage = Stage(modality=case.name, data="noise")
-        with Engine(trained.model, trained.strategy, plan, job, stage, "", 1.0) as engine:
+        job: Any = SimpleNamespace(
+            recipe=recipe, strategy="medcoss", run=Progress(Path(scratch)), devices=Devices(DEVICE), screen=Screen()
+        )
+        stage, info = Stage(modality=case.name, data="noise"), StageInfo(1, None, (case.name,), ())
+        with Engine(trained.model, trained.strategy, plan, job, stage, info, "", {case.name: 1.0}) as engine:
             for batch in engine.batches():
                 if GPU:  # the first steps start workers, the last one checks all parameters
                     torch.cuda.set_sync_debug_mode("warn" if 4 <= engine.at < steps - 1 else "default")

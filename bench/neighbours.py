@@ -21,7 +21,7 @@ from medcoss_cli.console import Screen
 from medcoss_cli.data.inputs import list_records
 from medcoss_cli.data.read import encode, read_checked
 from medcoss_cli.embed import embed
-from medcoss_cli.export.torch_features import features_of
+from medcoss_cli.export.checkpoint import features_of
 from medcoss_cli.kit.manifest import rows_of
 from medcoss_cli.model.multimodal import Model
 from medcoss_cli.pretraining.state import read_state

@@ -33,6 +33,7 @@ from medcoss_cli.model.multimodal import Model
 from medcoss_cli.model.patches import patchify
 from medcoss_cli.plugin import CompleteModality, Modality
 from medcoss_cli.registry.complete import complete
+from medcoss_cli.strategies import StageInfo
 from medcoss_cli.strategies.medcoss import MedCoSS
 from medcoss_cli.training.distributed import Devices, has_bf16
 from medcoss_cli.training.optim import adamw, decay_on_matrices, set_rate
@@ -120,8 +121,8 @@ class Trained:
         self.case, self.precision, self.devices = case, precision, Devices(DEVICE)
         self.model = Model(case.scale.encoder, seed=0).to(DEVICE)
         self.model.add(modality(case))
-        self.strategy = MedCoSS()
-        self.strategy.begin_stage(self.model)
+        self.strategy = MedCoSS(MedCoSS.Settings())
+        self.strategy.begin_stage(self.model, StageInfo(1, None, (case.name,), ()))
         groups = decay_on_matrices(self.strategy.parameters(self.model), 0.05)
         self.optimiser = adamw(groups, 0.95, fused=True)
         set_rate(self.optimiser, 1e-4)

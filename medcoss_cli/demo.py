@@ -27,6 +27,7 @@ from medcoss_cli.pretraining import setup
 from medcoss_cli.pretraining.job import Job
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import ExtendRecipe, FinetuneRecipe, PretrainRecipe
+from medcoss_cli.recipe.strategy import StrategyChoice
 from medcoss_cli.registry.discovery import load_modality, statuses
 from medcoss_cli.training.runs import Options
 
@@ -84,7 +85,7 @@ def demo(
     """
     read = read_recipe(recipe, [], kind="pretrain")
     assert isinstance(read, PretrainRecipe)
-    names = [stage.modality for stage in read.stages]
+    names = [member.modality for member in read.members]
     extra = _another(names)
     known = {name: load_modality(name) for name in [*names, *([extra] if extra else [])]}
     work = _Demonstration(folder, read, known, extra, Parts(screen, {}), Accuracies(folder, seed))
@@ -133,14 +134,14 @@ def _write_data(work: _Demonstration, counts: Mapping[int, int], seed: int) -> N
 
 def _learn(work: _Demonstration, label: str, strategy: str) -> Job:
     """All modalities with one strategy; heads are trained and tested after each."""
-    recipe = work.recipe.model_copy(update={"strategy": strategy})
+    recipe = work.recipe.model_copy(update={"strategy": StrategyChoice.read(strategy)})
     options = work.options(strategy)
     job = _job(options, work.screen, partial(setup.begin_pretrain, recipe, strategy, options, work.screen))
     with _finishing(job):
-        for number, stage in enumerate(recipe.stages, 1):
+        for number, member in enumerate(recipe.members, 1):  # one a stage
             with work.screen.piece(work.part(label)):
                 pretrain(job, last=number)
-                _test_heads(work, label, strategy, stage.modality, job, number)
+                _test_heads(work, label, strategy, member.modality, job, number)
     if work.extra is None:
         work.screen.say("with another plugin (pip install medcoss-ultrasound) the demonstration also extends by it")
         return job

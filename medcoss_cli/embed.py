@@ -108,7 +108,7 @@ def embedder(source: Path, modality: str | None, screen: Screen) -> Embedder:
         return Embedder(known, lambda inputs: tuple(one.run(inputs)), one.decode, hash_of(source))  # type: ignore[arg-type,return-value]  # two outputs
     if modality is None:
         raise UsageError("a checkpoint knows several modalities", where="--modality", fix="name one")
-    from medcoss_cli.export.torch_features import features_of
+    from medcoss_cli.export.checkpoint import features_of
 
     known, features, decode, file = features_of(source, modality, screen)
     return Embedder(known, features, decode, hash_of(file))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from medcoss_cli.data.batches import Pool, Stored
+from medcoss_cli.data.batches import Plan, Pool, Stored
 from medcoss_cli.model.multimodal import Model
 from medcoss_cli.pretraining import retention
 from medcoss_cli.pretraining.engine import Engine
@@ -13,7 +13,6 @@ from medcoss_cli.pretraining.job import Job
 from medcoss_cli.pretraining.rehearsal import buffer_size, choose_kmeans, choose_random
 from medcoss_cli.pretraining.stage import prepare_stage
 from medcoss_cli.pretraining.state import State
-from medcoss_cli.registry.discovery import load_strategy
 
 
 def pretrain(job: Job, *, last: int | None = None) -> State:
@@ -22,24 +21,27 @@ def pretrain(job: Job, *, last: int | None = None) -> State:
     Args:
         last: stop after the stage of this number; another call goes on with the next one.
     """
-    state, recipe = job.state, job.recipe
+    state = job.state
     model = state.model.to(job.devices.device)
+    strategy = job.make_strategy()
     for number, stage in job.remaining(last):  # line 6; in the first stage the buffer is empty
-        data = prepare_stage(job, number, stage)  # D_i; probes are set aside for retention
-        model.add(data.modality)  # its tokenizer if the key is new; a fresh decoder, psi_i
-        strategy = load_strategy(job.strategy)(recipe.mixup)
-        strategy.begin_stage(model)  # medcoss: a frozen copy, M_(i-1)
-        new = Pool(data.modality, data.prepared, data.train)
+        data, info = prepare_stage(job, number, stage), job.info(number, stage)  # D_i, of one modality or several
+        for part in data:
+            model.add(part.modality)  # its tokenizer if the key is new; a fresh decoder, psi_i
+        strategy.begin_stage(model, info)  # medcoss: a frozen copy, M_(i-1)
         old = [Pool(model.modalities[name], kept, np.arange(len(kept))) for name, kept in state.buffer.items()]
-        plan = job.plan(number, stage, new, old if strategy.rehearses else [])  # line 7: D = D_i and B
-        with Engine(model, strategy, plan, job, stage, data.prepared.data_hash, baseline(model, new)) as engine:
+        plan = job.plan(number, stage, [part.pool for part in data], old if strategy.rehearses else [])  # line 7: D, B
+        data_hash = "+".join(part.prepared.data_hash for part in data)
+        with Engine(model, strategy, plan, job, stage, info, data_hash, baselines(model, plan)) as engine:
             for batch in engine.batches():  # lines 8, 9: one modality each
                 with engine.autocast():
                     loss = strategy.loss(model, batch)  # lines 10 to 14: L_mim or L_fd
                 engine.step(batch, loss)  # updates phi, T and, on new data, psi_i
-        strategy.end_stage(model)
-        state.keep(data.modality.name, select(job, number, model, new))  # line 16: B and Sample(D_i)
-        state.finish(number, data.modality, Stored.of(data.prepared, data.probes), data.facts | engine.facts())
+        engine.end_stage()  # what the strategy estimates from samples of D_i
+        for pool in plan.new:
+            state.keep(pool.modality.name, select(job, number, model, pool))  # line 16: B and Sample(D_i)
+        state.remember(job.strategy.name, strategy.memory())
+        state.finish(number, data, engine.facts())
         job.save(state)
     return state
 
@@ -61,7 +63,10 @@ def select(job: Job, number: int, model: Model, new: Pool) -> Stored:
     return Stored.of(new.source, new.rows[job.devices.from_first(chosen).numpy()])
 
 
-def baseline(model: Model, new: Pool) -> float:
-    """The loss of predicting the mean on up to 256 samples of the new data: what a loss of 1.0 on the screen means."""
-    rows = new.rows[np.linspace(0, len(new.rows) - 1, min(256, len(new.rows))).astype(int)]
-    return model.decoder(new.modality.name).baseline(retention.decoded(model, new.modality.name, new.source, rows))
+def baselines(model: Model, plan: Plan) -> dict[str, float]:
+    """By new modality the loss of predicting the mean, on up to 256 samples: what a loss of 1.0 on the screen means."""
+    found = {}
+    for new in plan.new:
+        rows, name = new.rows[np.linspace(0, len(new.rows) - 1, min(256, len(new.rows))).astype(int)], new.modality.name
+        found[name] = model.decoder(name).baseline(retention.decoded(model, name, new.source, rows))
+    return found

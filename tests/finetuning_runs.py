@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medcoss_cli import finetune as verb
 from medcoss_cli.console import Screen
+from medcoss_cli.finetune import finetune
 from medcoss_cli.finetuning import setup
 from medcoss_cli.finetuning.setup import FinetuneJob
 from medcoss_cli.recipe.read import read_recipe
@@ -69,7 +69,7 @@ def tune(folder: Path, data: Path, text: str, *overrides: str, **more: Any) -> t
     """Train and test; returns results.json and the run's folder."""
     job = begin(folder, data, text, *overrides, **more)
     try:
-        return verb.finetune(job), job.run.folder
+        return finetune(job), job.run.folder
     finally:
         job.run.close()
 
@@ -78,6 +78,6 @@ def resume(folder: Path, data: Path, screen: Screen | None = None) -> dict[str, 
     """Go on with an interrupted run."""
     job = setup.resume_finetune(folder / "runs" / "run", options(folder, data), screen or Screen())
     try:
-        return verb.finetune(job)
+        return finetune(job)
     finally:
         job.run.close()

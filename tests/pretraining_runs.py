@@ -44,10 +44,12 @@ def options(folder: Path, data: Path, name: str | None = None, *, overwrite: boo
     return runs.Options(name, overwrite, data, data / "prepared", folder / "runs")
 
 
-def train(folder: Path, data: Path, *overrides: str, name: str = "run", screen: Screen | None = None) -> State:
+def train(
+    folder: Path, data: Path, *overrides: str, name: str = "run", screen: Screen | None = None, text: str = RECIPE
+) -> State:
     """Train the tiny recipe with overrides."""
     path = folder / "tiny.yaml"
-    path.write_text(RECIPE)
+    path.write_text(text)
     recipe = read_recipe(str(path), overrides, kind="pretrain")
     assert isinstance(recipe, PretrainRecipe)
     job = setup.begin_pretrain(recipe, "tiny", options(folder, data, name), screen or Screen(), *read_init(recipe))

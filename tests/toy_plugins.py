@@ -43,6 +43,18 @@ def install(
         (site / f"medcoss_x_{name}.py").write_text(code)
 
 
+def code_of(module: str, name: str) -> str:
+    """A plugin's code that brings a modality which a test's module has under this name."""
+    return f"""
+from {module} import {name} as modality
+from medcoss_cli.plugin import hookimpl
+PLUGIN_API = 1
+@hookimpl
+def medcoss_modalities():
+    return [modality]
+"""
+
+
 def put(site: Path, name: str, code: str, version: str = "1.0") -> None:
     """Install it for this process, in place of another version of it; `site` is on sys.path."""
     install(site, name, code, version=version)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -55,6 +56,8 @@ def show_checkpoint(path: File, as_json: options.Json = False) -> None:
     terminal.result("loss: on its own probes when the stage was done, 1 is predicting the mean")
     for key, words in facts["vocabularies"].items():
         terminal.result(f"Vocabulary {key}: {words} pieces")
+    for name, values in facts["memory"].items():
+        terminal.result(_printable([[f"Memory of the strategy {name}: {values:,} values"]])[0][0])
     if facts["lowest"] is not None:
         terminal.result(f"Least remembered: {facts['lowest'][0]}, CKA {facts['lowest'][1]:.3f}")
     if facts["versions"]:
@@ -165,22 +168,38 @@ def summary(known: Checkpoint) -> dict[str, Any]:
         "history": known.history,
         "origin": next((entry["origin"] for entry in known.history if "origin" in entry), None),
         "lowest": retention.lowest(known.history),
+        "memory": {name: sum(_values(entry)) for name, entry in known.memory.items()},
         "versions": {key: value for key, value in last.get("versions", {}).items() if key not in known.modalities},
     }
 
 
 def _stage(entry: dict[str, Any], least: tuple[str, float] | None) -> dict[str, Any]:
-    """One line of the table of stages; what an entry does not say is None."""
+    """One line of the table of stages; what an entry does not say is None, a loss of several modalities their mean."""
+    from medcoss_cli.store.history import parts
+
     recipe = entry.get("recipe", {})
     stages = recipe.get("stages") or []
     own = stages[entry["stage"] - 1] if 0 < entry["stage"] <= len(stages) else {}
-    loss = entry.get("retention", {}).get(entry["modality"], {}).get("loss")
+    found = [
+        row["loss"] / (part.get("baseline") or 1.0)
+        for name, part in parts(entry).items()
+        if "loss" in (row := entry.get("retention", {}).get(name, {}))
+    ]
     return {
         **{key: entry.get(key) for key in ("stage", "modality", "strategy", "train", "steps", "rehearsal_steps")},
         "epochs": own.get("epochs") or recipe.get("train", {}).get("epochs"),
-        "loss": None if loss is None else loss / (entry.get("baseline") or 1.0),
+        "loss": sum(found) / len(found) if found else None,
         "lowest": None if least is None else least[1],
     }
+
+
+def _values(memory: Any) -> Iterator[int]:
+    """How many numbers each tensor of a strategy's memory has."""
+    if isinstance(memory, dict | list):
+        for entry in memory.values() if isinstance(memory, dict) else memory:
+            yield from _values(entry)
+    elif hasattr(memory, "numel"):
+        yield memory.numel()
 
 
 def _pieces(text: str) -> int:

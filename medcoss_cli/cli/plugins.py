@@ -107,18 +107,22 @@ def info(name: Name, as_json: options.Json = False) -> None:
 
 @app.command()
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the modality, as in ecg, or of the kind of task.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Of the modality, as in ecg, of the strategy, or of the kind of task.")
+    ],
     dims: Annotated[int, typer.Option(min=1, max=3, help="1: signals, 2: images, 3: volumes.")] = 2,
     where: Annotated[Path, typer.Option(metavar="DIR", help="Where its folder is made.")] = Path(),
+    strategy: Annotated[bool, typer.Option("--strategy", help="A strategy instead of a modality.")] = False,
     task: Annotated[bool, typer.Option("--task", help="A kind of task instead of a modality.")] = False,
 ) -> None:
-    """Write a plugin for a new modality or kind of task, which passes its own tests as it is.
+    """Write a plugin for a new modality, strategy or kind of task, which passes its own tests as it is.
 
     Example: medcoss plugins new ecg --dims 1
     """
     from medcoss_cli.registry.scaffold import new_plugin
 
-    kind, option = ("task", "--task ") if task else ("modality", "")
+    kind = _kind(strategy, task)
+    option = "" if kind == "modality" else f"--{kind} "
     folder = new_plugin(kind, name, where, dims=dims)
     screen = terminal.screen()
     screen.say(f"written: {folder}")
@@ -128,15 +132,17 @@ def new(
 @app.command()
 def check(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A modality, as in `medcoss plugins list`, or a kind of task.")
+        str,
+        typer.Argument(metavar="NAME", help="A modality, as in `medcoss plugins list`, a strategy, or a kind of task."),
     ],
+    strategy: Annotated[bool, typer.Option("--strategy", help="NAME is a strategy.")] = False,
     task: Annotated[bool, typer.Option("--task", help="NAME is a kind of task.")] = False,
     data: Annotated[
         Path | None, typer.Option("--data", metavar="DIR", help="Your files of this modality (default: its demo set).")
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Run the conformance suite on an installed modality, on its own demo data or on yours, or on a kind of task.
+    """Run the conformance suite on an installed plugin; on a modality with its own demo data, or with yours.
 
     Example: medcoss plugins check ct --data scans
     """
@@ -144,12 +150,17 @@ def check(
 
     from medcoss_cli import conformance
     from medcoss_cli.plugin import PLUGIN_API
-    from medcoss_cli.registry.discovery import load_modality, load_task, statuses
+    from medcoss_cli.registry.discovery import load_modality, load_strategy, load_task, statuses
 
-    if data is not None and not data.is_dir():
-        raise UsageError("there is no such folder", where=data, fix="name a folder of files of this modality")
+    kind = _kind(strategy, task)
+    if data is not None and (kind != "modality" or not data.is_dir()):
+        what = f"a {kind} is checked without data" if kind != "modality" else "there is no such folder"
+        where = "--data" if kind != "modality" else data
+        raise UsageError(what, where=where, fix="name a modality and a folder of its files")
     with tempfile.TemporaryDirectory() as folder:
-        if task:
+        if kind == "strategy":
+            faults = conformance.check_strategy(load_strategy(name), Path(folder))
+        elif kind == "task":
             faults = conformance.check_task(load_task(name), Path(folder))
         else:
             modality = load_modality(name)
@@ -160,3 +171,9 @@ def check(
     if faults:
         raise PluginError(f"{name} does not conform to plugin API {PLUGIN_API}:\n  " + "\n  ".join(faults))
     terminal.screen(as_json).say(f"{name} conforms to plugin API {PLUGIN_API}")
+
+
+def _kind(strategy: bool, task: bool) -> str:
+    if strategy and task:
+        raise UsageError("--strategy and --task exclude each other", fix="leave one of them out")
+    return "strategy" if strategy else "task" if task else "modality"

@@ -60,7 +60,7 @@ def validate(recipe: Recipe, overrides: options.Overrides = None, as_json: optio
     from medcoss_cli.registry.discovery import distribution_of
 
     read = read_recipe(recipe, overrides or [])
-    named = [read] if isinstance(read, FinetuneRecipe) else getattr(read, "stages", [])
+    named = [read] if isinstance(read, FinetuneRecipe) else getattr(read, "members", [])
     for part in named:
         if part.modality == OPEN:
             continue

@@ -34,7 +34,7 @@ def carry_out(job: Job, *, min_retention: float | None = None, as_json: bool = F
     summary: dict[str, Any] = {
         "run": str(job.run.folder),
         "checkpoint": str(job.run.checkpoint),
-        "strategy": job.strategy,
+        "strategy": str(job.strategy),
         "stages": [_stage(entry) for entry in state.history],
         "seconds": round(time.monotonic() - began, 1),
         **peak_memory(),
@@ -74,6 +74,7 @@ def _stage(entry: dict[str, Any]) -> dict[str, Any]:
     kept = (
         "stage",
         "modality",
+        "modalities",
         "samples",
         "train",
         "probes",

@@ -44,7 +44,7 @@ def check(modality: Modality, folder: Path, data: Path | None = None) -> list[st
         ("its loader's find among odd files", files.odd_files),
         ("its loader, for labelled data,", files.labelled),
     ]
-    faults = _told(steps)
+    faults = told(steps)
     if files.samples:
         from medcoss_cli.conformance.networks import Networks
 
@@ -63,18 +63,19 @@ def check(modality: Modality, folder: Path, data: Path | None = None) -> list[st
             ("its decoder's baseline", networks.baseline),
             ("its decoder's reconstruct", networks.reconstruct),
         ]
-        faults += _told(steps)
+        faults += told(steps)
     return faults
 
 
-def _told(steps: list[tuple[str, Callable[[], Iterator[str]]]]) -> list[str]:
+def told(steps: list[tuple[str, Callable[[], Iterator[str]]]]) -> list[str]:
+    """The faults that steps find, each named; one that raises is told as a fault, and the next is tried."""
     faults: list[str] = []
     for what, step in steps:
         try:
             faults.extend(step())
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; it is told, and the next step tried
-            told = str(error) if isinstance(error, MedcossError) else f"{type(error).__name__}: {error}"
-            faults.append(f"{what} fails ({told})")
+            reason = str(error) if isinstance(error, MedcossError) else f"{type(error).__name__}: {error}"
+            faults.append(f"{what} fails ({reason})")
     return faults
 
 

@@ -137,12 +137,14 @@ class _Run:
 
     def export(self) -> Iterator[str]:
         """The exported file predicts the same, and needs no torch."""
-        from medcoss_cli.export.driver import export
+        from medcoss_cli.export import export
+        from medcoss_cli.export.onnx import Onnx
 
         file = self.folder / "exported.onnx"
         export(
             None,
             file,
+            form=Onnx(),
             modality=None,
             run=self.run,
             seed=None,

@@ -78,37 +78,89 @@ class Pool:
 
 @dataclass(frozen=True)
 class Plan:
-    """Which modality each step of a stage trains on (DESIGN 4.7).
+    """Which modality each turn of a stage trains on (DESIGN 4.7).
 
-    Rehearsal steps are spread evenly, earlier modalities take turns. Each pool is drawn without replacement and
-    reshuffled when exhausted, so a pool smaller than a batch gives its samples several times, with fresh augmentation.
+    A turn is what one modality is drawn for: a whole step, or one of its `mix` micro-batches. Rehearsal is spread evenly
+    over the turns, earlier modalities alternate; new modalities get their exact share in a random order. Mixed turns come
+    in a random order altogether, as in the authors' code. Each pool is drawn without replacement and reshuffled when
+    exhausted, so a pool smaller than a turn gives its samples several times, with fresh augmentation.
+
+    Args:
+        batch: samples of a turn, over all ranks.
+        turns, rehearsal_turns: of the stage; `turns` is a multiple of `mix`.
+        uniform: new modalities get the same number of turns, else in proportion to their samples.
     """
 
     seed: int
     stage: int
     batch: int
-    new: Pool
+    new: Sequence[Pool]
     old: Sequence[Pool]
-    steps: int
-    rehearsal_steps: int
+    turns: int
+    rehearsal_turns: int
+    mix: int = 1
+    uniform: bool = False
 
     @classmethod
     def make(
-        cls, seed: int, stage: int, batch: int, epochs: float, share: float | None, new: Pool, old: Sequence[Pool]
+        cls,
+        seed: int,
+        stage: int,
+        batch: int,
+        epochs: float,
+        share: float | None,
+        new: Sequence[Pool],
+        old: Sequence[Pool],
+        *,
+        mix: int = 1,
+        uniform: bool = False,
     ) -> Plan:
-        """Plan `epochs` passes over the new data; `share` of all batches are rehearsal, None: in proportion to size."""
-        new_steps = max(1, math.ceil(epochs * len(new.rows) / batch))
-        kept = sum(len(pool.rows) for pool in old)
-        part = max(kept / (kept + len(new.rows)), share or 0.0) if kept else 0.0
-        steps = math.ceil(new_steps / (1 - part) - 1e-9)
-        return cls(seed, stage, batch, new, list(old), steps, steps - new_steps)
+        """Plan `epochs` passes over the new data, in steps of `batch` samples.
 
-    def at(self, step: int) -> tuple[Pool, int, bool]:
-        """The pool of a step, how many batches were drawn from it before, and whether it is new data."""
-        before = step * self.rehearsal_steps // self.steps
-        if (step + 1) * self.rehearsal_steps // self.steps == before:
-            return self.new, step - before, True
-        return self.old[before % len(self.old)], before // len(self.old), False
+        Args:
+            share: of all turns that are rehearsal, at least; None: in proportion to size.
+        """
+        samples, kept = (sum(len(pool.rows) for pool in pools) for pools in (new, old))
+        turns, rehearsed = turns_of(samples, kept, batch // mix, epochs, share, mix)
+        return cls(seed, stage, batch // mix, list(new), list(old), turns, rehearsed, mix, uniform)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the optimiser."""
+        return self.turns // self.mix
+
+    @property
+    def title(self) -> str:
+        """The modalities of the new data, as in "ct+mri"."""
+        return "+".join(pool.modality.name for pool in self.new)
+
+    def at(self, turn: int) -> tuple[Pool, int, bool]:
+        """The pool of a turn, how many batches are drawn from it before, and whether it is new data."""
+        if self.mix > 1:
+            turn = int(_shuffled(self.seed, self.stage, "mix", self.turns)[turn])
+        before = turn * self.rehearsal_turns // self.turns
+        if (turn + 1) * self.rehearsal_turns // self.turns != before:
+            return self.old[before % len(self.old)], before // len(self.old), False
+        if len(self.new) == 1:
+            return self.new[0], turn - before, True
+        weights = tuple(1 if self.uniform else len(pool.rows) for pool in self.new)
+        pools, drawn = _alternation(self.seed, self.stage, weights, self.turns - self.rehearsal_turns)
+        return self.new[pools[turn - before]], int(drawn[turn - before]), True
+
+    def samples(self, count: int = 1024, batch: int = 1) -> Iterator[Batch]:
+        """Batches of the new data that are neither augmented nor drawn twice; see `medcoss_cli.strategies.Samples`."""
+        total = sum(len(pool.rows) for pool in self.new)
+        for pool in self.new:
+            wanted = min(len(pool.rows), max(1, round(min(count, total) * len(pool.rows) / total)))
+            name = pool.modality.name
+            order = _shuffled(self.seed, self.stage, f"samples of {name}", len(pool.rows))[:wanted]
+            for first in range(0, wanted, batch):
+                read = pool.source.read(pool.rows[order[first : first + batch]])
+                inputs = pool.modality.intensity.decode(
+                    *(torch.from_numpy(np.ascontiguousarray(part)) for part in read)
+                )
+                key = (self.seed, self.stage, "samples", name, first)
+                yield Batch(name, True, inputs, None, slice(0, len(inputs)), len(inputs), key)
 
     def indices(self, pool: Pool, turn: int) -> np.ndarray[Any, Any]:
         """Rows (N,) of the `turn`-th batch of a pool."""
@@ -124,6 +176,38 @@ class Plan:
         return chosen
 
 
+def turns_of(samples: int, kept: int, batch: int, epochs: float, share: float | None, mix: int = 1) -> tuple[int, int]:
+    """(turns, rehearsal among them) of a stage with so many new and kept samples; see `Plan`."""
+    new = max(1, math.ceil(epochs * samples / batch))
+    part = max(kept / (kept + samples), share or 0.0) if kept else 0.0
+    turns = math.ceil(new / (1 - part) - 1e-9)
+    rounded = -(-turns // mix) * mix  # the last step is filled up with rehearsal, or else with new data
+    return rounded, rounded - new if kept else 0
+
+
+@lru_cache(maxsize=8)
+def _shuffled(seed: int, stage: int, purpose: str, n: int) -> np.ndarray[Any, Any]:
+    order: np.ndarray[Any, Any] = torch.randperm(n, generator=generator(seed, stage, purpose)).numpy()
+    return order
+
+
+@lru_cache(maxsize=8)
+def _alternation(
+    seed: int, stage: int, weights: tuple[int, ...], turns: int
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Which pool each of the turns takes, in proportion to the weights, and how often that pool was taken before."""
+    exact = np.array(weights) * turns / sum(weights)
+    counts = np.floor(exact).astype(int)
+    counts[np.argsort(counts - exact, kind="stable")[: turns - counts.sum()]] += 1  # largest remainders
+    while counts.min() == 0 and counts.max() > 1:  # no modality is left out
+        counts[[counts.argmax(), counts.argmin()]] += [-1, 1]
+    pools = np.repeat(np.arange(len(counts)), counts)[_shuffled(seed, stage, "alternation", turns)]
+    drawn = np.empty(turns, int)
+    for pool in range(len(counts)):
+        drawn[pools == pool] = np.arange(counts[pool])
+    return pools, drawn
+
+
 @lru_cache(maxsize=8)
 def _order(seed: int, stage: int, modality: str, epoch: int, n: int) -> np.ndarray[Any, Any]:
     order: np.ndarray[Any, Any] = torch.randperm(n, generator=generator(seed, stage, modality, "order", epoch)).numpy()
@@ -133,8 +217,9 @@ def _order(seed: int, stage: int, modality: str, epoch: int, n: int) -> np.ndarr
 class _Parts(Dataset[dict[str, Any]]):
     """Item i is micro-batch i of the stage, as stored integers; read in the main process or in workers."""
 
-    def __init__(self, plan: Plan, mixup: bool, accumulate: int, rank: int, ranks: int) -> None:
-        self.plan, self.mixup, self.accumulate, self.rank, self.ranks = plan, mixup, accumulate, rank, ranks
+    def __init__(self, plan: Plan, partners: bool, accumulate: int, rank: int, ranks: int) -> None:
+        self.plan, self.partners, self.rank, self.ranks = plan, partners, rank, ranks
+        self.cuts = accumulate // plan.mix  # micro-batches that a turn is cut into
 
     def __getitem__(self, item: int) -> dict[str, Any]:
         try:
@@ -144,12 +229,12 @@ class _Parts(Dataset[dict[str, Any]]):
 
     def _part(self, item: int) -> dict[str, Any]:
         plan = self.plan
-        step, micro = divmod(item, self.accumulate)
-        pool, turn, new = plan.at(step)
-        chosen = plan.indices(pool, turn)
-        part, parts = self.rank * self.accumulate + micro, self.ranks * self.accumulate
+        turn, micro = divmod(item, self.cuts)
+        pool, drawn, new = plan.at(turn)
+        chosen = plan.indices(pool, drawn)
+        part, parts = self.rank * self.cuts + micro, self.ranks * self.cuts
         first, last = part * len(chosen) // parts, (part + 1) * len(chosen) // parts
-        key = (plan.seed, plan.stage, step)
+        key = (plan.seed, plan.stage, turn)
         result = {
             "modality": pool.modality.name,
             "new": new,
@@ -159,7 +244,7 @@ class _Parts(Dataset[dict[str, Any]]):
             "partner": None,
         }
         own = np.arange(first, last)
-        if new or not self.mixup:
+        if new or not self.partners:
             return {**result, "own": _read(pool, chosen, own, key)}
         partner = torch.randperm(len(chosen), generator=generator(*key, "partner")).numpy()[own]
         places, where = np.unique(np.concatenate([own, partner]), return_inverse=True)
@@ -193,7 +278,7 @@ def _delivered(loader: DataLoader[dict[str, Any]], plan: Plan) -> Iterator[dict[
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        names = dict.fromkeys(pool.modality.name for pool in (plan.new, *plan.old))
+        names = dict.fromkeys(pool.modality.name for pool in (*plan.new, *plan.old))
         code = re.search(r"exit code (\d+)", str(error))
         ended = -signal.SIGKILL if "signal: Killed" in str(error) else int(code[1]) if code else None
         raise gone(names, [ended]) from error
@@ -204,16 +289,21 @@ def batches(
     modalities: Mapping[str, CompleteModality],
     *,
     start: int,
-    mixup: bool,
+    partners: bool,
     accumulate: int,
     rank: int,
     ranks: int,
     workers: int,
     device: torch.device,
 ) -> Iterator[Batch]:
-    """The micro-batches of this rank from step `start` on, on the device, decoded to the encoder's range."""
+    """The micro-batches of this rank from step `start` on, on the device, decoded to the encoder's range.
+
+    Args:
+        partners: whether rehearsal batches come with samples to mix with.
+        accumulate: micro-batches of a step; the plan's `mix`, or any number where that is 1.
+    """
     loader = DataLoader(
-        _Parts(plan, mixup, accumulate, rank, ranks),
+        _Parts(plan, partners, accumulate, rank, ranks),
         batch_size=None,
         sampler=range(start * accumulate, plan.steps * accumulate),
         num_workers=workers,

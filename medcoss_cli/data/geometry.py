@@ -77,7 +77,10 @@ class Layout:
         if self.spacing is None:
             return Frame(whole, box, before)
         if sample.spacing is None:
-            raise DataError(f"no voxel spacing, so it cannot be brought to {' x '.join(map(str, self.spacing))} mm")
+            raise DataError(
+                f"no voxel spacing, so it cannot be brought to {' x '.join(map(str, self.spacing))} mm",
+                fix="save it in a format that has one; of an array give spacing=",
+            )
         steps = zip(before, sample.spacing, self.spacing, strict=True)
         return Frame(whole, box, tuple(max(1, round(n * own / asked)) for n, own, asked in steps))
 

@@ -234,9 +234,11 @@ def _key(modality: CompleteModality, found: Found) -> str:
     digest.update(source_of(modality.loader, modality.intensity).encode())
     stamps: dict[Path, str] = {}
     for record in found.records:
-        if record.source not in stamps:
-            stamps[record.source] = "".join(map(stamp, (record.source, *record.files)))
-        line = (_relative(record.source, found.root), stamps[record.source], record.part, record.group)
+        for path in (record.source, *record.files):
+            if path not in stamps:
+                stamps[path] = stamp(path)
+        own = "".join(stamps[path] for path in (record.source, *record.files))
+        line = (_relative(record.source, found.root), own, record.part, record.group)
         digest.update(repr(line).encode())
     digest.update(repr([(str(i.source), i.reason) for i in found.left_out if i.bad]).encode())
     return f"{modality.name}-{digest.hexdigest()[:16]}"

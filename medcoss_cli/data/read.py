@@ -111,31 +111,40 @@ def read_checked(modality: CompleteModality, record: Record) -> Sample:
         raise DataError("not enough memory to read it", where=record.source) from error
     except Exception as error:
         raise DataError(f"it cannot be read ({type(error).__name__}: {error})", where=record.source) from error
+    return checked(modality, sample, record.source, DataError if record.part is None else Blank)
+
+
+def checked(modality: CompleteModality, sample: Sample, where: object, blank: type[DataError] = DataError) -> Sample:
+    """The sample, if it is what the modality says; see `read_checked`.
+
+    Args:
+        where: what errors name.
+        blank: what is raised where every value is the same.
+    """
     array = sample.array
     if isinstance(array, str):
         if modality.text_tokenizer is None:
-            raise DataError("a text where numbers are expected", where=record.source)
+            raise DataError("a text where numbers are expected", where=where)
         return dataclasses.replace(sample, notes=(*sample.notes, *modality.text_tokenizer.notes(sample)))
     if array.ndim - 1 != modality.dims:
-        raise DataError(f"{array.ndim - 1}D data where {modality.dims}D is expected", where=record.source)
+        raise DataError(f"{array.ndim - 1}D data where {modality.dims}D is expected", where=where)
     if array.shape[0] != modality.channels:
-        raise DataError(f"{array.shape[0]} channels where {modality.channels} are expected", where=record.source)
+        raise DataError(f"{array.shape[0]} channels where {modality.channels} are expected", where=where)
     if array.size == 0:
-        raise DataError("it is empty", where=record.source)
+        raise DataError("it is empty", where=where)
     if array.dtype.kind not in "buif":
-        raise DataError(f"its values are {array.dtype}, not real numbers", where=record.source)
+        raise DataError(f"its values are {array.dtype}, not real numbers", where=where)
     if array.dtype.kind == "f":
         finite = np.isfinite(array)
         if not finite.any():
-            raise DataError("every value is NaN or infinite", where=record.source)
+            raise DataError("every value is NaN or infinite", where=where)
         if not finite.all():
             array = np.where(finite, array, array[finite].min())
             share = 1 - finite.mean()
             note = f"NaN or infinite values ({share:.2%}) became the smallest finite value"
             sample = dataclasses.replace(sample, array=array, notes=(*sample.notes, note))
     if array.min() == array.max():
-        kind = DataError if record.part is None else Blank
-        raise kind("every value is the same", where=record.source)
+        raise blank("every value is the same", where=where)
     return sample
 
 

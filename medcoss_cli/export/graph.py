@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from medcoss_cli.errors import ExportError
 from medcoss_cli.export.metadata import KEY
 
-PRECISIONS = ("fp32", "fp16", "int8")
 LARGE = 1_900_000_000
 """Bytes of weights from which on they lie in a file beside; protobuf holds 2 GB."""
 

@@ -87,30 +87,5 @@ def _neighbours(facts: Mapping[str, Any]) -> list[str]:
     if facts["neighbours"] is None:
         return []
     shares = facts["neighbours"]
-    return [f"Nearest-neighbour accuracy: torch {shares['torch']:.3f}, this file {shares['onnx']:.3f}.", ""]
-
-
-def use(about: Description, name: str) -> list[str]:
-    """How an ONNX file is used."""
-    if about.kind == "encoder":
-        return [
-            "```python",
-            "import onnxruntime",
-            f'session = onnxruntime.InferenceSession("{name}")',
-            f"# tokens (N, L, {about.encoder['width']}) float32, valid (N, L) bool",
-            'features, = session.run(None, {"tokens": tokens, "valid": valid})',
-            "```",
-        ]
-    verb = "predict" if about.kind == "task" else "embed"
-    out = "out/" if verb == "predict" else "features.npz"
-    plugins = [brought.split()[0] for brought in (about.distribution, about.task_distribution) if brought]
-    wheels = " ".join(dict.fromkeys(["medcoss", *plugins]))
-    return [
-        "Without torch:",
-        "",
-        "```sh",
-        f"pip install {' '.join(about.packages or [])}",
-        f"pip install --no-deps {wheels}",
-        f"medcoss {verb} {name} FILES -o {out}",
-        "```",
-    ]
+    from_file = next(share for name, share in shares.items() if name != "torch")
+    return [f"Nearest-neighbour accuracy: torch {shares['torch']:.3f}, this file {from_file:.3f}.", ""]

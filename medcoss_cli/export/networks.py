@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from medcoss_cli.model import pooling
 from medcoss_cli.model.multimodal import Model
-from medcoss_cli.plugin import TokenNetwork
+from medcoss_cli.plugin import CompleteModality, TokenNetwork
 
 
 class EncoderAlone(nn.Module):
@@ -29,11 +29,16 @@ class Features(nn.Module):
     Token features have the cls token first where the modality has one; the pooled are the mean over all real tokens.
     """
 
-    def __init__(self, model: Model, modality: str) -> None:
+    def __init__(self, tokenizer: nn.Module, encoder: nn.Module, modality: CompleteModality) -> None:
         super().__init__()
-        self.tokenizer = model.tokenizer(modality)
-        self.encoder = model.encoder
-        self.spec = model.modalities[modality].tokenizer.spec
+        self.tokenizer = tokenizer
+        self.encoder = encoder
+        self.spec = modality.tokenizer.spec
+
+    @classmethod
+    def of(cls, model: Model, modality: str) -> Features:
+        """Those of one modality of a model."""
+        return cls(model.tokenizer(modality), model.encoder, model.modalities[modality])
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         tokenizer = cast(TokenNetwork, self.tokenizer)

@@ -1,23 +1,28 @@
-"""What can be exported of a checkpoint or a run: the encoder alone, a modality's features, a fine-tuned network."""
+"""What is exported of a checkpoint or a run: the encoder alone, a modality's features, a fine-tuned network."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from medcoss_cli.console import Screen
+from medcoss_cli.errors import UsageError
 from medcoss_cli.export.networks import EncoderAlone, Features
-from medcoss_cli.export.samples import LEAST, Samples, of_size, rule_of
-from medcoss_cli.finetuning.checkpoints import TrainedSeed
+from medcoss_cli.export.samples import LEAST, Samples, gather, of_size, rule_of
+from medcoss_cli.export.verify import Run
+from medcoss_cli.finetuning.checkpoints import TrainedSeed, best_seed
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.plugin import CompleteModality
-from medcoss_cli.pretraining.state import State, versions
+from medcoss_cli.pretraining.state import State, read_for, versions
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.fingerprint import fingerprint
+from medcoss_cli.store.checkpoint import find_checkpoint
 
 AXES = {1: ["words"], 2: ["height", "width"], 3: ["depth", "height", "width"]}
 TOKENS = 37
@@ -32,6 +37,7 @@ class Exportable:
         names: of inputs and outputs; the last output is what is pooled.
         steps: of the axes behind batch and channel, whose multiples the network takes; None where they are fixed.
         about: what the description says of it.
+        modality: whose inputs it takes; None for the encoder alone.
         words: its vocabulary, JSON text.
     """
 
@@ -40,11 +46,23 @@ class Exportable:
     inputs: tuple[Array, ...]
     steps: tuple[int, ...] | None
     about: Mapping[str, Any]
+    modality: CompleteModality | None = None
     words: str | None = None
 
     def fixed(self) -> Exportable:
         """The same with its axes fixed."""
-        return Exportable(self.network, self.names, self.inputs, None, self.about, self.words)
+        return replace(self, steps=None)
+
+    def run(self, network: nn.Module | None = None) -> Run:
+        """Input arrays to all outputs, in torch on the CPU; of another network that takes the same inputs, if given."""
+        module = (network or self.network).cpu().eval()
+
+        @torch.no_grad()
+        def run(*inputs: Array) -> list[Array]:
+            outputs = module(*(torch.from_numpy(part) for part in inputs))
+            return [part.float().numpy() for part in (outputs if isinstance(outputs, tuple) else (outputs,))]
+
+        return run
 
     def dynamic(self) -> list[dict[int, Any]]:
         """Axes that may change, as torch.export has them: the batch; multiples of the steps."""
@@ -97,6 +115,27 @@ def tokens(count: int, length: int, width: int) -> tuple[Array, Array]:
     return rng.standard_normal((count, length, width)).astype(np.float32), valid
 
 
+def chosen(
+    source: Path | None, modality: str | None, run: Path | None, seed: int | None, folder: Path | None, screen: Screen
+) -> tuple[Exportable, Samples | None, Path]:
+    """What is exported, what it is verified on, and the file it comes from. Raises: UsageError, CheckpointError."""
+    if run is not None:
+        if modality is not None or source is not None:
+            raise UsageError("a run says itself what it is", where="--run", fix="leave CKPT and --modality out")
+        trained = best_seed(run, seed, screen)
+        shown = gather(trained.modality, folder, None, screen)
+        return task_of(trained, shown), shown, run / f"seed-{trained.seed}" / "model.pt"
+    file, note = find_checkpoint(source)
+    if note:
+        screen.say(note)
+    state = read_for(file, modality, screen)
+    if modality is None:
+        return encoder_alone(state), None, file
+    known = state.model.modalities[modality]
+    shown = gather(known, folder, state.buffer.get(modality), screen)
+    return features_of(state, known, shown), shown, file
+
+
 def encoder_alone(state: State) -> Exportable:
     """Tokens and validity to features, any batch and any number of tokens."""
     shape = state.model.shape
@@ -113,9 +152,9 @@ def features_of(state: State, modality: CompleteModality, samples: Samples) -> E
         "versions": versions({modality.name: modality}),
         **_inputs(modality, samples),
     }
-    network = Features(state.model, modality.name)
+    network = Features.of(state.model, modality.name)
     names = (["ids" if modality.channels == 0 else "inputs"], ["tokens", "pooled"])
-    return Exportable(network, names, (samples.inputs,), _steps(modality), about, modality.vocabulary)
+    return Exportable(network, names, (samples.inputs,), _steps(modality), about, modality, modality.vocabulary)
 
 
 def task_of(trained: TrainedSeed, samples: Samples) -> Exportable:
@@ -134,7 +173,7 @@ def task_of(trained: TrainedSeed, samples: Samples) -> Exportable:
         "task_distribution": discovery.task_distribution(spec.kind),
     }
     names = (["ids" if modality.channels == 0 else "inputs"], [trained.kind.output])
-    return Exportable(trained.network.eval(), names, (samples.inputs,), None, about, words)
+    return Exportable(trained.network.eval(), names, (samples.inputs,), None, about, modality, words)
 
 
 def _inputs(modality: CompleteModality, samples: Samples) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Is an exported file what it was made from? ONNX Runtime against torch on real samples, at several batches and sizes."""
+"""Is an exported file what it was made from? what computes it against torch on real samples, at several batches and sizes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,28 @@ from medcoss_cli.errors import ExportError
 from medcoss_cli.model.outputs import Array
 
 BATCHES = (1, 2, 5, 16)
-TOLERANCE = {"fp32": 1e-4, "fp16": 5e-2, "int8": None}
-"""Largest difference allowed, in standard deviations of the output."""
-COSINE = {"fp32": 0.9999, "fp16": 0.9999, "int8": 0.999}
-"""Smallest cosine allowed between pooled outputs."""
-LOST = 0.005
-"""Share of nearest-neighbour accuracy that int8 may lose."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a precision may be from torch.
+
+    Args:
+        relative: largest difference in standard deviations of the output; None: any.
+        cosine: smallest cosine between the pooled outputs of a sample.
+        lost: share of nearest-neighbour accuracy that may be lost; None: not judged.
+    """
+
+    relative: float | None
+    cosine: float
+    lost: float | None = None
+
+    def to_plain(self) -> dict[str, float | None]:
+        """What the numbers of the verification name."""
+        return {"relative": self.relative, "cosine": self.cosine}
+
+
+FP32 = Tolerance(1e-4, 0.9999)
 
 Run = Callable[..., list[Array]]
 """Input arrays to all outputs."""
@@ -39,9 +55,9 @@ class Row:
         return {**vars(self), "size": list(self.size)}
 
 
-def compare(torch_run: Run, onnx_run: Run, inputs: Sequence[Array], size: tuple[int, ...]) -> Row:
+def compare(torch_run: Run, file_run: Run, inputs: Sequence[Array], size: tuple[int, ...]) -> Row:
     """Both on the same inputs; the last output is what is pooled: (N, D) features, or logits."""
-    wanted, found = torch_run(*inputs), onnx_run(*inputs)
+    wanted, found = torch_run(*inputs), file_run(*inputs)
     differences = [float(np.abs(w - f).max()) for w, f in zip(wanted, found, strict=True)]
     spread = [float(w.std()) or 1.0 for w in wanted]
     relative = max(d / s for d, s in zip(differences, spread, strict=True))
@@ -51,31 +67,30 @@ def compare(torch_run: Run, onnx_run: Run, inputs: Sequence[Array], size: tuple[
     return Row(len(inputs[0]), size, max(differences), relative, float(cosine.min()))
 
 
-def judge(rows: Sequence[Row], precision: str) -> None:
+def judge(rows: Sequence[Row], precision: str, allowed: Tolerance) -> None:
     """Raises: ExportError (exit 8) where a row is outside the tolerance."""
-    limit = TOLERANCE[precision]
-    fix = "export with --precision fp32" if precision != "fp32" else "tell us: this should not be"
+    fix = "export with --precision fp32" if precision != "fp32" else "please report this"
     for row in rows:
         where = f"batch {row.batch}, size {' x '.join(map(str, row.size))}"
         if not np.isfinite(row.difference):
             raise ExportError(f"at {where} it gives numbers that are not finite in {precision}", fix=fix)
-        if limit is not None and not row.relative <= limit:
+        if allowed.relative is not None and not row.relative <= allowed.relative:
             raise ExportError(
                 f"at {where} it differs from torch by {row.relative:.2g} standard deviations of its output, "
-                f"{limit:g} are allowed in {precision}",
+                f"{allowed.relative:g} are allowed in {precision}",
                 fix=fix,
             )
-        if not row.cosine >= COSINE[precision]:
+        if not row.cosine >= allowed.cosine:
             raise ExportError(
-                f"at {where} the cosine to torch is {row.cosine:.5f}, {COSINE[precision]} is asked in {precision}",
+                f"at {where} the cosine to torch is {row.cosine:.5f}, {allowed.cosine} is required in {precision}",
                 fix=fix,
             )
 
 
-def judge_neighbours(torch_share: float, onnx_share: float) -> None:
-    """Raises: ExportError where int8 loses more than half a point of nearest-neighbour accuracy."""
-    if onnx_share < torch_share - LOST:
+def judge_neighbours(torch_share: float, file_share: float, allowed: Tolerance) -> None:
+    """Raises: ExportError where more nearest-neighbour accuracy is lost than allowed."""
+    if allowed.lost is not None and file_share < torch_share - allowed.lost:
         raise ExportError(
-            f"nearest-neighbour accuracy falls from {torch_share:.3f} to {onnx_share:.3f}, {LOST:.3f} are allowed",
+            f"nearest-neighbour accuracy falls from {torch_share:.3f} to {file_share:.3f}, {allowed.lost:.3f} are allowed",
             fix="export with --precision fp16 or fp32",
         )

@@ -18,10 +18,10 @@ def read_init(recipe: PretrainRecipe) -> tuple[State | None, list[str]]:
     path = Path(recipe.init)
     if path.is_dir() or checkpoint.is_own(path):
         state = read_state(checkpoint.find_checkpoint(path)[0])
-        if any(stage.vocabulary for stage in recipe.stages) and state.vocabularies:
+        if any(member.vocabulary for member in recipe.members) and state.vocabularies:
             raise RecipeError("the checkpoint in init has a vocabulary", where="vocabulary", fix="leave the key out")
         return state, [f"begins from the encoder of {recipe.init}"]
-    words = next((Path(stage.vocabulary) for stage in recipe.stages if stage.vocabulary), None)
+    words = next((Path(member.vocabulary) for member in recipe.members if member.vocabulary), None)
     made = convert(recipe.init, vocabulary=words, heads=recipe.encoder.heads, seed=recipe.seed)
     taken = {name for names in made.taken.values() for name in names}
     return made.state, [

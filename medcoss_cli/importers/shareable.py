@@ -24,6 +24,7 @@ from medcoss_cli.registry.discovery import load_modality
 from medcoss_cli.registry.fingerprint import check_unchanged
 from medcoss_cli.store import atomic, checkpoint, plain
 from medcoss_cli.store.checkpoint import SCHEMA, Checkpoint
+from medcoss_cli.store.history import parts
 from medcoss_cli.store.run import without_paths
 
 FORMAT = "medcoss-encoder"
@@ -49,6 +50,7 @@ _HISTORY = (
 )
 
 _MODALITY = ("tokenizer", "size", "dims", "channels", "pretext", "distribution", "fingerprint")
+_PART = ("modality", "samples", "train", "probes", "groups", "buffer", "baseline")
 
 
 def strip(source: Path, out: Path) -> int:
@@ -69,7 +71,9 @@ def shareable(known: Checkpoint) -> bytes:
     """The bytes of a shareable file: what is listed here and nothing else."""
     weights = {name: tensor.contiguous() for name, tensor in known.weights.items() if not name.startswith("decoders.")}
     history = [_kept(entry, _HISTORY) for entry in known.history]
-    for entry in history:
+    for entry, known_entry in zip(history, known.history, strict=True):
+        if "modalities" in known_entry:  # of a stage of several
+            entry["modalities"] = {name: _kept(dict(part), _PART) for name, part in parts(known_entry).items()}
         if isinstance(entry.get("recipe"), dict):
             entry["recipe"] = without_paths(entry["recipe"])
     modalities = {name: _kept(facts, _MODALITY) for name, facts in known.modalities.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from medcoss_cli.plugin import Sample
 
@@ -20,11 +20,24 @@ class Grey8:
     99.5th percentile to 0..255, so here values are only rounded and clipped.
     """
 
+    seen: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    """Range of what the encoder sees; a rule without it has none."""
+
     def encode(self, sample: Sample) -> tuple[np.ndarray[Any, Any], float, float]:
         """(uint8 (C, *size), 1, 0)."""
         import numpy as np
 
         return np.clip(np.rint(sample.array), 0, 255).astype(np.uint8), 1.0, 0.0
+
+    def misfit(self, low: float, high: float) -> tuple[str, str] | None:
+        """What is expected of an array that no loader read, and how to get there, where its range shows another unit."""
+        expected = "grey levels from 0 to 255"
+        if low < 0:
+            return expected, "give the image as it was before its values were normalised"
+        if high > 255:  # 12 or 16 bits: clipping would turn most of it white
+            how = "stretch it as files of more than 8 bits are: medcoss_cli.kit.readers.image.as_eight_bits(array)"
+            return expected, how
+        return (expected, "multiply it by 255") if high <= 1 else None
 
     def decode(self, integers: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
         """(N, C, *size) float32 in [0, 1]."""
@@ -42,6 +55,7 @@ class Hounsfield:
 
     low: int = -1024
     high: int = 1024
+    seen: ClassVar[tuple[float, float]] = (-1.0, 1.0)
 
     def encode(self, sample: Sample) -> tuple[np.ndarray[Any, Any], float, float]:
         """(int16 (C, *size), scale, offset)."""
@@ -50,6 +64,13 @@ class Hounsfield:
         half = (self.high - self.low) / 2
         integers = np.rint(np.clip(sample.array, self.low, self.high)).astype(np.int16)
         return integers, 1 / half, -(self.high + self.low) / 2 / half
+
+    def misfit(self, low: float, high: float) -> tuple[str, str] | None:
+        """As `Grey8.misfit`: fat and air are below 0, so a volume without a value below it is in another unit."""
+        expected = "Hounsfield units (air -1000, water 0)"
+        if low >= -1 and high <= 1:
+            return expected, "give the volume as it was before its values were normalised"
+        return (expected, "apply the scanner's rescale: array * slope + intercept") if low >= 0 else None
 
     def decode(self, integers: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
         """(N, C, *size) float32 in [-1, 1]."""

@@ -28,7 +28,7 @@ class TokenizerSpec:
     patch: tuple[int, ...] | None = None
     """Edges of a patch, one per axis: a size is a multiple of them. None for text."""
     channels: int = 0
-    """Channels that the projection expects; samples with one are repeated to them. 0 for text."""
+    """Channels that the network works on: `embed` repeats samples that have one. 0 for text."""
     cls: bool = True
     """The encoder puts its cls token in front of the tokens. False for text, whose ids begin with their own."""
     causal: bool = False

@@ -1,24 +1,25 @@
-"""The engine: batches to steps. Accumulation, one all-reduce, AdamW, schedule, saving, interruption, NaN."""
+"""The engine: batches to steps. Phases, accumulation, one all-reduce, AdamW, schedule, saving, interruption, NaN."""
 
 from __future__ import annotations
 
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import torch
 
 from medcoss_cli.data.batches import Plan, batches
-from medcoss_cli.errors import Interrupted
+from medcoss_cli.errors import Interrupted, PluginError
 from medcoss_cli.model.batch import Batch
 from medcoss_cli.model.multimodal import Model
 from medcoss_cli.pretraining.job import Job
-from medcoss_cli.recipe.schema import Stage
+from medcoss_cli.recipe.schema import AnyStage
 from medcoss_cli.store.run import without_paths
-from medcoss_cli.strategies import Loss, Strategy
+from medcoss_cli.strategies import Loss, StageInfo, Strategy
 from medcoss_cli.training.interruption import Interruption
 from medcoss_cli.training.optim import adamw, cosine, decay_on_matrices, set_rate
 from medcoss_cli.training.resume import check_data, check_loss, check_parameters
@@ -28,25 +29,34 @@ class Engine:
     """Runs the steps of one stage, from the first or from where a `resume.pt` left off.
 
     Args:
-        model, strategy: `strategy.begin_stage` has been called.
+        model, strategy: `strategy.begin_stage` has been called with `info`.
         plan: the steps of the stage.
         job: recipe, run folder, devices, screen.
         stage: its learning rate and warm-up, where it has its own.
-        data_hash: of the prepared set, so that a run is not resumed on other data.
-        baseline: loss of predicting the mean on the new data, so that a loss of 1.0 means nothing was learned yet.
+        data_hash: of the prepared data, so that a run is not resumed on other data.
+        baselines: loss of predicting the mean by new modality, so that a loss of 1.0 means nothing was learned yet.
     """
 
     def __init__(
-        self, model: Model, strategy: Strategy, plan: Plan, job: Job, stage: Stage, data_hash: str, baseline: float
+        self,
+        model: Model,
+        strategy: Strategy,
+        plan: Plan,
+        job: Job,
+        stage: AnyStage,
+        info: StageInfo,
+        data_hash: str,
+        baselines: Mapping[str, float],
     ) -> None:
         train = job.recipe.train
         epochs, warmup = stage.epochs or train.epochs, train.warmup if stage.warmup is None else stage.warmup
         self.model, self.strategy, self.plan, self.job, self.train = model, strategy, plan, job, train
         self.run, self.devices, self.screen = job.run, job.devices, job.screen
-        self.data_hash, self.baseline = data_hash, baseline
+        self.data_hash, self.baselines = data_hash, baselines
         self.peak, self.warmup = stage.lr or train.lr, math.ceil(min(1.0, warmup / epochs) * plan.steps)
-        self.optimiser = adamw(decay_on_matrices(strategy.parameters(model), train.weight_decay), 0.95, fused=True)
-        self.parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+        self.phases = strategy.phases(info)
+        self.starts = _starts([phase.share for phase in self.phases], plan.steps, str(job.strategy))
+        self.phase = 0  # phases that have begun
         self.at = 0  # steps done
         self.agreed = False  # some rank was asked to stop, and all know
         self.seen = math.nan  # the newest loss on new data, relative to the baseline
@@ -64,7 +74,7 @@ class Engine:
             self.plan,
             self.model.modalities,
             start=self.at,
-            mixup=self.strategy.mixup,
+            partners=self.strategy.partners,
             accumulate=self.train.accumulate,
             rank=self.devices.rank,
             ranks=self.devices.ranks,
@@ -73,9 +83,10 @@ class Engine:
         )
         self.model.train()
         saved = time.monotonic()
-        title = f"stage {self.plan.stage} {self.plan.new.modality.name}"
+        title = f"stage {self.plan.stage} {self.plan.title}"
         self.bar = self.open.enter_context(self.screen.progress(title, self.plan.steps, self.at))
         while self.at < self.plan.steps:
+            self._begin_phases()
             self._begin_step()
             for _ in range(self.train.accumulate):
                 asked = time.perf_counter()
@@ -90,6 +101,17 @@ class Engine:
         check_parameters(self.parameters, f"step {self.at} of stage {self.plan.stage}", self.run.folder)
         if self.devices.add_up(torch.tensor([float(self.interruption.asked)], device=self.devices.device)).item() > 0:
             self._stop()  # a signal in the last step
+        self._begin_phases()  # of a stage so short that a phase has no step
+
+    def end_stage(self) -> None:
+        """The strategy's end of the stage: the model in eval mode, samples of the new data, no gradient left behind."""
+        self.strategy.end_stage(self.model.eval(), self.samples)
+        self.model.zero_grad(set_to_none=True)
+
+    def samples(self, count: int = 1024, batch: int = 1) -> Iterator[Batch]:
+        """Samples of the new data on the device; see `medcoss_cli.strategies.Samples`."""
+        for drawn in self.plan.samples(count, batch):
+            yield replace(drawn, inputs=drawn.inputs.to(self.devices.device))
 
     def __enter__(self) -> Engine:
         self.open = ExitStack()
@@ -103,59 +125,98 @@ class Engine:
         """bf16 where the recipe or the device asks for it."""
         return self.devices.autocast(self.train.precision, self.model.shape.width)
 
+    def _begin_phases(self) -> None:
+        """Phases whose turn has come: `on_begin`, then an optimiser of their own."""
+        while self.phase < len(self.phases) and self.starts[self.phase] <= self.at:
+            self._on_begin()
+            self._new_optimiser()
+
+    def _on_begin(self) -> None:
+        begin = self.phases[self.phase].on_begin
+        if begin is not None:
+            begin(self.model)
+        self.phase += 1
+
+    def _new_optimiser(self) -> None:
+        groups = decay_on_matrices(self.strategy.parameters(self.model), self.train.weight_decay)
+        self.optimiser = adamw(groups, 0.95, fused=True)
+        self.parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+
     def _begin_step(self) -> None:
         self.began, self.waited, self.micro = time.perf_counter(), 0.0, 0
-        self.total = torch.zeros(3, dtype=torch.float64)  # loss, count, stop
+        self.sums = torch.zeros(self.plan.mix, 2, dtype=torch.float64)  # of each turn: loss, count
+        self.turns: list[Batch] = []
         self.optimiser.zero_grad(set_to_none=True)
 
     def step(self, batch: Batch, loss: Loss) -> None:
-        """Backward, and when the global batch is complete: one all-reduce, `after_backward`, AdamW.
+        """Backward, and when the step is complete: one all-reduce, `after_backward`, AdamW, `after_step`.
 
         Losses are sums; gradients are divided once by the count of the whole global batch, so one rank, many ranks and
-        accumulation give the same curve. Raises: NumbersError on a loss that is not finite.
+        accumulation give the same curve. Mixed micro-batches differ in what they count (patches, words, samples): each
+        is divided by its own count over all ranks, and their gradients are averaged.
+        Raises: NumbersError on a loss that is not finite.
         """
         value, count = loss
+        mixed = self.plan.mix > 1
+        own = torch.tensor([value.item(), float(count)], dtype=torch.float64)
+        if mixed:
+            counted = self.devices.add_up(
+                own[1:].to(self.devices.device, copy=True)
+            ).item()  # before backward: gradients add up
+            value = value / counted
         value.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
-        self.total += torch.tensor([value.item(), float(count), 0.0], dtype=torch.float64)
+        self.sums[self.micro if mixed else 0] += own
+        if mixed or self.micro == 0:
+            self.turns.append(batch)
         self.micro += 1
         if self.micro < self.train.accumulate:
             return
-        self.total[2] = float(self.interruption.asked)
-        summed, counted, stop = self.devices.add_up(self.total.to(self.devices.device)).tolist()
-        check_loss(summed, f"step {self.at + 1} of stage {self.plan.stage}", self.run.folder)
-        self.devices.add_up_gradients(self.parameters, counted)
+        stop = torch.tensor([float(self.interruption.asked)], dtype=torch.float64)
+        *sums, asked = self.devices.add_up(torch.cat([self.sums.flatten(), stop]).to(self.devices.device)).tolist()
+        losses = [summed / counted for summed, counted in zip(sums[::2], sums[1::2], strict=True)]
+        check_loss(sum(sums[::2]), f"step {self.at + 1} of stage {self.plan.stage}", self.run.folder)
+        self.devices.add_up_gradients(self.parameters, float(self.plan.mix) if mixed else sums[1])
         self.strategy.after_backward(self.model)
         rate = cosine(self.at, self.plan.steps, self.warmup, self.peak)
         set_rate(self.optimiser, rate)
         self.optimiser.step()
+        self.strategy.after_step(self.model)
         self.at += 1
-        self.agreed = stop > 0  # any rank's signal stops all
-        self._tell(batch, summed / counted, rate)
+        self.agreed = asked > 0  # any rank's signal stops all
+        self._tell(losses, rate)
 
     def facts(self) -> dict[str, Any]:
         """What the history says of this stage's training."""
         return {
-            "strategy": self.job.strategy,
+            "strategy": str(self.job.strategy),
             "seed": self.plan.seed,
             "steps": self.plan.steps,
-            "rehearsal_steps": self.plan.rehearsal_steps,
-            "batch": self.plan.batch,
+            "rehearsal_steps": self.plan.rehearsal_turns // self.plan.mix,
+            "batch": self.plan.batch * self.plan.mix,
             "learning_rate": self.peak,
-            "baseline": self.baseline,
+            "baselines": dict(self.baselines),
             "recipe": without_paths(self.job.recipe.model_dump(mode="json")),
         }
 
-    def _tell(self, batch: Batch, loss: float, rate: float) -> None:
-        """One line of metrics.jsonl, and the bar."""
-        seconds = time.perf_counter() - self.began
-        row = {"stage": self.plan.stage, "step": self.at, "modality": batch.modality, "new": batch.new, "loss": loss}
-        row |= {"lr": rate, "seconds": round(seconds, 4), "waited": round(self.waited, 4), "samples": batch.total}
-        if batch.new:
-            row["relative"] = self.seen = loss / self.baseline
-        self.run.metric(row)
+    def _tell(self, losses: Sequence[float], rate: float) -> None:
+        """A line of metrics.jsonl for each turn of the step, and the bar."""
+        seconds, parts = time.perf_counter() - self.began, len(losses)
+        for batch, loss in zip(self.turns, losses, strict=True):
+            row = {
+                "stage": self.plan.stage,
+                "step": self.at,
+                "modality": batch.modality,
+                "new": batch.new,
+                "loss": loss,
+            }
+            row |= {"lr": rate, "seconds": round(seconds / parts, 4), "waited": round(self.waited / parts, 4)}
+            row["samples"] = batch.total
+            if batch.new:
+                row["relative"] = self.seen = loss / self.baselines[batch.modality]
+            self.run.metric(row)
         self.bar.advance(
             loss="–" if math.isnan(self.seen) else f"{self.seen:.3f}",
-            samples=f"{batch.total / seconds:.0f}/s",
+            samples=f"{sum(batch.total for batch in self.turns) / seconds:.0f}/s",
             waiting=f"{100 * self.waited / seconds:.0f} %",
         )
 
@@ -187,7 +248,19 @@ class Engine:
         if state is not None and state["stage"] == self.plan.stage:
             check_data(state["data_hash"], self.data_hash, self.run.folder)
             self.at = state["step"]
+            while self.phase < len(self.phases) and self.starts[self.phase] < self.at:
+                self._on_begin()  # what it set up is there again; what it changed in the model comes from the file
             self.model.load_state_dict(state["model"])
-            self.optimiser.load_state_dict(state["optimiser"])
             self.strategy.load_state(state["strategy"])
+            self._new_optimiser()
+            self.optimiser.load_state_dict(state["optimiser"])
         self.run.truncate_metrics(stage=self.plan.stage, step=self.at)
+
+
+def _starts(shares: Sequence[float], steps: int, strategy: str) -> list[int]:
+    """The step at which each phase begins. Raises: PluginError for shares that do not add up to 1."""
+    if not shares or min(shares) < 0 or not math.isclose(sum(shares), 1.0, abs_tol=1e-6):
+        raise PluginError(
+            f"the shares of the phases of the strategy {strategy} are {list(shares)}, which is not 1 in all"
+        )
+    return [round(sum(shares[:i]) * steps) for i in range(len(shares))]

@@ -11,9 +11,11 @@ from medcoss_cli.data.batches import Plan, Pool
 from medcoss_cli.errors import RecipeError
 from medcoss_cli.pretraining import retention
 from medcoss_cli.pretraining.state import State
-from medcoss_cli.recipe.schema import ExtendRecipe, PretrainRecipe, Stage
+from medcoss_cli.recipe.schema import AnyStage, ExtendRecipe, PretrainRecipe
+from medcoss_cli.recipe.strategy import StrategyChoice
 from medcoss_cli.store import checkpoint
 from medcoss_cli.store.run import Run
+from medcoss_cli.strategies import StageInfo, Strategy
 from medcoss_cli.training.distributed import Devices
 
 Recipe = PretrainRecipe | ExtendRecipe
@@ -29,7 +31,7 @@ class Job:
     """
 
     recipe: Recipe
-    stages: Sequence[Stage]
+    stages: Sequence[AnyStage]
     before: int
     state: State
     run: Run
@@ -39,18 +41,31 @@ class Job:
     screen: Screen
 
     @property
-    def strategy(self) -> str:
-        """Without feature distillation the method of the paper is experience replay (its Table 3, first row)."""
-        return "er" if self.recipe.strategy == "medcoss" and not self.recipe.distill else self.recipe.strategy
+    def strategy(self) -> StrategyChoice:
+        """The recipe's."""
+        return self.recipe.strategy
 
-    def remaining(self, last: int | None = None) -> Iterator[tuple[int, Stage]]:
+    def make_strategy(self) -> Strategy:
+        """The strategy of the run, with the memory that earlier stages left it."""
+        strategy = self.strategy.make()
+        if self.strategy.name in self.state.memory:
+            strategy.load_memory(self.state.memory[self.strategy.name])
+        return strategy
+
+    def info(self, number: int, stage: AnyStage) -> StageInfo:
+        """What the strategy is to know of a stage; called before its modalities are added to the model."""
+        names = tuple(member.modality for member in stage.members)
+        total = self.before + len(self.stages) if isinstance(self.recipe, PretrainRecipe) else None
+        return StageInfo(number, total, names, tuple(n for n in names if n not in self.state.model.modalities))
+
+    def remaining(self, last: int | None = None) -> Iterator[tuple[int, AnyStage]]:
         """(number, stage) of the stages that are not in the state's history yet, up to number `last`."""
         for number, stage in enumerate(self.stages, self.before + 1):
             if number > len(self.state.history) and (last is None or number <= last):
                 yield number, stage
 
-    def plan(self, number: int, stage: Stage, new: Pool, old: Sequence[Pool]) -> Plan:
-        """Which modality each step of a stage trains on."""
+    def plan(self, number: int, stage: AnyStage, new: Sequence[Pool], old: Sequence[Pool]) -> Plan:
+        """Which modality each step of a stage trains on. Raises: RecipeError for a batch that cannot be cut."""
         train, share = self.recipe.train, self.recipe.rehearsal.share
         batch = stage.batch or train.batch
         parts = train.accumulate * self.devices.ranks
@@ -60,6 +75,12 @@ class Job:
                 where="train.batch",
                 fix=f"set train.batch to at least {parts}",
             )
+        if train.mix and batch % train.accumulate:
+            raise RecipeError(
+                f"with train.mix a batch of {batch} is no multiple of {train.accumulate} micro-batches",
+                where="train.batch",
+                fix=f"set train.batch to {batch - batch % train.accumulate}",
+            )
         return Plan.make(
             self.recipe.seed,
             number,
@@ -68,6 +89,8 @@ class Job:
             None if share == "proportional" else float(share),
             new,
             old,
+            mix=train.accumulate if train.mix else 1,
+            uniform=stage.sampling == "uniform",
         )
 
     def save(self, state: State) -> None:

@@ -23,6 +23,7 @@ from medcoss_cli.model.batch import Batch
 from medcoss_cli.model.multimodal import Model
 from medcoss_cli.randomness import generator
 from medcoss_cli.store import atomic
+from medcoss_cli.store.history import parts
 
 CHUNK = 64  # samples at a time
 
@@ -128,7 +129,7 @@ def measure(model: Model, probes: Mapping[str, Probes]) -> dict[str, dict[str, f
 def lowest(history: Sequence[Mapping[str, Any]]) -> tuple[str, float] | None:
     """The modality that is remembered least after the last stage, and its CKA; None before a second stage."""
     last = history[-1] if history else {}
-    earlier = {m: row["cka"] for m, row in last.get("retention", {}).items() if m != last["modality"]}
+    earlier = {m: row["cka"] for m, row in last.get("retention", {}).items() if m not in parts(last)}
     return min(earlier.items(), key=lambda item: item[1]) if earlier else None
 
 
@@ -137,14 +138,23 @@ def rows(history: Sequence[Mapping[str, Any]], value: str = "cka") -> list[list[
 
     A loss is told as on the screen of training: relative to that of predicting the mean.
     """
-    unit = {stage["modality"]: stage.get("baseline") or 1.0 if value == "loss" else 1.0 for stage in history}
+    about = {m: part for stage in history for m, part in parts(stage).items()}
+    unit = {m: part.get("baseline") or 1.0 if value == "loss" else 1.0 for m, part in about.items()}
     cell = {m: [stage.get("retention", {}).get(m, {}).get(value) for stage in history] for m in unit}
     return [[m, *("" if x is None else f"{x / unit[m]:.3f}" for x in line)] for m, line in cell.items()]
 
 
 def write(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
     """retention.json and retention.png: numbers and modalities only, shareable."""
-    stages = [{"stage": s["stage"], "modality": s["modality"], "retention": s.get("retention", {})} for s in history]
+    stages = [
+        {
+            "stage": s["stage"],
+            "modality": s["modality"],
+            **({"modalities": {m: {} for m in parts(s)}} if "modalities" in s else {}),
+            "retention": s.get("retention", {}),
+        }
+        for s in history
+    ]
     least = lowest(history)
     summary = {"stages": stages, "lowest": None if least is None else {"modality": least[0], "cka": least[1]}}
     atomic.write(folder / "retention.json", json.dumps(summary, indent=2).encode())
@@ -162,7 +172,7 @@ def _picture(history: Sequence[Mapping[str, Any]]) -> bytes:
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     names = [stage["modality"] for stage in history]
-    for modality in dict.fromkeys(names):
+    for modality in dict.fromkeys(m for stage in history for m in parts(stage)):
         seen = [(i, stage["retention"][modality]) for i, stage in enumerate(history) if modality in stage["retention"]]
         at = [i for i, _ in seen]
         left.plot(at, [row["cka"] for _, row in seen], marker="o", label=modality)

@@ -17,7 +17,7 @@ from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.pretraining.job import Job, Recipe
 from medcoss_cli.pretraining.state import State, read_state, versions
 from medcoss_cli.recipe.read import read_recipe
-from medcoss_cli.recipe.schema import ExtendRecipe, FinetuneRecipe, PretrainRecipe, Stage
+from medcoss_cli.recipe.schema import AnyStage, ExtendRecipe, FinetuneRecipe, PretrainRecipe, Stage
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.configure import for_stage
 from medcoss_cli.registry.fingerprint import check_unchanged, fingerprint
@@ -43,7 +43,7 @@ def begin_pretrain(
     """
     place = distributed.join()
     screen = screen if place.first else Screen()
-    in_use = _in_use([stage.modality for stage in recipe.stages], recipe.strategy)
+    in_use = _in_use([member.modality for stage in recipe.stages for member in stage.members], recipe.strategy.name)
     state = first_state(recipe, start)
     _check_stages(recipe, state, options, place)
     run = _new_run(recipe, stem, options, place, screen, {"kind": "pretrain", **in_use})
@@ -89,13 +89,13 @@ def first_state(recipe: PretrainRecipe, start: State | None = None) -> State:
 def _check_stages(recipe: PretrainRecipe, state: State, options: Options, place: Devices) -> None:
     """What would stop a later stage is told now, not after days: plugins, tokenizers, sizes, folders."""
     known: dict[str, CompleteModality] = {}
-    for stage in recipe.stages:
+    for member in recipe.members:
         decoder = recipe.decoder.model_dump()
-        known[stage.modality] = for_stage(
-            stage.modality, known, Screen(), decoder=decoder, offered=state.model.offered, **stage.parts()
+        known[member.modality] = for_stage(
+            member.modality, known, Screen(), decoder=decoder, offered=state.model.offered, **member.parts()
         )
     root, _ = folders(recipe, options)
-    missing = [str(root / stage.data) for stage in recipe.stages if not (root / stage.data).exists()]
+    missing = [str(root / member.data) for member in recipe.members if not (root / member.data).exists()]
     if missing and place.first:  # the others read what rank 0 prepares
         raise DataError(
             "there is no such folder" if len(missing) == 1 else "there are no such folders",
@@ -110,10 +110,15 @@ def begin_extend(
     """A run of one stage behind those of a checkpoint."""
     place = distributed.join()
     screen = screen if place.first else Screen()
-    in_use = _in_use([modality], recipe.strategy)
+    in_use = _in_use([modality], recipe.strategy.name)
     state, stage = start_of_extend(recipe, modality, source, data, options, screen)
     facts = in_use | {"kind": "extend", "stage": stage.model_dump(mode="json"), "before": len(state.history)}
     run = _new_run(recipe, f"extend-{modality}", options, place, screen, facts)
+    others = [name for name in state.memory if name != recipe.strategy.name]
+    if others:
+        screen.warn(
+            f"the checkpoint keeps memory of the strategy {', '.join(others)}, which {recipe.strategy.name} does not use"
+        )
     unheld = [name for name in state.model.modalities if name not in state.buffer]
     if unheld:
         screen.warn(
@@ -179,7 +184,8 @@ def resume(folder: Path, options: Options, screen: Screen) -> Job:
         state = first_state(recipe, start)
     else:
         raise CheckpointError("the run was stopped before it had its checkpoint", where=folder, fix="begin it again")
-    stages = recipe.stages if isinstance(recipe, PretrainRecipe) else [Stage(**facts["stage"])]
+    extension = [] if isinstance(recipe, PretrainRecipe) else [Stage(**facts["stage"])]
+    stages: Sequence[AnyStage] = recipe.stages if isinstance(recipe, PretrainRecipe) else extension
     return _job(recipe, stages, before, state, run, options, place, screen)
 
 
@@ -208,7 +214,7 @@ def _new_run(recipe: Recipe, stem: str, options: Options, place: Devices, screen
 
 def _job(
     recipe: Recipe,
-    stages: Sequence[Stage],
+    stages: Sequence[AnyStage],
     before: int,
     state: State,
     run: Run,

@@ -2,43 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
 from medcoss_cli.data.prepare import prepare
-from medcoss_cli.data.prepared import PreparedSet
 from medcoss_cli.data.read import find, with_vocabulary
 from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.pretraining.job import Job
 from medcoss_cli.pretraining.retention import choose_probes
-from medcoss_cli.recipe.schema import Stage
+from medcoss_cli.pretraining.stage_data import StageData
+from medcoss_cli.recipe.schema import AnyStage, Member
 from medcoss_cli.registry.configure import for_stage
 
 
-@dataclass(frozen=True)
-class StageData:
-    """A prepared set and its division: `train` and `probes` are row numbers; no group is in both."""
-
-    modality: CompleteModality
-    prepared: PreparedSet
-    train: np.ndarray[Any, Any]
-    probes: np.ndarray[Any, Any]
-    facts: dict[str, Any]
-
-
-def prepare_stage(job: Job, number: int, stage: Stage) -> StageData:
-    """Find, learn a vocabulary if one is needed and none is there, prepare, and set probes aside by patient or document.
+def prepare_stage(job: Job, number: int, stage: AnyStage) -> list[StageData]:
+    """The data of a stage's modalities, in order; most stages have one.
 
     Raises: DataError for a missing or unusable folder, RecipeError for a size or tokenizer that does not fit.
     """
+    known, prepared = dict(job.state.model.modalities), []
+    for member in stage.members:
+        data = _prepare(job, number, member, known)
+        known[data.modality.name] = data.modality  # a later one may share its tokenizer and vocabulary
+        prepared.append(data)
+    job.run.quarantine(number, [data.prepared.quarantine for data in prepared])
+    return prepared
+
+
+def _prepare(job: Job, number: int, member: Member, known: Mapping[str, CompleteModality]) -> StageData:
+    """Find, learn a vocabulary if one is needed and none is there, prepare, and set probes aside by patient or document."""
     recipe, screen = job.recipe, job.screen
-    model, decoder = job.state.model, recipe.decoder.model_dump() if recipe.decoder else None
-    modality = for_stage(
-        stage.modality, model.modalities, screen, decoder=decoder, offered=model.offered, **stage.parts()
-    )
-    root = job.data_root / stage.data
+    decoder = recipe.decoder.model_dump() if recipe.decoder else None
+    offered = job.state.model.offered
+    modality = for_stage(member.modality, known, screen, decoder=decoder, offered=offered, **member.parts())
+    root = job.data_root / member.data
     screen.say(f"stage {number} of {job.before + len(job.stages)}: {modality.title} from {root}")
     if not job.devices.first:
         job.devices.wait()  # rank 0 prepares, the others then open what is there
@@ -47,7 +45,6 @@ def prepare_stage(job: Job, number: int, stage: Stage) -> StageData:
     rows = prepare(
         modality, found, job.prepared, workers=recipe.data.workers, bad_share=recipe.data.bad_share, screen=screen
     )
-    job.run.quarantine(number, rows.quarantine)
     if job.devices.first:
         job.devices.wait()
     probes = choose_probes(rows.groups, (recipe.seed, number))

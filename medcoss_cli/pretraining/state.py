@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -18,10 +18,11 @@ from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
 from medcoss_cli.plugin import CompleteModality, TokenizerSpec
 from medcoss_cli.pretraining.retention import Probes, measure, probe
+from medcoss_cli.pretraining.stage_data import StageData
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.configure import fit
 from medcoss_cli.registry.fingerprint import check_unchanged, fingerprint
-from medcoss_cli.store import checkpoint
+from medcoss_cli.store import checkpoint, history, plain
 from medcoss_cli.store.checkpoint import Checkpoint
 
 
@@ -30,6 +31,7 @@ class State:
     """Everything a run knows between two stages; a checkpoint is this, written down.
 
     Args:
+        memory: what strategies keep for later stages, by their names.
         origin: what its first weights were, where they were not random; the first stage's entry of the history keeps it.
     """
 
@@ -38,6 +40,7 @@ class State:
     probes: dict[str, Probes] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     origin: str | None = None
+    memory: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def vocabularies(self) -> dict[str, str]:
@@ -49,23 +52,42 @@ class State:
         before = self.buffer.get(modality)
         self.buffer[modality] = samples if before is None else Stored.joined(before, samples)
 
-    def finish(self, number: int, modality: CompleteModality, probes: Stored, facts: dict[str, Any]) -> None:
-        """Write a finished stage into the history: probe the new modality, measure the earlier ones."""
-        name = modality.name
-        if len(probes):
-            self.probes[name] = probe(self.model, name, probes)
+    def remember(self, strategy: str, memory: dict[str, Any]) -> None:
+        """Keep what a strategy needs in later stages; nothing is kept for one that needs nothing.
+
+        Raises: PluginError for what is neither a tensor nor a plain value.
+        """
+        try:
+            plain_memory = plain.plain(memory)
+        except TypeError as error:
+            raise PluginError(
+                f"the strategy {strategy} keeps what a checkpoint cannot hold in its memory ({error})",
+                fix="tell its author",
+            ) from error
+        if memory or strategy in self.memory:
+            self.memory[strategy] = plain_memory
+
+    def finish(self, number: int, data: Sequence[StageData], facts: dict[str, Any]) -> None:
+        """Write a finished stage into the history: probe the new modalities, measure the earlier ones."""
+        for part in data:
+            probes = Stored.of(part.prepared, part.probes)
+            if len(probes):
+                self.probes[part.modality.name] = probe(self.model, part.modality.name, probes)
         self.history.append(
             {
                 "stage": number,
-                "modality": name,
-                "title": modality.title,
-                "buffer": len(self.buffer.get(name, ())),
-                **facts,
+                **history.about([self._about(part, facts["baselines"][part.modality.name]) for part in data]),
+                **{key: value for key, value in facts.items() if key != "baselines"},
                 **({"origin": self.origin} if self.origin is not None and not self.history else {}),
                 "versions": versions(self.model.modalities, facts.get("strategy")),
                 "retention": measure(self.model, self.probes),
             }
         )
+
+    def _about(self, data: StageData, baseline: float) -> dict[str, Any]:
+        name, title = data.modality.name, data.modality.title
+        kept = len(self.buffer.get(name, ()))
+        return {"modality": name, "title": title, "buffer": kept, **data.facts, "baseline": baseline}
 
     def shared_weights(self) -> dict[str, torch.Tensor]:
         """Encoder and tokenizers, without decoders: the product of pre-training."""
@@ -87,6 +109,7 @@ class State:
                 for name, probe in self.probes.items()
             },
             history=self.history,
+            memory=self.memory,
         )
 
     @classmethod
@@ -123,6 +146,7 @@ class State:
             },
             list(checkpoint.history),
             next((entry["origin"] for entry in checkpoint.history if "origin" in entry), None),
+            dict(checkpoint.memory),
         )
 
 

@@ -13,8 +13,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from medcoss_cli.errors import RecipeError
 from medcoss_cli.recipe.document import Document, Keys, dotted
-from medcoss_cli.recipe.schema import KINDS, OPEN, PRESETS, Recipe
-from medcoss_cli.registry import recipes
+from medcoss_cli.recipe.schema import KINDS, OPEN, PRESETS, STAGE_FORMS, Recipe
+from medcoss_cli.recipe.strategy import DEFAULT
+from medcoss_cli.registry import discovery, recipes
 
 _TAKEN_BY = {
     "pretrain": "medcoss pretrain {}",
@@ -58,7 +59,8 @@ def read_recipe(name: str, overrides: Sequence[str] = (), kind: str | None = Non
     Raises: RecipeError with every fault, each with its place, key, what was found and what is allowed.
     """
     path = find_recipe(name)
-    document = Document(path, {"encoder": PRESETS})
+    words = {"encoder": PRESETS, "strategy": {name: {"name": name} for name in discovery.strategy_names()}}
+    document = Document(path, words)
     for override in overrides:
         document.override(override)
     content, faults = document.content, document.faults
@@ -78,7 +80,7 @@ def read_recipe(name: str, overrides: Sequence[str] = (), kind: str | None = Non
     try:
         recipe = model.model_validate(content)
     except ValidationError as error:
-        schema = model.model_json_schema()
+        schema = _narrowed(model.model_json_schema(), content)
         faults += dict.fromkeys(_fault(entry, document, schema) for entry in error.errors())
     if faults:
         faults.sort(key=lambda fault: _order(fault, overrides))
@@ -91,6 +93,15 @@ def read_recipe(name: str, overrides: Sequence[str] = (), kind: str | None = Non
             fix=" ".join((_TAKEN_BY[kind].format(name), *map(shlex.quote, overrides), *(f"{key}=..." for key in left))),
         )
     return recipe
+
+
+def _narrowed(schema: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+    """The schema with the settings of the strategy that is chosen, not of all."""
+    node, given = schema["properties"].get("strategy", {}), content.get("strategy", DEFAULT)
+    name = given.get("name", DEFAULT) if isinstance(given, dict) else given
+    if "anyOf" in node:
+        node["anyOf"] = [arm for arm in node["anyOf"] if arm.get("title") in (None, name)]
+    return schema
 
 
 def _open(content: dict[str, Any], before: str = "") -> Iterator[str]:
@@ -165,7 +176,9 @@ def _shown(value: Any) -> str:
 def _written(loc: Sequence[str | int], schema: dict[str, Any]) -> Keys:
     """The keys as they stand in the file: pydantic adds the names of a union's arms."""
     keys: Keys = ()
-    for part in loc:
+    for before, part in zip((None, *loc), loc, strict=False):
+        if isinstance(before, int) and part in STAGE_FORMS:
+            continue
         here = _at(schema, keys)
         known = _properties(here, schema)
         if isinstance(part, int) or part in known or (known and part == loc[-1]):
@@ -189,11 +202,13 @@ def _arms(node: dict[str, Any], schema: dict[str, Any]) -> list[dict[str, Any]]:
     """What a schema allows, one after the other, references resolved."""
     if "$ref" in node:
         return _arms(schema["$defs"][node["$ref"].rpartition("/")[2]], schema)
-    return [a for arm in node["anyOf"] for a in _arms(arm, schema)] if "anyOf" in node else [node]
+    several = node.get("anyOf") or node.get("oneOf")
+    return [a for arm in several for a in _arms(arm, schema)] if several else [node]
 
 
 def _properties(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    return next((arm["properties"] for arm in _arms(node, schema) if "properties" in arm), {})
+    """The keys of every form that a part may have."""
+    return {key: value for arm in _arms(node, schema) for key, value in arm.get("properties", {}).items()}
 
 
 _TYPES = {"integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false"}

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from medcoss_cli.errors import MedcossError
+from medcoss_cli.recipe.strategy import DEFAULT, Strategies, StrategyChoice
 
 if TYPE_CHECKING:
     from medcoss_cli.tasks import TaskKind
@@ -111,6 +121,13 @@ class _OrPreset:
         return {"anyOf": [{"enum": list(PRESETS)}, handler(core)]}
 
 
+class _OrName:
+    """Tells the JSON Schema that a name may stand for a modality and the folder of its name."""
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string", "minLength": 1}, handler(core)]}
+
+
 class Decoder(_Transformer):
     """Dimensions of the throw-away decoder of image modalities."""
 
@@ -133,6 +150,7 @@ class Train(Part):
     warmup: Annotated[float, Field(ge=0)] = Field(40, description="of them, with a rising learning rate")
     batch: Count = Field(512, description="samples of a step, over all ranks and micro-batches")
     accumulate: Count = Field(1, description="micro-batches a step is cut into, to save memory")
+    mix: bool = Field(False, description="draw each micro-batch on its own, of one modality, and average them alike")
     lr: Annotated[float, Field(gt=0)] = Field(1.5e-4, description="peak learning rate")
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the device gains by it")
@@ -149,8 +167,8 @@ class Rehearsal(Part):
     centers: Annotated[float, Field(gt=0, le=1)] = Field(0.01, description="cluster centres as a share of the data")
 
 
-class Stage(Part):
-    """One modality's turn."""
+class Member(Part):
+    """A modality of a stage, and its data."""
 
     modality: Text
     data: Text = Field(description="its folder; relative to the data root")
@@ -158,14 +176,71 @@ class Stage(Part):
     tokenizer: Text | None = Field(None, description="another tokenizer key, as in patch2d-8")
     vocabulary: Text | None = Field(None, description="a file to take instead of learning one")
     vocabulary_size: Annotated[int, Field(ge=100)] | None = None
+
+    def parts(self) -> dict[str, Any]:
+        """What it says differently from the plugin's modality; see registry/configure.py."""
+        return {name: getattr(self, name) for name in ("size", "tokenizer", "vocabulary", "vocabulary_size")}
+
+
+class _Pace(Part):
+    """What a stage says differently from `train`."""
+
     epochs: Annotated[float, Field(gt=0)] | None = None
     warmup: Annotated[float, Field(ge=0)] | None = None
     batch: Count | None = None
     lr: Annotated[float, Field(gt=0)] | None = None
 
-    def parts(self) -> dict[str, Any]:
-        """What it says differently from the plugin's modality; see registry/configure.py."""
-        return {name: getattr(self, name) for name in ("size", "tokenizer", "vocabulary", "vocabulary_size")}
+
+class Stage(_Pace, Member):
+    """One modality's turn."""
+
+    @property
+    def members(self) -> list[Member]:
+        """The modalities that are trained on: this one."""
+        return [self]
+
+    @property
+    def sampling(self) -> Literal["size", "uniform"]:
+        """Of one modality all ways of drawing are the same."""
+        return "size"
+
+
+def _by_name(value: Any) -> Any:
+    """A name stands for a modality whose data is in the folder of its name."""
+    return {"modality": value, "data": value} if isinstance(value, str) else value
+
+
+class JointStage(_Pace):
+    """The turn of several modalities at once; each batch is of one of them."""
+
+    modalities: Annotated[list[Annotated[Member, BeforeValidator(_by_name), _OrName()]], Field(min_length=1)]
+    sampling: Literal["size", "uniform"] = Field("size", description="batches by modality: by its samples, or equally")
+
+    @property
+    def members(self) -> list[Member]:
+        """The modalities that are trained on."""
+        return self.modalities
+
+    @field_validator("modalities")
+    @classmethod
+    def once(cls, value: list[Member]) -> list[Member]:
+        """Each modality stands there once."""
+        names = [member.modality for member in value]
+        if len(set(names)) < len(names):
+            raise ValueError("a modality stands in it twice")
+        return value
+
+
+STAGE_FORMS = ("single", "joint")
+"""What pydantic puts into the place of a fault, behind the stage's number."""
+
+
+def _form(value: Any) -> str:
+    joint = "modalities" in value if isinstance(value, dict) else isinstance(value, JointStage)
+    return STAGE_FORMS[joint]
+
+
+AnyStage = Annotated[Annotated[Stage, Tag("single")] | Annotated[JointStage, Tag("joint")], Discriminator(_form)]
 
 
 class _Recipe(Part):
@@ -177,21 +252,10 @@ class _Recipe(Part):
     data: Data = Data()  # type: ignore[call-arg]  # every key has a default
     masking: Masking = Masking()
     train: Train = Train()  # type: ignore[call-arg]  # every key has a default
-    strategy: str = "medcoss"
-    distill: bool = Field(True, description="feature distillation; false: replay by masked modelling")
-    mixup: bool = Field(True, description="intra-modal mixup of rehearsal batches")
+    strategy: Strategies = Field(default_factory=lambda: StrategyChoice.read(DEFAULT))
     rehearsal: Rehearsal = Rehearsal()  # type: ignore[call-arg]  # every key has a default
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
-
-    @field_validator("strategy")
-    @classmethod
-    def installed(cls, value: str) -> str:
-        from medcoss_cli.registry.discovery import strategy_names
-
-        if value not in strategy_names():
-            raise ValueError(f"{value!r} is none of {', '.join(strategy_names())}")
-        return value
 
 
 class PretrainRecipe(_Recipe):
@@ -203,7 +267,12 @@ class PretrainRecipe(_Recipe):
     )
     encoder: Annotated[Encoder, _OrPreset()] = Encoder()  # type: ignore[call-arg]  # every key has a default
     decoder: Decoder = Decoder()
-    stages: Annotated[list[Stage], Field(min_length=1)]
+    stages: Annotated[list[AnyStage], Field(min_length=1)]
+
+    @property
+    def members(self) -> list[Member]:
+        """The modalities of all stages, in order."""
+        return [member for stage in self.stages for member in stage.members]
 
 
 class ExtendRecipe(_Recipe):
@@ -334,13 +403,13 @@ class FinetuneRecipe(Part):
 
     def task_settings(self) -> dict[str, Any]:
         """What `task` says beside the name."""
-        return _named(self.task)[1]
+        return _split_task(self.task)[1]
 
     def task_kind(self) -> TaskKind:
         """The installed kind of task, with its settings. Raises: UsageError, PluginError."""
         from medcoss_cli.registry.discovery import make_task
 
-        return make_task(*_named(self.task))
+        return make_task(*_split_task(self.task))
 
     @field_validator("task")
     @classmethod
@@ -349,7 +418,7 @@ class FinetuneRecipe(Part):
         from medcoss_cli.registry.discovery import make_task
 
         try:
-            make_task(*_named(value))
+            make_task(*_split_task(value))
         except MedcossError as error:
             raise ValueError(str(error)) from error
         return value
@@ -361,7 +430,7 @@ class FinetuneRecipe(Part):
         return self
 
 
-def _named(task: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _split_task(task: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Name and settings of `task: NAME` or `task: {name: NAME, key: ...}`."""
     if isinstance(task, str):
         return task, {}

@@ -8,7 +8,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import EntryPoint, distributions, entry_points, requires
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,13 @@ import pluggy
 from medcoss_cli import plugin
 from medcoss_cli.errors import PluginError, UsageError
 from medcoss_cli.plugin import PLUGIN_API, CompleteModality, Modality
-from medcoss_cli.registry.validate import Broken, Clash, OtherApi, check, guarded
+from medcoss_cli.registry.validate import Broken, Clash, OtherApi, blame, blamed, check, check_strategy, guarded
 
 if TYPE_CHECKING:
     from medcoss_cli.tasks import TaskKind
 
 GROUP = "medcoss"
-STRATEGIES, TASKS = f"{GROUP}.strategies", f"{GROUP}.tasks"
+STRATEGIES, TASKS, FORMATS = f"{GROUP}.strategies", f"{GROUP}.tasks", f"{GROUP}.formats"
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def clash(point: EntryPoint) -> Clash | None:
 def owners() -> dict[str, str]:
     """Top-level package of every installed plugin but medcoss's own, and what to call it: "ecg (medcoss-ecg 1.0)"."""
     found: dict[str, dict[str, str]] = {}
-    for point in (point for group in (GROUP, STRATEGIES, TASKS) for point in points(group)):
+    for point in (point for group in (GROUP, STRATEGIES, TASKS, FORMATS) for point in points(group)):
         if _dist(point)[0] != GROUP:
             found.setdefault(point.module.partition(".")[0], {})[point.name] = source_of(point)
     return {package: f"{', '.join(names)} ({next(iter(names.values()))})" for package, names in found.items()}
@@ -271,19 +271,53 @@ def load_strategy(name: str) -> Any:
         ) from error.__cause__
 
 
+def make_strategy(name: str, settings: Any) -> Any:
+    """A strategy object; what a plugin's members raise later is told as the plugin's fault (PluginError)."""
+    cls, point = load_strategy(name), _strategy_point(name)
+    if _dist(point)[0] == GROUP:
+        return cls(settings)
+    who = f"the strategy {name} ({source_of(point)})"
+    with blame(who, "__init__"):
+        strategy = cls(settings)
+    return blamed(strategy, who)
+
+
 def _strategy(point: EntryPoint) -> Any:
     """The class that an entry point names, or that the hook of the plugin it names brings."""
-    from medcoss_cli.strategies import Strategy
-
     named = guarded(point.load, "it cannot be imported")
     classes = [named] if inspect.isclass(named) else brought(point, "medcoss_strategies")
-    wrong = next((c for c in classes if not (inspect.isclass(c) and issubclass(c, Strategy))), None)
-    if wrong is not None:
-        raise Broken(f"{getattr(wrong, '__name__', repr(wrong))} is no subclass of medcoss_cli.strategies.Strategy")
+    for cls in classes:
+        guarded(partial(check_strategy, cls), "it cannot be looked at")
     called = {getattr(c, "name", c.__name__.lower()): c for c in classes}
     if not inspect.isclass(named) and point.name not in called:
         raise Broken(f"it brings {', '.join(called)}, but its entry point is called {point.name}")
     return named if inspect.isclass(named) else called[point.name]
+
+
+def load_class(group: str, name: str, contract: type) -> Any:
+    """The class that an entry point of a group names.
+
+    Args:
+        contract: the class it is a subclass of; errors call it by its name.
+
+    Raises: UsageError if there is none of this name, PluginError if it is broken.
+    """
+    kind = contract.__name__.lower()
+    point = claim(group, kind, name)
+    if point is None:
+        installed = ", ".join(dict.fromkeys(point.name for point in points(group)))
+        raise UsageError(f"there is no {kind} {name!r}", fix=f"installed are {installed}")
+    try:
+        found = guarded(point.load, "it cannot be imported")
+        if not (inspect.isclass(found) and issubclass(found, contract)):
+            place = f"{contract.__module__}.{contract.__name__}"
+            raise Broken(f"{getattr(found, '__name__', repr(found))} is no subclass of {place}")
+    except Broken as error:
+        raise PluginError(
+            f"the {kind} {name} ({source_of(point)}) cannot be used: {error.told}{error}",
+            fix=_repair(point, error),
+        ) from error.__cause__
+    return found
 
 
 def task_names() -> list[str]:

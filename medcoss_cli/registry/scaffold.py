@@ -40,7 +40,7 @@ _DIMS = {
 }
 
 
-_INSTALLED = {"modality": discovery.names, "task": discovery.task_names}
+_INSTALLED = {"modality": discovery.names, "strategy": discovery.strategy_names, "task": discovery.task_names}
 """Names that are taken, by kind of plugin; each kind has a folder of templates of its name."""
 
 

@@ -6,11 +6,11 @@ import contextlib
 import inspect
 import re
 import sys
-from collections.abc import Callable
-from dataclasses import is_dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import is_dataclass, replace
 from typing import Any
 
-from medcoss_cli.errors import MedcossError
+from medcoss_cli.errors import MedcossError, PluginError
 from medcoss_cli.kit.patches import patch_of
 from medcoss_cli.plugin import (
     Augment,
@@ -64,6 +64,81 @@ def guarded(call: Callable[[], Any], what: str) -> Any:
     except BaseException as error:
         text = str(error).partition("\n")[0]
         raise Broken(f"{what} ({type(error).__name__}{': ' if text else ''}{text})") from error
+
+
+@contextlib.contextmanager
+def blame(who: str, what: str) -> Iterator[None]:
+    """Run a stranger's code in the middle of work; what it prints goes to standard error.
+
+    Args:
+        who: the plugin, as in "the strategy ewc (medcoss-ewc 0.1.0)".
+        what: the part that is called, as in "loss".
+
+    Raises: PluginError for whatever it raises, except medcoss's own errors, a lack of memory and Ctrl-C.
+    """
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except (MedcossError, MemoryError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        if "out of memory" in str(error) or "can't allocate memory" in str(error):  # torch: GPU, CPU
+            raise
+        text = str(error).partition("\n")[0]
+        raise PluginError(
+            f"{who} fails in its {what} ({type(error).__name__}{': ' if text else ''}{text})",
+            fix="tell its author; --debug shows where",
+        ) from error
+
+
+STRATEGY_MEMBERS = (
+    *("load_memory", "begin_stage", "phases", "parameters", "loss", "after_backward", "after_step"),
+    *("end_stage", "memory", "state", "load_state"),
+)
+
+
+def check_strategy(strategy: type) -> None:
+    """Is a class what the contract asks for? Raises: Broken with the reason."""
+    from medcoss_cli.strategies import Strategy
+
+    if not (inspect.isclass(strategy) and issubclass(strategy, Strategy)):
+        name = getattr(strategy, "__name__", repr(strategy))
+        raise Broken(f"{name} is no subclass of medcoss_cli.strategies.Strategy")
+    settings = strategy.Settings
+    if not (inspect.isclass(settings) and issubclass(settings, Strategy.Settings)):
+        raise Broken("its Settings is no subclass of Strategy.Settings")
+    if settings.model_config.get("extra") != "forbid":
+        raise Broken("its Settings takes unknown keys; leave `extra` as it is")
+    if "name" in settings.model_fields:
+        raise Broken("its Settings has a field called name, which is the key of the strategy's own name")
+    needed = [name for name, field in settings.model_fields.items() if field.is_required()]
+    if needed:
+        raise Broken(f"its Settings has no default for {', '.join(needed)}")
+    for member in STRATEGY_MEMBERS:
+        if not callable(getattr(strategy, member)):
+            raise Broken(f"its {member} cannot be called")
+    for flag in ("rehearses", "trains_decoders"):
+        if not isinstance(getattr(strategy, flag), bool):
+            raise Broken(f"its {flag} is {getattr(strategy, flag)!r}, not True or False")
+
+
+def blamed(strategy: Any, who: str) -> Any:
+    """The same strategy object; what its members raise is told as the plugin's fault (`blame`)."""
+    for member in STRATEGY_MEMBERS:
+        setattr(strategy, member, _blaming(getattr(strategy, member), who, member))
+    return strategy
+
+
+def _blaming(call: Callable[..., Any], who: str, what: str) -> Callable[..., Any]:
+    def inner(*arguments: Any) -> Any:
+        with blame(who, what):
+            result = call(*arguments)
+            result = list(result) if what in ("parameters", "phases") else result  # a generator runs here, not later
+        if what == "phases":
+            return [replace(p, on_begin=p.on_begin and _blaming(p.on_begin, who, "on_begin")) for p in result]
+        return iter(result) if what == "parameters" else result
+
+    return inner
 
 
 def check(modality: Modality) -> CompleteModality:

@@ -13,6 +13,8 @@ from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 
+from medcoss_cli.store.history import parts
+
 Parameters = ParamSpec("Parameters")
 Line = Sequence[tuple[float, float]]
 """Points (x, y) in order."""
@@ -94,6 +96,7 @@ def training(
     old: Sequence[tuple[str, Line]],
     rates: Sequence[Line],
     cuts: Sequence[int],
+    titles: Sequence[str],
 ) -> None:
     """Pre-training over all its steps.
 
@@ -102,6 +105,7 @@ def training(
         old: modality and loss of rehearsal, stage by stage.
         rates: learning rate, stage by stage.
         cuts: the step after which each stage ends.
+        titles: of the stages.
     """
     top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(5, 4, 2))
     names = list(dict.fromkeys(name for name, _ in (*new, *old)))
@@ -128,7 +132,7 @@ def training(
             axes.axvline(cut, color=INK, alpha=0.35, linewidth=0.8, linestyle=":")
         if axes is not top:
             _plain(axes)
-    for (name, _), start, end in zip(new, (0, *cuts), cuts, strict=False):
+    for name, start, end in zip(titles, (0, *cuts), cuts, strict=False):
         top.text((start + end) / 2, 0.97, name, transform=top.get_xaxis_transform(), ha="center", va="top")
 
 
@@ -137,7 +141,7 @@ def retention(figure: Any, runs: Sequence[tuple[str, Sequence[Mapping[str, Any]]
     """Features and loss now against then; one row for each run, all on the same axes."""
     figure.set_size_inches(9.5, 3.4 * len(runs) + 0.3)
     grid = figure.subplots(len(runs), 2, squeeze=False, sharey="col")
-    names = list(dict.fromkeys(stage["modality"] for _, stages in runs for stage in stages))
+    names = list(dict.fromkeys(name for _, stages in runs for stage in stages for name in parts(stage)))
     for (title, stages), (left, right) in zip(runs, grid, strict=True):
         for i, name in enumerate(names):
             look = {"color": colour(i), "linestyle": dash(i), "marker": "o", "markersize": 4, "label": name}

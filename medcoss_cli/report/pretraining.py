@@ -9,6 +9,7 @@ from medcoss_cli.pretraining import retention
 from medcoss_cli.report import pictures
 from medcoss_cli.report.page import MISSING, document, duration, figure, section, settings, shown, table
 from medcoss_cli.report.runs import Pretraining, listing, mapping, number
+from medcoss_cli.store.history import parts
 
 
 def page(run: Pretraining) -> bytes:
@@ -47,7 +48,7 @@ def summary(run: Pretraining) -> dict[str, str]:
         "samples": shown(sum(x for x in samples if x is not None)) if samples else MISSING,
         "encoder": f"{shown(shape[0])} × {shown(shape[1])}" if None not in shape else MISSING,
         "strategy": run.strategy,
-        "steps of this run": shown(len(run.steps)),
+        "steps of this run": shown(len({(row["stage"], row["step"]) for row in run.steps})),
         "time of this run": duration(_seconds(run.steps)),
         "least remembered": f"{least[0]}, CKA {least[1]:.3f}" if least else MISSING,
         "finished": run.finished or "not yet",
@@ -79,18 +80,20 @@ def _curves(run: Pretraining) -> str:
         return ""
     new: list[tuple[str, pictures.Line]] = []
     old: list[tuple[str, pictures.Line]] = []
-    rates, cuts, begun = [], [], 0
+    rates, cuts, titles, begun = [], [], [], 0
     for stage in sorted({row["stage"] for row in run.steps}):
         rows = [row for row in run.steps if row["stage"] == stage]
-        fresh = [row for row in rows if row["new"]]
-        new.append((run.stages.get(stage, ""), _line(fresh, "relative", begun)))
+        for name in dict.fromkeys(row["modality"] for row in rows if row["new"]):
+            fresh = [row for row in rows if row["new"] and row["modality"] == name]
+            new.append((name, _line(fresh, "relative", begun)))
         for name in dict.fromkeys(row["modality"] for row in rows if not row["new"]):
             samples = [row for row in rows if not row["new"] and row["modality"] == name]
             old.append((name, _line(samples, "loss", begun)))
+        titles.append(run.stages.get(stage, ""))
         rates.append(_line(rows, "lr", begun))
         begun += max(row["step"] for row in rows)
         cuts.append(begun)
-    picture = pictures.training(new, old, rates, cuts)
+    picture = pictures.training(new, old, rates, cuts, titles)
     return figure(picture, "Means over short spans; the bands reach from the lowest to the highest value.")
 
 
@@ -128,11 +131,12 @@ def _data(run: Pretraining) -> str:
     columns = ["modality", "size", "samples", "groups", "trained on", "probes", "buffer"]
     lines = [
         [
-            entry["modality"],
-            " × ".join(map(shown, listing(mapping(run.modalities.get(entry["modality"])).get("size")))) or MISSING,
-            *(shown(entry.get(key)) for key in ("samples", "groups", "train", "probes", "buffer")),
+            name,
+            " × ".join(map(shown, listing(mapping(run.modalities.get(name)).get("size")))) or MISSING,
+            *(shown(part.get(key)) for key in ("samples", "groups", "train", "probes", "buffer")),
         ]
         for entry in run.history
+        for name, part in parts(entry).items()
     ]
     return table(columns, lines)
 

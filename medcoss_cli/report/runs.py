@@ -47,13 +47,19 @@ class Pretraining:
 
     @property
     def strategy(self) -> str:
-        return str(self.recipe.get("strategy") or "–")
+        said = self.history[-1].get("strategy") if self.history else None  # with the settings that differ from defaults
+        given = self.recipe.get("strategy")
+        return str(said or (given.get("name") if isinstance(given, Mapping) else given) or "–")
 
     @property
     def stages(self) -> dict[int, str]:
         """Modality by number of stage: those that are done, and the one that is at work."""
         known = {entry["stage"]: entry["modality"] for entry in (*self.history, *self.retention)}
-        return dict(sorted((known | {row["stage"]: row["modality"] for row in self.steps if row["new"]}).items()))
+        fresh: dict[int, dict[str, None]] = {}
+        for row in self.steps:
+            if row["new"] and row["stage"] not in known:
+                fresh.setdefault(row["stage"], {})[row["modality"]] = None
+        return dict(sorted((known | {stage: "+".join(names) for stage, names in fresh.items()}).items()))
 
 
 @dataclass(frozen=True)
@@ -219,6 +225,7 @@ def _retention(path: Path) -> list[dict[str, Any]]:
             {
                 "stage": int(stage["stage"]),
                 "modality": str(stage["modality"]),
+                **({"modalities": mapping(stage["modalities"])} if "modalities" in stage else {}),
                 "retention": {m: row for m, row in _measures(stage).items() if "cka" in row},
             }
             for stage in stages

@@ -31,6 +31,7 @@ class Checkpoint:
         buffer: modality to {integers (n, C, *size), scale (n,), offset (n,)}: the rehearsal samples.
         probes: the same, with features (n, D) and loss at the end of their own stage.
         history: one entry per stage; numbers, versions and recipe without paths.
+        memory: what strategies keep for later stages, by their names.
     """
 
     encoder: dict[str, Any]
@@ -41,6 +42,7 @@ class Checkpoint:
     buffer: dict[str, dict[str, Any]]
     probes: dict[str, dict[str, Any]]
     history: list[dict[str, Any]]
+    memory: dict[str, dict[str, Any]]
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
@@ -164,6 +166,7 @@ _SOUND: dict[
     "buffer": {None: _STORED},
     "probes": {None: {**_STORED, "features": Tensor, "loss": float}},
     "history": [{"stage": int, "modality": str}],
+    "memory": {None: dict},
 }
 
 

@@ -24,12 +24,12 @@ def save(content: Mapping[str, Any], path: Path) -> None:
     Raises: ResourceError without space or permission (the old file is then as it was), TypeError for a value that
     `load` would refuse.
     """
-    plain = _plain(content)
+    values = plain(content)
 
     def write(file: BinaryIO) -> None:
-        torch.save(plain, file)
+        torch.save(values, file)
 
-    atomic.write(path, write, needed=_bytes(plain))
+    atomic.write(path, write, needed=_bytes(values))
 
 
 def load(path: Path, fix: str = AGAIN, allowed: Sequence[type] = ()) -> dict[str, Any]:
@@ -124,16 +124,19 @@ def _fault(path: Path) -> str | None:
     return None
 
 
-def _plain(value: Any) -> Any:
-    """The same with CPU tensors that own all of their memory, and exactly the types that `load` accepts."""
+def plain(value: Any) -> Any:
+    """The same with CPU tensors that own all of their memory, and exactly the types that `load` accepts.
+
+    Raises: TypeError for anything else.
+    """
     if isinstance(value, Tensor):
         value = value.detach().cpu()
         whole = value.untyped_storage().nbytes() == value.numel() * value.element_size() and value.is_contiguous()
         return value if whole else value.clone(memory_format=torch.contiguous_format)
     if isinstance(value, Mapping):
-        return {_plain(key): _plain(entry) for key, entry in value.items()}
+        return {plain(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     if value is None or type(value) in (bool, int, float, str):
         return value
     for kind in (bool, int, float, str):
@@ -141,7 +144,7 @@ def _plain(value: Any) -> Any:
             return kind(value)
     item = getattr(value, "item", None)  # other scalars of numpy
     if callable(item):
-        return _plain(item())
+        return plain(item())
     raise TypeError(f"{type(value).__name__} is neither a tensor nor a plain value")
 
 

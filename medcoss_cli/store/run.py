@@ -9,7 +9,7 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -112,12 +112,13 @@ class Run(Progress):
         """What a pre-training began from, kept until it is done."""
         return self.folder / "init.pt"
 
-    def quarantine(self, stage: int, table: Path) -> None:
-        """Take over what a stage's prepared set says of files that could not be used; a resumed stage says it once."""
+    def quarantine(self, stage: int, tables: Sequence[Path]) -> None:
+        """Take over what a stage's prepared sets say of files that were not used; a resumed stage says it once."""
         if not self.writes:
             return
         path = self.folder / "quarantine.csv"
-        header, *rows = _rows(table)
+        (header, *_), *_ = several = [_rows(table) for table in tables]
+        rows = [row for table in several for row in table[1:]]
         kept = [row for row in _rows(path)[1:] if row[0] != str(stage)] if path.exists() else []
         if not rows and not kept:
             return

@@ -1,14 +1,20 @@
 """Strategies: how old knowledge is kept while a new stage runs.
 
-A strategy never sees files, command line or devices. It overrides what is different from plain training; a third party
-brings its own through the entry-point group `medcoss.strategies`.
+A strategy is one object a run, made from its settings; it never sees files, command line or devices. It overrides what
+differs from plain training. A third party brings its own through the entry-point group `medcoss.strategies`.
+
+The members in the order of their calls: `load_memory`, then for every stage `begin_stage`, `phases`, for every phase
+`Phase.on_begin` and `parameters`, for every step `loss` (once per micro-batch), `after_backward`, `after_step`; then
+`end_stage` and `memory`. `state` and `load_state` are called where a run is interrupted and resumed inside a stage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from medcoss_cli.model.batch import Batch
@@ -18,39 +24,107 @@ Loss = tuple[Tensor, Tensor | int]
 """A sum and a count: the engine adds them up over ranks and micro-batches and divides once."""
 
 
-class Strategy:
-    """Plain training on the new data alone; subclasses say what is done for the old.
+@dataclass(frozen=True)
+class StageInfo:
+    """What a strategy knows of a stage.
 
     Args:
-        mixup: whether rehearsal batches come with partners to mix with.
+        number: counted from 1 over the whole life of the encoder, extensions included.
+        total: how many stages there will be; None where nobody knows (`extend`).
+        modalities: those whose new data the stage trains on.
+        new: those of them that the model sees for the first time.
     """
 
-    rehearses = True
-    """False: the buffer is not used, every step trains on new data."""
+    number: int
+    total: int | None
+    modalities: tuple[str, ...]
+    new: tuple[str, ...]
 
-    def __init__(self, mixup: bool = True) -> None:
-        self.mixup = mixup
 
-    def begin_stage(self, model: Model) -> None:
-        """The model as the stage before left it, with the new modality's parts already added."""
+@dataclass(frozen=True)
+class Phase:
+    """A part of a stage with an optimiser of its own (no momentum is carried over).
+
+    The learning rate follows one schedule, with one warm-up, over the whole stage: a later phase goes on where the
+    earlier one left it, and so ends at 0 as every stage does.
+
+    Args:
+        share: of the stage's steps; the shares of a stage add up to 1.
+        on_begin: called with the model before the phase's optimiser is made. Where a run is resumed it is called again
+            for every phase that had begun; model, `load_state` and optimiser are restored after that.
+    """
+
+    share: float = 1.0
+    on_begin: Callable[[Model], None] | None = None
+
+
+class Samples(Protocol):
+    """Draws from the stage's own training data, for what is estimated at its end."""
+
+    def __call__(self, count: int = 1024, batch: int = 1) -> Iterator[Batch]:
+        """`count` samples (all, if there are fewer) without replacement, in batches of one modality.
+
+        Several modalities are drawn in proportion to their size. Nothing is augmented; every sample has a mask of its
+        own. The draw is a function of seed and stage, and the same on every rank.
+        """
+        ...
+
+
+class Strategy:
+    """Plain training on new data; subclasses say what is done for the old."""
+
+    class Settings(BaseModel):
+        """No settings. A subclass has a field for each key that a recipe may give, with a default and a description."""
+
+        model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    rehearses = False
+    """True: steps on samples of the buffer come between those on new data, and `loss` says what is done with them."""
+    trains_decoders = False
+    """True: decoders of earlier modalities are trained on, so that retention no longer measures their loss alike."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @property
+    def partners(self) -> bool:
+        """Whether rehearsal batches come with partners to mix with (`Batch.mixup`)."""
+        return False
+
+    def begin_stage(self, model: Model, stage: StageInfo) -> None:
+        """The model as the stage before left it, with the parts of the new modalities already added."""
+
+    def phases(self, stage: StageInfo) -> Sequence[Phase]:
+        """The parts of the stage, in order."""
+        return [Phase()]
 
     def parameters(self, model: Model) -> Iterator[tuple[str, nn.Parameter]]:
-        """What is trained: encoder, tokenizers and the new decoder get gradients, the kept decoders get none."""
+        """What is trained: encoder, tokenizers and the new decoders get gradients, the kept decoders get none."""
         yield from model.named_parameters()
 
     def loss(self, model: Model, batch: Batch) -> Loss:
-        """The loss of one batch of one modality."""
+        """The loss of one batch of one modality: a sum and the count it is to be divided by."""
         return model.masked_loss(batch)
 
     def after_backward(self, model: Model) -> None:
         """Gradients are complete and averaged; the optimiser has not yet moved."""
 
-    def end_stage(self, model: Model) -> None:
-        """The stage's steps are done."""
+    def after_step(self, model: Model) -> None:
+        """The optimiser has moved, weight decay included; parameters may be restored under `torch.no_grad`."""
+
+    def end_stage(self, model: Model, samples: Samples) -> None:
+        """The stage's steps are done; the model is in eval mode and float32, gradients are cleared afterwards."""
+
+    def memory(self) -> dict[str, Any]:
+        """Tensors and plain values that later stages and `extend` need; the checkpoint keeps them. Called after `end_stage`."""
+        return {}
+
+    def load_memory(self, memory: dict[str, Any]) -> None:
+        """Take back what `memory` gave, before `begin_stage`. Tensors are on the CPU; not called where there is none."""
 
     def state(self) -> dict[str, Any]:
-        """Tensors and plain values that resuming inside a stage needs beyond the model and its start."""
+        """Tensors and plain values that resuming inside a stage needs beyond the model, its start and the memory."""
         return {}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take back what `state` gave, after `begin_stage`."""
+        """Take back what `state` gave, after `begin_stage` and the `on_begin` of the phases that had begun."""

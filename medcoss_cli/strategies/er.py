@@ -10,7 +10,7 @@ from torch import nn
 
 from medcoss_cli.model.batch import Batch
 from medcoss_cli.model.multimodal import Model
-from medcoss_cli.strategies import Loss, Strategy
+from medcoss_cli.strategies import Loss, StageInfo, Strategy
 
 
 class ExperienceReplay(Strategy):
@@ -19,10 +19,10 @@ class ExperienceReplay(Strategy):
     Replay trains copies of the old decoders; the kept ones stay as their stage left them and measure retention.
     """
 
-    def __init__(self, mixup: bool = False) -> None:
-        super().__init__(mixup=False)
+    rehearses = True
+    decoders: nn.ModuleDict
 
-    def begin_stage(self, model: Model) -> None:
+    def begin_stage(self, model: Model, stage: StageInfo) -> None:
         self.decoders = copy.deepcopy(model.decoders)
 
     def parameters(self, model: Model) -> Iterator[tuple[str, nn.Parameter]]:

@@ -3,25 +3,54 @@
 from __future__ import annotations
 
 import copy
+from typing import Self
 
 import torch
+from pydantic import Field, model_validator
+from torch import nn
 
 from medcoss_cli.model.batch import Batch
 from medcoss_cli.model.losses import feature_distance
 from medcoss_cli.model.multimodal import Model
-from medcoss_cli.strategies import Loss, Strategy
+from medcoss_cli.strategies import Loss, StageInfo, Strategy
+from medcoss_cli.strategies.er import ExperienceReplay
 
 
-class MedCoSS(Strategy):
-    """New data is reconstructed, old data is distilled from the model before this stage."""
+class MedCoSS(ExperienceReplay):
+    """New data is reconstructed, old data is distilled from the model before this stage; or replayed, as Table 3 does."""
 
-    def begin_stage(self, model: Model) -> None:
+    class Settings(Strategy.Settings):
+        """Which parts of the method are in use."""
+
+        distill: bool = Field(True, description="feature distillation of old data; false: masked modelling, as in er")
+        mixup: bool | None = Field(
+            None, description="intra-modal mixup of rehearsal batches; null: where they are distilled"
+        )
+
+        @model_validator(mode="after")
+        def effective(self) -> Self:
+            """A setting that would have no effect is refused."""
+            if self.mixup and not self.distill:
+                raise ValueError("mixup has no effect with distill: false; leave it out")
+            return self
+
+    settings: Settings
+
+    @property
+    def partners(self) -> bool:
+        return self.settings.distill and self.settings.mixup is not False
+
+    def begin_stage(self, model: Model, stage: StageInfo) -> None:
+        if not self.settings.distill:
+            super().begin_stage(model, stage)
+            return
+        self.decoders = nn.ModuleDict()  # none is replayed
         self.teacher = copy.deepcopy(model).eval().requires_grad_(False)  # M_(i-1), rebuilt the same when resumed
         del self.teacher.decoders
 
     def loss(self, model: Model, batch: Batch) -> Loss:
-        if batch.new:
-            return model.masked_loss(batch)  # L_mim: encoder, tokenizer, decoder
+        if batch.new or not self.settings.distill:
+            return super().loss(model, batch)  # L_mim: encoder, tokenizer, decoder
         mixed = batch.mixup()  # eq. 1 for words, eq. 2 for images
         student, valid = model.features(mixed)  # L_fd: encoder and tokenizer only
         with torch.no_grad():

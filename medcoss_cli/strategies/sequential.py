@@ -5,5 +5,3 @@ from medcoss_cli.strategies import Strategy
 
 class Sequential(Strategy):
     """Every batch is new data; the buffer is kept but not used."""
-
-    rehearses = False

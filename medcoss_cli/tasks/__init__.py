@@ -200,6 +200,10 @@ class TaskKind(ABC):
         Raises: DataError where the sample cannot be used; the others are then done all the same.
         """
 
+    def predict(self, predictor: Predictor, sample: Sample) -> Prediction:
+        """What Python gets of one sample: a row, or `outputs` on the sample's own grid; nothing is written."""
+        raise UsageError(f"a {self.name} task is predicted into files", fix="use the command: medcoss predict")
+
     def combine(self, spec: TaskSpec, parts: Sequence[Prediction]) -> dict[str, Any] | None:
         """Columns of predictions.csv of a recording from those of its parts (windows); None: each part has its own row."""
         return None

@@ -162,6 +162,10 @@ class PooledTask(TaskKind):
         self, predictor: Predictor, sample: Sample, record: Record, target: Path, *, draw: bool, screen: Screen
     ) -> Prediction:
         """Columns of predictions.csv; no file of its own."""
+        return self.predict(predictor, sample)
+
+    def predict(self, predictor: Predictor, sample: Sample) -> Prediction:
+        """Columns of predictions.csv, and the outputs that they are made of."""
         outputs = self.finish(predictor.outputs(sample)[None])[0]
         return Prediction(self.row(predictor.spec, outputs), outputs=outputs)
 

@@ -193,6 +193,10 @@ class Segmentation(TaskKind):
         """The mask: NIfTI for volumes and, of a DICOM series, a DICOM Segmentation; PNG for images."""
         return Prediction(files=list(_written(predictor, sample, record, target, draw, screen)))
 
+    def predict(self, predictor: Predictor, sample: Sample) -> Prediction:
+        """Labels (*size) uint8 on the sample's own grid, 0 the background."""
+        return Prediction(outputs=segment(predictor, sample))
+
 
 def _dictionaries(value: object) -> list[dict[str, Any]]:
     """The dictionaries of a list that was read from a file; none where it is no list."""

@@ -127,7 +127,7 @@ def light(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("medcoss_cli.conformance.modality.imported_by", lambda modules: {})
 
 
-@pytest.mark.parametrize("parts", [{}, {"demo": without_masks}, {"loader": NoGrid(), "demo": without_masks}], ids=str)
+@pytest.mark.parametrize("parts", [{}, {"demo": without_masks}, {"loader": NoGrid(), "demo": without_masks}])
 def test_volumes_with_masks_of_their_own_kind_conform(tmp_path: Path, parts: dict[str, Any]) -> None:
     assert conformance.check(replace(FILM, **parts), tmp_path) == []
 

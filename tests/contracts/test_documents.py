@@ -98,10 +98,12 @@ def test_the_modality_in_ten_lines_is_one() -> None:
 def test_the_features_that_the_readme_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = write_demo(tmp_path / "data", report=20, xray=20)
     train(tmp_path, data, "train.epochs=0.2", "train.warmup=0", name="mine")
+    write_demo(tmp_path, xray=4)
+    (tmp_path / "xray").rename(tmp_path / "scans")
     monkeypatch.chdir(tmp_path)
     space: dict[str, Any] = {}
     exec(compile(README.split("## What comes out")[1].split("```python")[1].split("```")[0], "README", "exec"), space)
-    assert space["features"].shape == (4, 32)
+    assert space["features"].shape == space["of_files"].shape == (4, 32)
     told = re.findall(r"(?m)^\| (`.*?) \| ", README.split("## What comes out")[1].split("```python")[0])[1:]
     for name in re.findall(r"`([^`]+)`", " ".join(told)):
         assert list(Path("runs/mine").glob(name.replace("<n>-<modality>", "*"))), name

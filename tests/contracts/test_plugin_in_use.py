@@ -12,7 +12,8 @@ from medcoss_cli.console import Screen
 from medcoss_cli.embed import embedder
 from medcoss_cli.errors import CheckpointError, PluginError
 from medcoss_cli.evaluate import evaluate
-from medcoss_cli.export.driver import export
+from medcoss_cli.export import export
+from medcoss_cli.export.onnx import Onnx
 from medcoss_cli.importers.convert import convert
 from medcoss_cli.importers.shareable import strip
 from medcoss_cli.pretraining.state import read_state
@@ -60,7 +61,15 @@ def test_going_on_needs_all_plugins(checkpoint: Path) -> None:
 
 def test_embed_and_export_need_the_plugin_in_use(place: Path, checkpoint: Path) -> None:
     assert embedder(checkpoint, "toy", Screen()).modality.name == "toy"
-    more = {"run": None, "seed": None, "precision": "fp32", "opset": None, "licence": "none", "samples": None}
+    more = {
+        "form": Onnx(),
+        "run": None,
+        "seed": None,
+        "precision": "fp32",
+        "opset": None,
+        "licence": "none",
+        "samples": None,
+    }
     for name in ("toy", None):
         export(checkpoint, place / f"{name}.onnx", modality=name, screen=Screen(), **more)  # type: ignore[arg-type]
     with pytest.raises(PluginError, match="there is no modality 'gone'"):

@@ -34,7 +34,7 @@ def pool(name: str, count: int) -> Pool:
 def test_the_plan_keeps_its_promises(new: int, old: list[int], batch: int, epochs: float, share: float | None) -> None:
     names = ("xray", "pathology", "ultrasound")
     plan = Plan.make(
-        0, 2, batch, epochs, share, pool("xray", new), [pool(n, c) for n, c in zip(names, old, strict=False)]
+        0, 2, batch, epochs, share, [pool("xray", new)], [pool(n, c) for n, c in zip(names, old, strict=False)]
     )
     steps = [plan.at(step) for step in range(plan.steps)]
     on_new = [turn for _, turn, is_new in steps if is_new]
@@ -52,23 +52,23 @@ def test_the_plan_keeps_its_promises(new: int, old: list[int], batch: int, epoch
 @given(st.integers(1, 50), st.integers(1, 20))
 def test_a_pool_is_drawn_without_replacement_and_reshuffled_when_exhausted(count: int, batch: int) -> None:
     source = pool("xray", count)
-    plan = Plan.make(3, 1, batch, 3, None, source, [])
+    plan = Plan.make(3, 1, batch, 3, None, [source], [])
     drawn = np.concatenate([plan.indices(source, turn) for turn in range(plan.steps)])
     for epoch in range(len(drawn) // count):
         assert sorted(drawn[epoch * count : (epoch + 1) * count]) == list(range(count))
 
 
 def collect(
-    plan: Plan, *, ranks: int = 1, accumulate: int = 1, start: int = 0, workers: int = 0, mixup: bool = True
+    plan: Plan, *, ranks: int = 1, accumulate: int = 1, start: int = 0, workers: int = 0, partners: bool = True
 ) -> list[list[Batch]]:
-    modalities = {p.modality.name: p.modality for p in (plan.new, *plan.old)}
+    modalities = {p.modality.name: p.modality for p in (*plan.new, *plan.old)}
     parts = [
         list(
             batches(
                 plan,
                 modalities,
                 start=start,
-                mixup=mixup,
+                partners=partners,
                 accumulate=accumulate,
                 rank=rank,
                 ranks=ranks,
@@ -84,7 +84,7 @@ def collect(
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    return Plan.make(1, 2, 7, 2, 0.4, pool("xray", 20), [pool("pathology", 5)])
+    return Plan.make(1, 2, 7, 2, 0.4, [pool("xray", 20)], [pool("pathology", 5)])
 
 
 @pytest.mark.parametrize(("ranks", "accumulate"), [(2, 1), (1, 3), (2, 3)])
@@ -105,7 +105,7 @@ def test_starting_in_the_middle_and_workers_change_nothing(plan: Plan) -> None:
 
 
 def test_the_same_sample_gets_a_fresh_view_each_time(plan: Plan) -> None:
-    seen = [batch.inputs for (batch,) in collect(plan, mixup=False) if not batch.new]
+    seen = [batch.inputs for (batch,) in collect(plan, partners=False) if not batch.new]
     assert len(seen) > 1
     views = torch.cat(seen).flatten(1)
     assert len(torch.unique(views, dim=0)) == len(views)  # 5 samples, drawn many times

@@ -18,7 +18,7 @@ from medcoss_cli.plugin import LeftOut, Modality, Record, Sample
 from medcoss_cli.registry import discovery
 from tests.conftest import CommandLine
 from tests.finetuning_runs import begin, tune
-from tests.toy_modality import install
+from tests.toy_plugins import code_of, put
 
 CUTS = 3
 TASK = """\
@@ -80,7 +80,8 @@ def table(path: Path) -> list[dict[str, str]]:
 @pytest.fixture
 def pulse(tmp_path: Path) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
-        install(patch, tmp_path / "site", "pulse", __name__, "PULSE")
+        patch.syspath_prepend(str(tmp_path / "site"))
+        put(tmp_path / "site", "pulse", code_of(__name__, "PULSE"))
         patch.chdir(tmp_path)
         write(tmp_path / "data" / "pulse", 16)
         yield tmp_path / "data"
@@ -120,9 +121,9 @@ def test_a_row_of_the_manifest_labels_every_window_and_no_split_parts_a_recordin
     (pulse / "pulse" / "manifest.csv").write_text(lines)
     job = begin(tmp_path, pulse, TASK, "data.validation=0.3")
     job.run.close()
-    assert len(job.cases) == 48
+    assert len(job.labelled.cases) == 48
     by_file: dict[Path, set[Any]] = {}
-    for case in job.cases:
+    for case in job.labelled.cases:
         by_file.setdefault(case.path, set()).add((case.split, case.label))
     assert all(len(known) == 1 for known in by_file.values())
     assert {split for known in by_file.values() for split, _ in known} == {"train", "val", "test"}

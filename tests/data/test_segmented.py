@@ -20,7 +20,7 @@ from medcoss_cli.kit.readers.volume import whole_volume
 from medcoss_cli.plugin import CompleteModality, LeftOut, Modality, Record, Sample
 from medcoss_cli.registry import discovery, validate
 from tests.finetuning_runs import MASKS, begin
-from tests.toy_modality import install
+from tests.toy_plugins import code_of, put
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,8 @@ def test_the_run_is_refused_before_it_begins(tmp_path: Path) -> None:
     (tmp_path / "scan" / "manifest.csv").write_text("path,split,mask\nscan.nii.gz,train,mask.nii.gz\n")
     text = MASKS.replace("modality: ct", "modality: scan").replace("folder: ct", "folder: scan")
     with pytest.MonkeyPatch.context() as patch:
-        install(patch, tmp_path / "site", "scan", __name__, "UNPLACED")
+        patch.syspath_prepend(str(tmp_path / "site"))
+        put(tmp_path / "site", "scan", code_of(__name__, "UNPLACED"))
         with pytest.raises(PluginError, match="the loader gives no grid"):
             begin(tmp_path, tmp_path, text, screen=Screen())
     discovery.forget()

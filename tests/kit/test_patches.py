@@ -11,7 +11,8 @@ from medcoss_cli.errors import RecipeError
 from medcoss_cli.kit import Patches, PixelDecoder
 from medcoss_cli.model.batch import Batch
 from medcoss_cli.model.encoder import EncoderShape
-from medcoss_cli.model.finetuned import HeadShape, Tuned
+from medcoss_cli.model.finetuned import FinetunedNetwork
+from medcoss_cli.model.heads import Head, MaskDecoder, halvings, taps_of
 from medcoss_cli.model.multimodal import Model
 from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.registry.configure import fit
@@ -39,7 +40,9 @@ def test_the_pretext_works_on_them(thick: CompleteModality) -> None:
 
 
 def test_masks_of_them_are_as_large_as_the_volume(thick: CompleteModality) -> None:
-    network = Tuned(thick, SHAPE, HeadShape("segmentation", 2, features=4))
+    steps = halvings(thick.tokenizer.spec.patch)
+    head = Head(MaskDecoder(3, 1, 48, 4, steps, 2), taps_of(2, len(steps)))
+    network = FinetunedNetwork(thick, SHAPE, head)
     assert network(torch.randn(1, 1, 8, 32, 32)).shape == (1, 2, 8, 32, 32)
 
 

@@ -10,6 +10,7 @@ from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
 from medcoss_cli.plugin import Modality
 from medcoss_cli.registry.discovery import load_modality
+from medcoss_cli.strategies import StageInfo
 from medcoss_cli.strategies.medcoss import MedCoSS
 
 TEXTS = [f"the heart is of normal size and the lungs are clear in case {i}" for i in range(30)]
@@ -74,8 +75,8 @@ def test_distillation_is_exactly_zero_at_the_start_of_a_stage(name: str) -> None
         modality = modality.with_size((32, 32) if modality.dims == 2 else (16, 32, 32))
     model = Model(EncoderShape(48, 2, 2), seed=0)
     model.add(modality)
-    strategy = MedCoSS(mixup=True)
-    strategy.begin_stage(model)
+    strategy = MedCoSS(MedCoSS.Settings())
+    strategy.begin_stage(model, StageInfo(2, None, (name,), ()))
     inputs = torch.randint(5, 60, (4, 40)) if name == "report" else torch.rand(4, modality.channels, *modality.size)
     model.train()
     value, count = strategy.loss(model, batch_of(name, inputs, inputs.flip(0)))

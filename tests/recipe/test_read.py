@@ -49,13 +49,13 @@ def test_overrides_reach_every_depth_and_are_yaml(small: Path) -> None:
         "encoder=tiny",
         "rehearsal.share=0.25",
         "data.root=null",
-        "mixup=false",
+        "strategy.mixup=false",
     )
     assert recipe.train.lr == 1e-3
     assert recipe.stages[0].size == [64, 32]
     assert recipe.encoder.width == 192
     assert recipe.rehearsal.share == 0.25
-    assert recipe.mixup is False
+    assert recipe.strategy.settings.mixup is False
 
 
 def test_what_looks_like_a_date_or_a_number_is_read_as_people_mean_it(small: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_local_file_wins_over_a_shipped_name(tmp_path: Path, monkeypatch: pyte
         (SMALL + "train:\n", r"x.yaml:4: train: nothing where a part with keys \(epochs, warmup, batch"),
         (SMALL + "seed: true\n", r"x.yaml:4: seed: true where a whole number \(at least 0\) is allowed"),
         (SMALL + "seed: '3'\n", r"x.yaml:4: seed: '3' where a whole number"),
-        (SMALL + "mixup: 'no'\n", r"x.yaml:4: mixup: 'no' where true or false is allowed"),
+        (SMALL + "strategy: {mixup: 'no'}\n", r"x.yaml:4: strategy.mixup: 'no' where true or false or null is allowed"),
         (SMALL + "7: 3\n", r"x.yaml:4: 7: there is no such key; allowed are schema, title"),
         (SMALL + "? [a]\n: 3\n", r"x.yaml:4: this is not YAML \(a key is not a word\)"),
         (SMALL + "title: !!timestamp never\n", r"x.yaml: this is not YAML"),

@@ -12,7 +12,8 @@ import pytest
 from medcoss_cli.console import Screen
 from medcoss_cli.errors import CheckpointError
 from medcoss_cli.evaluate import evaluate
-from medcoss_cli.export.driver import export
+from medcoss_cli.export import export
+from medcoss_cli.export.onnx import Onnx
 from medcoss_cli.predict import predict
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.fingerprint import check_unchanged, fingerprint
@@ -71,7 +72,7 @@ def test_predict_evaluate_and_an_exported_file_refuse_a_plugin_that_reads_otherw
     put(site, "toy", toy("ZScore()"))
     _, run = tune(tmp_path, data, CLASSES.replace("modality: xray", "modality: toy"), "train.steps=2")
     made = tmp_path / "toy.onnx"
-    more = {"modality": None, "seed": None, "precision": "fp32", "opset": None, "licence": "none"}
+    more = {"form": Onnx(), "modality": None, "seed": None, "precision": "fp32", "opset": None, "licence": "none"}
     export(None, made, run=run, samples=data / "xray", screen=Screen(), **more)  # type: ignore[arg-type]
     facts = json.loads((run / "run.json").read_text())
     assert facts["versions"]["toy"] == "medcoss-x-toy 1.0"

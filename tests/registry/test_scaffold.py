@@ -19,6 +19,10 @@ def test_it_passes_its_own_tests(tmp_path: Path, dims: int) -> None:
     passes_its_own_tests(new_plugin("modality", "ecg", tmp_path, dims=dims), "ecg", "[medcoss]\necg = medcoss_ecg\n")
 
 
+def test_a_strategy_passes_its_own_tests(tmp_path: Path) -> None:
+    passes_its_own_tests(new_plugin("strategy", "ecg", tmp_path), "ecg", "[medcoss.strategies]\necg = medcoss_ecg\n")
+
+
 def test_a_task_passes_its_own_tests(tmp_path: Path) -> None:
     passes_its_own_tests(new_plugin("task", "age", tmp_path), "age", "[medcoss.tasks]\nage = medcoss_age:Age\n")
 
@@ -60,6 +64,18 @@ def test_what_it_writes_is_tidy_and_names_itself(tmp_path: Path, dims: int) -> N
     command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--select", "E,F,I,UP,B", "--line-length", "120"]
     done = subprocess.run([*command, "."], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_a_strategy_is_tidy_and_names_itself(tmp_path: Path) -> None:
+    folder = new_plugin("strategy", "far_pull", tmp_path)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {path.name for path in files} == {"README.md", "pyproject.toml", "__init__.py", "test_far_pull.py"}
+    assert not any("$" in path.read_text() or "NAME" in path.read_text() for path in files)
+    project = tomllib.loads((folder / "pyproject.toml").read_text())
+    assert project["project"]["entry-points"]["medcoss.strategies"] == {"far_pull": "medcoss_far_pull"}
+    assert "class FarPull(Strategy)" in (folder / "medcoss_far_pull" / "__init__.py").read_text()
+    with pytest.raises(UsageError, match="taken by an installed strategy"):
+        new_plugin("strategy", "er", tmp_path)
 
 
 def test_bad_names_and_taken_places_are_refused(tmp_path: Path) -> None:

@@ -60,4 +60,5 @@ def example(fill: float = 1.0, **modalities: str) -> Checkpoint:
             }
             for number, (name, distribution) in enumerate(modalities.items(), 1)
         ],
+        memory={},
     )

@@ -11,17 +11,22 @@ from pathlib import Path
 import pytest
 
 from tests.pretraining_runs import RECIPE, write_demo
+from tests.strategies.test_contract import install
+
+REPOSITORY = Path(__file__).parents[2]
+MIXED = ("train.mix=true", "train.accumulate=2")
 
 
-def run(folder: Path, data: Path, ranks: int, strategy: str) -> list[dict[str, float]]:
+def run(folder: Path, data: Path, ranks: int, strategy: str, ways: tuple[str, ...]) -> list[dict[str, float]]:
     """Train in `folder` with the command line; returns metrics.jsonl."""
     folder.mkdir()
     (folder / "tiny.yaml").write_text(RECIPE)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
-    command = [sys.executable, *launcher, "-m", "medcoss_cli", "pretrain", "tiny.yaml", f"strategy={strategy}"]
+    command = [sys.executable, *launcher, "-m", "medcoss_cli", "pretrain", "tiny.yaml", f"strategy={strategy}", *ways]
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(folder.parent / "site"), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]),
         "MEDCOSS_DATA": str(data),
         "MEDCOSS_PREPARED": str(data / "prepared"),
     }
@@ -34,10 +39,11 @@ def run(folder: Path, data: Path, ranks: int, strategy: str) -> list[dict[str, f
     return [json.loads(line) for line in (folder / "runs" / "tiny" / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("strategy", ["medcoss", "er"])
-def test_two_ranks_give_the_curve_of_one(tmp_path: Path, strategy: str) -> None:
+@pytest.mark.parametrize(("strategy", "ways"), [("medcoss", ()), ("er", ()), ("medcoss", MIXED), ("toy", ())])
+def test_two_ranks_give_the_curve_of_one(tmp_path: Path, strategy: str, ways: tuple[str, ...]) -> None:
+    install(tmp_path / "site", "from tests.conformance.toy_strategies import Whole as Toy\n")
     data = write_demo(tmp_path / "data", report=80, xray=60)
-    one, two = (run(tmp_path / str(ranks), data, ranks, strategy) for ranks in (1, 2))
+    one, two = (run(tmp_path / str(ranks), data, ranks, strategy, ways) for ranks in (1, 2))
     assert [(row["stage"], row["step"], row["modality"]) for row in two] == [
         (row["stage"], row["step"], row["modality"]) for row in one
     ]

@@ -1,4 +1,4 @@
-"""A checkpoint's features of one modality, in torch: what an exported file gives, from where it comes."""
+"""A checkpoint in use: its features of one modality, in torch, as `runtime` gives those of an exported file."""
 
 from __future__ import annotations
 
@@ -16,23 +16,29 @@ from medcoss_cli.pretraining.state import read_for
 from medcoss_cli.store.checkpoint import find_checkpoint
 
 Network = Callable[[Array], tuple[Array, Array]]
+"""Inputs (N, C, *size), or ids (N, L), to features of the tokens (N, L, D) and pooled features (N, D)."""
 
 
 def features_of(
     source: Path, modality: str, screen: Screen
 ) -> tuple[CompleteModality, Network, Callable[[Array, float, float], Array], Path]:
     """The modality, its network, what it makes of stored integers, and the file. Raises: CheckpointError."""
-    file, said = find_checkpoint(source)
-    if said:
-        screen.say(said)
+    file, note = find_checkpoint(source)
+    if note:
+        screen.say(note)
     state = read_for(file, modality, screen)
     known = state.model.modalities[modality]
+    return known, in_numpy(Features.of(state.model, modality)), decoder(known), file
+
+
+def in_numpy(features: Features) -> Network:
+    """Arrays in, arrays out, computed on a GPU where there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = Features(state.model, modality).to(device).eval()
+    network = features.to(device).eval()
 
     @torch.no_grad()
     def run(inputs: Array) -> tuple[Array, Array]:
         tokens, pooled = network(torch.from_numpy(inputs).to(device))
         return tokens.float().cpu().numpy(), pooled.float().cpu().numpy()
 
-    return known, run, decoder(known), file
+    return run
