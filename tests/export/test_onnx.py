@@ -133,7 +133,7 @@ def test_words_come_with_their_tokenizer(tmp_path: Path, checkpoint: Path) -> No
     written(checkpoint, out, modality="report")
     one = runtime.load(out)
     assert one.about.vocabulary == metadata.sha256(metadata.words_beside(out).read_bytes())
-    assert one.modality().tokenizer is not None
+    assert one.modality(Screen()).tokenizer is not None
     metadata.words_beside(out).write_text("{}")
     with pytest.raises(CheckpointError, match="not the tokenizer"):
         runtime.load(out)
