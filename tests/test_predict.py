@@ -120,7 +120,7 @@ def test_nothing_to_predict_and_no_such_seed(tmp_path: Path, classes: Path) -> N
     with pytest.raises(UsageError, match="there is no seed 7"):
         predict(classes, [tmp_path / "empty"], tmp_path / "out", seed=7, overlays=0, screen=Screen())
     with pytest.raises(UsageError, match="no fine-tuned model"):
-        list(trained_seeds(tmp_path))
+        list(trained_seeds(tmp_path, Screen()))
 
 
 def test_evaluation_gives_what_the_run_gave(tmp_path: Path, data: Path, classes: Path, masks: Path) -> None:

@@ -348,7 +348,11 @@ def make_task(name: str, settings: Mapping[str, Any]) -> TaskKind:
     try:
         return found(settings)
     except ValueError as error:
-        raise UsageError(f"the settings of the task {name} are not valid: {_faults(error)}") from error
+        allowed = ", ".join(found.Settings.model_fields) if found.Settings is not None else ""
+        raise UsageError(
+            f"the settings of the task {name} are not valid: {_faults(error)}",
+            fix=f"its settings are {allowed}" if allowed else f"write task: {name}",
+        ) from error
 
 
 def _task_point(name: str) -> EntryPoint:

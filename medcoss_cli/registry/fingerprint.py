@@ -73,7 +73,7 @@ def check_unchanged(
     if reasons := list(_differences(known, now, modality)):
         same = before == source_line(now)
         raise CheckpointError(
-            f"the installed {modality.name} plugin is not the one that was trained with: {'; '.join(reasons)}",
+            f"the installed {modality.name} plugin is another one than in training: {'; '.join(reasons)}",
             where=where,
             fix="bring its source back to what it was, or train again" if same else f"install {before}",
         )

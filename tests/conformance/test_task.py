@@ -85,11 +85,11 @@ class Point:
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Install a class as the task brightness, for this test."""
-    known = discovery._points
+    known = discovery.points
 
     def install(found: object) -> None:
         points = (*known(discovery.TASKS), Point(found))
-        monkeypatch.setattr(discovery, "_points", lambda group: points if group == discovery.TASKS else known(group))
+        monkeypatch.setattr(discovery, "points", lambda group: points if group == discovery.TASKS else known(group))
 
     return install
 

@@ -133,7 +133,7 @@ def test_words_come_with_their_tokenizer(tmp_path: Path, checkpoint: Path) -> No
     written(checkpoint, out, modality="report")
     one = runtime.load(out)
     assert one.about.vocabulary == metadata.sha256(metadata.words_beside(out).read_bytes())
-    assert one.modality().tokenizer is not None
+    assert one.modality(Screen()).tokenizer is not None
     metadata.words_beside(out).write_text("{}")
     with pytest.raises(CheckpointError, match="not the tokenizer"):
         runtime.load(out)
@@ -226,13 +226,14 @@ def test_a_folder_that_may_not_be_written_in(checkpoint: Path, command_line: Com
 def test_labels_of_the_samples_are_asked_what_int8_costs(
     tmp_path: Path, checkpoint: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "x.onnx"
+    out, allowed = tmp_path / "x.onnx", Onnx.precisions["int8"]
+    monkeypatch.setitem(Onnx.precisions, "int8", replace(allowed, lost=1.0))  # one of 60 samples is more than it allows
     facts = written(checkpoint, out, modality="xray", precision="int8", samples=data / "xray")
     assert set(facts["neighbours"]) == {"torch", "onnx"}
     assert "Nearest-neighbour accuracy" in metadata.card_beside(out).read_text()
     with pytest.raises(ExportError, match=r"falls from 0\.900 to 0\.890"):
-        verify.judge_neighbours(0.9, 0.89, Onnx.precisions["int8"])
-    verify.judge_neighbours(0.9, 0.896, Onnx.precisions["int8"])
+        verify.judge_neighbours(0.9, 0.89, allowed)
+    verify.judge_neighbours(0.9, 0.896, allowed)
 
 
 def test_a_rule_of_intensity_that_no_file_could_hold(checkpoint: Path) -> None:

@@ -66,16 +66,26 @@ def test_what_it_writes_is_tidy_and_names_itself(tmp_path: Path, dims: int) -> N
     assert done.returncode == 0, done.stdout
 
 
-def test_a_strategy_is_tidy_and_names_itself(tmp_path: Path) -> None:
-    folder = new_plugin("strategy", "far_pull", tmp_path)
+@pytest.mark.parametrize(
+    ("kind", "module", "base", "taken"),
+    [
+        ("strategy", "medcoss_far_pull", "Strategy", "er"),
+        ("task", "medcoss_far_pull:FarPull", "PooledTask", "classification"),
+    ],
+)
+def test_other_kinds_are_tidy_and_name_themselves(
+    tmp_path: Path, kind: str, module: str, base: str, taken: str
+) -> None:
+    folder = new_plugin(kind, "far_pull", tmp_path)
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert {path.name for path in files} == {"README.md", "pyproject.toml", "__init__.py", "test_far_pull.py"}
     assert not any("$" in path.read_text() or "NAME" in path.read_text() for path in files)
     project = tomllib.loads((folder / "pyproject.toml").read_text())
-    assert project["project"]["entry-points"]["medcoss.strategies"] == {"far_pull": "medcoss_far_pull"}
-    assert "class FarPull(Strategy)" in (folder / "medcoss_far_pull" / "__init__.py").read_text()
-    with pytest.raises(UsageError, match="taken by an installed strategy"):
-        new_plugin("strategy", "er", tmp_path)
+    group = {"strategy": "medcoss.strategies", "task": "medcoss.tasks"}[kind]
+    assert project["project"]["entry-points"][group] == {"far_pull": module}
+    assert f"class FarPull({base})" in (folder / "medcoss_far_pull" / "__init__.py").read_text()
+    with pytest.raises(UsageError, match=f"taken by an installed {kind}"):
+        new_plugin(kind, taken, tmp_path)
 
 
 def test_bad_names_and_taken_places_are_refused(tmp_path: Path) -> None:

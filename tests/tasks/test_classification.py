@@ -1,0 +1,44 @@
+"""The kind of task classification."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from medcoss_cli.tasks.classification import Classification
+from medcoss_cli.tasks.spec import TaskSpec
+
+EMPTY: dict[str, Any] = dict.fromkeys(TaskSpec.__dataclass_fields__)
+SPEC = replace(TaskSpec(**EMPTY), classes=["a", "b", "c"], target={"shares": [0.2, 0.5, 0.3]})
+
+
+def test_the_baseline_is_what_training_saw_most() -> None:
+    kind = Classification()
+    outputs = np.repeat(kind.trivial(SPEC)[None], 4, axis=0)
+    assert kind.score(outputs, np.array([1, 1, 0, 2]))["accuracy"] == 0.5
+    assert kind.row(SPEC, outputs[0]) == {"predicted": "b", "p_a": 0.2, "p_b": 0.5, "p_c": 0.3}
+
+
+def test_rare_classes_weigh_more() -> None:
+    kind, targets = Classification(), torch.tensor([0, 0, 0, 1])
+    weight = kind.weights(replace(SPEC, classes=["a", "b"]), targets.numpy())
+    assert weight.tolist() == pytest.approx([4 / 6, 2.0])
+    logits = torch.tensor([[2.0, 0.0]] * 4)
+    assert kind.loss(logits, targets, weight) > kind.loss(logits, targets)
+
+
+def test_a_score_that_is_not_a_number_does_not_choose() -> None:
+    scores = {"accuracy": 0.5, "auc_ovo": math.nan, "f1": 0.25}
+    assert Classification().criterion(scores) == 0.75
+
+
+def test_confusions_of_seeds_are_added_up_and_damage_is_passed_over() -> None:
+    kind, table = Classification(), [[1, 2], [3, 4]]
+    [drawn] = kind.figures([(0, {"confusion": table}), (1, {"confusion": table}), (2, {})], ["a", "b"])
+    assert drawn.counts == [[2, 4], [6, 8]]  # type: ignore[union-attr]
+    assert kind.figures([(0, {"confusion": [[1, 2], "damaged"]}), (1, {"confusion": 3})], ["a", "b"]) == []
