@@ -44,15 +44,10 @@ def check_task(kind: type[TaskKind], folder: Path, settings: Mapping[str, Any] |
     if kind.main not in kind.metrics:
         return [f"its main metric {kind.main} has no title in metrics"]
     run = _Run(kind, folder, settings or {})
-    steps: list[tuple[str, Callable[[], Iterator[str]]]] = [
-        ("finetune", run.finetune),
-        ("evaluate", run.evaluate),
-        ("predict", run.predict),
-        ("export", run.export),
-        ("report", run.report),
-    ]
+    steps = (run.finetune, run.evaluate, run.predict, run.export, run.report)
     faults: list[str] = []
-    for verb, step in steps:
+    for step in steps:
+        verb = step.__name__
         try:
             found = list(step())
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
