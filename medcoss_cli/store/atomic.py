@@ -71,7 +71,7 @@ def user_error(error: Exception, path: Path, needed: int | None = None) -> Excep
         )
     if code in (errno.EACCES, errno.EPERM, errno.EROFS):
         return ResourceError(
-            "permission denied when writing", where=path, fix="choose another folder, or change its permissionsss"
+            "permission denied when writing", where=path, fix="choose another folder, or change its permissions"
         )
     return ResourceError(
         f"it cannot be written ({os.strerror(code) if code else cause})",

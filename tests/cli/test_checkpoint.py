@@ -104,8 +104,8 @@ def test_strip_writes_a_shareable_file(
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["show", "nowhere.pt"], 5, "no such file"),
-        (["show", "bad.pt"], 5, "no checkpoint"),
+        (["show", "nowhere.pt"], 5, "does not exist"),
+        (["show", "bad.pt"], 5, "not a checkpoint"),
         (["strip", "bad.pt", "out.safetensors"], 5, "bad.pt"),
         (["strip", "ckpt.pt"], 2, ""),
         (["show", "folder"], 5, "no ckpt.pt in this folder"),

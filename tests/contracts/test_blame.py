@@ -129,7 +129,7 @@ def test_a_worker_that_is_killed_is_told_as_want_of_memory(command_line: Command
     put(place, "toy", toy(read="os.kill(os.getpid(), 9)"))
     answer = command_line("data", "prepare", "toy", "--modality", "toy", "--workers", "2")
     assert answer.code == 6, answer.err
-    assert "perhaps for want of memory" in answer.err
+    assert "possibly out of memory" in answer.err
 
 
 def test_what_a_plugin_prints_goes_to_standard_error_and_debug_shows_its_own_traceback(place: Path) -> None:

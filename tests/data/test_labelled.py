@@ -87,7 +87,7 @@ def test_a_link_that_leads_out_of_the_folder_is_the_users_own_doing(tmp_path: Pa
     [
         (("a.png,train,p1,x", "b.png,test,p1,x"), "in two splits, the first is 'p1' in train"),
         (("a.png,train,p1,",), "no label in this row"),
-        (("a.png,later,p1,x",), "split 'later' is none of"),
+        (("a.png,later,p1,x",), "split 'later' is not one of"),
     ],
 )
 def test_rows_that_cannot_be(tmp_path: Path, lines: tuple[str, ...], said: str) -> None:
@@ -128,7 +128,7 @@ def test_classes_thin_empty_and_unknown(tmp_path: Path) -> None:
     good = ["a.png,train,1,x", "b.png,train,2,y", "c.png,train,3,y", "d.png,test,4,y", "e.png,test,5,y"]
     known, said = classes(*good)
     assert known == ["x", "y"]
-    assert any("'x' has one training case" in line for line in said)
+    assert any("'x' has only one training case" in line for line in said)
     assert any("'x' has no case in test" in line for line in said)
     with pytest.raises(DataError, match="label 'y' is none of x"):
         classes(*good, asked=["x"])

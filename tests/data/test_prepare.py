@@ -145,7 +145,7 @@ def test_some_nan_is_replaced_and_said(tmp_path: Path, grey: Modality) -> None:
 
 
 def test_missing_and_empty_folders_are_told(tmp_path: Path, grey: Modality) -> None:
-    with pytest.raises(DataError, match="no such folder"):
+    with pytest.raises(DataError, match="does not exist"):
         find(grey, tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="folder is empty"):

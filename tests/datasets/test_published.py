@@ -113,7 +113,7 @@ def test_an_encoder_given_by_a_word_keeps_its_dimensions_under_the_official_prof
     assert isinstance(recipe, FinetuneRecipe)
     assert recipe.encoder is not None
     assert (recipe.encoder.width, recipe.encoder.layer_scale) == (192, 1e-3)
-    with pytest.raises(RecipeError, match="'smal' is none of"):
+    with pytest.raises(RecipeError, match="'smal' is not one of"):
         read_recipe("la", ["profile=official", "encoder=smal"], kind="finetune")
 
 

@@ -243,7 +243,7 @@ def test_what_is_no_plain_file_of_weights_is_refused(medcoss: CommandLine, tmp_p
     assert medcoss("checkpoint", "import", "theirs.pth").code == 0
     answer = medcoss("checkpoint", "import", "ckpt.pt", "-o", "again.pt")
     assert answer.code == 5
-    assert "nothing to import" in answer.err
+    assert "needs no import" in answer.err
 
 
 def test_a_vocabulary_has_to_fit(medcoss: CommandLine, tmp_path: Path) -> None:
@@ -347,7 +347,7 @@ def test_a_vit_of_another_kind_is_refused(medcoss: CommandLine, tmp_path: Path) 
     assert "three channels" in medcoss("checkpoint", "import", "grey.safetensors").err
     answer = medcoss("checkpoint", "import", "timm:vit_tiny_patch16_224.augreg_in21k")
     assert answer.code == 5
-    assert "fetches nothing" in answer.err
+    assert "downloads nothing" in answer.err
     for name in ("vit_of_nowhere", "vit_base_patch16_224.nosuch"):
         assert "no such weights" in medcoss("checkpoint", "import", f"timm:{name}").err
     clip = theirs.vit()

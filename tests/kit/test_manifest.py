@@ -60,7 +60,7 @@ def test_what_is_not_taken_is_said_but_for_masks(labelled: Path) -> None:
         "extra.png": "not listed in its manifest.csv",
         "images/b.png": "of split 'test'",
         "images/d.png": "not listed in its manifest.csv",
-        "images/gone.png": "listed in manifest.csv, but not there",
+        "images/gone.png": "listed in manifest.csv, but missing",
     }
     bad = [item for item in ImageFolder().find(labelled) if isinstance(item, Skipped) and item.bad]
     assert [item.source.name for item in bad] == ["gone.png"]

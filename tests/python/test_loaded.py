@@ -151,11 +151,11 @@ def test_what_cannot_be_embedded(model: Loaded, image: np.ndarray[Any, Any]) -> 
     for call, said in (
         (lambda: model.embed(image), "knows report, xray, ct; give modality='report'"),
         (lambda: model.embed(image, "mri"), "does not know 'mri'"),
-        (lambda: model.embed("missing.png", "xray"), "no such file"),
-        (lambda: model.embed(["missing.txt"], "report"), "no such file"),
+        (lambda: model.embed("missing.png", "xray"), "does not exist"),
+        (lambda: model.embed(["missing.txt"], "report"), "does not exist"),
         (lambda: model.embed(image, "report"), "is text; give strings"),
         (lambda: model.predict(image), "no head for a task"),
-        (lambda: load("missing"), "no such file or folder"),
+        (lambda: load("missing"), "does not exist"),
     ):
         with pytest.raises(MedcossError, match=said):
             call()  # type: ignore[no-untyped-call]  # each returns something else

@@ -88,7 +88,7 @@ def test_what_is_no_table_or_recipe(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=said):
             write_table(given, tmp_path)
-    with pytest.raises(UsageError, match="no such folder"):
+    with pytest.raises(UsageError, match="does not exist"):
         finetune(SMALL, data=tmp_path / "missing", runs=tmp_path)
     with pytest.raises(RecipeError, match="stepz"):
         finetune(SMALL, runs=tmp_path, train={"stepz": 4})

@@ -122,7 +122,7 @@ def test_a_local_file_wins_over_a_shipped_name(tmp_path: Path, monkeypatch: pyte
         (SMALL + "title: \x01\n", r"x.yaml: this is not YAML \(special characters are not allowed\)"),
         (SMALL + "rehearsal:\n  share: most\n", r"x.yaml:5: rehearsal.share: 'most' where 'proportional' or a number"),
         (SMALL + "rehearsal:\n  share: 0.95\n", r"share: 0.95 where 'proportional' or .* at most 0.9"),
-        (SMALL + "encoder: huge\n", r"x.yaml:4: encoder: 'huge' is none of tiny, small, base, large"),
+        (SMALL + "encoder: huge\n", r"x.yaml:4: encoder: 'huge' is not one of tiny, small, base, large"),
         (SMALL + "encoder: 5\n", r"x.yaml:4: encoder: 5 where 'tiny' or 'small' or 'base' or 'large' or a part with"),
         (SMALL + "encoder: {width: 100, heads: 3}\n", r"x.yaml:4: encoder: .*width 100 is no multiple of heads 3"),
         (SMALL + "strategy: magic\n", r"x.yaml:4: strategy: 'magic' is none of er, medcoss, sequential"),
@@ -222,7 +222,9 @@ def test_an_override_of_one_stage_spares_those_that_share_its_alias(tmp_path: Pa
 
 
 def test_the_kind_must_suit_the_verb(small: Path) -> None:
-    with pytest.raises(RecipeError, match=r"a recipe to pretrain, not to extend; run medcoss pretrain .*small.yaml"):
+    with pytest.raises(
+        RecipeError, match=r"this recipe is for pretrain, not for extend; run medcoss pretrain .*small.yaml"
+    ):
         read_recipe(str(small), kind="extend")
     with pytest.raises(RecipeError, match="not to pretrain; run medcoss extend --recipe extend --modality NAME"):
         read_recipe("extend", kind="pretrain")

@@ -365,7 +365,7 @@ def test_what_is_no_run_and_what_is_damaged_is_told_with_its_file(tmp_path: Path
         ("retention.json", '{"stages": [{"stage": "x"}]}', DataError),
         ("retention.json", "\ufffd", DataError),
         ("metrics.jsonl", "{\n{}\n", DataError),
-        ("ckpt.pt", "no checkpoint", CheckpointError),
+        ("ckpt.pt", "not a checkpoint", CheckpointError),
     ):
         run = pretrain_run(tmp_path / f"{name}-{abs(hash(content))}")
         (run / name).write_text(content)

@@ -101,14 +101,14 @@ class Evil:
 
 
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
-    "missing": (lambda p: p.unlink(), "no such file"),
+    "missing": (lambda p: p.unlink(), "does not exist"),
     "folder": (lambda p: (p.unlink(), p.mkdir()), "folder"),
     "empty": (lambda p: p.write_bytes(b""), "empty"),
-    "one byte": (lambda p: p.write_bytes(b"P"), "no checkpoint at all"),
+    "one byte": (lambda p: p.write_bytes(b"P"), "not a checkpoint"),
     "truncated": (lambda p: p.write_bytes(p.read_bytes()[:-500]), "truncated"),
     "half": (lambda p: p.write_bytes(p.read_bytes()[: p.stat().st_size // 2]), "truncated"),
     "beheaded": (lambda p: p.write_bytes(p.read_bytes()[500:]), "damaged"),
-    "noise": (lambda p: p.write_bytes(np.random.default_rng(0).bytes(5000)), "no checkpoint at all"),
+    "noise": (lambda p: p.write_bytes(np.random.default_rng(0).bytes(5000)), "not a checkpoint"),
     "safetensors": (lambda p: save_file({"w": torch.zeros(2)}, p), "safetensors"),
     "other zip": (lambda p: zipped(p, {"word/document.xml": b"x"}), "zip file of something else"),
     "flat zip": (lambda p: zipped(p, {"data.pkl": b"x"}), "zip file of something else"),
@@ -277,7 +277,7 @@ def test_the_checkpoint_is_the_named_one_the_one_here_or_the_only_finished_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CheckpointError, match="no checkpoint here"):
+    with pytest.raises(CheckpointError, match="no checkpoint was found"):
         checkpoint.find_checkpoint(None)
     stopped = make_run("stopped", done=False)  # between two stages: it has a checkpoint and no resume.pt
     make_run("begun", done=False, ckpt=False)
@@ -298,7 +298,7 @@ def test_the_checkpoint_is_the_named_one_the_one_here_or_the_only_finished_run(
     assert checkpoint.find_checkpoint(stopped.parent) == (stopped, None)
     with pytest.raises(CheckpointError, match=r"no ckpt\.pt in this folder"):
         checkpoint.find_checkpoint(Path("runs/begun"))
-    with pytest.raises(CheckpointError, match="no such file"):
+    with pytest.raises(CheckpointError, match="does not exist"):
         checkpoint.find_checkpoint(Path("runs/nowhere/ckpt.pt"))
     Path("ckpt.pt").write_bytes(b"x")
     assert checkpoint.find_checkpoint(None) == (Path("ckpt.pt"), None)

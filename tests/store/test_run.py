@@ -211,9 +211,9 @@ def test_a_run_whose_folder_cannot_be_filled_lets_go_of_it(tmp_path: Path, monke
 def test_a_folder_that_is_no_run_is_not_resumed(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "run.json").write_text(content)
-    with pytest.raises(UsageError, match="no run's folder"):
+    with pytest.raises(UsageError, match="not a run's folder"):
         Run.resume(tmp_path)
-    with pytest.raises(UsageError, match="no run's folder"):
+    with pytest.raises(UsageError, match="not a run's folder"):
         Run.resume(tmp_path / "nowhere")
     assert not (tmp_path / ".lock").exists()
 
