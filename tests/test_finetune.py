@@ -231,7 +231,7 @@ def test_a_volume_smaller_than_the_patch_is_padded(tmp_path: Path, data: Path) -
 
 def test_recipes_that_cannot_be(tmp_path: Path) -> None:
     for overrides, said in (
-        (["input.augment=colour"], "does not turn masks along"),
+        (["input.augment=colour"], "does not transform masks"),
         (["classes=[a, b]"], "classes of a segmentation"),
         (["predict.postprocess=largest_organ"], "two classes"),
     ):
@@ -294,7 +294,7 @@ def test_resume_is_told_what_it_is_not(tmp_path: Path, data: Path, checkpoint: P
     from medcoss_cli.pretraining import setup as pretraining
     from tests.pretraining_runs import options
 
-    with pytest.raises(UsageError, match="no run of finetune"):
+    with pytest.raises(UsageError, match="not a run of finetune"):
         setup.resume_finetune(checkpoint.parent, options(tmp_path, data), Screen())
     _, run = tune(tmp_path, data, CLASSES, "train.steps=2")
     with pytest.raises(UsageError, match="a run of finetune"):

@@ -115,7 +115,7 @@ def test_a_dicom_series_gets_a_dicom_segmentation(tmp_path: Path, data: Path, ma
 
 def test_nothing_to_predict_and_no_such_seed(tmp_path: Path, classes: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="nothing that can be read"):
+    with pytest.raises(DataError, match="no readable data"):
         predict(classes, [tmp_path / "empty"], tmp_path / "out", seed=None, overlays=0, screen=Screen())
     with pytest.raises(UsageError, match="there is no seed 7"):
         predict(classes, [tmp_path / "empty"], tmp_path / "out", seed=7, overlays=0, screen=Screen())

@@ -94,7 +94,7 @@ def test_what_is_broken_full_or_read_only_is_told(monkeypatch: pytest.MonkeyPatc
     slow = doctor.diagnose().slow
     assert "the plugin ecg is broken: it has no loader" in slow
     assert "runs: the folder is not writable" in slow
-    assert "little space is left where prepared would lie" in slow
+    assert "prepared: little disk space is left" in slow
 
 
 def test_every_library_that_the_package_imports_is_looked_at() -> None:

@@ -134,7 +134,7 @@ def test_classes_thin_empty_and_unknown(tmp_path: Path) -> None:
         classes(*good, asked=["x"])
     with pytest.raises(DataError, match="'z' has no training case"):
         classes(*good, asked=["x", "y", "z"])
-    with pytest.raises(DataError, match="one class alone"):
+    with pytest.raises(DataError, match="at least two classes"):
         classes("a.png,train,1,x", "b.png,test,2,x")
 
 

@@ -353,7 +353,7 @@ def test_a_vit_of_another_kind_is_refused(medcoss: CommandLine, tmp_path: Path) 
     clip = theirs.vit()
     del clip["patch_embed.proj.bias"]
     save_file(clip, tmp_path / "clip.safetensors")
-    assert "of no kind that is known" in medcoss("checkpoint", "import", "clip.safetensors").err
+    assert "are unknown" in medcoss("checkpoint", "import", "clip.safetensors").err
 
 
 def test_stage_one_begins_from_weights_of_others(medcoss: CommandLine, tmp_path: Path) -> None:

@@ -226,7 +226,7 @@ def test_the_kind_must_suit_the_verb(small: Path) -> None:
         RecipeError, match=r"this recipe is for pretrain, not for extend; run medcoss pretrain .*small.yaml"
     ):
         read_recipe(str(small), kind="extend")
-    with pytest.raises(RecipeError, match="not to pretrain; run medcoss extend --recipe extend --modality NAME"):
+    with pytest.raises(RecipeError, match="not for pretrain; run medcoss extend --recipe extend --modality NAME"):
         read_recipe("extend", kind="pretrain")
     with pytest.raises(RecipeError, match="did you mean mini"):
         read_recipe("minni")

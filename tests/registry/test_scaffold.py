@@ -97,5 +97,5 @@ def test_bad_names_and_taken_places_are_refused(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=why):
             new_plugin(kind, name, tmp_path)
     new_plugin("modality", "ecg", tmp_path)
-    with pytest.raises(UsageError, match="there already"):
+    with pytest.raises(UsageError, match="already exists"):
         new_plugin("modality", "ecg", tmp_path)

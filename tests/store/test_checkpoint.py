@@ -110,17 +110,17 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "beheaded": (lambda p: p.write_bytes(p.read_bytes()[500:]), "damaged"),
     "noise": (lambda p: p.write_bytes(np.random.default_rng(0).bytes(5000)), "not a checkpoint"),
     "safetensors": (lambda p: save_file({"w": torch.zeros(2)}, p), "safetensors"),
-    "other zip": (lambda p: zipped(p, {"word/document.xml": b"x"}), "zip file of something else"),
-    "flat zip": (lambda p: zipped(p, {"data.pkl": b"x"}), "zip file of something else"),
+    "other zip": (lambda p: zipped(p, {"word/document.xml": b"x"}), "this zip file is not a checkpoint"),
+    "flat zip": (lambda p: zipped(p, {"data.pkl": b"x"}), "this zip file is not a checkpoint"),
     "garbled": (lambda p: zipped(p, {"a/data.pkl": b"garbage garbage", "a/version": b"3"}), "damaged"),
     "inflating": (lambda p: zipped(p, {"a/data.pkl": bytes(10**6)}, zipfile.ZIP_DEFLATED), "compressed"),
-    "state dict": (lambda p: torch.save({"encoder.weight": torch.zeros(2)}, p), "no medcoss checkpoint"),
-    "tensor": (lambda p: torch.save(torch.zeros(2), p), "no medcoss checkpoint"),
+    "state dict": (lambda p: torch.save({"encoder.weight": torch.zeros(2)}, p), "not a medcoss checkpoint"),
+    "tensor": (lambda p: torch.save(torch.zeros(2), p), "not a medcoss checkpoint"),
     "old torch": (lambda p: torch.save({}, p, _use_new_zipfile_serialization=False), "nothing was executed"),
     "newer": (lambda p: rewrite(p, lambda c: c["medcoss"].update(schema=2)), r"newer medcoss \(schema 2.*pip install"),
     "schema 0": (lambda p: rewrite(p, lambda c: c["medcoss"].update(schema=0)), "schema 0 is unknown"),
-    "schema text": (lambda p: rewrite(p, lambda c: c["medcoss"].update(schema="1")), "no medcoss checkpoint"),
-    "header": (lambda p: rewrite(p, lambda c: c.update(medcoss=1)), "no medcoss checkpoint"),
+    "schema text": (lambda p: rewrite(p, lambda c: c["medcoss"].update(schema="1")), "not a medcoss checkpoint"),
+    "header": (lambda p: rewrite(p, lambda c: c.update(medcoss=1)), "not a medcoss checkpoint"),
     "resume": (lambda p: rewrite(p, lambda c: c["medcoss"].update(file="resume")), "another kind"),
     "weight": (lambda p: rewrite(p, lambda c: c["weights"].update(w=1)), "weights are missing or damaged"),
     "facts": (lambda p: rewrite(p, lambda c: c["modalities"]["xray"].pop("size")), "modalities are missing"),
@@ -196,7 +196,7 @@ def test_a_file_that_may_not_be_read(path: Path, monkeypatch: pytest.MonkeyPatch
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(ResourceError, match="may not be read"):
+    with pytest.raises(ResourceError, match="cannot be read"):
         checkpoint.load(path)
 
 

@@ -53,7 +53,7 @@ def test_a_new_run_says_what_it_is(tmp_path: Path) -> None:
 def test_a_taken_name_gets_a_number_unless_it_was_asked_for(tmp_path: Path) -> None:
     runs = [create(tmp_path, exact=False) for _ in range(3)]
     assert [run.folder.name for run in runs] == ["a", "a-2", "a-3"]
-    with pytest.raises(UsageError, match=r"already; --resume .*runs/a, --overwrite, or another --name"):
+    with pytest.raises(UsageError, match=r"already exists; --resume .*runs/a, --overwrite, or another --name"):
         create(tmp_path)
     for run in runs:
         run.close()
@@ -62,7 +62,7 @@ def test_a_taken_name_gets_a_number_unless_it_was_asked_for(tmp_path: Path) -> N
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/etc", "../data"])
 def test_a_name_is_not_a_path(tmp_path: Path, name: str) -> None:
     (tmp_path / "ckpt.pt").write_bytes(b"mine")
-    with pytest.raises(UsageError, match="no name for a run"):
+    with pytest.raises(UsageError, match="not a valid name for a run"):
         create(tmp_path, name, overwrite=True)
     assert (tmp_path / "ckpt.pt").read_bytes() == b"mine"
 
@@ -190,7 +190,7 @@ def test_a_folder_that_cannot_be_locked_or_written_is_told(tmp_path: Path, monke
         raise PermissionError(errno.EACCES, "denied")
 
     monkeypatch.setattr(Path, "mkdir", denied)
-    with pytest.raises(ResourceError, match="may not be written"):
+    with pytest.raises(ResourceError, match="permission denied when writing"):
         create(tmp_path, "b")
 
 

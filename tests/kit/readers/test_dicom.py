@@ -159,7 +159,7 @@ def test_a_copy_of_a_slice_is_dropped_and_said(tmp_path: Path) -> None:
     assert not left[0].bad
     sample = NATIVE.read(records[0])
     assert sample.array.shape[1] == 3
-    assert "taken once" in " ".join(sample.notes)
+    assert "used once" in " ".join(sample.notes)
 
 
 def test_different_slices_at_one_position_are_refused(tmp_path: Path) -> None:

@@ -243,7 +243,7 @@ def test_a_header_cannot_name_voxels_elsewhere(tmp_path: Path, target: str) -> N
     nrrd = f"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 4 4 4\nencoding: raw\ndata file: {target}\n"
     (folder / "b.nhdr").write_text(nrrd)
     for name in ("a.mhd", "b.nhdr"):
-        assert "another place" in left(folder / name).reason
+        assert "another folder" in left(folder / name).reason
 
 
 def test_values_that_are_not_hounsfield_units_are_refused(tmp_path: Path) -> None:
