@@ -230,7 +230,7 @@ def open_series(source: Path, key: str) -> Series:
     for item in find([path for path in paths if kind_of(path) == "dicom"], None):
         if isinstance(item, Series) and item.key == key:
             return item
-    raise DataError("the files of the series changed while it was read", where=source)
+    raise DataError("the files of the series have changed since it was found", where=source)
 
 
 def read(item: Series) -> tuple[Array, Grid]:
