@@ -87,7 +87,7 @@ def first_state(recipe: PretrainRecipe, start: State | None = None) -> State:
 
 
 def _check_stages(recipe: PretrainRecipe, state: State, options: Options, place: Devices) -> None:
-    """What would stop a later stage is told now, not after days: plugins, tokenizers, sizes, folders."""
+    """Check every stage before the first one trains: plugins, tokenizers, sizes, folders."""
     known: dict[str, CompleteModality] = {}
     for member in recipe.members:
         decoder = recipe.decoder.model_dump()

@@ -39,7 +39,7 @@ def _prepare(job: Job, number: int, member: Member, known: Mapping[str, Complete
     root = job.data_root / member.data
     screen.say(f"stage {number} of {job.before + len(job.stages)}: {modality.title} from {root}")
     if not job.devices.first:
-        job.devices.wait()  # rank 0 prepares, the others then open what is there
+        job.devices.wait()  # rank 0 prepares the set, the other ranks then open it
     found = find(modality, root, recipe.data.split, screen)
     modality = with_vocabulary(modality, found, screen)
     rows = prepare(

@@ -272,7 +272,7 @@ def load_strategy(name: str) -> Any:
 
 
 def make_strategy(name: str, settings: Any) -> Any:
-    """A strategy object; what a plugin's members raise later is told as the plugin's fault (PluginError)."""
+    """A strategy object; what a plugin's members raise later becomes a PluginError that names the plugin."""
     cls, point = load_strategy(name), _strategy_point(name)
     if _dist(point)[0] == GROUP:
         return cls(settings)
