@@ -70,7 +70,7 @@ def test_what_was_interrupted_goes_on(
 
     def asked(self: Interruption) -> Interruption:
         enter(self)
-        self.asked = not calls
+        self.requested = not calls
         return self
 
     def counted(one: verb.Embedder, records: list[Record], tokens: bool) -> dict[str, object]:
@@ -115,7 +115,7 @@ def test_a_long_text_is_cut_aloud(tmp_path: Path, checkpoint: Path, command_line
         "embed", str(checkpoint), str(tmp_path), "--modality", "report", "-o", str(tmp_path / "f.npz")
     )
     assert answer.code == 0, answer.err
-    assert "1 x longer than 32 word pieces, the rest left out" in answer.out + answer.err
+    assert "1 x longer than 32 tokens; the rest is cut" in answer.out + answer.err
 
 
 def test_what_cannot_be(tmp_path: Path, data: Path, checkpoint: Path) -> None:

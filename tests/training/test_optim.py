@@ -20,7 +20,7 @@ def test_the_rate_rises_linearly_then_falls_as_half_a_cosine() -> None:
 
 
 def test_decay_is_on_matrices_only() -> None:
-    model = Model(EncoderShape(32, 2, 2), seed=0)
+    model = Model(EncoderShape(32, 2, 2, layer_scale=1e-5), seed=0)
     groups = decay_on_matrices(model.named_parameters(), 0.05)
     names = {id(p): name for name, p in model.named_parameters()}
     decayed = {names[id(p)] for p in groups[0]["params"]}
