@@ -201,9 +201,9 @@ def recipe_row(report: Report, name: str, tiny: bool) -> None:
     """A row of a recipe of the paper."""
     if GPU:
         torch.cuda.reset_peak_memory_stats()
-    found = random_steps(name, Devices(DEVICE), 2 if tiny else 4, tiny=tiny)
+    measured = random_steps(name, Devices(DEVICE), 2 if tiny else 4, tiny=tiny)
     memory = f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if GPU else "not measured"
-    report.row(name, found["batch"], found["size"], found["parameters"], 1000 * found["seconds"], memory)
+    report.row(name, measured["batch"], measured["size"], measured["parameters"], 1000 * measured["seconds"], memory)
 
 
 def main() -> None:
@@ -247,8 +247,8 @@ def main() -> None:
                 replace(cases[name], batch=batches[name][-2:][0]),
                 16 if tiny else 256 if name == "3d" else 1024,
             )
-            made = lambda c=case, n=rows: sets.update({c.name: prepared(c, Path(scratch) / c.name, n)})  # noqa: E731
-            report.attempt(f"{name} prepared set", made, 30)
+            build = lambda c=case, n=rows: sets.update({c.name: prepared(c, Path(scratch) / c.name, n)})  # noqa: E731
+            report.attempt(f"{name} prepared set", build, 30)
             for new in KINDS.values():
                 ways = lambda c=case, n=new: through_the_engine(  # noqa: E731
                     report, c, trained[c.name], sets[c.name], 6 if tiny else 24, n

@@ -100,8 +100,8 @@ def vocabulary(size: int) -> str:
     """A vocabulary of so many pieces, every third of them the end of a word."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     pieces = special + [f"{'##' if i % 3 == 1 else ''}w{i}" for i in range(len(special), size)]
-    known = {piece: number for number, piece in enumerate(pieces)}
-    return str(Tokenizer(models.WordPiece(known, unk_token="[UNK]")).to_str())
+    numbers = {piece: number for number, piece in enumerate(pieces)}
+    return str(Tokenizer(models.WordPiece(numbers, unk_token="[UNK]")).to_str())
 
 
 def inputs(case: Case) -> Tensor:
@@ -166,12 +166,12 @@ class Naive(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The loss of a batch."""
         if self.case.name == "text":
-            asked = torch.rand(x.shape, device=x.device) < 0.15
-            tokens = self.words(torch.where(asked, 4, x))
+            targets = torch.rand(x.shape, device=x.device) < 0.15
+            tokens = self.words(torch.where(targets, 4, x))
             for block in self.blocks:
                 tokens = block(tokens)
             logits = self.out(self.norm(F.gelu(self.dense(tokens))))
-            return F.cross_entropy(logits.flatten(0, 1), torch.where(asked, x, -100).flatten(), ignore_index=-100)
+            return F.cross_entropy(logits.flatten(0, 1), torch.where(targets, x, -100).flatten(), ignore_index=-100)
         tokens = self.embed(x).flatten(2).transpose(1, 2)
         n, length, width = tokens.shape
         order = torch.rand(n, length, device=x.device).argsort(1)
@@ -187,8 +187,8 @@ class Naive(nn.Module):
         pred = self.out(self.norm(tokens))[:, 1:]
         target = patchify(x, (16,) * len(self.case.size), x.shape[1])
         target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-6).sqrt()
-        gone = torch.ones(n, length, device=x.device).scatter(1, keep, 0.0)
-        return ((pred - target).square().mean(-1) * gone).sum() / gone.sum()
+        removed = torch.ones(n, length, device=x.device).scatter(1, keep, 0.0)
+        return ((pred - target).square().mean(-1) * removed).sum() / removed.sum()
 
 
 def block_flops(tokens: int, width: int) -> float:
@@ -203,14 +203,14 @@ def flops(case: Case, *, rehearsal: bool) -> float:
     """
     width, inner, deep = case.scale.encoder.width, case.scale.decoder.width, case.scale.decoder.depth
     if case.name == "text":
-        seen, embed = case.size[0], 0.0
-        head = 2.0 * 0.15 * seen * (width * width + width * case.scale.words)
+        tokens, embed = case.size[0], 0.0
+        head = 2.0 * 0.15 * tokens * (width * width + width * case.scale.words)
     else:
-        kept = case.patches // 4
-        seen, embed = kept + 1, 2.0 * kept * case.values * width
-        head = 2.0 * seen * width * inner + deep * block_flops(case.patches + 1, inner)
-        head += 2.0 * (case.patches - kept) * inner * case.values
-    body = case.scale.encoder.depth * block_flops(seen, width) + embed
+        visible = case.patches // 4
+        tokens, embed = visible + 1, 2.0 * visible * case.values * width
+        head = 2.0 * tokens * width * inner + deep * block_flops(case.patches + 1, inner)
+        head += 2.0 * (case.patches - visible) * inner * case.values
+    body = case.scale.encoder.depth * block_flops(tokens, width) + embed
     return case.batch * (body * 4 if rehearsal else (body + head) * 3)
 
 

@@ -126,20 +126,20 @@ def diagnose() -> Diagnosis:
 
 def check_imports(modules: Sequence[str], optional: Sequence[str] = ()) -> dict[str, str]:
     """Import modules: "ok", or the reason why one cannot be imported, without paths; absent optional ones are left out."""
-    found: dict[str, str] = {}
+    states: dict[str, str] = {}
     for name in (*modules, *optional):
         top = name.partition(".")[0]
         try:
             import_module(name)
-            found[name] = "ok"
+            states[name] = "ok"
         except Exception as error:  # noqa: BLE001  # a broken library may raise anything while it is imported
             if name in optional and isinstance(error, ModuleNotFoundError) and error.name == top:
                 continue
-            failed = {other.partition(".")[0]: other for other, state in found.items() if state != "ok"}
+            failed = {other.partition(".")[0]: other for other, state in states.items() if state != "ok"}
             cause = next((failed[part] for part in _importing(error) if part in failed and part != top), None)
             reason = re.sub(r"(?:/[^\s/:'\"]+)+/", "", " ".join(str(error).split()))
-            found[name] = f"{cause} is broken" if cause else f"{type(error).__name__}: {reason}"
-    return found
+            states[name] = f"{cause} is broken" if cause else f"{type(error).__name__}: {reason}"
+    return states
 
 
 def _importing(error: BaseException) -> list[str]:
@@ -177,20 +177,22 @@ def _torch() -> tuple[list[str], bool, int]:
 
 def _slow(gpu: bool, bf16: bool, threads: int, cores: int, memory: float) -> list[str]:
     """Advice on the machine; `memory` in GiB."""
-    told = []
+    advice = []
     if not gpu and Path("/dev/nvidia0").exists():
-        told.append("there is a GPU, but this torch build cannot use it: install one for your driver (pytorch.org)")
+        advice.append("there is a GPU, but this torch build cannot use it: install one for your driver (pytorch.org)")
     elif not gpu:
-        told.append("no GPU: the paper's ViT-B needs one; encoders up to about `small`, as in mini, train on this CPU")
+        advice.append(
+            "no GPU: the paper's ViT-B needs one; encoders up to about `small`, as in mini, train on this CPU"
+        )
     if not bf16:
-        told.append("no bf16 in hardware: train.precision=auto means fp32 here")
+        advice.append("no bf16 in hardware: train.precision=auto means fp32 here")
     if threads < cores and "OMP_NUM_THREADS" in os.environ:  # else torch has chosen one thread for each physical core
-        told.append(f"torch uses {threads} of {cores} cores: unset OMP_NUM_THREADS, or set it to {cores}")
+        advice.append(f"torch uses {threads} of {cores} cores: unset OMP_NUM_THREADS, or set it to {cores}")
     if threads > cores:
-        told.append(f"torch uses {threads} threads on {cores} cores: set OMP_NUM_THREADS={cores}")
+        advice.append(f"torch uses {threads} threads on {cores} cores: set OMP_NUM_THREADS={cores}")
     if memory < 8:
-        told.append(f"{memory:.0f} GiB of memory: lower train.batch, or raise train.accumulate")
-    return told
+        advice.append(f"{memory:.0f} GiB of memory: lower train.batch, or raise train.accumulate")
+    return advice
 
 
 def allowed_cores() -> int:

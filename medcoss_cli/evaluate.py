@@ -82,12 +82,12 @@ def _recipe(run: Path, data: Path | None, options: Options) -> tuple[FinetuneRec
     recipe = read_recipe(str(run / "recipe.yaml"), [], kind="finetune")
     assert isinstance(recipe, FinetuneRecipe)
     facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    own = replace(
+    completed = replace(
         options,
         data_root=options.data_root or Path(facts["data_root"]),
         prepared=options.prepared or Path(facts["prepared"]),
     )
-    root, prepared = folders(recipe, own)
+    root, prepared = folders(recipe, completed)
     return recipe, data if data is not None else root / recipe.data.folder, prepared
 
 

@@ -91,11 +91,11 @@ def predictor_for(run: Path, seed: int | None, screen: Screen) -> Predictor:
 def _tables(out: Path, predictor: Predictor, predicted: Sequence[Predicted]) -> Iterator[Path]:
     """A row for each recording, made of its parts by the kind of task; the parts' own rows beside it."""
     rows: list[dict[str, Any]] = []
-    every = [{"input": one.name, **one.prediction.row} for one in predicted]
-    for places in parts_of([one.record for one in predicted]):
-        own = [predicted[place] for place in places]
-        row = predictor.kind.combine(predictor.spec, [one.prediction for one in own]) if len(own) > 1 else None
-        rows += [every[place] for place in places] if row is None else [{"input": own[0].recording, **row}]
+    every = [{"input": item.name, **item.prediction.row} for item in predicted]
+    for places in parts_of([item.record for item in predicted]):
+        parts = [predicted[place] for place in places]
+        row = predictor.kind.combine(predictor.spec, [item.prediction for item in parts]) if len(parts) > 1 else None
+        rows += [every[place] for place in places] if row is None else [{"input": parts[0].recording, **row}]
     write_rows(out / "predictions.csv", rows)
     yield out / "predictions.csv"
     atomic.write(out / "predictions.json", json.dumps(rows, indent=1).encode("utf-8", "surrogateescape"))

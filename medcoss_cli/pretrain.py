@@ -65,8 +65,8 @@ def select(job: Job, number: int, model: Model, new: Pool) -> Stored:
 
 def baselines(model: Model, plan: Plan) -> dict[str, float]:
     """By new modality the loss of predicting the mean, on up to 256 samples: what a loss of 1.0 on the screen means."""
-    found = {}
+    losses = {}
     for new in plan.new:
         rows, name = new.rows[np.linspace(0, len(new.rows) - 1, min(256, len(new.rows))).astype(int)], new.modality.name
-        found[name] = model.decoder(name).baseline(retention.decoded(model, name, new.source, rows))
-    return found
+        losses[name] = model.decoder(name).baseline(retention.decoded(model, name, new.source, rows))
+    return losses

@@ -55,8 +55,8 @@ class Group(TyperGroup):
         return super().parse_args(ctx, args)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        found = super().get_command(ctx, cmd_name)
-        return found or _no_verb(cmd_name, self.commands, ctx.command_path)
+        command = super().get_command(ctx, cmd_name)
+        return command or _no_verb(cmd_name, self.commands, ctx.command_path)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Verbs"):
@@ -102,8 +102,8 @@ def _answering(command: Any) -> None:
         command.callback = terminal.answering(command.callback)
 
 
-def _no_verb(name: str, known: Iterable[str], group: str) -> NoReturn:
-    verbs = list(known)
+def _no_verb(name: str, commands: Iterable[str], group: str) -> NoReturn:
+    verbs = list(commands)
     swapped = [verb for verb in verbs if sorted(verb) == sorted(name)]  # letters in another order come first
     near = swapped or difflib.get_close_matches(name, verbs, 1, 0.6)
     hint = f"did you mean {near[0]}? " if near else ""
@@ -120,8 +120,8 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(version: bool) -> None:
+    if version:
         terminal.result(f"medcoss {__version__}")
         raise typer.Exit
 

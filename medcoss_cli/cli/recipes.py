@@ -25,18 +25,18 @@ def list_recipes(as_json: options.Json = False) -> None:
     from medcoss_cli.recipe.read import read_recipe, shipped_recipes
 
     screen = terminal.screen(as_json)
-    found = []
+    entries = []
     for name, path in shipped_recipes().items():
         try:
             recipe = read_recipe(str(path))
         except RecipeError as error:  # a plugin's recipe, written for another version perhaps
             screen.warn(f"the recipe {name} is passed over: {error}")
             continue
-        found.append({"name": name, "kind": recipe.kind, "title": recipe.title})
+        entries.append({"name": name, "kind": recipe.kind, "title": recipe.title})
     if as_json:
-        terminal.result_json(found)
+        terminal.result_json(entries)
         return
-    rows = [[entry["name"], f"medcoss {entry['kind']}", entry["title"]] for entry in found]
+    rows = [[entry["name"], f"medcoss {entry['kind']}", entry["title"]] for entry in entries]
     screen.table("", ["recipe", "verb", "title"], rows)
 
 

@@ -74,27 +74,29 @@ class _Suite:
 
     def training(self) -> Iterator[str]:
         """Two stages with a finite loss; global random state and kept decoders stay as they are."""
-        whole = self._run("whole")
+        run = self._run("whole")
         decoder: dict[str, Tensor] = {}
         for number in (1, 2):
-            whole.add(number)  # building a network draws from the global generator
-            before = _global_state()
-            for value, count in whole.stage(number):
+            run.add(number)  # building a network draws from the global generator
+            random_state = _global_state()
+            for value, count in run.stage(number):
                 if value.ndim != 0:
                     yield f"its loss has the shape {tuple(value.shape)}; it is a sum, one number"
                     return
                 if float(count) <= 0:
                     yield f"its loss says that it counts {float(count):g}"
                     return
-            if _global_state() != before:
+            if _global_state() != random_state:
                 yield "it uses a global random generator; take medcoss_cli.randomness.seeded(...) or Batch.draw"
                 return
             if number == 1:
-                decoder = _copy(whole.model.decoders.state_dict())
-        kept = whole.model.decoders.state_dict()
-        if not self.cls.trains_decoders and not all(torch.equal(kept[name], then) for name, then in decoder.items()):
+                decoder = _copy(run.model.decoders.state_dict())
+        weights = run.model.decoders.state_dict()
+        if not self.cls.trains_decoders and not all(
+            torch.equal(weights[name], before) for name, before in decoder.items()
+        ):
             yield "it trains an earlier modality's decoder, which measures retention: train a copy, or set trains_decoders"
-        self.whole = whole
+        self.whole = run
 
     def additive(self) -> Iterator[str]:
         """Parts of a batch give the sum and the count of the whole."""
@@ -102,8 +104,8 @@ class _Suite:
         run.finish_stage(1)
         strategy = run.begin(2)
         for batch in run.whole_batches():
-            whole, *halves = (_numbers(strategy.loss(run.model, part)) for part in (batch, *_halves(batch)))
-            value, count = whole
+            full, *halves = (_numbers(strategy.loss(run.model, part)) for part in (batch, *_halves(batch)))
+            value, count = full
             what = "new" if batch.new else "old"
             sums, counts = (sum(half[i] for half in halves) for i in (0, 1))
             if abs(counts - count) > 1e-4 * abs(count):
@@ -114,11 +116,11 @@ class _Suite:
     def parameters(self) -> Iterator[str]:
         """Named parameters that can be trained, each once."""
         run = self._run("parameters")
-        given = list(run.begin(1).parameters(run.model))
-        trained = [parameter for _, parameter in given if parameter.requires_grad]
+        named = list(run.begin(1).parameters(run.model))
+        trained = [parameter for _, parameter in named if parameter.requires_grad]
         if not trained:
             yield "its parameters give nothing that can be trained"
-        if len({id(parameter) for _, parameter in given}) < len(given):
+        if len({id(parameter) for _, parameter in named}) < len(named):
             yield "its parameters give a parameter twice"
 
     def repeated(self) -> Iterator[str]:

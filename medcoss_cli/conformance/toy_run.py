@@ -109,7 +109,7 @@ class ToyRun:
     def whole_batches(self) -> Iterator[Batch]:
         """The first batch of new and of old data of the stage that has begun."""
         modalities = {pool.modality.name: pool.modality for pool in self.pools}
-        seen = set()
+        kinds = set()
         for batch in batches(
             self.plan,
             modalities,
@@ -121,8 +121,8 @@ class ToyRun:
             workers=0,
             device=torch.device("cpu"),
         ):
-            if batch.new not in seen:
-                seen.add(batch.new)
+            if batch.new not in kinds:
+                kinds.add(batch.new)
                 yield batch
 
 

@@ -151,10 +151,10 @@ class Plan:
         """Batches of the new data that are neither augmented nor drawn twice; see `medcoss_cli.strategies.Samples`."""
         total = sum(len(pool.rows) for pool in self.new)
         for pool in self.new:
-            wanted = min(len(pool.rows), max(1, round(min(count, total) * len(pool.rows) / total)))
+            share = min(len(pool.rows), max(1, round(min(count, total) * len(pool.rows) / total)))
             name = pool.modality.name
-            order = _shuffled(self.seed, self.stage, f"samples of {name}", len(pool.rows))[:wanted]
-            for first in range(0, wanted, batch):
+            order = _shuffled(self.seed, self.stage, f"samples of {name}", len(pool.rows))[:share]
+            for first in range(0, share, batch):
                 read = pool.source.read(pool.rows[order[first : first + batch]])
                 inputs = pool.modality.intensity.decode(
                     *(torch.from_numpy(np.ascontiguousarray(part)) for part in read)
@@ -231,26 +231,26 @@ class _Parts(Dataset[dict[str, Any]]):
         plan = self.plan
         turn, micro = divmod(item, self.cuts)
         pool, drawn, new = plan.at(turn)
-        chosen = plan.indices(pool, drawn)
+        indices = plan.indices(pool, drawn)
         part, parts = self.rank * self.cuts + micro, self.ranks * self.cuts
-        first, last = part * len(chosen) // parts, (part + 1) * len(chosen) // parts
+        first, last = part * len(indices) // parts, (part + 1) * len(indices) // parts
         key = (plan.seed, plan.stage, turn)
         result = {
             "modality": pool.modality.name,
             "new": new,
             "rows": (first, last),
-            "total": len(chosen),
+            "total": len(indices),
             "key": key,
             "partner": None,
         }
-        own = np.arange(first, last)
+        positions = np.arange(first, last)
         if new or not self.partners:
-            return {**result, "own": _read(pool, chosen, own, key)}
-        partner = torch.randperm(len(chosen), generator=generator(*key, "partner")).numpy()[own]
-        places, where = np.unique(np.concatenate([own, partner]), return_inverse=True)
-        views = _read(pool, chosen, places, key)  # a rank reads its partners itself, each sample once
-        both = [tuple(view[torch.from_numpy(half)] for view in views) for half in np.split(where, [len(own)])]
-        return {**result, "own": both[0], "partner": both[1]}
+            return {**result, "own": _read(pool, indices, positions, key)}
+        partner = torch.randperm(len(indices), generator=generator(*key, "partner")).numpy()[positions]
+        places, where = np.unique(np.concatenate([positions, partner]), return_inverse=True)
+        views = _read(pool, indices, places, key)  # a rank reads its partners itself, each sample once
+        halves = [tuple(view[torch.from_numpy(half)] for view in views) for half in np.split(where, [len(positions)])]
+        return {**result, "own": halves[0], "partner": halves[1]}
 
 
 def _read(
@@ -315,11 +315,11 @@ def batches(
     for part in _delivered(loader, plan):
         intensity = modalities[part["modality"]].intensity
         assert intensity is not None
-        own, partner = (
+        inputs, partner = (
             None if stored is None else intensity.decode(*(t.to(device, non_blocking=True) for t in stored))
             for stored in (part["own"], part["partner"])
         )
-        assert own is not None
+        assert inputs is not None
         yield Batch(
-            part["modality"], part["new"], own, partner, slice(*part["rows"]), part["total"], tuple(part["key"])
+            part["modality"], part["new"], inputs, partner, slice(*part["rows"]), part["total"], tuple(part["key"])
         )

@@ -39,18 +39,18 @@ class Frame:
 
     def restore(self, labels: Array) -> Array:
         """Predicted labels (*after) to (*whole): each voxel the label that is strongest there after linear resizing."""
-        whole = np.zeros(self.whole, labels.dtype)
+        restored = np.zeros(self.whole, labels.dtype)
         if labels.shape == self.before:
-            whole[self.box] = labels
-            return whole
+            restored[self.box] = labels
+            return restored
         inside = np.zeros(self.before, labels.dtype)
         strongest = resize((labels == 0)[None], self.before)[0]
         for label in np.unique(labels[labels > 0]):
-            here = resize((labels == label)[None], self.before)[0]
-            inside[here > strongest] = label
-            strongest = np.maximum(strongest, here)
-        whole[self.box] = inside
-        return whole
+            strength = resize((labels == label)[None], self.before)[0]
+            inside[strength > strongest] = label
+            strongest = np.maximum(strongest, strength)
+        restored[self.box] = inside
+        return restored
 
 
 @dataclass(frozen=True)
@@ -69,20 +69,20 @@ class Layout:
 
     def frame(self, sample: Sample) -> Frame:
         """The frame of this sample. Raises: DataError if a spacing is requested and the file has none."""
-        whole = tuple(sample.array.shape[1:])
-        box = _box(sample.array) if self.crop else tuple(slice(0, n) for n in whole)
+        shape = tuple(sample.array.shape[1:])
+        box = _box(sample.array) if self.crop else tuple(slice(0, n) for n in shape)
         before = tuple(part.stop - part.start for part in box)
         if self.size is not None:
-            return Frame(whole, box, self.size)
+            return Frame(shape, box, self.size)
         if self.spacing is None:
-            return Frame(whole, box, before)
+            return Frame(shape, box, before)
         if sample.spacing is None:
             raise DataError(
                 f"the file has no voxel spacing, so it cannot be resampled to {' x '.join(map(str, self.spacing))} mm",
                 fix="save it in a format that has one; of an array give spacing=",
             )
         steps = zip(before, sample.spacing, self.spacing, strict=True)
-        return Frame(whole, box, tuple(max(1, round(n * own / asked)) for n, own, asked in steps))
+        return Frame(shape, box, tuple(max(1, round(n * spacing / target)) for n, spacing, target in steps))
 
 
 def _box(array: Array) -> tuple[slice, ...]:

@@ -62,11 +62,11 @@ def seen_values(modality: CompleteModality) -> list[float] | None:
     import torch
 
     def values() -> list[float]:
-        found = []
+        numbers = []
         for integers, scale, offset, _ in _encoded(modality):
             stored = torch.from_numpy(np.ascontiguousarray(integers))[None]
-            found += _few(modality.intensity.decode(stored, torch.tensor([scale]), torch.tensor([offset])).numpy())
-        return found
+            numbers += _few(modality.intensity.decode(stored, torch.tensor([scale]), torch.tensor([offset])).numpy())
+        return numbers
 
     return _same_twice(values)
 
@@ -107,11 +107,13 @@ def _modules(part: Any) -> set[str]:
 
 
 def _files(module: str) -> list[Path]:
-    found = sys.modules.get(module)
-    file = getattr(found, "__file__", None)
+    imported = sys.modules.get(module)
+    file = getattr(imported, "__file__", None)
     if file is None or not Path(file).is_file():
         return []
-    return sorted(Path(file).parent.glob("*.py")) or [Path(file)] if getattr(found, "__package__", "") else [Path(file)]
+    return (
+        sorted(Path(file).parent.glob("*.py")) or [Path(file)] if getattr(imported, "__package__", "") else [Path(file)]
+    )
 
 
 def _settings(part: Any) -> dict[str, Any]:

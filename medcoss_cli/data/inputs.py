@@ -21,15 +21,15 @@ def list_records(
     """
     records: list[tuple[Path, Record]] = []
     bad: list[Skipped] = []
-    known: set[tuple[Path, object]] = set()
+    keys: set[tuple[Path, object]] = set()
     for path in inputs:
         if not path.exists():
             raise UsageError("the file or folder does not exist", where=path)
         for item in listed(modality, path, "all"):
             if isinstance(item, Record):
                 key = item.source.absolute(), item.part
-                records += [(path, item)] if key not in known else []  # a folder, and a file in it
-                known.add(key)
+                records += [(path, item)] if key not in keys else []  # a folder, and a file in it
+                keys.add(key)
             elif item.bad or path == item.source:
                 bad.append(Skipped(item.source, item.reason, bad=True))
             else:

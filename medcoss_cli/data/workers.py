@@ -82,14 +82,14 @@ def gone(names: Iterable[str], codes: Iterable[int | None], where: object = None
         names: of the modalities that they read.
         codes: how they ended, None where nobody knows; of a pool all but the first to end are terminated.
     """
-    own = [code for code in codes if code not in (-signal.SIGKILL, -signal.SIGTERM)]
-    if not own:
+    ends = [code for code in codes if code not in (-signal.SIGKILL, -signal.SIGTERM)]
+    if not ends:
         return ResourceError(
             "a process that reads files died, possibly out of memory",
             where=where,
             fix="set data.workers=1 and go on; finished work is kept",
         )
-    code = own[0]
+    code = ends[0]
     how = "" if code is None else f"with code {code} " if code >= 0 else f"by signal {-code} "
     return PluginError(
         f"a process that reads {', '.join(names)} was ended {how}by its plugin, or by a library that the plugin uses",

@@ -62,8 +62,8 @@ def _masked(request: Request, folder: Path, split: str) -> list[Row]:
     rows, without = [], []
     for path in files(request, folder / "Images", ".png"):
         mask = folder / "Ground-truths" / f"mask_{path.name}"
-        known = re.match(r"(sub-[^_]+)_ses-", path.name)  # most names begin with subject and session
-        rows.append(Row(path, split, known[1] if known else stem(path), mask=mask))
+        match = re.match(r"(sub-[^_]+)_ses-", path.name)  # most names begin with subject and session
+        rows.append(Row(path, split, match[1] if match else stem(path), mask=mask))
         if not mask.is_file():
             without.append(path)
     request.skipped(without, "images have no mask")
@@ -79,13 +79,13 @@ def glas(request: Request) -> list[Row]:
     for path in files(request, place, ".bmp", "grade.csv"):
         if path.name == "Grade.csv":
             continue
-        known = re.fullmatch(r"(train|test[AB])_\d+", path.stem)
+        match = re.fullmatch(r"(train|test[AB])_\d+", path.stem)
         mask = path.with_name(f"{path.stem}_anno.bmp")
-        if known and mask.is_file():
+        if match and mask.is_file():
             patient, grade = grades.get(path.stem, ("", ""))
-            split = "train" if known[1] == "train" else "test"
+            split = "train" if match[1] == "train" else "test"
             rows.append(Row(path, split, patient or path.stem, mask=mask, grade=grade))
-        elif known:
+        elif match:
             without.append(path)
         elif not re.fullmatch(r"(train|test[AB])_\d+_anno", path.stem):
             strange.append(path)

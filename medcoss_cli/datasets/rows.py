@@ -83,9 +83,9 @@ def missing(request: Request, layout: str) -> DataError:
 
 def files(request: Request, folder: Path, *endings: str) -> list[Path]:
     """Files of a folder with one of these endings, sorted; others are told."""
-    found = sorted(path for path in folder.iterdir() if path.is_file() and not is_junk(path))
-    fit = [path for path in found if path.name.lower().endswith(endings)]
-    request.skipped((path for path in found if path not in set(fit)), f"files do not end in {' or '.join(endings)}")
+    paths = sorted(path for path in folder.iterdir() if path.is_file() and not is_junk(path))
+    fit = [path for path in paths if path.name.lower().endswith(endings)]
+    request.skipped((path for path in paths if path not in set(fit)), f"files do not end in {' or '.join(endings)}")
     return fit
 
 
@@ -110,8 +110,8 @@ def with_validation(request: Request, rows: Sequence[Row]) -> list[Row]:
         strata[row.stratum].append(row)
     if request.profile == "official":
         return [row for members in strata.values() for row in last_fifth(members, "val")]
-    wanted = {stratum: len(members) - len(members) * 4 // 5 for stratum, members in strata.items()}
-    return moved(rows, draw(rows, wanted, request.seed, request.name), "val")
+    counts = {stratum: len(members) - len(members) * 4 // 5 for stratum, members in strata.items()}
+    return moved(rows, draw(rows, counts, request.seed, request.name), "val")
 
 
 def moved(rows: Sequence[Row], groups: set[str], split: str) -> list[Row]:
@@ -119,7 +119,7 @@ def moved(rows: Sequence[Row], groups: set[str], split: str) -> list[Row]:
     return [replace(row, split=split) if row.group in groups else row for row in rows]
 
 
-def draw(rows: Sequence[Row], wanted: Mapping[str, int], *key: object) -> set[str]:
+def draw(rows: Sequence[Row], counts: Mapping[str, int], *key: object) -> set[str]:
     """Groups drawn at random by `key`, each whole, until there are so many cases of each stratum.
 
     A group that would exceed a number is passed over. Where no group fits, the smallest is taken, unless it is the last.
@@ -129,16 +129,16 @@ def draw(rows: Sequence[Row], wanted: Mapping[str, int], *key: object) -> set[st
         sizes[row.group][row.stratum] += 1
     groups = sorted(sizes)
     random.Random(" ".join(map(str, key))).shuffle(groups)
-    left, taken = Counter(wanted), set()
+    left, drawn = Counter(counts), set()
     for group in groups:
         if all(count <= left[stratum] for stratum, count in sizes[group].items()):
-            taken.add(group)
+            drawn.add(group)
             left.subtract(sizes[group])
-    for stratum, count in sorted(wanted.items()):
-        others = [group for group in groups if sizes[group][stratum] and group not in taken]
-        if 0 < count == left[stratum] and len(others) > 1:
-            taken.add(min(others, key=lambda group: sizes[group].total()))
-    return taken
+    for stratum, count in sorted(counts.items()):
+        candidates = [group for group in groups if sizes[group][stratum] and group not in drawn]
+        if 0 < count == left[stratum] and len(candidates) > 1:
+            drawn.add(min(candidates, key=lambda group: sizes[group].total()))
+    return drawn
 
 
 def parted(request: Request, rows: list[Row]) -> list[Row]:
@@ -160,11 +160,11 @@ def parted(request: Request, rows: list[Row]) -> list[Row]:
 
 def compare(request: Request, rows: Sequence[Row], expected: Mapping[str, int]) -> None:
     """Say in one line where a set has other counts than the paper."""
-    found = Counter(row.split for row in rows)
+    counts = Counter(row.split for row in rows)
     other = [
-        f"{found[split]:,} {split} cases where the paper has {count:,}"
+        f"{counts[split]:,} {split} cases where the paper has {count:,}"
         for split, count in expected.items()
-        if found[split] != count
+        if counts[split] != count
     ]
     if other:
         request.warn(", ".join(other))

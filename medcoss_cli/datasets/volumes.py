@@ -53,12 +53,12 @@ def ricord(request: Request) -> list[Row]:
     request.warn("no train.txt, val.txt and test.txt here, so patients are drawn, in the paper's proportions")
     cases = Counter(row.label for row in rows)
     for split in ("test", "val"):
-        wanted = {
+        counts = {
             label: max(1, round(count * SERIES[label][split] / sum(SERIES[label].values())))
             for label, count in cases.items()
         }
         train = [row for row in rows if row.split == "train"]
-        rows = moved(rows, draw(train, wanted, request.seed, request.name, split), split)
+        rows = moved(rows, draw(train, counts, request.seed, request.name, split), split)
     return rows
 
 
@@ -90,16 +90,16 @@ def lits(request: Request) -> list[Row]:
     masks: dict[int, Path] = {}
     strange = []
     for path in sorted(request.root.rglob("*.nii*")):
-        known = re.fullmatch(r"(volume-|segmentation-|liver_)(\d+)\.nii(\.gz)?", path.name)
+        match = re.fullmatch(r"(volume-|segmentation-|liver_)(\d+)\.nii(\.gz)?", path.name)
         if is_junk(path) or path.parent.name == "imagesTs" or path.name.startswith("test-volume"):
             continue  # without masks, as they were published
-        if not known or (known[1] == "liver_" and path.parent.name not in ("imagesTr", "labelsTr")):
+        if not match or (match[1] == "liver_" and path.parent.name not in ("imagesTr", "labelsTr")):
             strange.append(path)
             continue
-        of = masks if known[1] == "segmentation-" or path.parent.name == "labelsTr" else images
-        if of.setdefault(int(known[2]), path) != path:
+        of = masks if match[1] == "segmentation-" or path.parent.name == "labelsTr" else images
+        if of.setdefault(int(match[2]), path) != path:
             raise DataError(
-                f"case {known[2]} is there twice", where=path, fix=f"keep one; the other is {of[int(known[2])]}"
+                f"case {match[2]} is there twice", where=path, fix=f"keep one; the other is {of[int(match[2])]}"
             )
     if not images:
         raise missing(
@@ -122,16 +122,17 @@ def vs(request: Request) -> list[Row]:
     layout = "vs_gk_N/vs_gk_t1_refT1.nii.gz and vs_gk_N/vs_gk_seg_refT1.nii.gz, as VS_Seg of KCL converts them"
     below = (path for path in sorted(request.root.iterdir()) if path.is_dir() and not is_junk(path))
     places = (request.root, *(path for path in below if not path.name.startswith("vs_gk_")))
-    found = next((cases for place in places if (cases := sorted(place.glob("vs_gk_*/")))), [])
+    folders = next((cases for place in places if (cases := sorted(place.glob("vs_gk_*/")))), [])
     rows = [
-        Row(case / "vs_gk_t1_refT1.nii.gz", "train", case.name, mask=case / "vs_gk_seg_refT1.nii.gz") for case in found
+        Row(case / "vs_gk_t1_refT1.nii.gz", "train", case.name, mask=case / "vs_gk_seg_refT1.nii.gz")
+        for case in folders
     ]
-    whole = [row for row in rows if row.path.is_file() and row.mask and row.mask.is_file()]
-    if not whole:
+    complete = [row for row in rows if row.path.is_file() and row.mask and row.mask.is_file()]
+    if not complete:
         raise missing(request, layout)
-    request.skipped((row.path for row in rows if row not in whole), "cases lack the image or the mask")
-    Random(1234 if request.profile == "paper" else 0).shuffle(whole)
-    return last_fifth(whole, "test")
+    request.skipped((row.path for row in rows if row not in complete), "cases lack the image or the mask")
+    Random(1234 if request.profile == "paper" else 0).shuffle(complete)
+    return last_fifth(complete, "test")
 
 
 def la(request: Request) -> list[Row]:

@@ -109,8 +109,8 @@ def export(
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=atomic.PREFIX) as scratch:
             path = Path(scratch) / out.name
-            given = {"precision": precision, "opset": opset, "licence": licence, "checkpoint": hash_of(file)}
-            item, about, rows = _verified(form, item, path, given, screen)
+            entries = {"precision": precision, "opset": opset, "licence": licence, "checkpoint": hash_of(file)}
+            item, about, rows = _verified(form, item, path, entries, screen)
             shares = _neighbours(form, item, shown, path, precision)
             facts = {
                 "file": out.name,
@@ -137,41 +137,41 @@ def _check(form: Format, out: Path, kind: str, precision: str, opset: int | None
             f"a file of the format {form.name} ends in {form.suffix}", where=out, fix=f"name it {out.stem}{form.suffix}"
         )
     if kind not in form.kinds:
-        fix = " or ".join(_NEEDED[known] for known in form.kinds)
+        fix = " or ".join(_NEEDED[name] for name in form.kinds)
         raise UsageError(f"the format {form.name} does not take this ({kind})", where="--format", fix=fix)
     if precision not in form.precisions:
-        known = list(form.precisions)
+        precisions = list(form.precisions)
         raise UsageError(
             f"the format {form.name} has no precision {precision!r}",
             where="--precision",
-            fix=f"take {' or '.join(filter(None, [', '.join(known[:-1]), known[-1]]))}",
+            fix=f"take {' or '.join(filter(None, [', '.join(precisions[:-1]), precisions[-1]]))}",
         )
     if opset is not None and not form.opsets:
         raise UsageError(f"the format {form.name} has no opsets", where="--opset", fix="leave it out")
 
 
 def _verified(
-    form: Format, item: Exportable, path: Path, given: Mapping[str, Any], screen: Screen
+    form: Format, item: Exportable, path: Path, entries: Mapping[str, Any], screen: Screen
 ) -> tuple[Exportable, Description, list[verify.Row]]:
     """Written and compared; with fixed axes, and a note, where changing ones cannot be written or differ."""
     if not form.dynamic:
         item = item.fixed()
     try:
-        return item, *_write(form, item, path, given)
+        return item, *_write(form, item, path, entries)
     except ExportError as error:
         if item.steps is None or item.tokens:
             raise
         screen.warn(f"with axes that change: {error.what}; they are fixed at {' x '.join(map(str, item.size))}")
     item = item.fixed()
-    return item, *_write(form, item, path, given)
+    return item, *_write(form, item, path, entries)
 
 
 def _write(
-    form: Format, item: Exportable, path: Path, given: Mapping[str, Any]
+    form: Format, item: Exportable, path: Path, entries: Mapping[str, Any]
 ) -> tuple[Description, list[verify.Row]]:
     axes, sizes = item.axes()
     words = sha256(item.words.encode()) if item.words else None
-    about = Description(**{**item.about, **given}, axes=axes, sizes=sizes, vocabulary=words)
+    about = Description(**{**item.about, **entries}, axes=axes, sizes=sizes, vocabulary=words)
     libraries = {name: version(name) for name in form.packages}
     about = form.write(item, path, replace(about, versions={**about.versions, **libraries}))
     in_torch, from_file = item.run(), form.run(item, path)

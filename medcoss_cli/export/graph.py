@@ -38,11 +38,11 @@ def trace(
     Raises: ExportError naming the operation where one has no ONNX form.
     """
     size = sum(p.numel() * p.element_size() for p in network.parameters())
-    own = copy.deepcopy(network).cpu().eval()  # tracing may leave traces in a module
+    duplicate = copy.deepcopy(network).cpu().eval()  # tracing may leave traces in a module
     with _quiet():
         try:
             program: Any = torch.onnx.export(
-                own,
+                duplicate,
                 tuple(inputs),
                 dynamo=True,
                 dynamic_shapes=tuple(dict(axes) for axes in dynamic),

@@ -89,22 +89,22 @@ def _of_folder(
     """Up to 64 samples, evenly taken; with labels and groups where the folder's manifest has labels for all."""
     labelled = _labelled(modality, folder, screen)
     every = [(item, None) for item in listed(modality, folder, "all") if isinstance(item, Record)]
-    known = labelled or every
-    found, labels, groups = [], [], list[str]()
-    for place in np.linspace(0, len(known) - 1, min(MOST, len(known))).round().astype(int):
-        record, label = known[place]
+    candidates = labelled or every
+    decoded, labels, groups = [], [], list[str]()
+    for place in np.linspace(0, len(candidates) - 1, min(MOST, len(candidates))).round().astype(int):
+        record, label = candidates[place]
         try:
             integers, scale, offset = encode(modality, read_checked(modality, record))
         except DataError:
             continue  # broken files are for `medcoss data check`
-        found.append(
+        decoded.append(
             _decoded(modality, torch.from_numpy(integers)[None], torch.tensor([scale]), torch.tensor([offset]))
         )
         labels.append(label)
         groups.append(group_of(record))
-    if not found:
+    if not decoded:
         raise DataError(f"no readable data for {modality.title}", where=folder)
-    return np.concatenate(found), *(([str(label) for label in labels], groups) if labelled else (None, None))
+    return np.concatenate(decoded), *(([str(label) for label in labels], groups) if labelled else (None, None))
 
 
 def _labelled(modality: CompleteModality, folder: Path, screen: Screen) -> list[tuple[Record, str | None]]:

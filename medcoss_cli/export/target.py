@@ -131,9 +131,9 @@ def chosen(
     state = read_for(file, modality, screen)
     if modality is None:
         return encoder_alone(state), None, file
-    known = state.model.modalities[modality]
-    shown = gather(known, folder, state.buffer.get(modality), screen)
-    return features_of(state, known, shown), shown, file
+    part = state.model.modalities[modality]
+    shown = gather(part, folder, state.buffer.get(modality), screen)
+    return features_of(state, part, shown), shown, file
 
 
 def encoder_alone(state: State) -> Exportable:

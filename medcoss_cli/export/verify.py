@@ -57,11 +57,11 @@ class Row:
 
 def compare(torch_run: Run, file_run: Run, inputs: Sequence[Array], size: tuple[int, ...]) -> Row:
     """Both on the same inputs; the last output is what is pooled: (N, D) features, or logits."""
-    wanted, found = torch_run(*inputs), file_run(*inputs)
-    differences = [float(np.abs(w - f).max()) for w, f in zip(wanted, found, strict=True)]
-    spread = [float(w.std()) or 1.0 for w in wanted]
+    torch_outputs, file_outputs = torch_run(*inputs), file_run(*inputs)
+    differences = [float(np.abs(w - f).max()) for w, f in zip(torch_outputs, file_outputs, strict=True)]
+    spread = [float(w.std()) or 1.0 for w in torch_outputs]
     relative = max(d / s for d, s in zip(differences, spread, strict=True))
-    a, b = (part[-1].reshape(len(part[-1]), -1).astype(np.float64) for part in (wanted, found))
+    a, b = (part[-1].reshape(len(part[-1]), -1).astype(np.float64) for part in (torch_outputs, file_outputs))
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     cosine = (a * b).sum(1) / np.where(norms > 0, norms, 1.0)
     return Row(len(inputs[0]), size, max(differences), relative, float(cosine.min()))

@@ -64,19 +64,21 @@ def state_of(
     """
     chosen = _modalities(imported, names, vocabulary)
     model = Model(imported.shape, seed)
-    given = {f"encoder.{name}": tensor for name, tensor in imported.encoder.items()}
+    tensors = {f"encoder.{name}": tensor for name, tensor in imported.encoder.items()}
     for modality in chosen:
         model.add(modality)
         key = modality.tokenizer.key
-        given |= {f"tokenizers.{key}.{name}": tensor for name, tensor in imported.tokenizers[key].items()}
-        given |= {f"decoders.{modality.name}.{name}": tensor for name, tensor in imported.decoders.get(key, {}).items()}
-    random = [name for name in model.state_dict() if name not in given]
-    model.load_state_dict(given, strict=False)
+        tensors |= {f"tokenizers.{key}.{name}": tensor for name, tensor in imported.tokenizers[key].items()}
+        tensors |= {
+            f"decoders.{modality.name}.{name}": tensor for name, tensor in imported.decoders.get(key, {}).items()
+        }
+    random = [name for name in model.state_dict() if name not in tensors]
+    model.load_state_dict(tensors, strict=False)
     state = State(model, origin=imported.origin)
     for number, modality in enumerate(chosen, 1):
         about = {"stage": number, "modality": modality.name, "title": modality.title, "strategy": "imported"}
-        known = versions({modality.name: modality})
-        state.history.append({**about, "origin": imported.origin, "versions": known, "retention": {}})
+        distributions = versions({modality.name: modality})
+        state.history.append({**about, "origin": imported.origin, "versions": distributions, "retention": {}})
     return state, random
 
 

@@ -149,24 +149,24 @@ class VolumeFolder:
 
     def find(self, root: Path, split: str = "train") -> Iterator[Record | Skipped]:
         """One record for each window of each volume under `root`; see Loader.find."""
-        found: list[Record | Skipped] = []
+        items: list[Record | Skipped] = []
         slices: list[Entry] = []
         for entry in entries(root, split):
             if isinstance(entry, Skipped):
-                found.append(entry)
+                items.append(entry)
                 continue
             kind = _seen(entry)
             if isinstance(kind, Skipped):
-                found.append(kind)
+                items.append(kind)
             elif kind in VOLUMES:
-                found.extend(self._file(entry))
+                items.extend(self._file(entry))
             elif kind == "dicom" and self.dicom:
                 slices.append(entry)
             else:
-                found.append(Skipped(entry.path, f"{WHAT[kind]} where a volume is expected"))
-        found.extend(self._series(slices))
+                items.append(Skipped(entry.path, f"{WHAT[kind]} where a volume is expected"))
+        items.extend(self._series(slices))
         # stable: windows of one volume stay in order
-        yield from sorted(found, key=lambda item: item.source.parts)
+        yield from sorted(items, key=lambda item: item.source.parts)
 
     def _file(self, entry: Entry) -> Iterator[Record | Skipped]:
         from medcoss_cli.kit.readers import nifti

@@ -46,10 +46,10 @@ def entries(root: Path, split: str = "train") -> Iterator[Entry | Skipped]:
     if not root.is_dir():
         raise DataError("the file or folder does not exist", where=root)
     free, ruled = _walk(root)
-    found: list[Entry | Skipped] = [Entry(path) for path in free]
+    listed: list[Entry | Skipped] = [Entry(path) for path in free]
     for folder, files in ruled.items():
-        found.extend(_ruled(folder, files, split))
-    yield from sorted(found, key=_place)
+        listed.extend(_ruled(folder, files, split))
+    yield from sorted(listed, key=_place)
 
 
 def _place(item: Entry | Skipped) -> tuple[str, ...]:
@@ -68,22 +68,22 @@ def _walk(root: Path) -> tuple[list[Path], dict[Path, list[Path]]]:
     free: list[Path] = []
     ruled: dict[Path, list[Path]] = {}
     ruler: dict[str, Path] = {}  # folder -> the outermost folder above with a manifest
-    seen: set[str] = set()
+    visited: set[str] = set()
     for place, folders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(place)
-        if real in seen:  # a link back up
+        if real in visited:  # a link back up
             folders.clear()
             continue
-        seen.add(real)
+        visited.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
-        here = Path(place)
-        above = ruler.get(str(here.parent)) if here != root else None
-        if above is None and NAME in names and "path" in _columns(here / NAME):
-            above = here
-            ruled[here] = []
+        folder = Path(place)
+        above = ruler.get(str(folder.parent)) if folder != root else None
+        if above is None and NAME in names and "path" in _columns(folder / NAME):
+            above = folder
+            ruled[folder] = []
         if above is not None:
-            ruler[str(here)] = above
-        files = [here / name for name in sorted(names) if name != NAME and not is_junk(here / name)]
+            ruler[str(folder)] = above
+        files = [folder / name for name in sorted(names) if name != NAME and not is_junk(folder / name)]
         (free if above is None else ruled[above]).extend(files)
     return free, ruled
 

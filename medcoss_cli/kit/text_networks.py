@@ -83,6 +83,6 @@ class WordHead(nn.Module):
 
     def reconstruct(self, features: Tensor, keep: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
         """The ids as they were, and with the likeliest word at the target positions `keep` (N, L) bool."""
-        made = batch.clone()
-        made[keep] = self.logits(features[keep]).argmax(-1)
-        return batch, made
+        predicted = batch.clone()
+        predicted[keep] = self.logits(features[keep]).argmax(-1)
+        return batch, predicted

@@ -42,10 +42,10 @@ def agreement(nearest: Array, labels: Sequence[str]) -> float:
     """
     names = np.asarray(labels)
     right = []
-    for own, row in zip(names, nearest, strict=True):
-        known = names[row[row >= 0]].tolist()
-        if known:
-            votes = Counter(known)
+    for truth, row in zip(names, nearest, strict=True):
+        near = names[row[row >= 0]].tolist()
+        if near:
+            votes = Counter(near)
             most = max(votes.values())
-            right.append(next(label for label in known if votes[label] == most) == own)
+            right.append(next(label for label in near if votes[label] == most) == truth)
     return sum(right) / len(right) if right else float("nan")

@@ -68,13 +68,13 @@ class Encoder(nn.Module):
 
     def hidden_states(self, tokens: Tensor, after: Sequence[int]) -> list[Tensor]:
         """Features (N, L, D) after each of these blocks, counted from 1, without a cls token; for segmentation."""
-        seen = []
+        states = []
         for number, block in enumerate(self.blocks, 1):
             tokens = block(tokens)
-            seen.append(tokens)
+            states.append(tokens)
             if number >= max(after):
                 break
-        return [seen[number - 1] for number in after]
+        return [states[number - 1] for number in after]
 
 
 def initialise(module: nn.Module, generator: Generator) -> None:

@@ -49,15 +49,15 @@ def choose_words(word: Tensor, real: Tensor, noise: Tensor, ratio: float) -> Ten
     budget = (real.sum(1) * ratio).round().long().clamp(min=1)
     order = noise.masked_fill(lengths == 0, 2.0).argsort(dim=1)  # empty words last
     ordered = lengths.gather(1, order)
-    taken = torch.zeros_like(ordered, dtype=torch.bool)
+    chosen_words = torch.zeros_like(ordered, dtype=torch.bool)
     total = torch.zeros_like(budget)
     for j in range(int((ordered > 0).sum(1).max()) if len(ordered) else 0):
         fits = (ordered[:, j] > 0) & (total + ordered[:, j] <= budget)
-        taken[:, j] = fits
+        chosen_words[:, j] = fits
         total = total + ordered[:, j] * fits
-    taken[:, 0] |= (total == 0) & (ordered[:, 0] > 0)
-    chosen = torch.zeros_like(taken).scatter(1, order, taken)
-    return chosen.gather(1, word) & real
+    chosen_words[:, 0] |= (total == 0) & (ordered[:, 0] > 0)
+    by_word = torch.zeros_like(chosen_words).scatter(1, order, chosen_words)
+    return by_word.gather(1, word) & real
 
 
 def hide_words(ids: Tensor, chosen: Tensor, action: Tensor, substitute: Tensor, mask_id: int) -> Tensor:

@@ -120,5 +120,5 @@ class Model(nn.Module):
         """What the encoder saw of a batch under its mask, and what the decoder makes of it; for previews."""
         inputs, keep, targets = self.hide(batch)
         features = self.encode(batch.modality, inputs, keep)
-        seen, made = self.decoder(batch.modality).reconstruct(features, targets, batch.inputs)
-        return (inputs if keep is None else seen), made
+        shown, reconstruction = self.decoder(batch.modality).reconstruct(features, targets, batch.inputs)
+        return (inputs if keep is None else shown), reconstruction

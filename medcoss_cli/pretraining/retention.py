@@ -44,16 +44,16 @@ def choose_anchors(groups: np.ndarray[Any, Any], key: tuple[int | str, ...]) -> 
         groups: (n,) the patient or document number of each row.
     """
     n = len(groups)
-    wanted = min(max(round(0.02 * n), 16), 256, n // 5)
+    size = min(max(round(0.02 * n), 16), 256, n // 5)
     numbers, counts = np.unique(groups, return_counts=True)
-    taken: list[int] = []
+    chosen: list[int] = []
     total = 0
     # the keys of these draws keep the anchors' first name, so that earlier numbers come out again
     for i in torch.randperm(len(numbers), generator=generator(*key, "probes")).tolist():
-        if total < wanted and total + counts[i] <= max(wanted, n // 3):
-            taken.append(numbers[i])
+        if total < size and total + counts[i] <= max(size, n // 3):
+            chosen.append(numbers[i])
             total += counts[i]
-    return np.flatnonzero(np.isin(groups, taken))
+    return np.flatnonzero(np.isin(groups, chosen))
 
 
 def decoded(model: Model, modality: str, source: Source, rows: np.ndarray[Any, Any]) -> Tensor:
@@ -115,14 +115,14 @@ def centred_cosine(a: Tensor, b: Tensor) -> float:
 def measure(model: Model, anchors: Mapping[str, Anchors]) -> dict[str, dict[str, float]]:
     """Per earlier modality: CKA and centred cosine of features now against then, and the masked loss now and then."""
     report = {}
-    for modality, then in anchors.items():
-        now = anchors_of(model, modality, then.samples)
+    for modality, reference in anchors.items():
+        current = anchors_of(model, modality, reference.samples)
         report[modality] = {
-            "cka": cka(now.features, then.features),
-            "cosine": centred_cosine(now.features, then.features),
-            "loss": now.loss,
-            "loss_then": then.loss,
-            "anchors": float(len(then.samples)),
+            "cka": cka(current.features, reference.features),
+            "cosine": centred_cosine(current.features, reference.features),
+            "loss": current.loss,
+            "loss_then": reference.loss,
+            "anchors": float(len(reference.samples)),
         }
     return report
 
@@ -174,10 +174,12 @@ def _picture(history: Sequence[Mapping[str, Any]]) -> bytes:
     left, right = figure.subplots(1, 2)
     names = [stage["modality"] for stage in history]
     for modality in dict.fromkeys(m for stage in history for m in parts(stage)):
-        seen = [(i, stage["retention"][modality]) for i, stage in enumerate(history) if modality in stage["retention"]]
-        at = [i for i, _ in seen]
-        left.plot(at, [row["cka"] for _, row in seen], marker="o", label=modality)
-        right.plot(at, [row["loss"] / row["loss_then"] for _, row in seen], marker="o", label=modality)
+        measured = [
+            (i, stage["retention"][modality]) for i, stage in enumerate(history) if modality in stage["retention"]
+        ]
+        at = [i for i, _ in measured]
+        left.plot(at, [row["cka"] for _, row in measured], marker="o", label=modality)
+        right.plot(at, [row["loss"] / row["loss_then"] for _, row in measured], marker="o", label=modality)
     left.set(title="Features now against then", ylabel="linear CKA (1: unchanged)", ylim=(0, 1.05))
     low, high = right.get_ylim()  # a change of a thousandth shall not look like one of a half
     limits = min(low, 0.9), max(high, 1.1)

@@ -113,8 +113,8 @@ class Document:
                 target[step] = value
             else:
                 target = target[step]
-        for known in [k for k in self.lines if k[: len(steps)] == steps]:
-            del self.lines[known]
+        for keys in [k for k in self.lines if k[: len(steps)] == steps]:
+            del self.lines[keys]
         for n in range(1, len(steps) + 1):
             self.lines.setdefault(steps[:n], where)
 
@@ -130,8 +130,8 @@ def dotted(keys: Keys) -> str:
 def _reason(error: BaseException) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
-    said = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
-    return str(said).partition("\n")[0]
+    text = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+    return str(text).partition("\n")[0]
 
 
 def _places(node: yaml.Node | None) -> Iterator[tuple[Keys, yaml.Node, bool]]:
@@ -147,14 +147,14 @@ def _places(node: yaml.Node | None) -> Iterator[tuple[Keys, yaml.Node, bool]]:
         if left < 0 or len(at) > DEEPEST:
             raise ValueError("it is nested too deeply or is too large")
         if isinstance(node, yaml.MappingNode):
-            seen: set[str] = set()
+            names: set[str] = set()
             for key, value in node.value:
                 if not isinstance(key, yaml.ScalarNode):
                     raise yaml.MarkedYAMLError(problem="a key is not a word", problem_mark=key.start_mark)
                 merge = key.tag.endswith(":merge")  # its keys are told at the place of the <<
                 if not merge:
-                    yield (*at, key.value), key, key.value in seen
-                    seen.add(key.value)
+                    yield (*at, key.value), key, key.value in names
+                    names.add(key.value)
                 todo.append((at if merge else (*at, key.value), value))
         elif isinstance(node, yaml.SequenceNode):
             for i, value in enumerate(node.value):

@@ -64,15 +64,19 @@ def read_recipe(name: str, overrides: Sequence[str] = (), kind: str | None = Non
     for override in overrides:
         document.override(override)
     content, faults = document.content, document.faults
-    said: Any = content.get("kind")
-    known = isinstance(said, str) and said in KINDS
-    if known and kind is not None and said != kind:
+    content_kind: Any = content.get("kind")
+    is_kind = isinstance(content_kind, str) and content_kind in KINDS
+    if is_kind and kind is not None and content_kind != kind:
         raise RecipeError(
-            f"this recipe is for {said}, not for {kind}", where=path, fix=f"run {_TAKEN_BY[said].format(name)}"
+            f"this recipe is for {content_kind}, not for {kind}",
+            where=path,
+            fix=f"run {_TAKEN_BY[content_kind].format(name)}",
         )
-    if not known:  # the other keys are looked at all the same, as those of the kind that is probably meant
-        told = f"{said!r} is none of" if "kind" in content else "this key is required:"
-        faults.append(f"{document.place(('kind',))}: kind: {told} {', '.join(KINDS)}{_nearest(str(said), KINDS)}")
+    if not is_kind:  # the other keys are looked at all the same, as those of the kind that is probably meant
+        reason = f"{content_kind!r} is none of" if "kind" in content else "this key is required:"
+        faults.append(
+            f"{document.place(('kind',))}: kind: {reason} {', '.join(KINDS)}{_nearest(str(content_kind), KINDS)}"
+        )
         content = content | {"kind": kind or next(k for k, sign in _SIGNS.items() if sign in content or not sign)}
     if content["kind"] == "finetune" and content.get("profile") == "official":
         _lay_over(content, content.get("official") or {})
@@ -97,8 +101,8 @@ def read_recipe(name: str, overrides: Sequence[str] = (), kind: str | None = Non
 
 def _narrowed(schema: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
     """The schema with the settings of the strategy that is chosen, not of all."""
-    node, given = schema["properties"].get("strategy", {}), content.get("strategy", DEFAULT)
-    name = given.get("name", DEFAULT) if isinstance(given, dict) else given
+    node, choice = schema["properties"].get("strategy", {}), content.get("strategy", DEFAULT)
+    name = choice.get("name", DEFAULT) if isinstance(choice, dict) else choice
     if "anyOf" in node:
         node["anyOf"] = [arm for arm in node["anyOf"] if arm.get("title") in (None, name)]
     return schema
@@ -147,9 +151,9 @@ def json_schema() -> dict[str, Any]:
 
 def _order(fault: str, overrides: Sequence[str]) -> tuple[int, int]:
     """By line of the file, then the overrides as they were given."""
-    given = next((i for i, override in enumerate(overrides, 1) if fault.startswith(f"override {override}: ")), 0)
-    line = None if given else re.match(r".*?:(\d+): ", fault)
-    return given, int(line[1]) if line else 0
+    place = next((i for i, override in enumerate(overrides, 1) if fault.startswith(f"override {override}: ")), 0)
+    line = None if place else re.match(r".*?:(\d+): ", fault)
+    return place, int(line[1]) if line else 0
 
 
 def _fault(entry: Any, document: Document, schema: dict[str, Any]) -> str:
@@ -181,9 +185,9 @@ def _written(loc: Sequence[str | int], schema: dict[str, Any]) -> Keys:
     for before, part in zip((None, *loc), loc, strict=False):
         if isinstance(before, int) and part in STAGE_FORMS:
             continue
-        here = _at(schema, keys)
-        known = _properties(here, schema)
-        if isinstance(part, int) or part in known or (known and part == loc[-1]):
+        node = _at(schema, keys)
+        properties = _properties(node, schema)
+        if isinstance(part, int) or part in properties or (properties and part == loc[-1]):
             keys = (*keys, part)
     return keys
 
@@ -219,25 +223,25 @@ _BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at mo
 
 def _allowed(node: dict[str, Any], schema: dict[str, Any]) -> str:
     """A schema in words: "a number above 0, or null"."""
-    said = []
+    phrases = []
     for arm in _arms(node, schema):
         if "const" in arm or "enum" in arm:
-            said += [repr(value) for value in arm.get("enum", [arm.get("const")])]
+            phrases += [repr(value) for value in arm.get("enum", [arm.get("const")])]
         elif "properties" in arm:
-            said.append(f"a part with keys ({', '.join(arm['properties'])})")
+            phrases.append(f"a part with keys ({', '.join(arm['properties'])})")
         elif "items" in arm:
             least = f" with at least {arm['minItems']} entry" if arm.get("minItems") else ""
-            said.append(f"a list{least}")
+            phrases.append(f"a list{least}")
         elif "minLength" in arm:
-            said.append("text that is not empty")
+            phrases.append("text that is not empty")
         elif arm.get("type") == "null":
-            said.append("null")
+            phrases.append("null")
         else:
             bounds = " and ".join(f"{words} {arm[key]:g}" for key, words in _BOUNDS.items() if key in arm)
-            said.append(_TYPES.get(arm.get("type", ""), "something else") + (f" ({bounds})" if bounds else ""))
-    return " or ".join(said)
+            phrases.append(_TYPES.get(arm.get("type", ""), "something else") + (f" ({bounds})" if bounds else ""))
+    return " or ".join(phrases)
 
 
-def _nearest(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), 1, 0.6)
+def _nearest(word: str, candidates: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(candidates), 1, 0.6)
     return f"; did you mean {close[0]}?" if close else ""

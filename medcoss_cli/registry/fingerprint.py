@@ -55,7 +55,7 @@ def _intensity(modality: CompleteModality) -> dict[str, Any]:
 
 
 def check_unchanged(
-    known: Mapping[str, Any] | None,
+    trained: Mapping[str, Any] | None,
     modality: CompleteModality,
     screen: Screen,
     *,
@@ -66,54 +66,54 @@ def check_unchanged(
 
     Prints a note where another version or source reads the same. Raises: CheckpointError that names what differs.
     """
-    if not known:
+    if not trained:
         return
-    now = fingerprint(modality, decodes=decodes)
-    before = source_line(known)
-    if reasons := list(_differences(known, now, modality)):
-        same = before == source_line(now)
+    installed = fingerprint(modality, decodes=decodes)
+    before = source_line(trained)
+    if reasons := list(_differences(trained, installed, modality)):
+        same = before == source_line(installed)
         raise CheckpointError(
             f"the installed {modality.name} plugin is another one than in training: {'; '.join(reasons)}",
             where=where,
             fix="bring its source back to what it was, or train again" if same else f"install {before}",
         )
     notes = []
-    if known.get("augment") != now["augment"]:
-        notes.append(f"augment was {_text(known.get('augment'))}, is now {_text(now['augment'])}")
-    if known.get("source") != now["source"]:
+    if trained.get("augment") != installed["augment"]:
+        notes.append(f"augment was {_text(trained.get('augment'))}, is now {_text(installed['augment'])}")
+    if trained.get("source") != installed["source"]:
         notes.append("its source has changed")
-    if before != source_line(now) and (notes or now["distribution"] != GROUP):
-        notes.insert(0, f"it was {before}, is now {source_line(now)}")
+    if before != source_line(installed) and (notes or installed["distribution"] != GROUP):
+        notes.insert(0, f"it was {before}, is now {source_line(installed)}")
     if notes:
         screen.warn(f"the {modality.name} plugin: {'; '.join(notes)}")
 
 
-def source_line(known: Mapping[str, Any]) -> str:
+def source_line(facts: Mapping[str, Any]) -> str:
     """Distribution and version as a file states them; a stranger's file gets to name nothing but that."""
-    distribution, version = str(known.get("distribution", "")), str(known.get("version", ""))
+    distribution, version = str(facts.get("distribution", "")), str(facts.get("version", ""))
     if not _DISTRIBUTION.fullmatch(distribution) or not _VERSION.fullmatch(version):
         return "the version it was trained with"
     return f"{distribution} {version}"
 
 
-def _differences(known: Mapping[str, Any], now: Mapping[str, Any], modality: CompleteModality) -> Iterator[str]:
+def _differences(trained: Mapping[str, Any], installed: Mapping[str, Any], modality: CompleteModality) -> Iterator[str]:
     """What changes numbers, each by its name, as it was and as it is."""
     described_alike = True
     for name, part in (("loader", modality.loader), ("intensity", modality.intensity)):
-        was, new = dict(known.get(name) or {}), dict(now[name])
+        was, new = dict(trained.get(name) or {}), dict(installed[name])
         for key in defaults_of(part) - was.keys():  # a setting that is new, at the value that is as before
             new.pop(key, None)
         if was != new:
             described_alike = False
             yield f"{name} was {_text(was, new)}, is now {_text(new, was)}"
     for name in ("size", "channels", "tokenizer"):
-        if known.get(name) != now[name]:
-            yield f"{name} was {_text(known.get(name), now[name])}, is now {_text(now[name], known.get(name))}"
-    for name, told in (("stored", "stores"), ("seen", "shows the encoder")):
-        once, today = known.get(name), now.get(name)
+        if trained.get(name) != installed[name]:
+            yield f"{name} was {_text(trained.get(name), installed[name])}, is now {_text(installed[name], trained.get(name))}"
+    for name, verb in (("stored", "stores"), ("seen", "shows the encoder")):
+        once, today = trained.get(name), installed.get(name)
         if described_alike and once and today and (at := _furthest(once, today)) is not None:
             described_alike = False
-            yield f"of a fixed sample its intensity {told} {today[at]:.4g} where it was {once[at]:.4g}"
+            yield f"of a fixed sample its intensity {verb} {today[at]:.4g} where it was {once[at]:.4g}"
 
 
 def _furthest(was: list[float], new: list[float]) -> int | None:

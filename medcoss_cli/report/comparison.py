@@ -44,9 +44,9 @@ def by_task(runs: Sequence[Finetuning]) -> dict[tuple[str, str], dict[str, Finet
     return tasks
 
 
-def _free(name: str, taken: Mapping[str, object]) -> str:
+def _free(name: str, titles: Mapping[str, object]) -> str:
     number = 1
-    while (free := name if number == 1 else f"{name} {number}") in taken:
+    while (free := name if number == 1 else f"{name} {number}") in titles:
         number += 1
     return free
 

@@ -154,8 +154,8 @@ def retention(figure: Any, runs: Sequence[tuple[str, Sequence[Mapping[str, Any]]
             ticks = [f"{stage['stage']}\n{textwrap.shorten(stage['modality'], 12)}" for stage in stages]
             axes.set_xticks(range(len(stages)), ticks, fontsize="small")
     for column, low, high in ((0, 0.9, 1), (1, 0.95, 1.1)):  # an axis that is never narrower: noise is to look small
-        found = [y for axes in grid[:, column] for line in axes.lines for y in line.get_ydata() if math.isfinite(y)]
-        low, high = min([low, *found]), max([high, *found])
+        heights = [y for axes in grid[:, column] for line in axes.lines for y in line.get_ydata() if math.isfinite(y)]
+        low, high = min([low, *heights]), max([high, *heights])
         grid[0][column].set_ylim(low - 0.03 * (high - low), high + 0.03 * (high - low))
     grid[0][1].legend(title="anchors of", loc="upper left", bbox_to_anchor=(1, 1.05))
     grid[-1][0].set_xlabel("after stage")
@@ -254,8 +254,8 @@ def _curve(axes: Any, line: Line, look: Mapping[str, Any], *, band: bool = True)
 
 
 def _ratio(row: Mapping[str, float]) -> float:
-    then = row.get("loss_then")
-    return row["loss"] / then if then and "loss" in row else math.nan
+    reference = row.get("loss_then")
+    return row["loss"] / reference if reference and "loss" in row else math.nan
 
 
 def _plain(axes: Any) -> None:

@@ -20,8 +20,8 @@ def page(run: Pretraining) -> bytes:
         title = f"One more modality: {new}"
     else:
         title = "Pre-training of one encoder"
-    asked = len(listing(run.recipe.get("stages")))
-    done = f"{len(run.retention)} of {asked} stages are done" if asked else "the new stage is not done"
+    count = len(listing(run.recipe.get("stages")))
+    state = f"{len(run.retention)} of {count} stages are done" if count else "the new stage is not done"
     return document(
         title,
         " → ".join(stages.values()) or "no stage has begun",
@@ -34,7 +34,7 @@ def page(run: Pretraining) -> bytes:
             section("Recipe", settings(run.recipe)),
             section("Versions", table(["part", "version"], [[*item] for item in run.versions.items()])),
         ),
-        unfinished=None if run.finished else f"Unfinished: {done}.",
+        unfinished=None if run.finished else f"Unfinished: {state}.",
     )
 
 
@@ -142,5 +142,5 @@ def _data(run: Pretraining) -> str:
 
 
 def _seconds(rows: Sequence[Mapping[str, Any]]) -> float | None:
-    known = [x for row in rows if (x := number(row.get("seconds"))) is not None]
-    return sum(known) if known else None
+    seconds = [x for row in rows if (x := number(row.get("seconds"))) is not None]
+    return sum(seconds) if seconds else None

@@ -57,26 +57,26 @@ def write(done: Embedded, out: Path) -> None:
         atomic.write(out, lambda file: tables.write_table(arrow.Table.from_pylist(rows), file))
 
 
-def draw(done: Embedded, path: Path) -> None:
+def draw(embedded: Embedded, path: Path) -> None:
     """A picture of the embedding in two dimensions (t-SNE of pooled features, scikit-learn), coloured by label."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from sklearn.manifold import TSNE
 
-    few = len(done.ids)
-    if few < 4:
-        raise UsageError(f"a map needs at least 4 samples, not {few}", where="--map", fix="give at least 4")
-    places = TSNE(perplexity=min(30, (few - 1) / 3), init="pca", random_state=0).fit_transform(done.pooled)
+    count = len(embedded.ids)
+    if count < 4:
+        raise UsageError(f"a map needs at least 4 samples, not {count}", where="--map", fix="give at least 4")
+    places = TSNE(perplexity=min(30, (count - 1) / 3), init="pca", random_state=0).fit_transform(embedded.pooled)
     figure = Figure(figsize=(7, 6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for label in sorted(set(done.labels)) if done.labels else [None]:
-        own = [i for i in range(few) if done.labels is None or done.labels[i] == label]
-        axes.scatter(places[own, 0], places[own, 1], s=14, label=label, alpha=0.8)
+    for label in sorted(set(embedded.labels)) if embedded.labels else [None]:
+        members = [i for i in range(count) if embedded.labels is None or embedded.labels[i] == label]
+        axes.scatter(places[members, 0], places[members, 1], s=14, label=label, alpha=0.8)
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.set_title(f"{few} samples, t-SNE of pooled features")
-    if done.labels:
+    axes.set_title(f"{count} samples, t-SNE of pooled features")
+    if embedded.labels:
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=140)

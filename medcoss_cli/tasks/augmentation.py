@@ -22,8 +22,12 @@ Augment = Callable[[Tensor, Key], Tensor]
 
 def of_batches(name: str | None) -> Augment | None:
     """What the recipe's `input.augment` names, for samples without masks; None is the modality's own augmentation."""
-    known: dict[str, Augment] = {"none": lambda inputs, key: inputs, "colour": colour, "elastic": elastic_images}
-    return None if name in (None, "modality") else known[name]
+    augmentations: dict[str, Augment] = {
+        "none": lambda inputs, key: inputs,
+        "colour": colour,
+        "elastic": elastic_images,
+    }
+    return None if name in (None, "modality") else augmentations[name]
 
 
 def colour(inputs: Tensor, key: Key) -> Tensor:

@@ -139,18 +139,18 @@ class Segmentation(TaskKind):
                 finally:
                     bar.advance()
                 numbers = read_numbers(modality, case, sample)
-                wanted = _masks(labels_of(numbers, values, case.where), values)
-                objects = _objects(numbers, wanted, values) if modality.dims == 2 else None
-                scored.append(mask_case(_masks(labels, values), wanted, sample.spacing, objects))
-                nothing = {name: np.zeros_like(mask) for name, mask in wanted.items()}
-                trivial.append(mask_case(nothing, wanted, sample.spacing, objects))
+                truth = _masks(labels_of(numbers, values, case.where), values)
+                objects = _objects(numbers, truth, values) if modality.dims == 2 else None
+                scored.append(mask_case(_masks(labels, values), truth, sample.spacing, objects))
+                nothing = {name: np.zeros_like(mask) for name, mask in truth.items()}
+                trivial.append(mask_case(nothing, truth, sample.spacing, objects))
                 rows.append({"where": case.where, **scored[-1]})
                 groups.append(case.group)
         if not scored:
             raise DataError("no case can be used", where=cases[0].path if cases else None)
         result = {
             "metrics": mask_summary(scored),
-            "intervals": bootstrap(groups, lambda own: mask_summary([scored[i] for i in own]), seed),
+            "intervals": bootstrap(groups, lambda drawn: mask_summary([scored[i] for i in drawn]), seed),
             "baseline": mask_summary(trivial),
             "cases": scored,
             "samples": len(scored),
@@ -284,9 +284,9 @@ def _available() -> float:
         return float("inf")
 
 
-def _objects(numbers: Array, wanted: dict[str, Array], values: Values) -> dict[str, Array]:
+def _objects(numbers: Array, truth: dict[str, Array], values: Values) -> dict[str, Array]:
     """Masks whose numbers tell objects apart where a class takes any number, as GlaS files have them."""
-    return {name: numbers if values[name] == "any" else mask for name, mask in wanted.items()}
+    return {name: numbers if values[name] == "any" else mask for name, mask in truth.items()}
 
 
 def _masks(labels: Array, values: Values) -> dict[str, Array]:

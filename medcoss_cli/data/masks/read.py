@@ -78,19 +78,19 @@ def _pixels(path: Path) -> Array:
 @np.errstate(invalid="ignore")  # of what is not finite: refused here
 def _labels(array: Array, path: Path) -> Array:
     """The same values in the smallest type of whole numbers."""
-    whole = array
+    labels = array
     if array.dtype.kind == "f":
-        whole = np.rint(array)
-        if (astray := ~(np.abs(array - whole) <= WHOLE)).any():  # not finite: neither
+        labels = np.rint(array)
+        if (astray := ~(np.abs(array - labels) <= WHOLE)).any():  # not finite: neither
             raise DataError(
                 f"the mask has the value {array[astray][0]:g}; labels are whole numbers",
                 where=path,
                 fix="set a threshold, and save the mask as integers",
             )
-    low, high = whole.min(), whole.max()
+    low, high = labels.min(), labels.max()
     for kind in (np.uint8, np.int16, np.uint16):
         if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
-            return whole.astype(kind)
+            return labels.astype(kind)
     raise DataError(f"values from {low:g} to {high:g} are more than a mask's 16 bits hold", where=path)
 
 
@@ -109,9 +109,9 @@ def check_on(mask_shape: Sequence[int], mask_grid: plugin.Grid | None, sample: S
     if mask_grid is None:
         return
     image, mask = grid_of(sample, where), _turned(mask_grid)
-    for one, other in ((mask_grid, sample.stored), (sample.stored, mask_grid)):
-        if other is not None and one is not None and other.direction is None and _must_turn(one):
-            names = ("mask", "image") if one is mask_grid else ("image", "mask")
+    for grid, other in ((mask_grid, sample.stored), (sample.stored, mask_grid)):
+        if other is not None and grid is not None and other.direction is None and _must_turn(grid):
+            names = ("mask", "image") if grid is mask_grid else ("image", "mask")
             raise DataError(
                 f"the {names[0]} says how its axes lie and the {names[1]} does not, so they cannot be laid over each other",
                 where=where,
@@ -120,16 +120,16 @@ def check_on(mask_shape: Sequence[int], mask_grid: plugin.Grid | None, sample: S
     fix = "resample the mask to the image's grid, with nearest neighbours"
     spacing = image.spacing
     if mask.spacing and spacing and not _close(mask.spacing, spacing, ALIKE * np.array(spacing)):
-        said = f"the voxels of the mask are {_by(mask.spacing)} mm, of the image {_by(spacing)} mm"
-        raise DataError(said, where=where, fix=fix)
+        text = f"the voxels of the mask are {_by(mask.spacing)} mm, of the image {_by(spacing)} mm"
+        raise DataError(text, where=where, fix=fix)
     if mask.direction and image.direction and not _close(mask.direction, image.direction, ALIKE):
-        said = f"the axes of the mask lie along {_axes(mask.direction)}, of the image along {_axes(image.direction)}"
-        raise DataError(said, where=where, fix=fix)
+        text = f"the axes of the mask lie along {_axes(mask.direction)}, of the image along {_axes(image.direction)}"
+        raise DataError(text, where=where, fix=fix)
     if mask.origin and image.origin and spacing and image.direction:
         shift = np.array(image.direction).reshape(3, 3).T @ (np.array(mask.origin) - np.array(image.origin))
         if not _close(shift / spacing, (0, 0, 0), APART):
-            said = f"the mask begins at {_at(mask.origin)} mm, the image at {_at(image.origin)} mm"
-            raise DataError(said, where=where, fix=fix)
+            text = f"the mask begins at {_at(mask.origin)} mm, the image at {_at(image.origin)} mm"
+            raise DataError(text, where=where, fix=fix)
 
 
 def grid_of(sample: Sample, where: object) -> Grid:
@@ -176,8 +176,8 @@ def _turned(grid: plugin.Grid) -> Grid:
     return Plan().resampled(Grid(grid.size, grid.spacing, grid.origin, grid.direction), Path())
 
 
-def _close(one: Sequence[float], other: Sequence[float], tolerance: Any) -> bool:
-    return bool((np.abs(np.array(one) - np.array(other)) <= tolerance).all())
+def _close(values: Sequence[float], other: Sequence[float], tolerance: Any) -> bool:
+    return bool((np.abs(np.array(values) - np.array(other)) <= tolerance).all())
 
 
 def _by(numbers: Sequence[float]) -> str:

@@ -224,8 +224,8 @@ def _place(data: Any, frames: int) -> tuple[Any, Any, Any]:
         for n in range(len(places))
     }
     spacing = _numbers(getattr(group_of(data, 0, "PixelMeasuresSequence"), "PixelSpacing", None), 2)
-    known = len(places) == frames and None not in places
-    return turns.pop() if len(turns) == 1 else None, tuple(places) if known else None, _positive(spacing)
+    complete = len(places) == frames and None not in places
+    return turns.pop() if len(turns) == 1 else None, tuple(places) if complete else None, _positive(spacing)
 
 
 def _positive(spacing: tuple[float, ...] | None) -> tuple[float, ...] | None:

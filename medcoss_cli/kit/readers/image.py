@@ -113,8 +113,8 @@ def _decoded(image: Image.Image) -> Array:
         return np.asarray(image).astype(np.uint16)[None]
     if mode in ("I", "F"):
         array = np.asarray(image)[None]
-        whole = mode == "I" and array.min() >= 0 and array.max() <= 65535
-        return np.asarray(array, np.uint16) if whole else array
+        fits = mode == "I" and array.min() >= 0 and array.max() <= 65535
+        return np.asarray(array, np.uint16) if fits else array
     if mode in ("P", "PA"):
         palette = np.asarray(image.convert("RGB"))
         return _first_if_equal(np.moveaxis(palette, -1, 0))

@@ -184,12 +184,12 @@ def _square(matrix: Array) -> bool:
 def _nifti(path: Path, volume: int) -> tuple[Array, Grid]:
     header = _nifti_header(path)
     x, y, z = header.grid.size
-    one = x * y * z * header.dtype.itemsize
+    volume_bytes = x * y * z * header.dtype.itemsize
     with _stream(path) as file:
-        _skip(file, header.offset + one * volume)
-        data = file.read(one)
-        rest = one * (header.grid.volumes - volume - 1)
-        if len(data) < one:
+        _skip(file, header.offset + volume_bytes * volume)
+        data = file.read(volume_bytes)
+        rest = volume_bytes * (header.grid.volumes - volume - 1)
+        if len(data) < volume_bytes:
             raise DataError("the file is truncated", where=path)
         _skip(file, rest)
         if isinstance(file, gzip.GzipFile) and len(file.read(SLACK + 1)) > SLACK:

@@ -133,8 +133,8 @@ def _image(path: Path, name: str) -> Verdict:
     notes: list[str] = []
     pages = image.read_header(path).pages
     for page in range(pages):
-        array, said = image.read(path, page)
-        notes += [*said, *_check_content(array, path)]
+        array, page_notes = image.read(path, page)
+        notes += [*page_notes, *_check_content(array, path)]
     if pages > 1:
         notes.append(f"{pages} pages, each an image")
     return Verdict(name, "image", "read", _by(array.shape), tuple(dict.fromkeys(notes)))
@@ -200,8 +200,8 @@ def _single(root: Path, item: Skipped) -> Iterator[Verdict]:
             raise DataError(header.not_an_image, where=item.source)
         notes: list[str] = []
         for frame in range(header.frames):
-            array, spacing, said = dicom.read_frame(item.source, frame)
-            notes += [*said, *_check_content(array, item.source)]
+            array, spacing, frame_notes = dicom.read_frame(item.source, frame)
+            notes += [*frame_notes, *_check_content(array, item.source)]
         notes += ["no pixel spacing"] if spacing is None else []
         notes += [f"{header.frames} frames, each an image"] if header.frames > 1 else []
         yield Verdict(name, "image", "read", _by(array.shape), tuple(dict.fromkeys(notes)))

@@ -113,7 +113,7 @@ def _table(path: Path, column: str, group: str | None, changed: int, size: int) 
 
 
 def _lines(path: Path, text: str, column: str, group: str | None, notes: tuple[str, ...]) -> Table:
-    rows, empty, broken, seen = [], 0, [], set[str]()
+    rows, empty, broken, columns = [], 0, [], set[str]()
     index = -1
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -127,7 +127,7 @@ def _lines(path: Path, text: str, column: str, group: str | None, notes: tuple[s
         if not isinstance(item, dict):
             broken.append(f"line {number} is not a JSON object")
             continue
-        seen.update(item)
+        columns.update(item)
         value = item.get(column)
         if value is not None and not isinstance(value, str):
             broken.append(f"line {number}: {column!r} is not text")
@@ -135,8 +135,8 @@ def _lines(path: Path, text: str, column: str, group: str | None, notes: tuple[s
             empty += 1
         else:
             rows.append(Row(index, value, _group(item.get(group) if group else None)))
-    if seen and column not in seen:
-        _no_column(path, column, sorted(seen))
+    if columns and column not in columns:
+        _no_column(path, column, sorted(columns))
     if broken and not rows:
         raise DataError(f"no line can be read ({broken[0]})", where=path)
     return Table(tuple(rows), empty, tuple(broken), notes, index + 1)
@@ -146,9 +146,9 @@ def _group(value: object) -> str | None:
     return None if value is None or str(value).strip() == "" else str(value).strip()
 
 
-def _no_column(path: Path, column: str, found: list[str]) -> None:
-    columns = ", ".join(found[:20])
-    raise DataError(f"there is no column {column!r}; found: {columns}", where=path)
+def _no_column(path: Path, column: str, columns: list[str]) -> None:
+    listed = ", ".join(columns[:20])
+    raise DataError(f"there is no column {column!r}; found: {listed}", where=path)
 
 
 def _separator(text: str, suffix: str, column: str) -> str:

@@ -138,8 +138,8 @@ def whole_volume(array: Array, grid: plugin.Grid, notes: tuple[str, ...] = ()) -
     """
     if array.shape != grid.size[::-1]:
         raise DataError(f"an array of {_by(array.shape[::-1])} voxels on a grid of {_by(grid.size)}")
-    own = Grid(grid.size, grid.spacing, grid.origin, grid.direction, notes=notes)
-    turned, place = Plan().apply(array, own, Path())
+    file_grid = Grid(grid.size, grid.spacing, grid.origin, grid.direction, notes=notes)
+    turned, place = Plan().apply(array, file_grid, Path())
     spacing = None if place.spacing is None else place.spacing[::-1]
     return plugin.Sample(turned[None], spacing, place.origin, place.direction, place.notes, stored=grid)
 
