@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout that 
 import numpy as np
 import torch
 from read_prepared import write
-from step import CASES, DEVICE, TINY, Case, Trained, device_name, flops, inputs, matmul_rate, seconds
+from step import CASES, DEVICE, TINY, StepCase, Trained, device_name, flops, inputs, matmul_rate, seconds
 
 from medcoss_cli.console import Screen
 from medcoss_cli.data.batches import Plan, Pool
@@ -54,7 +54,7 @@ class LateError(BaseException):
     """The time of a part is over; no library takes it for an error of its own."""
 
 
-class Report:
+class BenchReport:
     """Lines printed as they come, and kept in a file; parts that end in time."""
 
     def __init__(self, out: Path | None, minutes: float) -> None:
@@ -106,7 +106,7 @@ def _late(number: int, frame: FrameType | None) -> None:
     raise LateError
 
 
-def steps_of(report: Report, case: Case, trained: Trained, rate: float, steps: int, way: str = "") -> None:
+def steps_of(report: BenchReport, case: StepCase, trained: Trained, rate: float, steps: int, way: str = "") -> None:
     """A row for each kind of step: median seconds, share of the matrix rate, memory, attention."""
     x = inputs(case)
     for kind, new in KINDS.items():
@@ -129,14 +129,16 @@ def attention(trained: Trained, x: torch.Tensor, new: bool) -> str:
     return ", ".join(sorted(forward)) or "none"
 
 
-def prepared(case: Case, folder: Path, rows: int) -> PreparedSet:
+def prepared(case: StepCase, folder: Path, rows: int) -> PreparedSet:
     """A prepared set of noise of the case's shape."""
     shape = case.size if case.name == "text" else (case.channels, *case.size)
     kind, high = {"text": ("int32", case.scale.words), "2d": ("uint8", 255), "3d": ("int16", 255)}[case.name]
     return write(folder, shape, kind, rows, 4, high)
 
 
-def through_the_engine(report: Report, case: Case, trained: Trained, data: PreparedSet, steps: int, new: bool) -> None:
+def through_the_engine(
+    report: BenchReport, case: StepCase, trained: Trained, data: PreparedSet, steps: int, new: bool
+) -> None:
     """A row: seconds of a step from the prepared set on, the share spent waiting, and what synchronises."""
     pool = Pool(trained.model.modalities[case.name], data, np.arange(len(data)))
     plan = Plan(0, 1, case.batch, [pool], [] if new else [pool], steps, 0 if new else steps)
@@ -188,7 +190,7 @@ def compile_blocks(trained: Trained) -> None:
             block.compile(dynamic=False)
 
 
-def encoding(report: Report, case: Case, trained: Trained, data: PreparedSet) -> None:
+def encoding(report: BenchReport, case: StepCase, trained: Trained, data: PreparedSet) -> None:
     """A row: samples a second through the encoder for k-means, nothing masked, as a stage's end does it."""
     rows = np.arange(len(data))
     first = rows[:64]
@@ -197,7 +199,7 @@ def encoding(report: Report, case: Case, trained: Trained, data: PreparedSet) ->
     report.row(case.name, len(rows), took, len(rows) / took)
 
 
-def recipe_row(report: Report, name: str, tiny: bool) -> None:
+def recipe_row(report: BenchReport, name: str, tiny: bool) -> None:
     """A row of a recipe of the paper."""
     if GPU:
         torch.cuda.reset_peak_memory_stats()
@@ -213,7 +215,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="a file for the report, too")
     parser.add_argument("--tiny", action="store_true", help="a small network on small samples")
     options = parser.parse_args()
-    report, tiny = Report(options.out, options.minutes), options.tiny
+    report, tiny = BenchReport(options.out, options.minutes), options.tiny
     report.line(f"## {device_name()}, torch {torch.__version__}, {os.cpu_count()} cores")
     rates: dict[str, float] = {}
 
@@ -267,7 +269,7 @@ def main() -> None:
     for name, model in list(trained.items())[: 1 if tiny else 3]:
         case = replace(cases[name], batch=batches[name][-2:][0])
 
-        def compiled(case: Case = case, model: Trained = model) -> None:
+        def compiled(case: StepCase = case, model: Trained = model) -> None:
             compile_blocks(model)
             steps_of(report, case, model, reference, steps, " compiled")
 

@@ -55,7 +55,7 @@ SMALL = Scale(EncoderShape(48, 2, 3), PixelDecoder(32, 1, 2), 300)
 
 
 @dataclass(frozen=True)
-class Case:
+class StepCase:
     """A kind of data: `size` is what the encoder sees, `target` the ratio of a plain step to the naive one to reach."""
 
     name: str
@@ -80,15 +80,15 @@ class Case:
         return math.prod(s // 16 for s in self.size)
 
 
-CASES = (Case("2d", (224, 224), 8, 0.6), Case("3d", (16, 192, 192), 2, 0.6), Case("text", (112,), 16, 0.35))
+CASES = (StepCase("2d", (224, 224), 8, 0.6), StepCase("3d", (16, 192, 192), 2, 0.6), StepCase("text", (112,), 16, 0.35))
 TINY = (
-    Case("2d", (64, 64), 4, 0.6, SMALL),
-    Case("3d", (16, 64, 64), 2, 0.6, SMALL),
-    Case("text", (16,), 4, 0.35, SMALL),
+    StepCase("2d", (64, 64), 4, 0.6, SMALL),
+    StepCase("3d", (16, 64, 64), 2, 0.6, SMALL),
+    StepCase("text", (16,), 4, 0.35, SMALL),
 )
 
 
-def modality(case: Case) -> CompleteModality:
+def modality(case: StepCase) -> CompleteModality:
     """A modality of this shape, of the kit's parts; there are no files, so it has no loader."""
     plain = Modality(case.name, case.name, len(case.size), case.size, case.channels or 1, None)  # type: ignore[arg-type]
     if case.name == "text":
@@ -104,7 +104,7 @@ def vocabulary(size: int) -> str:
     return str(Tokenizer(models.WordPiece(numbers, unk_token="[UNK]")).to_str())
 
 
-def inputs(case: Case) -> Tensor:
+def inputs(case: StepCase) -> Tensor:
     """A batch as the encoder sees it, on the device."""
     draw = torch.Generator().manual_seed(0)
     if case.name == "text":
@@ -117,7 +117,7 @@ def inputs(case: Case) -> Tensor:
 class Trained:
     """The model of one case with MedCoSS and AdamW, stepped as the engine does, on data that lies on the device."""
 
-    def __init__(self, case: Case, precision: str = "auto") -> None:
+    def __init__(self, case: StepCase, precision: str = "auto") -> None:
         self.case, self.precision, self.devices = case, precision, Devices(DEVICE)
         self.model = Model(case.scale.encoder, seed=0).to(DEVICE)
         self.model.add(modality(case))
@@ -145,7 +145,7 @@ class Trained:
 class Naive(nn.Module):
     """The same network without a thought for speed."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: StepCase) -> None:
         super().__init__()
         shape, decoder = case.scale.encoder, case.scale.decoder
         self.case, width, self.inner = case, shape.width, decoder.width
@@ -196,7 +196,7 @@ def block_flops(tokens: int, width: int) -> float:
     return 2.0 * tokens * 12 * width * width + 4.0 * tokens * tokens * width
 
 
-def flops(case: Case, *, rehearsal: bool) -> float:
+def flops(case: StepCase, *, rehearsal: bool) -> float:
     """Floating-point operations of one step: encoder on visible tokens, decoder on all; backward is twice forward.
 
     A rehearsal step is the student forward and backward and the teacher forward, without a decoder.
@@ -263,7 +263,7 @@ def main() -> None:
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB")
 
 
-def measure(case: Case, steps: int, precision: str, rate: float) -> None:
+def measure(case: StepCase, steps: int, precision: str, rate: float) -> None:
     """Print a case's row."""
     x, naive, trained = inputs(case), Naive(case).to(DEVICE), Trained(case, precision)
     naive_adam = torch.optim.AdamW(naive.parameters(), lr=1e-4, betas=(0.9, 0.95))

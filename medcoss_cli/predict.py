@@ -31,7 +31,7 @@ class Predicted:
 
 
 @dataclass
-class Written:
+class PredictionFiles:
     """What a prediction left behind."""
 
     done: int = 0
@@ -41,7 +41,7 @@ class Written:
 
 def predict(
     run: Path, inputs: Sequence[Path], out: Path, *, seed: int | None, overlays: int, screen: Screen
-) -> Written:
+) -> PredictionFiles:
     """Predict every record of these files and folders; a broken file is put aside and the others are done.
 
     Args:
@@ -52,7 +52,7 @@ def predict(
     """
     predictor = predictor_for(run, seed, screen)
     records, bad = list_records(predictor.modality, inputs, screen)
-    written = Written(bad=bad)
+    written = PredictionFiles(bad=bad)
     predicted: list[Predicted] = []
     with screen.progress("predicting", len(records)) as bar:
         for (_, record), (recording, name) in zip(records, names_of(records), strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from medcoss_cli.data.batches import Plan, Pool, Stored
+from medcoss_cli.data.batches import Plan, Pool, StoredSamples
 from medcoss_cli.model.multimodal import Model
 from medcoss_cli.pretraining import retention
 from medcoss_cli.pretraining.engine import Engine
@@ -46,7 +46,7 @@ def pretrain(job: Job, *, last: int | None = None) -> State:
     return state
 
 
-def select(job: Job, number: int, model: Model, new: Pool) -> Stored:
+def select(job: Job, number: int, model: Model, new: Pool) -> StoredSamples:
     """Sample(D_i): the buffer's share of a stage, chosen with the model just trained, in eval mode, nothing masked."""
     rehearsal = job.recipe.rehearsal
     key = (job.recipe.seed, number, "buffer")
@@ -60,7 +60,7 @@ def select(job: Job, number: int, model: Model, new: Pool) -> Stored:
                 features = retention.features(model, new.modality.name, new.source, new.rows, bar)
             picked = choose_kmeans(features.numpy(), keep, rehearsal.centers, key)
         chosen = torch.from_numpy(picked)
-    return Stored.of(new.source, new.rows[job.devices.from_first(chosen).numpy()])
+    return StoredSamples.of(new.source, new.rows[job.devices.from_first(chosen).numpy()])
 
 
 def baselines(model: Model, plan: Plan) -> dict[str, float]:

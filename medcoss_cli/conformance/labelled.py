@@ -9,7 +9,7 @@ from typing import Any
 
 from medcoss_cli.data.labelled import MASK, read_manifest, with_records
 from medcoss_cli.data.masks import grid_of
-from medcoss_cli.data.read import Found, listed, read_checked
+from medcoss_cli.data.read import Listing, listed, read_checked
 from medcoss_cli.data.recordings import parts_of
 from medcoss_cli.data.segmented import check_grid, read_numbers
 from medcoss_cli.errors import MedcossError
@@ -75,7 +75,7 @@ def _grid(modality: CompleteModality, root: Path) -> Iterator[str]:
 def _masks(modality: CompleteModality, root: Path, place: str) -> Iterator[str]:
     """The first masks of a manifest can be read and lie on their samples."""
     items = listed(modality, root, "all")
-    listing = Found(
+    listing = Listing(
         root,
         [item for item in items if isinstance(item, Record)],
         [item for item in items if isinstance(item, Skipped)],

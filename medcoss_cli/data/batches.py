@@ -40,7 +40,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredSamples:
     """Samples held in memory, in the prepared set's integer type: what the buffer and the anchors keep."""
 
     integers: Tensor
@@ -55,13 +55,13 @@ class Stored:
         return self.integers[rows].numpy(), self.scale[rows].numpy(), self.offset[rows].numpy()
 
     @classmethod
-    def of(cls, source: Source, indices: np.ndarray[Any, Any]) -> Stored:
+    def of(cls, source: Source, indices: np.ndarray[Any, Any]) -> StoredSamples:
         """Copy these rows of a source into memory."""
         integers, scale, offset = source.read(np.asarray(indices))
         return cls(torch.from_numpy(integers.copy()), torch.from_numpy(scale.copy()), torch.from_numpy(offset.copy()))
 
     @classmethod
-    def joined(cls, first: Stored, second: Stored) -> Stored:
+    def joined(cls, first: StoredSamples, second: StoredSamples) -> StoredSamples:
         """Both, one after the other."""
         pairs = ((first.integers, second.integers), (first.scale, second.scale), (first.offset, second.offset))
         return cls(*(torch.cat(pair) for pair in pairs))

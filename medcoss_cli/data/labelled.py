@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medcoss_cli.console import Screen
-from medcoss_cli.data.read import Found
+from medcoss_cli.data.read import Listing
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.manifest import NAME, inside, rows_of
 from medcoss_cli.plugin import CompleteModality, Record
@@ -174,7 +174,7 @@ def _set_aside(cases: list[Case], share: float, seed: int) -> list[Case]:
     return [replace(c, split="val") if c.split == "train" and c.group in drawn else c for c in cases]
 
 
-def with_records(cases: Sequence[Case], listing: Found, *, single: bool) -> list[Case]:
+def with_records(cases: Sequence[Case], listing: Listing, *, single: bool) -> list[Case]:
     """Each case with what the loader found at its path; a case of several records comes several times.
 
     Args:

@@ -24,7 +24,7 @@ import numpy as np
 from medcoss_cli.console import Screen
 from medcoss_cli.data.identity import source_of
 from medcoss_cli.data.prepared import INDEX, QUARANTINE, PreparedSet
-from medcoss_cli.data.read import Blank, Found, encode, read_checked, reason_counts
+from medcoss_cli.data.read import Blank, Listing, encode, read_checked, reason_counts
 from medcoss_cli.data.workers import blamed, readers
 from medcoss_cli.errors import DataError, ResourceError
 from medcoss_cli.plugin import CompleteModality, Record
@@ -45,7 +45,7 @@ class Refused:
 
 def prepare(
     modality: CompleteModality,
-    listing: Found,
+    listing: Listing,
     where: Path,
     *,
     workers: int | None = None,
@@ -74,7 +74,7 @@ def prepare(
 
 
 def _write(
-    modality: CompleteModality, listing: Found, folder: Path, workers: int, bad_share: float, screen: Screen
+    modality: CompleteModality, listing: Listing, folder: Path, workers: int, bad_share: float, screen: Screen
 ) -> None:
     tasks = list(_tasks(modality, listing))
     starts = list(itertools.accumulate(map(len, tasks), initial=0))
@@ -151,7 +151,7 @@ def _write_index(
     atomic.write(folder / INDEX, json.dumps(index, indent=1).encode())
 
 
-def _tasks(modality: CompleteModality, listing: Found) -> Iterator[list[Record]]:
+def _tasks(modality: CompleteModality, listing: Listing) -> Iterator[list[Record]]:
     """Records cut into shards: at most 64 MB, at least 64 shards where there is enough for them, whole files together."""
     row_bytes = 2 * max(1, modality.channels) * int(np.prod(modality.size))
     most = max(1, min(SHARD_BYTES // row_bytes, max(16, len(listing.records) // 64)))
@@ -226,7 +226,7 @@ def _relative(source: Path, root: Path) -> str:
     return str(source.relative_to(root)) if source.is_relative_to(root) else str(source)
 
 
-def _key(modality: CompleteModality, listing: Found) -> str:
+def _key(modality: CompleteModality, listing: Listing) -> str:
     """Hash of inputs (names, sizes, times, parts), settings (loader, intensity, size, vocabulary) and the parts' source."""
     digest = hashlib.sha256(f"{LAYOUT} {modality.size} {modality.channels}".encode())
     for part in (modality.loader, modality.intensity):
@@ -260,7 +260,7 @@ def stamp(source: Path) -> str:
     return repr([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files])
 
 
-def _write_quarantine(folder: Path, listing: Found, refused: Sequence[Refused]) -> None:
+def _write_quarantine(folder: Path, listing: Listing, refused: Sequence[Refused]) -> None:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["file", "part", "bad", "reason"])

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medcoss_cli.data.read import Found, encode, read_checked
+from medcoss_cli.data.read import Listing, encode, read_checked
 from medcoss_cli.errors import DataError
 from medcoss_cli.model.batch import Batch
 from medcoss_cli.model.multimodal import Model
@@ -21,7 +21,7 @@ SLICES = 4  # shown of a volume, evenly spaced
 WIDEST = 8  # pictures side by side; more go below
 
 
-def read_some(modality: CompleteModality, listing: Found, count: int) -> list[Sample]:
+def read_some(modality: CompleteModality, listing: Listing, count: int) -> list[Sample]:
     """Up to `count` samples, spread evenly over what was found; unreadable ones are passed over.
 
     Raises: DataError if none of those tried can be read.

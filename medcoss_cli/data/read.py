@@ -19,7 +19,7 @@ from medcoss_cli.plugin import CompleteModality, Record, Sample, Skipped
 
 
 @dataclass(frozen=True)
-class Found:
+class Listing:
     """What lies in a folder, before it is read."""
 
     root: Path
@@ -31,7 +31,7 @@ class Blank(DataError):  # noqa: N818 - not a fault
     """A part of a good file with nothing in it: left out, but the file is not bad."""
 
 
-def find(modality: CompleteModality, root: Path, split: str = "train", screen: Screen | None = None) -> Found:
+def find(modality: CompleteModality, root: Path, split: str = "train", screen: Screen | None = None) -> Listing:
     """List a folder's records and say what is left out.
 
     Raises: DataError for a folder that is missing or has nothing of this modality, with the reasons.
@@ -43,7 +43,7 @@ def find(modality: CompleteModality, root: Path, split: str = "train", screen: S
         raise ResourceError(
             "permission denied when reading the folder", where=root, fix="ask the owner for read permission"
         )
-    listing = Found(root, [], [])
+    listing = Listing(root, [], [])
     for item in listed(modality, root, split):
         if isinstance(item, Record):
             listing.records.append(item)
@@ -158,7 +158,7 @@ def encode(modality: CompleteModality, sample: Sample) -> tuple[np.ndarray[Any, 
     return np.asarray(integers), float(scale), float(offset)
 
 
-def with_vocabulary(modality: CompleteModality, listing: Found, screen: Screen) -> CompleteModality:
+def with_vocabulary(modality: CompleteModality, listing: Listing, screen: Screen) -> CompleteModality:
     """The modality with a vocabulary learned from all texts found, where it needs one and has none."""
     tokenizer = modality.text_tokenizer
     if tokenizer is None or tokenizer.vocabulary is not None:

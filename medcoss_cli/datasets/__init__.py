@@ -10,7 +10,7 @@ from pathlib import Path
 
 from medcoss_cli.console import Screen
 from medcoss_cli.datasets import folder, images, sentences, volumes
-from medcoss_cli.datasets.rows import PROFILES, SPLITS, Request, Row, compare, parted, write
+from medcoss_cli.datasets.rows import PROFILES, SPLITS, ManifestRow, Request, compare, parted, write
 from medcoss_cli.errors import DataError, UsageError
 from medcoss_cli.kit.manifest import NAME, rows_of
 
@@ -20,7 +20,7 @@ class Published:
     """One set: what it is, who finds its rows, and how many cases the paper has."""
 
     title: str
-    rows: Callable[[Request], list[Row]]
+    rows: Callable[[Request], list[ManifestRow]]
     expected: Mapping[str, int] = field(default_factory=dict)
 
 

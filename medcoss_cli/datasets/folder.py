@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from medcoss_cli.datasets.rows import Request, Row, draw, moved, stem
+from medcoss_cli.datasets.rows import ManifestRow, Request, draw, moved, stem
 from medcoss_cli.errors import DataError, UsageError
 from medcoss_cli.kit.manifest import NAME, is_junk
 
@@ -30,7 +30,7 @@ LAYOUT = (
 )
 
 
-def rows(request: Request) -> list[Row]:
+def rows(request: Request) -> list[ManifestRow]:
     """A row for each case. Splits that are not given are drawn from the training cases, by groups.
 
     Raises: DataError where nothing of the kind lies there, or given splits share a group; UsageError for the options.
@@ -86,11 +86,11 @@ def _masks(folder: Path) -> Path | None:
     return next((folder / name for name in MASKS if (folder / name).is_dir()), None)
 
 
-def _part(request: Request, folder: Path, split: str) -> list[Row]:
+def _part(request: Request, folder: Path, split: str) -> list[ManifestRow]:
     return _pairs(request, folder, split) if _masks(folder) else _classes(request, folder, split)
 
 
-def _classes(request: Request, folder: Path, split: str) -> list[Row]:
+def _classes(request: Request, folder: Path, split: str) -> list[ManifestRow]:
     below = sorted(path for path in folder.iterdir() if path.is_dir() and not _passed(path))
     request.skipped(
         (path for path in sorted(folder.iterdir()) if path.is_file() and path.name != NAME and not is_junk(path)),
@@ -100,10 +100,10 @@ def _classes(request: Request, folder: Path, split: str) -> list[Row]:
         raise DataError(
             f"{len(below)} class folders, where two or more are needed", where=folder, fix=f"expected: {LAYOUT}"
         )
-    return [Row(path, split, "", place.name) for place in below for path in _below(place)]
+    return [ManifestRow(path, split, "", place.name) for place in below for path in _below(place)]
 
 
-def _pairs(request: Request, folder: Path, split: str) -> list[Row]:
+def _pairs(request: Request, folder: Path, split: str) -> list[ManifestRow]:
     """images/NAME.* with masks/NAME.*, NAME_mask.*, NAME_seg.* or mask_NAME.*, also inside train, val and test."""
     place = _masks(folder)
     assert place is not None
@@ -122,13 +122,15 @@ def _pairs(request: Request, folder: Path, split: str) -> list[Row]:
             without.append(path)
             continue
         used.add(mask)
-        pairs.append(Row(path, split or GIVEN.get(below.parts[0].lower() if below.parts else "", ""), "", mask=mask))
+        pairs.append(
+            ManifestRow(path, split or GIVEN.get(below.parts[0].lower() if below.parts else "", ""), "", mask=mask)
+        )
     request.skipped(without, f"images have no mask of their name in {place.name}")
     request.skipped(sorted(set(masks.values()) - used), "masks have no image of their name")
     return pairs
 
 
-def _grouped(request: Request, listed: Sequence[Row], pattern: re.Pattern[str] | None) -> list[Row]:
+def _grouped(request: Request, listed: Sequence[ManifestRow], pattern: re.Pattern[str] | None) -> list[ManifestRow]:
     names = [row.path.relative_to(request.root).as_posix() for row in listed]
     if pattern is None:
         _risk(request, "file")
@@ -155,7 +157,7 @@ def _risk(request: Request, what: str) -> None:
     )
 
 
-def _texts(request: Request, pattern: re.Pattern[str] | None) -> list[Row]:
+def _texts(request: Request, pattern: re.Pattern[str] | None) -> list[ManifestRow]:
     """Rows of train.csv, val.csv, test.csv, or of one table; of a column `split`, where there is one."""
     tables = [path for path in sorted(request.root.iterdir()) if path.suffix.lower() in TABLES and path.is_file()]
     tables = [path for path in tables if path.name != NAME and not is_junk(path)]
@@ -174,7 +176,7 @@ def _texts(request: Request, pattern: re.Pattern[str] | None) -> list[Row]:
     return listed
 
 
-def _table(request: Request, path: Path, split: str) -> list[Row]:
+def _table(request: Request, path: Path, split: str) -> list[ManifestRow]:
     from medcoss_cli.kit.readers.table import read_table
 
     texts = read_table(path, "text").texts
@@ -189,7 +191,7 @@ def _table(request: Request, path: Path, split: str) -> list[Row]:
         if split_name and split_name not in GIVEN:
             raise DataError(f"split {split_name!r} is none of train, val, test", where=f"{path}, data row {row.index}")
         group = group_of.get(row.index, f"{path.name} {row.index}").strip()
-        listed.append(Row(path, split or GIVEN.get(split_name, ""), group, row.text.strip(), index=row.index))
+        listed.append(ManifestRow(path, split or GIVEN.get(split_name, ""), group, row.text.strip(), index=row.index))
     if len(listed) < labels.count:
         request.warn(f"{labels.count - len(listed)} rows of {path.name} lack a label or a text, left out")
     return listed
@@ -205,7 +207,7 @@ def _column(path: Path, name: str) -> dict[int, str]:
         return {}
 
 
-def _drawn(request: Request, listed: list[Row]) -> list[Row]:
+def _drawn(request: Request, listed: list[ManifestRow]) -> list[ManifestRow]:
     """The rows, each in a split: in the one that is given, else for training, some groups of it for what is not given."""
     _disjoint(request, listed)
     splits = {row.split for row in listed}
@@ -223,7 +225,7 @@ def _drawn(request: Request, listed: list[Row]) -> list[Row]:
     return listed
 
 
-def _disjoint(request: Request, listed: Sequence[Row]) -> None:
+def _disjoint(request: Request, listed: Sequence[ManifestRow]) -> None:
     splits: dict[str, set[str]] = defaultdict(set)
     for row in listed:
         splits[row.group].add(row.split)

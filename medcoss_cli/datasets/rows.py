@@ -47,7 +47,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ManifestRow:
     """One case. Private: it names files and patients."""
 
     path: Path
@@ -94,18 +94,18 @@ def stem(path: Path) -> str:
     return path.name[:-7] if path.name.lower().endswith(".nii.gz") else path.stem
 
 
-def last_fifth(rows: Sequence[Row], split: str) -> list[Row]:
+def last_fifth(rows: Sequence[ManifestRow], split: str) -> list[ManifestRow]:
     """The rows, the last 20 % of them moved to another split."""
     cut = len(rows) * 4 // 5
     return [*rows[:cut], *(replace(row, split=split) for row in rows[cut:])]
 
 
-def with_validation(request: Request, rows: Sequence[Row]) -> list[Row]:
+def with_validation(request: Request, rows: Sequence[ManifestRow]) -> list[ManifestRow]:
     """Training rows, with a fifth of each class for validation.
 
     official: the last ones by file name. paper: drawn at random, whole groups.
     """
-    strata: dict[str, list[Row]] = defaultdict(list)
+    strata: dict[str, list[ManifestRow]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: row.path.name):
         strata[row.stratum].append(row)
     if request.profile == "official":
@@ -114,12 +114,12 @@ def with_validation(request: Request, rows: Sequence[Row]) -> list[Row]:
     return moved(rows, draw(rows, counts, request.seed, request.name), "val")
 
 
-def moved(rows: Sequence[Row], groups: set[str], split: str) -> list[Row]:
+def moved(rows: Sequence[ManifestRow], groups: set[str], split: str) -> list[ManifestRow]:
     """The rows, those of some groups moved to another split."""
     return [replace(row, split=split) if row.group in groups else row for row in rows]
 
 
-def draw(rows: Sequence[Row], counts: Mapping[str, int], *key: object) -> set[str]:
+def draw(rows: Sequence[ManifestRow], counts: Mapping[str, int], *key: object) -> set[str]:
     """Groups drawn at random by `key`, each whole, until there are so many cases of each stratum.
 
     A group that would exceed a number is passed over. Where no group fits, the smallest is taken, unless it is the last.
@@ -141,7 +141,7 @@ def draw(rows: Sequence[Row], counts: Mapping[str, int], *key: object) -> set[st
     return drawn
 
 
-def parted(request: Request, rows: list[Row]) -> list[Row]:
+def parted(request: Request, rows: list[ManifestRow]) -> list[ManifestRow]:
     """The rows, where no group is in two splits: what a published split tears apart is told, and its parts renamed."""
     splits: dict[str, set[str]] = defaultdict(set)
     for row in rows:
@@ -158,7 +158,7 @@ def parted(request: Request, rows: list[Row]) -> list[Row]:
     return [replace(row, group=f"{row.group} ({row.split})") if row.group in torn else row for row in rows]
 
 
-def compare(request: Request, rows: Sequence[Row], expected: Mapping[str, int]) -> None:
+def compare(request: Request, rows: Sequence[ManifestRow], expected: Mapping[str, int]) -> None:
     """Say in one line where a set has other counts than the paper."""
     counts = Counter(row.split for row in rows)
     other = [
@@ -177,7 +177,7 @@ def keep(request: Request, path: Path, content: bytes) -> None:
     atomic.write(path, content)
 
 
-def write(request: Request, rows: Sequence[Row]) -> Path:
+def write(request: Request, rows: Sequence[ManifestRow]) -> Path:
     """Write `manifest.csv` with the columns that the rows have. Raises: DataError where there is nothing to train on."""
     if not any(row.split == "train" for row in rows):
         raise DataError("no training case was found", where=request.root)
@@ -201,7 +201,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], where: Path) ->
         raise DataError("a file's name is not UTF-8, so it cannot be listed", where=where, fix="rename it") from error
 
 
-def _cell(request: Request, row: Row, column: str) -> str:
+def _cell(request: Request, row: ManifestRow, column: str) -> str:
     value = getattr(row, column)
     if isinstance(value, Path):
         return value.relative_to(request.root).as_posix()

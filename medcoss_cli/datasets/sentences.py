@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from medcoss_cli.datasets.rows import Request, Row, home, keep, table
+from medcoss_cli.datasets.rows import ManifestRow, Request, home, keep, table
 from medcoss_cli.errors import DataError
 
 ROLES = ("BACKGROUND", "CONCLUSIONS", "METHODS", "OBJECTIVE", "RESULTS")
 FILES = {"train": "train.txt", "val": "dev.txt", "test": "test.txt"}
 
 
-def pubmed20k(request: Request) -> list[Row]:
+def pubmed20k(request: Request) -> list[ManifestRow]:
     """A row for each sentence, its abstract the group; both profiles have the published split.
 
     Writes train.csv, val.csv and test.csv (id, label, text) beside the files they come from.
@@ -23,7 +23,7 @@ def pubmed20k(request: Request) -> list[Row]:
         sentences = list(_sentences(request, place / name))
         path = place / f"{split}.csv"
         keep(request, path, table(["id", "label", "text"], sentences, path))
-        rows += [Row(path, split, group, label, index=i) for i, (group, label, _) in enumerate(sentences)]
+        rows += [ManifestRow(path, split, group, label, index=i) for i, (group, label, _) in enumerate(sentences)]
     return rows
 
 

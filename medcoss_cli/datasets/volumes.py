@@ -11,8 +11,8 @@ from random import Random
 from typing import Any
 
 from medcoss_cli.datasets.rows import (
+    ManifestRow,
     Request,
-    Row,
     draw,
     files,
     home,
@@ -38,12 +38,12 @@ STEP = 0.625
 """Voxel spacing of the atria in mm; their .h5 files do not tell it."""
 
 
-def ricord(request: Request) -> list[Row]:
+def ricord(request: Request) -> list[ManifestRow]:
     """MIDRC-RICORD-1A|1B/PATIENT_*.nii.gz; the split of train.txt, val.txt, test.txt if they lie in the root."""
     layout = "RICORD_nii/MIDRC-RICORD-1A and RICORD_nii/MIDRC-RICORD-1B with PATIENT_DATE_SERIES.nii.gz"
     place = home(request, *RICORD, layout=layout)
     rows = [
-        Row(path, "train", path.name.partition("_")[0], label)
+        ManifestRow(path, "train", path.name.partition("_")[0], label)
         for folder, label in RICORD.items()
         for path in files(request, place / folder, ".nii.gz")
     ]
@@ -71,7 +71,7 @@ def _names(path: Path) -> list[str]:
     return [line.split()[0] for line in lines if line.strip()]
 
 
-def _listed(request: Request, rows: list[Row], lists: dict[str, list[str]]) -> list[Row]:
+def _listed(request: Request, rows: list[ManifestRow], lists: dict[str, list[str]]) -> list[ManifestRow]:
     splits: dict[str, str] = {}
     for split, names in lists.items():
         for name in names:
@@ -84,7 +84,7 @@ def _listed(request: Request, rows: list[Row], lists: dict[str, list[str]]) -> l
     return [replace(row, split=splits[name]) for name, row in named.items() if name in splits]
 
 
-def lits(request: Request) -> list[Row]:
+def lits(request: Request) -> list[ManifestRow]:
     """volume-N.nii and segmentation-N.nii wherever they lie, or imagesTr|labelsTr/liver_N.nii.gz; no validation."""
     images: dict[int, Path] = {}
     masks: dict[int, Path] = {}
@@ -108,13 +108,13 @@ def lits(request: Request) -> list[Row]:
     request.skipped(strange, "files are not named as in this set")
     request.skipped((path for number, path in images.items() if number not in masks), "volumes have no mask")
     return [
-        Row(path, "test" if number in LIVERS else "train", f"liver_{number}", mask=masks[number])
+        ManifestRow(path, "test" if number in LIVERS else "train", f"liver_{number}", mask=masks[number])
         for number, path in sorted(images.items())
         if number in masks
     ]
 
 
-def vs(request: Request) -> list[Row]:
+def vs(request: Request) -> list[ManifestRow]:
     """vs_gk_*/vs_gk_t1_refT1.nii.gz with vs_gk_seg_refT1.nii.gz; sorted names shuffled, the last fifth tests.
 
     The seed is UniSeg's 1234 (paper) or 0 (official); there is no validation.
@@ -124,7 +124,7 @@ def vs(request: Request) -> list[Row]:
     places = (request.root, *(path for path in below if not path.name.startswith("vs_gk_")))
     folders = next((cases for place in places if (cases := sorted(place.glob("vs_gk_*/")))), [])
     rows = [
-        Row(case / "vs_gk_t1_refT1.nii.gz", "train", case.name, mask=case / "vs_gk_seg_refT1.nii.gz")
+        ManifestRow(case / "vs_gk_t1_refT1.nii.gz", "train", case.name, mask=case / "vs_gk_seg_refT1.nii.gz")
         for case in folders
     ]
     complete = [row for row in rows if row.path.is_file() and row.mask and row.mask.is_file()]
@@ -135,7 +135,7 @@ def vs(request: Request) -> list[Row]:
     return last_fifth(complete, "test")
 
 
-def la(request: Request) -> list[Row]:
+def la(request: Request) -> list[ManifestRow]:
     """2018LA_Seg_Training Set/ID/mri_norm2.h5, copied to nifti/ID_image.nii.gz and nifti/ID_label.nii.gz in the root.
 
     The split of train.list and test.list if they lie in the root or beside the set, else the first 80 names train.
@@ -146,7 +146,9 @@ def la(request: Request) -> list[Row]:
         raise missing(request, f"{ATRIA}/ID/mri_norm2.h5")
     target = request.root / "nifti"
     rows = [
-        Row(target / f"{name}_image.nii.gz", "train" if i < 80 else "test", name, mask=target / f"{name}_label.nii.gz")
+        ManifestRow(
+            target / f"{name}_image.nii.gz", "train" if i < 80 else "test", name, mask=target / f"{name}_label.nii.gz"
+        )
         for i, name in enumerate(sources)
     ]
     lists = {split: _first(f"{split}.list", request.root, place, place / ATRIA) for split in ("train", "test")}

@@ -27,7 +27,7 @@ from medcoss_cli.registry.discovery import FORMATS, load_class
 from medcoss_cli.store import atomic
 
 if TYPE_CHECKING:
-    from medcoss_cli.export.samples import Samples
+    from medcoss_cli.export.samples import VerificationSamples
     from medcoss_cli.export.target import Exportable
 
 _NEEDED = {
@@ -152,7 +152,7 @@ def _check(form: Format, out: Path, kind: str, precision: str, opset: int | None
 
 def _verified(
     form: Format, item: Exportable, path: Path, entries: Mapping[str, Any], screen: Screen
-) -> tuple[Exportable, Description, list[verify.Row]]:
+) -> tuple[Exportable, Description, list[verify.Comparison]]:
     """Written and compared; with fixed axes, and a note, where changing ones cannot be written or differ."""
     if not form.dynamic:
         item = item.fixed()
@@ -168,7 +168,7 @@ def _verified(
 
 def _write(
     form: Format, item: Exportable, path: Path, entries: Mapping[str, Any]
-) -> tuple[Description, list[verify.Row]]:
+) -> tuple[Description, list[verify.Comparison]]:
     axes, sizes = item.axes()
     words = sha256(item.words.encode()) if item.words else None
     about = Description(**{**item.about, **entries}, axes=axes, sizes=sizes, vocabulary=words)
@@ -185,7 +185,7 @@ def _write(
 
 
 def _neighbours(
-    form: Format, item: Exportable, shown: Samples | None, path: Path, precision: str
+    form: Format, item: Exportable, shown: VerificationSamples | None, path: Path, precision: str
 ) -> dict[str, float] | None:
     """Nearest-neighbour accuracy of both, where labels are known; a precision may say how much of it may be lost."""
     if shown is None or shown.labels is None or item.about["kind"] != "features":

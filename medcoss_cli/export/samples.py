@@ -12,7 +12,7 @@ import torch
 
 from medcoss_cli.console import Screen
 from medcoss_cli.data.affine import affine_of
-from medcoss_cli.data.batches import Stored
+from medcoss_cli.data.batches import StoredSamples
 from medcoss_cli.data.labelled import LABEL
 from medcoss_cli.data.read import encode, listed, read_checked
 from medcoss_cli.data.recordings import group_of
@@ -26,7 +26,7 @@ LEAST, MOST = 16, 64
 
 
 @dataclass(frozen=True)
-class Samples:
+class VerificationSamples:
     """Inputs as the network sees them (n, C, *size), or ids (n, L); labels and groups where a manifest has labels."""
 
     inputs: Array
@@ -35,7 +35,9 @@ class Samples:
     groups: list[str] | None = None
 
 
-def gather(modality: CompleteModality, folder: Path | None, stored: Stored | None, screen: Screen) -> Samples:
+def gather(
+    modality: CompleteModality, folder: Path | None, stored: StoredSamples | None, screen: Screen
+) -> VerificationSamples:
     """At least 16 samples, repeated where there are fewer. Raises: DataError, UsageError."""
     labels = groups = None
     if folder is not None:
@@ -56,7 +58,7 @@ def gather(modality: CompleteModality, folder: Path | None, stored: Stored | Non
             f"the {modality.name} plugin brings no demo set to verify the export with", fix="give --samples DIR"
         )
     enough = np.resize(np.arange(len(inputs)), max(LEAST, len(inputs)))
-    return Samples(inputs[enough], labels, origin, groups)
+    return VerificationSamples(inputs[enough], labels, origin, groups)
 
 
 def of_size(inputs: Array, size: tuple[int, ...]) -> Array:

@@ -14,7 +14,7 @@ from torch import nn
 from medcoss_cli.console import Screen
 from medcoss_cli.errors import UsageError
 from medcoss_cli.export.networks import EncoderAlone, Features
-from medcoss_cli.export.samples import LEAST, Samples, gather, of_size, rule_of
+from medcoss_cli.export.samples import LEAST, VerificationSamples, gather, of_size, rule_of
 from medcoss_cli.export.verify import Run
 from medcoss_cli.finetuning.checkpoints import TrainedSeed, best_seed
 from medcoss_cli.model.outputs import Array
@@ -117,7 +117,7 @@ def tokens(count: int, length: int, width: int) -> tuple[Array, Array]:
 
 def chosen(
     source: Path | None, modality: str | None, run: Path | None, seed: int | None, folder: Path | None, screen: Screen
-) -> tuple[Exportable, Samples | None, Path]:
+) -> tuple[Exportable, VerificationSamples | None, Path]:
     """What is exported, what it is verified on, and the file it comes from. Raises: UsageError, CheckpointError."""
     if run is not None:
         if modality is not None or source is not None:
@@ -144,7 +144,7 @@ def encoder_alone(state: State) -> Exportable:
     return Exportable(EncoderAlone(state.model), names, tokens(LEAST, TOKENS, shape.width), (1,), about)
 
 
-def features_of(state: State, modality: CompleteModality, samples: Samples) -> Exportable:
+def features_of(state: State, modality: CompleteModality, samples: VerificationSamples) -> Exportable:
     """A modality's inputs to token features and pooled features."""
     about = {
         "kind": "features",
@@ -157,7 +157,7 @@ def features_of(state: State, modality: CompleteModality, samples: Samples) -> E
     return Exportable(network, names, (samples.inputs,), _steps(modality), about, modality, modality.vocabulary)
 
 
-def task_of(trained: TrainedSeed, samples: Samples) -> Exportable:
+def task_of(trained: TrainedSeed, samples: VerificationSamples) -> Exportable:
     """A fine-tuned network's inputs to its outputs."""
     spec, modality = trained.spec, trained.modality
     plain = spec.to_plain()
@@ -176,7 +176,7 @@ def task_of(trained: TrainedSeed, samples: Samples) -> Exportable:
     return Exportable(trained.network.eval(), names, (samples.inputs,), None, about, modality, words)
 
 
-def _inputs(modality: CompleteModality, samples: Samples) -> dict[str, Any]:
+def _inputs(modality: CompleteModality, samples: VerificationSamples) -> dict[str, Any]:
     words = modality.text_tokenizer is not None
     return {
         "modality": modality.name,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from medcoss_cli.console import Logged, Screen
 from medcoss_cli.data.labelled import LabelledSet
-from medcoss_cli.data.read import Found, with_vocabulary
+from medcoss_cli.data.read import Listing, with_vocabulary
 from medcoss_cli.errors import CheckpointError, DataError, UsageError
 from medcoss_cli.finetuning.dataset import bounded, facts_of, find_cases
 from medcoss_cli.finetuning.spec import build, for_task, load_kind, load_modality
@@ -87,7 +87,7 @@ def begin_finetune(
     in_use = {"plugins": {spec.modality: spec.plugin}, "versions": versions([spec.modality])}
     facts = {"kind": "finetune", "seeds": chosen, "start": "checkpoint" if weights else SCRATCH, **in_use}
     run = create_run(recipe, stem, facts, options, screen)
-    finetuned.save(finetuned.Stored(spec.to_plain(), dict(weights), {}), run.folder / START)
+    finetuned.save(finetuned.StoredTask(spec.to_plain(), dict(weights), {}), run.folder / START)
     logged = Logged(screen, run.log)
     return FinetuneJob(recipe, kind, spec, weights, labelled, lost, data, chosen, run, place, logged)
 
@@ -152,7 +152,7 @@ def settle(
     labelled, lost = _labelled(recipe, kind, for_task(fitted, key, size, vocabulary, intensity), options, screen)
     if vocabulary is None:
         train = [case.record for case in labelled.split("train") if case.record is not None]
-        vocabulary = with_vocabulary(labelled.modality, Found(labelled.root, train, []), screen).vocabulary
+        vocabulary = with_vocabulary(labelled.modality, Listing(labelled.root, train, []), screen).vocabulary
     classes, target = kind.fit_target(recipe, labelled.cases, screen)
     if not isinstance(recipe.input.intensity, str):
         fixed = recipe.input.intensity

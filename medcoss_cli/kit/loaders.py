@@ -14,7 +14,7 @@ from medcoss_cli.kit.readers import IMAGES, VOLUMES, WHAT, kind_of
 from medcoss_cli.plugin import Record, Sample, Skipped
 
 if TYPE_CHECKING:
-    from medcoss_cli.kit.readers.volume import Plan
+    from medcoss_cli.kit.readers.volume import VolumePlan
 
 EVERY = ("*",)
 
@@ -142,10 +142,10 @@ class VolumeFolder:
         return replace(self, window=deepest, stride=deepest, spacing=None, trim=0.0, crop_above=deepest, placed=True)
 
     @property
-    def _plan(self) -> Plan:
-        from medcoss_cli.kit.readers.volume import Plan
+    def _plan(self) -> VolumePlan:
+        from medcoss_cli.kit.readers.volume import VolumePlan
 
-        return Plan(self.spacing, self.crop_above, self.trim)
+        return VolumePlan(self.spacing, self.crop_above, self.trim)
 
     def find(self, root: Path, split: str = "train") -> Iterator[Record | Skipped]:
         """One record for each window of each volume under `root`; see Loader.find."""

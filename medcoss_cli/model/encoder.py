@@ -35,7 +35,7 @@ def blocks(
     )
 
 
-class Encoder(nn.Module):
+class TransformerEncoder(nn.Module):
     """Blocks and a cls token; there is no final norm (METHOD, section 2)."""
 
     def __init__(self, shape: EncoderShape) -> None:

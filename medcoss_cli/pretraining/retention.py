@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from medcoss_cli.console import Bar
-from medcoss_cli.data.batches import Source, Stored
+from medcoss_cli.data.batches import Source, StoredSamples
 from medcoss_cli.model.batch import Batch
 from medcoss_cli.model.multimodal import Model
 from medcoss_cli.randomness import generator
@@ -32,7 +32,7 @@ CHUNK = 64  # samples at a time
 class Anchors:
     """Samples set aside, with the features (N, D) and the masked loss at the end of their own stage."""
 
-    samples: Stored
+    samples: StoredSamples
     features: Tensor
     loss: float
 
@@ -77,7 +77,7 @@ def features(model: Model, modality: str, source: Source, rows: np.ndarray[Any, 
 
 
 @torch.no_grad()
-def masked_loss(model: Model, modality: str, samples: Stored) -> float:
+def masked_loss(model: Model, modality: str, samples: StoredSamples) -> float:
     """L_mim with the modality's kept decoder, always under the same masks."""
     model.eval()
     n = len(samples)
@@ -91,7 +91,7 @@ def masked_loss(model: Model, modality: str, samples: Stored) -> float:
     return (total[0] / total[1]).item()
 
 
-def anchors_of(model: Model, modality: str, samples: Stored) -> Anchors:
+def anchors_of(model: Model, modality: str, samples: StoredSamples) -> Anchors:
     """What the encoder knows of these samples now."""
     everything = np.arange(len(samples))
     return Anchors(samples, features(model, modality, samples, everything), masked_loss(model, modality, samples))

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from medcoss_cli.console import Screen
-from medcoss_cli.data.batches import Stored
+from medcoss_cli.data.batches import StoredSamples
 from medcoss_cli.errors import CheckpointError, PluginError
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
@@ -36,7 +36,7 @@ class State:
     """
 
     model: Model
-    buffer: dict[str, Stored] = field(default_factory=dict)
+    buffer: dict[str, StoredSamples] = field(default_factory=dict)
     anchors: dict[str, Anchors] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     origin: str | None = None
@@ -47,10 +47,10 @@ class State:
         """Learned or given vocabularies (JSON text) by tokenizer key."""
         return {m.tokenizer.key: m.vocabulary for m in self.model.modalities.values() if m.vocabulary is not None}
 
-    def keep(self, modality: str, samples: Stored) -> None:
+    def keep(self, modality: str, samples: StoredSamples) -> None:
         """Add a stage's share to the buffer; a modality that comes a second time keeps both shares."""
         before = self.buffer.get(modality)
-        self.buffer[modality] = samples if before is None else Stored.joined(before, samples)
+        self.buffer[modality] = samples if before is None else StoredSamples.joined(before, samples)
 
     def remember(self, strategy: str, memory: dict[str, Any]) -> None:
         """Keep what a strategy needs in later stages; nothing is kept for one that needs nothing.
@@ -70,7 +70,7 @@ class State:
     def finish(self, number: int, data: Sequence[StageData], facts: dict[str, Any]) -> None:
         """Write a finished stage into the history: take anchors of the new modalities, measure the earlier ones."""
         for part in data:
-            anchors = Stored.of(part.prepared, part.anchors)
+            anchors = StoredSamples.of(part.prepared, part.anchors)
             if len(anchors):
                 self.anchors[part.modality.name] = anchors_of(self.model, part.modality.name, anchors)
         self.history.append(
@@ -278,12 +278,12 @@ def _facts(modality: CompleteModality) -> dict[str, Any]:
     }
 
 
-def _tensors(stored: Stored) -> dict[str, torch.Tensor]:
+def _tensors(stored: StoredSamples) -> dict[str, torch.Tensor]:
     return {"integers": stored.integers, "scale": stored.scale, "offset": stored.offset}
 
 
-def _stored(entry: Mapping[str, Any]) -> Stored:
-    return Stored(entry["integers"], entry["scale"], entry["offset"])
+def _stored(entry: Mapping[str, Any]) -> StoredSamples:
+    return StoredSamples(entry["integers"], entry["scale"], entry["offset"])
 
 
 def versions(modalities: Collection[str], strategy: str | None = None) -> dict[str, str]:

@@ -17,7 +17,7 @@ LARGEST = 20_000  # values; a small file of nested aliases can stand for billion
 DEEPEST = 20
 
 
-class Loader(yaml.SafeLoader):
+class RecipeLoader(yaml.SafeLoader):
     """Safe YAML whose keys are text, in which 1e-3 is a number and nothing is a date."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -25,11 +25,11 @@ class Loader(yaml.SafeLoader):
         return {key.value: self.construct_object(value, deep=True) for key, value in node.value}
 
 
-Loader.yaml_implicit_resolvers = {
+RecipeLoader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in known if not tag.endswith(":timestamp")]
     for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-Loader.add_implicit_resolver(
+RecipeLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
 )
 
@@ -53,7 +53,7 @@ class Document:
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"the recipe cannot be read ({error})", where=path) from error
         try:
-            loader = Loader(text)
+            loader = RecipeLoader(text)
             node = loader.get_single_node()
             for keys, there, again in _places(node):
                 where = f"{path}:{there.start_mark.line + 1}"
@@ -84,7 +84,7 @@ class Document:
             self.faults.append(f"{where}: this is not of the form key=value, as in train.epochs=3")
             return
         try:
-            loader = Loader(written)
+            loader = RecipeLoader(written)
             node = loader.get_single_node()
             list(_places(node))
             value = _unshared(loader.construct_document(node)) if node is not None else None

@@ -97,11 +97,11 @@ class PooledTask(TaskKind):
         import torch
 
         from medcoss_cli.data.prepare import prepare
-        from medcoss_cli.data.read import Found
+        from medcoss_cli.data.read import Listing
         from medcoss_cli.tasks.augmentation import of_batches
         from medcoss_cli.tasks.samples import SampleData
 
-        listing = Found(labelled.root, [case.record for case in labelled.cases if case.record is not None], [])
+        listing = Listing(labelled.root, [case.record for case in labelled.cases if case.record is not None], [])
         prepared = prepare(
             labelled.modality,
             listing,

@@ -11,7 +11,7 @@ import numpy as np
 from medcoss_cli import plugin
 from medcoss_cli.errors import DataError, PluginError
 from medcoss_cli.kit.readers import IMAGES, VOLUMES, WHAT, kind_of, nifti, plainly
-from medcoss_cli.kit.readers.volume import Grid, Plan
+from medcoss_cli.kit.readers.volume import FileGrid, VolumePlan
 from medcoss_cli.plugin import Sample
 
 Array = np.ndarray[Any, Any]
@@ -24,7 +24,7 @@ WHOLE = 1e-3
 """How far from a whole number a value may be: a file that stores floats as scaled integers gives 1 back as 1.00002."""
 
 
-def read_mask(path: Path, dims: int) -> tuple[Array, Grid | None]:
+def read_mask(path: Path, dims: int) -> tuple[Array, FileGrid | None]:
     """The labels of a mask file, and for volumes the grid they have in it.
 
     Images (dims 2) are PNG, BMP or TIFF of one channel, (H, W): palette indices and single bits as stored; a colour file
@@ -45,7 +45,7 @@ def read_mask(path: Path, dims: int) -> tuple[Array, Grid | None]:
             raise DataError(f"{count} volumes in one file (4D) where one mask is expected", where=path)
         array, grid = nifti.read(path)
         labels = _labels(array, path)
-        return Plan().apply(labels, grid, path)[0].astype(labels.dtype), grid
+        return VolumePlan().apply(labels, grid, path)[0].astype(labels.dtype), grid
     if kind not in IMAGES or kind == "jpeg":
         what = "a JPEG, which does not keep labels exactly," if kind == "jpeg" else WHAT[kind]
         raise DataError(f"{what} where the mask of an image is expected", where=path, fix="save it as PNG, BMP or TIFF")
@@ -132,7 +132,7 @@ def check_on(mask_shape: Sequence[int], mask_grid: plugin.Grid | None, sample: S
             raise DataError(text, where=where, fix=fix)
 
 
-def grid_of(sample: Sample, where: object) -> Grid:
+def grid_of(sample: Sample, where: object) -> FileGrid:
     """The grid of a volume's array (D, H, W), its axes to left, posterior and superior: `stored`, turned.
 
     Raises: PluginError where the loader gives no such grid, or an array whose size or axes are not those of the grid.
@@ -172,8 +172,8 @@ def _must_turn(grid: plugin.Grid) -> bool:
     return _turned(grid).direction != grid.direction
 
 
-def _turned(grid: plugin.Grid) -> Grid:
-    return Plan().resampled(Grid(grid.size, grid.spacing, grid.origin, grid.direction), Path())
+def _turned(grid: plugin.Grid) -> FileGrid:
+    return VolumePlan().resampled(FileGrid(grid.size, grid.spacing, grid.origin, grid.direction), Path())
 
 
 def _close(values: Sequence[float], other: Sequence[float], tolerance: Any) -> bool:

@@ -62,7 +62,7 @@ _CODECS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class DicomHeader:
     """What a DICOM file says of itself, as far as it is needed to find and order images."""
 
     path: Path
@@ -103,7 +103,7 @@ def _quietly(path: Path) -> Iterator[None]:
         yield
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path) -> DicomHeader:
     """Read everything but the pixels, and check that these can be there. Raises DataError."""
     with _quietly(path), path.open("rb") as file:
         size = path.stat().st_size
@@ -149,13 +149,13 @@ def _check_deflated(path: Path) -> None:
             raise DataError(f"it unpacks to more than the limit of {MAX_DEFLATED:,} bytes", where=path)
 
 
-def _header(path: Path, data: Any, at: int) -> Header:
+def _header(path: Path, data: Any, at: int) -> DicomHeader:
     rows, columns = int(data.get("Rows") or 0), int(data.get("Columns") or 0)
     frames = int(data.get("NumberOfFrames") or 1)
     patient = str(data.get("PatientID") or "").strip()
     orientation, positions, spacing = _place(data, frames)
     number = data.get("InstanceNumber")
-    return Header(
+    return DicomHeader(
         path=path,
         not_an_image=_not_an_image(data, rows),
         modality=str(data.get("Modality") or ""),
@@ -232,7 +232,7 @@ def _positive(spacing: tuple[float, ...] | None) -> tuple[float, ...] | None:
     return spacing if spacing is not None and min(spacing) > 0 else None
 
 
-def _check_pixels(path: Path, data: Any, header: Header, left: int | None) -> None:
+def _check_pixels(path: Path, data: Any, header: DicomHeader, left: int | None) -> None:
     """Size limits, decoder at hand, and for uncompressed pixels: as many bytes as declared."""
     samples = int(data.get("SamplesPerPixel") or 1)
     check_size(header.columns, header.rows, path)

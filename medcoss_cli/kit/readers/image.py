@@ -33,7 +33,7 @@ _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class ImageHeader:
     """What an image says of itself before it is decoded."""
 
     width: int
@@ -67,11 +67,11 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             yield image
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path) -> ImageHeader:
     """Size, pages and kind, without decoding. Raises DataError."""
     with _opened(path) as image:
         pages = int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
-        header = Header(image.width, image.height, pages, image.mode in _GREY_MODES)
+        header = ImageHeader(image.width, image.height, pages, image.mode in _GREY_MODES)
     check_size(header.width, header.height, path)
     return header
 

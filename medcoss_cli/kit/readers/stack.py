@@ -9,14 +9,14 @@ import numpy as np
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers import nifti, series
-from medcoss_cli.kit.readers.volume import Array, Grid, Plan, moved
+from medcoss_cli.kit.readers.volume import Array, FileGrid, VolumePlan, moved
 from medcoss_cli.plugin import Record, Sample
 
 AIR = -200
 """HU; a volume in which nothing is below has no air in it, so its values are hardly Hounsfield units."""
 
 
-def read_window(record: Record, plan: Plan, hounsfield: bool) -> Sample:
+def read_window(record: Record, plan: VolumePlan, hounsfield: bool) -> Sample:
     """The slices of a record with part (…, "window", first, end). Raises DataError."""
     *which, _, first, end = record.part or ("window", 0, 0)
     stats = [path.stat() for path in (record.source, *record.files) if path.exists()]
@@ -35,8 +35,8 @@ def read_window(record: Record, plan: Plan, hounsfield: bool) -> Sample:
 
 @functools.lru_cache(maxsize=1)
 def _volume(
-    source: Path, which: tuple[str | int, ...], plan: Plan, hounsfield: bool, changed: tuple[tuple[int, int], ...]
-) -> tuple[Array, Grid, Grid]:
+    source: Path, which: tuple[str | int, ...], plan: VolumePlan, hounsfield: bool, changed: tuple[tuple[int, int], ...]
+) -> tuple[Array, FileGrid, FileGrid]:
     """The whole volume (D, H, W) as `plan` wants it, its grid, and the grid of its file."""
     if which[:1] == ("series",):
         array, grid = series.read(series.open_series(source, str(which[1])))

@@ -31,7 +31,7 @@ DOCUMENTS = ("", ".txt", ".text")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TableRow:
     """One data row of a table, counted from 0 below the header."""
 
     index: int
@@ -43,7 +43,7 @@ class Row:
 class Table:
     """The rows of one file, and what was wrong in it."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     empty: int
     """Rows without text."""
     broken: tuple[str, ...]
@@ -134,7 +134,7 @@ def _lines(path: Path, text: str, column: str, group: str | None, notes: tuple[s
         elif not value or not value.strip():
             empty += 1
         else:
-            rows.append(Row(index, value, _group(item.get(group) if group else None)))
+            rows.append(TableRow(index, value, _group(item.get(group) if group else None)))
     if columns and column not in columns:
         _no_column(path, column, sorted(columns))
     if broken and not rows:
@@ -182,7 +182,7 @@ def _separated(path: Path, text: str, column: str, group: str | None, notes: tup
             elif not fields[at].strip():
                 empty += 1
             else:
-                rows.append(Row(index, fields[at], _group(fields[of]) if of is not None else None))
+                rows.append(TableRow(index, fields[at], _group(fields[of]) if of is not None else None))
     if len(ragged) > MAX_RAGGED * (index + 1):
         lines = ", ".join(map(str, ragged[:10])) + (", …" if len(ragged) > 10 else "")
         raise DataError(f"{len(ragged)} of {index + 1} rows do not match the header (lines {lines})", where=path)
