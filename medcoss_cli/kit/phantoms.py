@@ -25,7 +25,7 @@ SPLITS = ("train", "train", "train", "val", "train", "train", "test", "train")
 
 
 @dataclass(frozen=True)
-class DemoCase:
+class Case:
     """One sample to draw."""
 
     index: int
@@ -44,13 +44,13 @@ class DemoCase:
         return f"{self.index:05d}"
 
 
-def cases(count: int, seed: int, classes: Sequence[str], per_group: int = 2) -> Iterator[DemoCase]:
+def cases(count: int, seed: int, classes: Sequence[str], per_group: int = 2) -> Iterator[Case]:
     """The samples of a demo set: classes in turn, `per_group` samples a patient, whole patients in one split."""
     if count < 1:
         raise ValueError(f"count must be at least 1, not {count}")
     for index in range(count):
         group = index // per_group
-        yield DemoCase(
+        yield Case(
             index=index,
             group=f"demo{group:04d}",
             split=SPLITS[group % len(SPLITS)],
@@ -61,7 +61,7 @@ def cases(count: int, seed: int, classes: Sequence[str], per_group: int = 2) -> 
         )
 
 
-def row(case: DemoCase, path: str, **more: str) -> dict[str, str]:
+def row(case: Case, path: str, **more: str) -> dict[str, str]:
     """One line of the manifest; `more` are further columns such as mask."""
     return {"path": path, "split": case.split, "group": case.group, "label": case.label, **more}
 
@@ -202,7 +202,7 @@ def uid(*key: object) -> str:
     return f"2.25.{int.from_bytes(digest, 'big')}"
 
 
-def dicom(case: DemoCase, sop_class: str, modality: str, **elements: Any) -> Any:
+def dicom(case: Case, sop_class: str, modality: str, **elements: Any) -> Any:
     """A pydicom FileDataset of a fictional patient, without pixels; `elements` are keywords and values to set."""
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian

@@ -11,7 +11,7 @@ import numpy as np
 
 from medcoss_cli.kit.phantoms import (
     Array,
-    DemoCase,
+    Case,
     blur,
     cases,
     dicom,
@@ -33,7 +33,7 @@ AIR, LUNG, FAT, MUSCLE, MARROW, CORTEX = -1000, -840, -100, 55, 190, 620
 BLOOD, LIVER, SPLEEN, KIDNEY, STOMACH = 150, 108, 118, 175, 25  # portal venous phase
 
 
-def abdomen(case: DemoCase) -> tuple[Array, Array]:
+def abdomen(case: Case) -> tuple[Array, Array]:
     """(HU (D, H, W) float32, lesion mask (D, H, W) bool) from the lung bases down to the kidneys."""
     body, rng = case.anatomy, case.rng
     z, y, x = axes = grid(SHAPE, SPACING)

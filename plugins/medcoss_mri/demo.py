@@ -11,7 +11,7 @@ import numpy as np
 
 from medcoss_cli.kit.phantoms import (
     Array,
-    DemoCase,
+    Case,
     blur,
     cases,
     ellipsoid,
@@ -29,7 +29,7 @@ SPACING = (3.6, 1.8, 1.8)
 AIR, BONE, MARROW, FAT, MUSCLE, CSF, GREY, WHITE, ENHANCING = 0, 60, 330, 900, 400, 150, 480, 700, 950
 
 
-def head(case: DemoCase) -> tuple[Array, Array]:
+def head(case: Case) -> tuple[Array, Array]:
     """(signal (D, H, W) float32, tumour mask (D, H, W) bool) from the skull base to the crown."""
     body, rng = case.anatomy, case.rng
     z, y, x = axes = grid(SHAPE, SPACING)
@@ -143,7 +143,7 @@ def grow(signal: Array, axes: tuple[Array, ...], rng: np.random.Generator, u: Ar
     return signal, (r < 1) & inside
 
 
-def scanned(signal: Array, case: DemoCase) -> Array:
+def scanned(signal: Array, case: Case) -> Array:
     """Bias field of the coil, point spread, a gain of its own, and the Rician noise of a magnitude image; int16."""
     rng = case.rng
     tissue = 1 + 0.035 * noise(rng, SHAPE, (0.8, 1.5, 1.5))

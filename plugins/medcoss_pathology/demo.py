@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from medcoss_cli.kit.phantoms import Array, DemoCase, blur, cases, grid, noise, row, write_manifest
+from medcoss_cli.kit.phantoms import Array, Case, blur, cases, grid, noise, row, write_manifest
 
 CLASSES = ("benign", "malignant")
 SIDE = 224  # pixels of about 0.5 micrometres
@@ -62,7 +62,7 @@ def places(rng: np.random.Generator, gap: float, tries: int) -> list[tuple[float
     return glands
 
 
-def tissue(case: DemoCase) -> tuple[Array, Array, Array]:
+def tissue(case: Case) -> tuple[Array, Array, Array]:
     """Haematoxylin and eosin amounts (H, W) and the gland mask (H, W) bool."""
     rng, malignant = case.rng, case.label == "malignant"
     y, x = (axis + SIDE / 2 for axis in grid((SIDE, SIDE), (1, 1)))
@@ -146,7 +146,7 @@ def rim(
         dye.nuclei(x, y, long, short, turn, rng.uniform(0.6 if malignant else 0.8, 1, len(x)))
 
 
-def stain(case: DemoCase, haematoxylin: Array, eosin: Array) -> Array:
+def stain(case: Case, haematoxylin: Array, eosin: Array) -> Array:
     """RGB (H, W, 3) uint8: Beer-Lambert with the dyes of this patient's slide; strength and hue differ between labs."""
     slide, rng = case.anatomy, case.rng
     vectors = np.array([HAEMATOXYLIN, EOSIN]) + slide.normal(0, 0.035, (2, 3))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medcoss_cli.kit.phantoms import DemoCase, cases, row, write_manifest
+from medcoss_cli.kit.phantoms import Case, cases, row, write_manifest
 
 CLASSES = ("normal", "effusion", "opacity", "failure")
 ONCE = {"side", "lobe", "zone", "size", "grade"}  # drawn once a report, so that findings and impression agree
@@ -197,7 +197,7 @@ class Report:
         return text[:1].upper() + text[1:]
 
 
-def compose(case: DemoCase) -> str:
+def compose(case: Case) -> str:
     """One report of 25 to 80 words, in the sections of a radiology department."""
     rng, report = case.rng, Report(case.rng)
     theme = str(rng.choice(["nodule", "pneumonia"])) if case.label == "opacity" else case.label

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from medcoss_cli.kit.phantoms import Array, DemoCase, blur, cases, dicom, grid, noise, row, save_dicom, write_manifest
+from medcoss_cli.kit.phantoms import Array, Case, blur, cases, dicom, grid, noise, row, save_dicom, write_manifest
 
 CLASSES = ("normal", "effusion", "nodule")
 SIDE = 256
@@ -90,7 +90,7 @@ def screen() -> tuple[Array, Array]:
     return np.asarray(z), np.asarray(x)
 
 
-def chest(case: DemoCase) -> tuple[Array, Array]:
+def chest(case: Case) -> tuple[Array, Array]:
     """Optical path (H, W) without unit and lung mask (H, W) bool of a patient, standing and breathing as on the day."""
     body, rng = case.anatomy, case.rng
     z, x = screen()
@@ -181,7 +181,7 @@ def chest(case: DemoCase) -> tuple[Array, Array]:
     return np.asarray(np.maximum(path, 0), np.float32), np.asarray(mask)
 
 
-def film(case: DemoCase) -> tuple[Array, Array]:
+def film(case: Case) -> tuple[Array, Array]:
     """Image (H, W) in [0, 1], dense is white, and lung mask (H, W) bool: photons counted, then the look-up curve."""
     path, mask = chest(case)
     rng = case.rng

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from medcoss_cli.kit.phantoms import Array, DemoCase, blur, cases, dicom, noise, row, save_dicom, write_manifest
+from medcoss_cli.kit.phantoms import Array, Case, blur, cases, dicom, noise, row, save_dicom, write_manifest
 
 CLASSES = ("normal", "cyst", "mass")
 US_IMAGE = "1.2.840.10008.5.1.4.1.1.6.1"
@@ -43,7 +43,7 @@ def convert(polar: Array) -> Array:
     return image
 
 
-def scatterers(case: DemoCase) -> tuple[Array, Array, Array]:
+def scatterers(case: Case) -> tuple[Array, Array, Array]:
     """Echo strength in dB, gain or loss along the beam in dB, lesion mask: each (DEPTHS, BEAMS), by depth and beam."""
     body, rng = case.anatomy, case.rng
     shape = (DEPTHS, BEAMS)
@@ -102,7 +102,7 @@ def scatterers(case: DemoCase) -> tuple[Array, Array, Array]:
     return level, shade, lesion
 
 
-def still(case: DemoCase) -> tuple[Array, Array]:
+def still(case: Case) -> tuple[Array, Array]:
     """(image (H, W) uint8, lesion mask (H, W) bool)."""
     level, shade, lesion = scatterers(case)
     rng = case.rng
