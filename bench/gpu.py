@@ -80,17 +80,17 @@ class BenchReport:
         """A row of a table."""
         self.line(f"| {' | '.join(f'{cell:.3g}' if isinstance(cell, float) else str(cell) for cell in cells)} |")
 
-    def attempt(self, name: str, work: Callable[[], None], most: float = 120) -> None:
-        """Do a part of the work; at the deadline, or after `most` seconds, it ends, and so it does with any error."""
-        left = min(self.deadline - time.monotonic(), most)
-        if left < 1:
+    def attempt(self, name: str, work: Callable[[], None], limit: float = 120) -> None:
+        """Do a part of the work; at the deadline, or after `limit` seconds, it ends, and so it does with any error."""
+        seconds = min(self.deadline - time.monotonic(), limit)
+        if seconds < 1:
             self.row(name, "skipped: no time is left")
             return
-        signal.setitimer(signal.ITIMER_REAL, left, 2)  # again and again, where a library swallows the first
+        signal.setitimer(signal.ITIMER_REAL, seconds, 2)  # again and again, where a library swallows the first
         try:
             work()
         except LateError:
-            self.row(name, f"stopped after {left:.0f} s")
+            self.row(name, f"stopped after {seconds:.0f} s")
         except Exception as error:  # noqa: BLE001  # whatever it is, the parts that follow are worth having
             self.failed += 1
             self.row(name, f"failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
@@ -173,11 +173,11 @@ def through_the_engine(
 def light_workers() -> Iterator[None]:
     """Worker processes do not import this script, and timm with it, as they would import any main module."""
     script = sys.modules["__main__"]
-    before, script.__file__ = script.__file__, None
+    path, script.__file__ = script.__file__, None
     try:
         yield
     finally:
-        script.__file__ = before
+        script.__file__ = path
 
 
 def compile_blocks(trained: Trained) -> None:

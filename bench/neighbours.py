@@ -33,13 +33,13 @@ def accuracy(vectors: np.ndarray, labels: np.ndarray, groups: np.ndarray, count:
     """Share of samples whose label most of the `count` nearest of other groups have; the nearest decides a tie."""
     x = vectors - vectors.mean(0)
     x /= np.linalg.norm(x, axis=1, keepdims=True) + 1e-12
-    near = x @ x.T
-    near[groups[:, None] == groups[None]] = -np.inf
+    similarities = x @ x.T
+    similarities[groups[:, None] == groups[None]] = -np.inf
     right = 0
-    for i, order in enumerate(np.argsort(-near, axis=1)[:, :count]):
+    for i, order in enumerate(np.argsort(-similarities, axis=1)[:, :count]):
         names, votes = np.unique(labels[order], return_counts=True)
-        most = set(names[votes == votes.max()])
-        right += next(label for label in labels[order] if label in most) == labels[i]
+        winners = set(names[votes == votes.max()])
+        right += next(label for label in labels[order] if label in winners) == labels[i]
     return right / len(labels)
 
 

@@ -93,8 +93,9 @@ def embed(
     if embedded.bad:
         refused = [{"file": item.source, "reason": item.reason} for item in embedded.bad]
         write_rows(out.with_name(f"{out.stem}-quarantine.csv"), refused)
-    for left in out.parent.glob(f"{glob.escape(out.name)}.unfinished-*"):  # and of other inputs, which OUT no longer is
-        shutil.rmtree(left, ignore_errors=True)
+    # those of other inputs too: OUT no longer holds them
+    for leftover in out.parent.glob(f"{glob.escape(out.name)}.unfinished-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
     return embedded
 
 
@@ -122,19 +123,19 @@ def load_embedder(source: Path, modality: str | None, screen: Screen) -> Embedde
 
 def _chunk(embedder: Embedder, records: Sequence[Record], tokens: bool) -> dict[str, Any]:
     """Arrays of a chunk: which records were read, their features, and why the others were not."""
-    read, pooled, every = list[int](), list[Array](), list[Array]()
+    read, pooled, token_features = list[int](), list[Array](), list[Array]()
     reasons, notes = list[tuple[int, str]](), list[str]()
     readable = _readable(embedder, records, reasons, notes)
     while batch := list(islice(readable, BATCH)):
         of_tokens, of_samples = embedder.features(np.concatenate([inputs for _, inputs in batch]))
         read += [place for place, _ in batch]
         pooled.append(of_samples)
-        every += [of_tokens] if tokens else []
+        token_features += [of_tokens] if tokens else []
     content: dict[str, Any] = {"read": np.array(read, np.int64), "said": np.array(json.dumps([reasons, notes]))}
     if pooled:
         content["pooled"] = finite(np.concatenate(pooled))
-    if every:
-        content["tokens"] = np.concatenate(every)
+    if token_features:
+        content["tokens"] = np.concatenate(token_features)
     return content
 
 
@@ -161,7 +162,7 @@ def _joined(
     labels: dict[tuple[Path, int | None], str],
     tokens: bool,
 ) -> tuple[Embedded, Counter[str]]:
-    ids, of, pooled, every, bad = [], [], [], [], []
+    ids, of, pooled, token_features, bad = [], [], [], [], []
     notes: Counter[str] = Counter()
     for number, rows in enumerate(chunks):
         with np.load(work / f"{number:06d}.npz", allow_pickle=False) as part:
@@ -172,7 +173,7 @@ def _joined(
                 ids += [names[rows[place]] for place in part["read"]]
                 of += [records[rows[place]] for place in part["read"]]
                 pooled.append(part["pooled"])
-                every += [part["tokens"]] if tokens else []
+                token_features += [part["tokens"]] if tokens else []
     found_labels = [labels.get((record.source.resolve(), _row(record))) for record in of]
     features = np.concatenate(pooled) if pooled else np.zeros((0, 0), np.float32)
     complete_labels = (
@@ -181,7 +182,9 @@ def _joined(
         else None
     )
     groups = list(map(group_of, of))
-    return Embedded(ids, features, np.concatenate(every) if every else None, complete_labels, groups, bad), notes
+    return Embedded(
+        ids, features, np.concatenate(token_features) if token_features else None, complete_labels, groups, bad
+    ), notes
 
 
 def _row(record: Record) -> int | None:

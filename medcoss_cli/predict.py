@@ -91,15 +91,15 @@ def predictor_for(run: Path, seed: int | None, screen: Screen) -> Predictor:
 def _tables(out: Path, predictor: Predictor, predicted: Sequence[Predicted]) -> Iterator[Path]:
     """A row for each recording, made of its parts by the kind of task; the parts' own rows beside it."""
     rows: list[dict[str, Any]] = []
-    every = [{"input": item.name, **item.prediction.row} for item in predicted]
+    part_rows = [{"input": item.name, **item.prediction.row} for item in predicted]
     for places in parts_of([item.record for item in predicted]):
         parts = [predicted[place] for place in places]
         row = predictor.kind.combine(predictor.spec, [item.prediction for item in parts]) if len(parts) > 1 else None
-        rows += [every[place] for place in places] if row is None else [{"input": parts[0].recording, **row}]
+        rows += [part_rows[place] for place in places] if row is None else [{"input": parts[0].recording, **row}]
     write_rows(out / "predictions.csv", rows)
     yield out / "predictions.csv"
     atomic.write(out / "predictions.json", json.dumps(rows, indent=1).encode("utf-8", "surrogateescape"))
     yield out / "predictions.json"
-    if len(rows) < len(every):
-        write_rows(out / "predictions-parts.csv", every)
+    if len(rows) < len(part_rows):
+        write_rows(out / "predictions-parts.csv", part_rows)
         yield out / "predictions-parts.csv"

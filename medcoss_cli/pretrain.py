@@ -29,7 +29,7 @@ def pretrain(job: Job, *, last: int | None = None) -> State:
         for part in data:
             model.add(part.modality)  # its tokenizer if the key is new; a fresh decoder, psi_i
         strategy.begin_stage(model, info)  # medcoss: a frozen copy, M_(i-1)
-        old = [Pool(model.modalities[name], kept, np.arange(len(kept))) for name, kept in state.buffer.items()]
+        old = [Pool(model.modalities[name], stored, np.arange(len(stored))) for name, stored in state.buffer.items()]
         plan = job.plan(number, stage, [part.pool for part in data], old if strategy.rehearses else [])  # line 7: D, B
         data_hash = "+".join(part.prepared.data_hash for part in data)
         with Engine(model, strategy, plan, job, stage, info, data_hash, baselines(model, plan)) as engine:

@@ -105,8 +105,8 @@ def _answering(command: Any) -> None:
 def _no_verb(name: str, commands: Iterable[str], group: str) -> NoReturn:
     verbs = list(commands)
     swapped = [verb for verb in verbs if sorted(verb) == sorted(name)]  # letters in another order come first
-    near = swapped or difflib.get_close_matches(name, verbs, 1, 0.6)
-    hint = f"did you mean {near[0]}? " if near else ""
+    candidates = swapped or difflib.get_close_matches(name, verbs, 1, 0.6)
+    hint = f"did you mean {candidates[0]}? " if candidates else ""
     raise UsageError(f"there is no verb {name!r}", fix=f"{hint}{group} --help lists them")
 
 
@@ -221,9 +221,9 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     """End here, or as soon as an import at hand is over: torch aborts where an exception meets its half-made module."""
     while frame is not None:
         if frame.f_code.co_filename == _IMPORT:
-            again = threading.Timer(0.05, signal.raise_signal, (number,))
-            again.daemon = True
-            again.start()
+            timer = threading.Timer(0.05, signal.raise_signal, (number,))
+            timer.daemon = True
+            timer.start()
             return
         frame = frame.f_back
     raise KeyboardInterrupt

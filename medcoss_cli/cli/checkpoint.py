@@ -135,13 +135,13 @@ def import_weights(
         terminal.result_json(facts)
         return
     tensors = {name for parts in converted.taken.values() for name in parts}
-    counts = ", ".join(f"{into} {len(parts)}" for into, parts in converted.taken.items())
+    counts = ", ".join(f"{group} {len(parts)}" for group, parts in converted.taken.items())
     screen.say(f"{converted.origin}: {len(tensors)} tensors taken ({counts}), {len(converted.dropped)} dropped")
     screen.say(
         f"{len(converted.random)} of the new checkpoint's are random" if converted.random else "nothing of it is random"
     )
     if names:
-        rows = [[into, name] for into, parts in converted.taken.items() for name in parts]
+        rows = [[group, name] for group, parts in converted.taken.items() for name in parts]
         rows += [["dropped", name] for name in converted.dropped] + [["random", name] for name in converted.random]
         screen.table("", ["into", "tensor"], _printable(rows))
     for note in converted.notes:
@@ -156,11 +156,11 @@ def summary(checkpoint: Checkpoint) -> dict[str, Any]:
 
     buffer = {name: len(entry["integers"]) for name, entry in checkpoint.buffer.items()}
     anchors = {name: len(entry["integers"]) for name, entry in checkpoint.anchors.items()}
-    held = {name: buffer.get(name, 0) + anchors.get(name, 0) for name in checkpoint.modalities}
-    several = ", ".join(f"{count} from {name}" for name, count in held.items())
+    counts = {name: buffer.get(name, 0) + anchors.get(name, 0) for name in checkpoint.modalities}
+    listing = ", ".join(f"{count} from {name}" for name, count in counts.items())
     last = checkpoint.history[-1] if checkpoint.history else {}
     return {
-        "private": f"Private: holds {sum(held.values())} real samples ({several or 'none'}); "
+        "private": f"Private: holds {sum(counts.values())} real samples ({listing or 'none'}); "
         "`medcoss checkpoint strip` makes a shareable file.",
         "encoder": checkpoint.encoder,
         "weights": sum(w.numel() for name, w in checkpoint.weights.items() if not name.startswith("decoders.")),
@@ -181,7 +181,7 @@ def summary(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _stage(entry: dict[str, Any], least: tuple[str, float] | None) -> dict[str, Any]:
+def _stage(entry: dict[str, Any], lowest: tuple[str, float] | None) -> dict[str, Any]:
     """One line of the table of stages; what an entry does not say is None, a loss of several modalities their mean."""
     from medcoss_cli.store.history import parts
 
@@ -197,7 +197,7 @@ def _stage(entry: dict[str, Any], least: tuple[str, float] | None) -> dict[str, 
         **{key: entry.get(key) for key in ("stage", "modality", "strategy", "train", "steps", "rehearsal_steps")},
         "epochs": settings.get("epochs") or recipe.get("train", {}).get("epochs"),
         "loss": sum(losses) / len(losses) if losses else None,
-        "lowest": None if least is None else least[1],
+        "lowest": None if lowest is None else lowest[1],
     }
 
 

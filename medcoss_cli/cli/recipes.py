@@ -62,8 +62,8 @@ def validate(recipe: Recipe, overrides: options.Overrides = None, as_json: optio
     from medcoss_cli.registry.discovery import distribution_of
 
     read = read_recipe(recipe, overrides or [])
-    named = [read] if isinstance(read, FinetuneRecipe) else getattr(read, "members", [])
-    for part in named:
+    members = [read] if isinstance(read, FinetuneRecipe) else getattr(read, "members", [])
+    for part in members:
         if part.modality == OPEN:
             continue
         try:

@@ -93,8 +93,8 @@ class _Files:
         """Importing the plugin's modules imports nothing heavy."""
         parts = [type(p) for p in vars(self.modality).values()] + [self.modality.demo]
         modules = sorted({getattr(part, "__module__", "") or "" for part in parts})
-        ours = ("", "builtins", "pathlib", "medcoss_cli", "__main__")
-        for module, heavy in imported_by([m for m in modules if m.split(".")[0] not in ours]).items():
+        roots = ("", "builtins", "pathlib", "medcoss_cli", "__main__")
+        for module, heavy in imported_by([m for m in modules if m.split(".")[0] not in roots]).items():
             yield f"importing {module} imports {heavy}; import heavy libraries inside functions"
 
     def demo(self) -> Iterator[str]:
@@ -156,9 +156,9 @@ class _Files:
         first, second = (list(self.modality.loader.find(root, "all")) for _ in range(2))
         if first != second:
             yield "its loader finds another order the second time"
-        strange = next((item for item in first if not isinstance(item, Record | Skipped)), None)
-        if strange is not None:
-            yield f"its loader yields {type(strange).__name__}, not Record or Skipped"
+        misfit = next((item for item in first if not isinstance(item, Record | Skipped)), None)
+        if misfit is not None:
+            yield f"its loader yields {type(misfit).__name__}, not Record or Skipped"
         self.records = [item for item in first if isinstance(item, Record)]
         if not self.records:
             reasons = ", ".join(dict.fromkeys(item.reason for item in first if isinstance(item, Skipped)))
@@ -176,9 +176,9 @@ class _Files:
 
     def _groups(self, root: Path) -> Iterator[str]:
         """Groups are text, and those of the manifest."""
-        strange = next((r.group for r in self.records if not isinstance(r.group, str | None)), None)
-        if strange is not None:
-            yield f"its loader gives the group {strange!r}, which is {type(strange).__name__}, not text"
+        misfit = next((r.group for r in self.records if not isinstance(r.group, str | None)), None)
+        if misfit is not None:
+            yield f"its loader gives the group {misfit!r}, which is {type(misfit).__name__}, not text"
             return
         groups = {(root / row["path"], row.get("index") or ""): row["group"] for row in self.listed if row.get("group")}
         for record in self.records:
@@ -214,8 +214,8 @@ class _Files:
         from medcoss_cli.data.read import read_checked
 
         refused, read = [], list[Record]()
-        chosen = self.records[:: max(1, len(self.records) // COUNT)][:COUNT]  # of a user's data not the first alone
-        for record in chosen:
+        selection = self.records[:: max(1, len(self.records) // COUNT)][:COUNT]  # of a user's data not the first alone
+        for record in selection:
             try:
                 sample = read_checked(self.modality, record)
             except MedcossError as error:
@@ -231,11 +231,11 @@ class _Files:
                 yield f"its samples' spacing has {len(sample.spacing)} numbers, not {self.modality.dims}"
         for reason, count in Counter(refused).items():
             if self.own or not self.samples:  # a user's files may be broken: `data check` says which
-                yield f"{count} of {len(chosen)} samples of {self.place} are refused ({reason})"
+                yield f"{count} of {len(selection)} samples of {self.place} are refused ({reason})"
         if self.samples:
             before, after = self.samples[0].array, read_checked(self.modality, read[0]).array
-            same = before == after
-            if not (same if isinstance(same, bool) else same.all()):
+            equal = before == after
+            if not (equal if isinstance(equal, bool) else equal.all()):
                 yield "its loader reads other values the second time"
 
     def labelled(self) -> Iterator[str]:

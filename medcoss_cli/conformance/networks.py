@@ -66,8 +66,8 @@ class Networks:
             yield f"its ids decode to {self.inputs.dtype}"
         elif not text:
             if not (self.inputs.isfinite().all() and self.inputs.abs().max() < 100):
-                most = self.inputs.abs().max()
-                yield f"what its intensity decodes is not finite or far from the range of ±1 ({most:.3g})"
+                largest = self.inputs.abs().max()
+                yield f"what its intensity decodes is not finite or far from the range of ±1 ({largest:.3g})"
             for sample, shown in zip(self.samples, self.inputs.numpy(), strict=True):
                 correlation = np.corrcoef(resize(sample.array, size).ravel(), shown.ravel())[0, 1]
                 if not correlation >= LIKENESS:

@@ -125,25 +125,25 @@ class _Suite:
 
     def repeated(self) -> Iterator[str]:
         """The same seed gives the same weights."""
-        again = self._run("again")
+        second = self._run("again")
         for number in (1, 2):
-            again.finish_stage(number)
-        if not _same(again, self.whole):
+            second.finish_stage(number)
+        if not _same(second, self.whole):
             yield "the same seed gives other weights the second time"
 
     def memory(self) -> Iterator[str]:
         """What memory() gives can be stored, and is all that a later stage needs."""
         run = self._run("memory")
         run.finish_stage(1)
-        kept = run.strategy.memory()
+        state = run.strategy.memory()
         path = self.folder / "memory.pt"
         try:
-            plain.save(kept, path)
+            plain.save(state, path)
         except TypeError as error:
             yield f"its memory cannot be kept in a checkpoint ({error})"
             return
         run.strategy = self.cls(self.cls.Settings())
-        if kept:
+        if state:
             run.strategy.load_memory(plain.load(path))
         run.finish_stage(2)
         if not _same(run, self.whole):

@@ -121,9 +121,9 @@ class _Run:
         from medcoss_cli.training.runs import Options
 
         options = Options(None, False, self.folder / "data", self.folder / "prepared")
-        again = evaluate(self.run, None, None, None, options, Screen())["seeds"][0]["test"]
+        repeated = evaluate(self.run, None, None, None, options, Screen())["seeds"][0]["test"]
         for part in ("metrics", "baseline"):
-            if json.dumps(again[part]) != json.dumps(self.tested[part]):
+            if json.dumps(repeated[part]) != json.dumps(self.tested[part]):
                 yield f"its evaluate gives other {part} of the stored network; what it needs is kept by fit_target"
 
     def predict(self) -> Iterator[str]:

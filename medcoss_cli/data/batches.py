@@ -120,8 +120,8 @@ class Plan:
         Args:
             share: of all turns that are rehearsal, at least; None: in proportion to size.
         """
-        samples, kept = (sum(len(pool.rows) for pool in pools) for pools in (new, old))
-        turns, rehearsed = turns_of(samples, kept, batch // mix, epochs, share, mix)
+        samples, buffered = (sum(len(pool.rows) for pool in pools) for pools in (new, old))
+        turns, rehearsed = turns_of(samples, buffered, batch // mix, epochs, share, mix)
         return cls(seed, stage, batch // mix, list(new), list(old), turns, rehearsed, mix, uniform)
 
     @property
@@ -138,14 +138,14 @@ class Plan:
         """The pool of a turn, how many batches are drawn from it before, and whether it is new data."""
         if self.mix > 1:
             turn = int(_shuffled(self.seed, self.stage, "mix", self.turns)[turn])
-        before = turn * self.rehearsal_turns // self.turns
-        if (turn + 1) * self.rehearsal_turns // self.turns != before:
-            return self.old[before % len(self.old)], before // len(self.old), False
+        rehearsed = turn * self.rehearsal_turns // self.turns
+        if (turn + 1) * self.rehearsal_turns // self.turns != rehearsed:
+            return self.old[rehearsed % len(self.old)], rehearsed // len(self.old), False
         if len(self.new) == 1:
-            return self.new[0], turn - before, True
+            return self.new[0], turn - rehearsed, True
         weights = tuple(1 if self.uniform else len(pool.rows) for pool in self.new)
         pools, drawn = _alternation(self.seed, self.stage, weights, self.turns - self.rehearsal_turns)
-        return self.new[pools[turn - before]], int(drawn[turn - before]), True
+        return self.new[pools[turn - rehearsed]], int(drawn[turn - rehearsed]), True
 
     def samples(self, count: int = 1024, batch: int = 1) -> Iterator[Batch]:
         """Batches of the new data that are neither augmented nor drawn twice; see `medcoss_cli.strategies.Samples`."""
@@ -172,17 +172,19 @@ class Plan:
                 for epoch in range(places[0] // n, places[-1] // n + 1)
             ]
         )
-        chosen: np.ndarray[Any, Any] = pool.rows[order[places - places[0] // n * n]]
-        return chosen
+        picks: np.ndarray[Any, Any] = pool.rows[order[places - places[0] // n * n]]
+        return picks
 
 
-def turns_of(samples: int, kept: int, batch: int, epochs: float, share: float | None, mix: int = 1) -> tuple[int, int]:
+def turns_of(
+    samples: int, buffered: int, batch: int, epochs: float, share: float | None, mix: int = 1
+) -> tuple[int, int]:
     """(turns, rehearsal among them) of a stage with so many new and kept samples; see `Plan`."""
     new = max(1, math.ceil(epochs * samples / batch))
-    part = max(kept / (kept + samples), share or 0.0) if kept else 0.0
+    part = max(buffered / (buffered + samples), share or 0.0) if buffered else 0.0
     turns = math.ceil(new / (1 - part) - 1e-9)
     rounded = -(-turns // mix) * mix  # the last step is filled up with rehearsal, or else with new data
-    return rounded, rounded - new if kept else 0
+    return rounded, rounded - new if buffered else 0
 
 
 @lru_cache(maxsize=8)
@@ -254,10 +256,10 @@ class _Parts(Dataset[dict[str, Any]]):
 
 
 def _read(
-    pool: Pool, chosen: np.ndarray[Any, Any], places: np.ndarray[Any, Any], key: tuple[int, ...]
+    pool: Pool, indices: np.ndarray[Any, Any], places: np.ndarray[Any, Any], key: tuple[int, ...]
 ) -> tuple[Tensor, ...]:
     """Read and augment the samples at these places of the global batch; a place always gets the same view."""
-    integers, scale, offset = pool.source.read(chosen[places])
+    integers, scale, offset = pool.source.read(indices[places])
     augment = pool.modality.augment
     assert augment is not None
     stored = torch.from_numpy(np.ascontiguousarray(integers))

@@ -90,6 +90,6 @@ def _box(array: Array) -> tuple[slice, ...]:
     full = (array != 0).any(axis=0)
     sides = []
     for axis, length in enumerate(full.shape):
-        there = np.flatnonzero(full.any(axis=tuple(a for a in range(full.ndim) if a != axis)))
-        sides.append(slice(int(there[0]), int(there[-1]) + 1) if len(there) else slice(0, length))
+        occupied = np.flatnonzero(full.any(axis=tuple(a for a in range(full.ndim) if a != axis)))
+        sides.append(slice(int(occupied[0]), int(occupied[-1]) + 1) if len(occupied) else slice(0, length))
     return tuple(sides)

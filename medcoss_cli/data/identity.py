@@ -130,8 +130,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, PurePath) or (isinstance(value, str) and _ROOTED.match(value)):
         return "a path"
     if isinstance(value, str | bytes):
-        short = isinstance(value, str) and len(value) <= LONGEST and value.isprintable()
-        return value if short else _hash(value.encode() if isinstance(value, str) else value)
+        is_short = isinstance(value, str) and len(value) <= LONGEST and value.isprintable()
+        return value if is_short else _hash(value.encode() if isinstance(value, str) else value)
     if isinstance(value, Mapping):
         return {str(_plain(key)): _plain(inner) for key, inner in value.items()}
     if isinstance(value, set | frozenset):

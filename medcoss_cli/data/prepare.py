@@ -82,16 +82,16 @@ def _write(
     sources = Counter(record.source for record in listing.records)
     files = len(sources) + broken
     refused: list[Refused] = []
-    done: dict[int, dict[str, Any]] = {}
+    shards_done: dict[int, dict[str, Any]] = {}
 
     def take(number: int, result: tuple[dict[str, Any], list[Refused]]) -> None:
-        done[number] = result[0]
+        shards_done[number] = result[0]
         refused.extend(result[1])
         bad = broken + sum(1 / sources[item.record.source] for item in refused if item.bad)
         if bad > bad_share * files + 1e-9:
             _write_quarantine(folder, listing, refused)
             _allowed(bad / files, bad_share, folder / QUARANTINE)
-        _room(folder, done, len(tasks))
+        _room(folder, shards_done, len(tasks))
         bar.advance(len(tasks[number]), **({"bad": f"{bad:.0f}"} if bad else {}))
 
     if broken > bad_share * files:
@@ -110,7 +110,7 @@ def _write(
                 for future in as_completed(waiting):
                     take(waiting[future], future.result())
     _write_quarantine(folder, listing, refused)
-    shards = [done[number] for number in sorted(done)]
+    shards = [shards_done[number] for number in sorted(shards_done)]
     rows = sum(shard["rows"] for shard in shards)
     if rows == 0:
         reasons = reason_counts(item.reason for item in refused)
@@ -154,10 +154,10 @@ def _write_index(
 def _tasks(modality: CompleteModality, listing: Listing) -> Iterator[list[Record]]:
     """Records cut into shards: at most 64 MB, at least 64 shards where there is enough for them, whole files together."""
     row_bytes = 2 * max(1, modality.channels) * int(np.prod(modality.size))
-    most = max(1, min(SHARD_BYTES // row_bytes, max(16, len(listing.records) // 64)))
+    limit = max(1, min(SHARD_BYTES // row_bytes, max(16, len(listing.records) // 64)))
     task: list[Record] = []
     for record in listing.records:
-        if (len(task) >= most and record.source != task[-1].source) or len(task) >= 4 * most:
+        if (len(task) >= limit and record.source != task[-1].source) or len(task) >= 4 * limit:
             yield task
             task = []
         task.append(record)
@@ -272,19 +272,19 @@ def _write_quarantine(folder: Path, listing: Listing, refused: Sequence[Refused]
     atomic.write(folder / QUARANTINE, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
-def _allowed(bad: float, bad_share: float, quarantine: Path) -> None:
-    if bad > bad_share + 1e-9:
+def _allowed(share: float, bad_share: float, quarantine: Path) -> None:
+    if share > bad_share + 1e-9:
         raise DataError(
-            f"{bad:.1%} of the files are bad, {bad_share:.1%} are allowed",
+            f"{share:.1%} of the files are bad, {bad_share:.1%} are allowed",
             where=quarantine,
             fix="the table lists the reasons; repair or remove them, or raise the limit with data.bad_share=0.2",
         )
 
 
-def _room(folder: Path, done: dict[int, dict[str, Any]], tasks: int) -> None:
+def _room(folder: Path, shards_done: dict[int, dict[str, Any]], tasks: int) -> None:
     """Stop early when what is still to be written will not fit."""
-    written = sum(shard["bytes"] for shard in done.values())
-    need = written / len(done) * (tasks - len(done))
+    written = sum(shard["bytes"] for shard in shards_done.values())
+    need = written / len(shards_done) * (tasks - len(shards_done))
     free = shutil.disk_usage(folder).free
     if need > free:
         raise ResourceError(

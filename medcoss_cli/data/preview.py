@@ -76,9 +76,9 @@ def montage(modality: CompleteModality, rows: dict[str, Tensor]) -> bytes:
     words = modality.pretext == "masked_words"
     lines = {title: cells(modality, batch) for title, batch in rows.items()}
     count = len(next(iter(lines.values())))
-    wide, high, most = (4.2, 1.6, 3) if words else (1.7, 1.8, WIDEST)
-    columns, bands = min(count, most), -(-count // most)
-    figure = Figure(figsize=(wide * columns + 0.4, high * len(lines) * bands), layout="constrained")
+    width, height, limit = (4.2, 1.6, 3) if words else (1.7, 1.8, WIDEST)
+    columns, bands = min(count, limit), -(-count // limit)
+    figure = Figure(figsize=(width * columns + 0.4, height * len(lines) * bands), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(lines) * bands, columns, squeeze=False)
     for place in range(columns * bands):

@@ -82,22 +82,22 @@ def listed(modality: CompleteModality, root: Path, split: str) -> list[Record | 
         ) from error
     sidecars = {path for item in items if isinstance(item, Record) for path in item.files}
     missing = {path for path in sidecars if not path.is_file()}
-    items_kept: list[Record | Skipped] = []
+    records: list[Record | Skipped] = []
     for item in items:
         if not isinstance(item, Record):
-            items_kept += [item] if item.source not in sidecars else []
+            records += [item] if item.source not in sidecars else []
         elif absent := [path.name for path in item.files if path in missing]:
-            items_kept.append(Skipped(item.source, f"{' and '.join(absent)}, which it needs, is not there", bad=True))
+            records.append(Skipped(item.source, f"{' and '.join(absent)}, which it needs, is not there", bad=True))
         else:
-            items_kept.append(item)
-    return items_kept
+            records.append(item)
+    return records
 
 
-def reason_counts(reasons: Iterable[str], most: int = 4) -> str:
+def reason_counts(reasons: Iterable[str], limit: int = 4) -> str:
     """The commonest reasons with their numbers, in one line."""
     counts = Counter(reasons).most_common()
-    shown = "; ".join(f"{count} x {reason}" for reason, count in counts[:most])
-    return shown + (f"; and {len(counts) - most} other reasons" if len(counts) > most else "")
+    shown = "; ".join(f"{count} x {reason}" for reason, count in counts[:limit])
+    return shown + (f"; and {len(counts) - limit} other reasons" if len(counts) > limit else "")
 
 
 def read_checked(modality: CompleteModality, record: Record) -> Sample:

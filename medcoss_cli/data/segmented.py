@@ -137,10 +137,10 @@ def labels_of(mask: Array, values: Values, where: str) -> Array:
     labels = np.zeros(mask.shape, np.uint8)
     numbers = [value for listed in values.values() if listed != "any" for value in listed]
     present = {int(value) for value in np.unique(mask)} - {0}
-    strange = sorted(present - set(map(int, numbers))) if "any" not in values.values() else []
-    if strange:
+    unknown = sorted(present - set(map(int, numbers))) if "any" not in values.values() else []
+    if unknown:
         raise DataError(
-            f"the mask has the value {strange[0]}, the recipe's classes have {', '.join(map(str, sorted(set(numbers))))}",
+            f"the mask has the value {unknown[0]}, the recipe's classes have {', '.join(map(str, sorted(set(numbers))))}",
             where=where,
             fix="name every value under `classes`, or correct the mask",
         )
@@ -214,18 +214,18 @@ def _write(
         for facts in mapper(prepare_case, range(len(cases)), cases):
             outcomes.append(facts)
             bar.advance()
-    good = [facts for facts in outcomes if "reason" not in facts]
+    usable = [facts for facts in outcomes if "reason" not in facts]
     for facts in outcomes:
         if "reason" in facts:
             screen.warn(facts["reason"])
-    if len(outcomes) - len(good) > bad_share * len(outcomes):
+    if len(outcomes) - len(usable) > bad_share * len(outcomes):
         raise DataError(
-            f"{len(outcomes) - len(good)} of {len(outcomes)} images cannot be used",
+            f"{len(outcomes) - len(usable)} of {len(outcomes)} images cannot be used",
             where=cases[0].where.rpartition(":")[0],
             fix="repair or remove them, or raise the limit with data.bad_share=0.2",
         )
-    digest = hashlib.sha256("".join(facts["hash"] for facts in good).encode()).hexdigest()
-    atomic.write(folder / "index.json", json.dumps({"data_hash": digest, "cases": good}, indent=1).encode())
+    digest = hashlib.sha256("".join(facts["hash"] for facts in usable).encode()).hexdigest()
+    atomic.write(folder / "index.json", json.dumps({"data_hash": digest, "cases": usable}, indent=1).encode())
 
 
 def _case(

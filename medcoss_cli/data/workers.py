@@ -24,11 +24,11 @@ def forkserver() -> ForkServerContext:
     context = get_context("forkserver")
     context.set_forkserver_preload(["medcoss_cli.data.batches"])
     if threading.current_thread() is threading.main_thread():
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the server inherits: Ctrl-C is for this process
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the server inherits: Ctrl-C is for this process
         try:
             ensure_running()
         finally:
-            signal.signal(signal.SIGINT, before)
+            signal.signal(signal.SIGINT, handler)
     return context
 
 

@@ -69,10 +69,10 @@ def build(
     Raises: UsageError for an unknown name or a manifest that is there, DataError where the set is not there.
     """
     if name not in PUBLISHED:
-        near = difflib.get_close_matches(name, PUBLISHED, 1, 0.5)
+        candidates = difflib.get_close_matches(name, PUBLISHED, 1, 0.5)
         raise UsageError(
             f"there is no known layout named {name!r}",
-            fix=(f"did you mean {near[0]}? " if near else "") + f"there are {', '.join(PUBLISHED)}",
+            fix=(f"did you mean {candidates[0]}? " if candidates else "") + f"there are {', '.join(PUBLISHED)}",
         )
     if profile not in PROFILES:
         raise UsageError(f"--profile {profile} is unknown", fix=f"choose {' or '.join(PROFILES)}")

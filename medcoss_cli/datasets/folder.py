@@ -140,10 +140,10 @@ def _grouped(request: Request, listed: Sequence[ManifestRow], pattern: re.Patter
 
 
 def _groups(request: Request, names: Sequence[str], matches: Sequence[re.Match[str] | None]) -> list[str]:
-    lost = [name for name, match in zip(names, matches, strict=True) if not match or not match[1]]
-    if lost:
+    unmatched = [name for name, match in zip(names, matches, strict=True) if not match or not match[1]]
+    if unmatched:
         raise DataError(
-            f"--group-pattern {request.pattern} finds no patient in {len(lost)} of {len(names)} names, as in {lost[0]}",
+            f"--group-pattern {request.pattern} finds no patient in {len(unmatched)} of {len(names)} names, as in {unmatched[0]}",
             where=request.root,
             fix="write a pattern that all names match",
         )
@@ -217,8 +217,8 @@ def _drawn(request: Request, listed: list[ManifestRow]) -> list[ManifestRow]:
             continue
         train = [row for row in listed if row.split == "train"]
         cases = Counter(row.label for row in train)
-        before = 1 - request.test if split == "val" and "test" not in splits else 1  # of what was there at first
-        counts = {label: max(1, round(count * share / before)) for label, count in cases.items()}
+        remainder = 1 - request.test if split == "val" and "test" not in splits else 1  # of what was there at first
+        counts = {label: max(1, round(count * share / remainder)) for label, count in cases.items()}
         listed = moved(listed, draw(train, counts, request.seed, split), split)
         if splits != {""}:
             request.warn(f"no {split} split is given, so {share:.0%} of the training cases are drawn for it")
@@ -229,10 +229,10 @@ def _disjoint(request: Request, listed: Sequence[ManifestRow]) -> None:
     splits: dict[str, set[str]] = defaultdict(set)
     for row in listed:
         splits[row.group].add(row.split)
-    torn = sorted(group for group, of in splits.items() if len(of) > 1)
-    if torn:
+    shared = sorted(group for group, of in splits.items() if len(of) > 1)
+    if shared:
         raise DataError(
-            f"{len(torn)} patients are in more than one of the given splits, the first is {torn[0]!r}",
+            f"{len(shared)} patients are in more than one of the given splits, the first is {shared[0]!r}",
             where=request.root,
             fix="put all files of a patient into one split",
         )

@@ -61,15 +61,15 @@ def qata(request: Request) -> list[ManifestRow]:
 
 
 def _masked(request: Request, folder: Path, split: str) -> list[ManifestRow]:
-    rows, without = [], []
+    rows, unmasked = [], []
     for path in files(request, folder / "Images", ".png"):
         mask = folder / "Ground-truths" / f"mask_{path.name}"
         match = re.match(r"(sub-[^_]+)_ses-", path.name)  # most names begin with subject and session
         rows.append(ManifestRow(path, split, match[1] if match else stem(path), mask=mask))
         if not mask.is_file():
-            without.append(path)
-    request.skipped(without, "images have no mask")
-    return [row for row in rows if row.path not in set(without)]
+            unmasked.append(path)
+    request.skipped(unmasked, "images have no mask")
+    return [row for row in rows if row.path not in set(unmasked)]
 
 
 def glas(request: Request) -> list[ManifestRow]:
@@ -77,7 +77,7 @@ def glas(request: Request) -> list[ManifestRow]:
     layout = "Grade.csv, train_N.bmp with train_N_anno.bmp, and likewise testA_N and testB_N"
     place = home(request, "Grade.csv", "train_1.bmp", layout=layout)
     grades = _grades(place / "Grade.csv")
-    rows, strange, without = [], [], []
+    rows, unknown, unmasked = [], [], []
     for path in files(request, place, ".bmp", "grade.csv"):
         if path.name == "Grade.csv":
             continue
@@ -88,11 +88,11 @@ def glas(request: Request) -> list[ManifestRow]:
             split = "train" if match[1] == "train" else "test"
             rows.append(ManifestRow(path, split, patient or path.stem, mask=mask, grade=grade))
         elif match:
-            without.append(path)
+            unmasked.append(path)
         elif not re.fullmatch(r"(train|test[AB])_\d+_anno", path.stem):
-            strange.append(path)
-    request.skipped(without, "images have no mask")
-    request.skipped(strange, "files are not named as in this set")
+            unknown.append(path)
+    request.skipped(unmasked, "images have no mask")
+    request.skipped(unknown, "files are not named as in this set")
     if ungraded := [row.path.name for row in rows if not row.grade]:
         request.warn(f"{len(ungraded)} images have no grade in Grade.csv; the first is {ungraded[0]}")
     train = [row for row in rows if row.split == "train"]

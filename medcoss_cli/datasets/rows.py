@@ -84,9 +84,11 @@ def missing(request: Request, layout: str) -> DataError:
 def files(request: Request, folder: Path, *endings: str) -> list[Path]:
     """Files of a folder with one of these endings, sorted; others are told."""
     paths = sorted(path for path in folder.iterdir() if path.is_file() and not is_junk(path))
-    fit = [path for path in paths if path.name.lower().endswith(endings)]
-    request.skipped((path for path in paths if path not in set(fit)), f"files do not end in {' or '.join(endings)}")
-    return fit
+    matching = [path for path in paths if path.name.lower().endswith(endings)]
+    request.skipped(
+        (path for path in paths if path not in set(matching)), f"files do not end in {' or '.join(endings)}"
+    )
+    return matching
 
 
 def stem(path: Path) -> str:
@@ -129,14 +131,14 @@ def draw(rows: Sequence[ManifestRow], counts: Mapping[str, int], *key: object) -
         sizes[row.group][row.stratum] += 1
     groups = sorted(sizes)
     random.Random(" ".join(map(str, key))).shuffle(groups)
-    left, drawn = Counter(counts), set()
+    quota, drawn = Counter(counts), set()
     for group in groups:
-        if all(count <= left[stratum] for stratum, count in sizes[group].items()):
+        if all(count <= quota[stratum] for stratum, count in sizes[group].items()):
             drawn.add(group)
-            left.subtract(sizes[group])
+            quota.subtract(sizes[group])
     for stratum, count in sorted(counts.items()):
         candidates = [group for group in groups if sizes[group][stratum] and group not in drawn]
-        if 0 < count == left[stratum] and len(candidates) > 1:
+        if 0 < count == quota[stratum] and len(candidates) > 1:
             drawn.add(min(candidates, key=lambda group: sizes[group].total()))
     return drawn
 
@@ -146,28 +148,28 @@ def parted(request: Request, rows: list[ManifestRow]) -> list[ManifestRow]:
     splits: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         splits[row.group].add(row.split)
-    torn = {group for group, of in splits.items() if len(of) > 1}
-    if not torn:
+    shared = {group for group, of in splits.items() if len(of) > 1}
+    if not shared:
         return rows
-    cases = sum(row.group in torn for row in rows)
-    tested = sum("test" in splits[group] for group in torn)
+    cases = sum(row.group in shared for row in rows)
+    tested = sum("test" in splits[group] for group in shared)
     request.warn(
-        f"the {request.profile} split has {len(torn)} patients in more than one part ({cases} cases; {tested} of the "
+        f"the {request.profile} split has {len(shared)} patients in more than one part ({cases} cases; {tested} of the "
         "patients in test): kept, so scores may be too good; each part counts as a group of its own"
     )
-    return [replace(row, group=f"{row.group} ({row.split})") if row.group in torn else row for row in rows]
+    return [replace(row, group=f"{row.group} ({row.split})") if row.group in shared else row for row in rows]
 
 
 def compare(request: Request, rows: Sequence[ManifestRow], expected: Mapping[str, int]) -> None:
     """Say in one line where a set has other counts than the paper."""
     counts = Counter(row.split for row in rows)
-    other = [
+    differences = [
         f"{counts[split]:,} {split} cases where the paper has {count:,}"
         for split, count in expected.items()
         if counts[split] != count
     ]
-    if other:
-        request.warn(", ".join(other))
+    if differences:
+        request.warn(", ".join(differences))
 
 
 def keep(request: Request, path: Path, content: bytes) -> None:

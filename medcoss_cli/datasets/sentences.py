@@ -33,7 +33,7 @@ def _sentences(request: Request, path: Path) -> Iterator[tuple[str, str, str]]:
         lines = path.read_text(encoding="utf-8-sig").split("\n")  # not splitlines, for sentences may hold U+2028
     except (OSError, UnicodeDecodeError) as error:
         raise DataError("this cannot be read as text in UTF-8", where=path) from error
-    abstract, strange = "", []
+    abstract, unknown = "", []
     for number, line in enumerate(lines, start=1):
         if line.startswith("###"):
             abstract = line[3:].strip()
@@ -42,8 +42,8 @@ def _sentences(request: Request, path: Path) -> Iterator[tuple[str, str, str]]:
         if abstract and role in ROLES and sentence.strip():
             yield abstract, role, sentence.strip()
         elif line.strip():
-            strange.append(number)
-    if strange:
+            unknown.append(number)
+    if unknown:
         request.warn(
-            f"{len(strange)} lines of {path.name} are no sentence with a role, left out; the first is {strange[0]}"
+            f"{len(unknown)} lines of {path.name} are no sentence with a role, left out; the first is {unknown[0]}"
         )

@@ -48,8 +48,8 @@ def ricord(request: Request) -> list[ManifestRow]:
         for path in files(request, place / folder, ".nii.gz")
     ]
     lists = {split: request.root / f"{split}.txt" for split in ("train", "val", "test")}
-    if there := [split for split, path in lists.items() if path.is_file()]:
-        return _listed(request, rows, {split: _names(lists[split]) for split in there})
+    if splits := [split for split, path in lists.items() if path.is_file()]:
+        return _listed(request, rows, {split: _names(lists[split]) for split in splits})
     request.warn("no train.txt, val.txt and test.txt here, so patients are drawn, in the paper's proportions")
     cases = Counter(row.label for row in rows)
     for split in ("test", "val"):
@@ -77,24 +77,24 @@ def _listed(request: Request, rows: list[ManifestRow], lists: dict[str, list[str
         for name in names:
             if splits.setdefault(stem(Path(name)), split) != split:
                 raise DataError(f"{name} is in two lists", where=request.root / f"{split}.txt", fix="remove one")
-    named = {stem(row.path): row for row in rows}
-    request.skipped((row.path for name, row in named.items() if name not in splits), "files are in no list")
-    if gone := sorted(splits.keys() - named.keys()):
-        request.warn(f"{len(gone)} names of the lists are not there; the first is {gone[0]}")
-    return [replace(row, split=splits[name]) for name, row in named.items() if name in splits]
+    by_name = {stem(row.path): row for row in rows}
+    request.skipped((row.path for name, row in by_name.items() if name not in splits), "files are in no list")
+    if missing_names := sorted(splits.keys() - by_name.keys()):
+        request.warn(f"{len(missing_names)} names of the lists are not there; the first is {missing_names[0]}")
+    return [replace(row, split=splits[name]) for name, row in by_name.items() if name in splits]
 
 
 def lits(request: Request) -> list[ManifestRow]:
     """volume-N.nii and segmentation-N.nii wherever they lie, or imagesTr|labelsTr/liver_N.nii.gz; no validation."""
     images: dict[int, Path] = {}
     masks: dict[int, Path] = {}
-    strange = []
+    unknown = []
     for path in sorted(request.root.rglob("*.nii*")):
         match = re.fullmatch(r"(volume-|segmentation-|liver_)(\d+)\.nii(\.gz)?", path.name)
         if is_junk(path) or path.parent.name == "imagesTs" or path.name.startswith("test-volume"):
             continue  # without masks, as they were published
         if not match or (match[1] == "liver_" and path.parent.name not in ("imagesTr", "labelsTr")):
-            strange.append(path)
+            unknown.append(path)
             continue
         of = masks if match[1] == "segmentation-" or path.parent.name == "labelsTr" else images
         if of.setdefault(int(match[2]), path) != path:
@@ -105,7 +105,7 @@ def lits(request: Request) -> list[ManifestRow]:
         raise missing(
             request, "volume-N.nii and segmentation-N.nii, or imagesTr/liver_N.nii.gz and labelsTr/liver_N.nii.gz"
         )
-    request.skipped(strange, "files are not named as in this set")
+    request.skipped(unknown, "files are not named as in this set")
     request.skipped((path for number, path in images.items() if number not in masks), "volumes have no mask")
     return [
         ManifestRow(path, "test" if number in LIVERS else "train", f"liver_{number}", mask=masks[number])

@@ -31,12 +31,12 @@ def needed(modality: str, task: str | None = None) -> list[str]:
     Args:
         task: its kind; None: an encoder without a head.
     """
-    more = load_task(task).packages if task else ()
+    extras = load_task(task).packages if task else ()
     names = [modality, task] if task else [modality]
-    done = subprocess.run([sys.executable, "-c", _ASKED, *names], capture_output=True, text=True, check=False)
-    if done.returncode:
-        return sorted({*BASE, *more, "torch"})
-    return sorted({*json.loads(done.stdout.splitlines()[-1]), *more})
+    process = subprocess.run([sys.executable, "-c", _ASKED, *names], capture_output=True, text=True, check=False)
+    if process.returncode:
+        return sorted({*BASE, *extras, "torch"})
+    return sorted({*json.loads(process.stdout.splitlines()[-1]), *extras})
 
 
 def used(modality: str, task: str | None = None) -> list[str]:
@@ -59,8 +59,8 @@ def used(modality: str, task: str | None = None) -> list[str]:
                 part = part.with_vocabulary(text.learn([sample.array], [None]))
             encode(part, sample)
     modules = {name.partition(".")[0] for name, module in sys.modules.items() if module is not None}
-    brought = packages_distributions()
-    imported = {_name(distribution) for module in modules for distribution in brought.get(module, [])}
+    packages = packages_distributions()
+    imported = {_name(distribution) for module in modules for distribution in packages.get(module, [])}
     required = {name for plugin in plugins for name in _requires(plugin)}
     return sorted((imported & required) | set(BASE))
 

@@ -44,8 +44,8 @@ def gather(
         inputs, labels, groups = _of_folder(modality, folder, screen)
         origin = f"{len(inputs)} samples of a folder"
     elif stored is not None and len(stored.integers):
-        few = slice(0, MOST)
-        inputs = _decoded(modality, stored.integers[few], stored.scale[few], stored.offset[few])
+        first = slice(0, MOST)
+        inputs = _decoded(modality, stored.integers[first], stored.scale[first], stored.offset[first])
         origin = f"{len(inputs)} samples that the checkpoint holds"
     elif modality.demo is not None:
         with tempfile.TemporaryDirectory() as scratch:
@@ -90,8 +90,8 @@ def _of_folder(
 ) -> tuple[Array, list[str] | None, list[str] | None]:
     """Up to 64 samples, evenly taken; with labels and groups where the folder's manifest has labels for all."""
     labelled = _labelled(modality, folder, screen)
-    every = [(item, None) for item in listed(modality, folder, "all") if isinstance(item, Record)]
-    candidates = labelled or every
+    unlabelled = [(item, None) for item in listed(modality, folder, "all") if isinstance(item, Record)]
+    candidates = labelled or unlabelled
     decoded, labels, groups = [], [], list[str]()
     for place in np.linspace(0, len(candidates) - 1, min(MOST, len(candidates))).round().astype(int):
         record, label = candidates[place]

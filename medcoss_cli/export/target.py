@@ -87,9 +87,9 @@ class Exportable:
         """Its own size, and two that are never traced."""
         if self.steps is None:
             return [self.size]
-        more = tuple(n + step for n, step in zip(self.size, self.steps, strict=True))
+        larger = tuple(n + step for n, step in zip(self.size, self.steps, strict=True))
         less = tuple(max(step, n // 2 // step * step) for n, step in zip(self.size, self.steps, strict=True))
-        return [self.size, more, less]
+        return [self.size, larger, less]
 
     def batch(self, count: int, size: tuple[int, ...]) -> tuple[Array, ...]:
         """Inputs of so many samples at a size."""

@@ -114,7 +114,7 @@ def weights(item: Exportable) -> tuple[dict[str, Tensor], float]:
     encoder, width, norm, linear = network.encoder, item.about["encoder"]["width"], tokenizer.norm, tokenizer.projection
     places = tokenizer.positions(tokenizer.grid(item.size), linear.weight.device)
     token, lower = _before_norm(encoder.cls[0, 0], norm.weight, norm.bias)
-    ours = {
+    tensors = {
         "cls_token": token[None, None],
         "pos_embed": (places + linear.bias)[None],
         "patch_embed.proj.weight": linear.weight.reshape(width, *tokenizer.patch, tokenizer.spec.channels).movedim(
@@ -126,7 +126,7 @@ def weights(item: Exportable) -> tuple[dict[str, Tensor], float]:
         "head.weight": torch.eye(width),
         "head.bias": torch.full((width,), lower / (1 + len(places))),
     }
-    return {name: tensor.detach().cpu().float().contiguous().clone() for name, tensor in ours.items()}, lower
+    return {name: tensor.detach().cpu().float().contiguous().clone() for name, tensor in tensors.items()}, lower
 
 
 def _before_norm(cls: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, float]:

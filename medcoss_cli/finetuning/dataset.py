@@ -33,8 +33,8 @@ def find_cases(
     """
     cases = read_manifest(root, target, fold=fold, validation=validation, seed=seed)
     listing = find(modality, root, split="all", screen=screen)
-    named = {case.path for case in cases}
-    lost = [item for item in listing.skipped if item.source in named]
+    paths = {case.path for case in cases}
+    lost = [item for item in listing.skipped if item.source in paths]
     matched = with_records(cases, listing, single=target.file)
     if target == MASK:
         check_grid(modality, matched)

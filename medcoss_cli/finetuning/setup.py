@@ -83,13 +83,13 @@ def begin_finetune(
     place = one_device()
     kind, spec, weights, labelled, lost = settle(recipe, start, options, screen)
     data = _data(recipe, kind, spec, labelled, lost)
-    chosen = list(seeds or [recipe.seed])
+    numbers = list(seeds or [recipe.seed])
     in_use = {"plugins": {spec.modality: spec.plugin}, "versions": versions([spec.modality])}
-    facts = {"kind": "finetune", "seeds": chosen, "start": "checkpoint" if weights else SCRATCH, **in_use}
+    facts = {"kind": "finetune", "seeds": numbers, "start": "checkpoint" if weights else SCRATCH, **in_use}
     run = create_run(recipe, stem, facts, options, screen)
     finetuned.save(finetuned.StoredTask(spec.to_plain(), dict(weights), {}), run.folder / START)
     logged = Logged(screen, run.log)
-    return FinetuneJob(recipe, kind, spec, weights, labelled, lost, data, chosen, run, place, logged)
+    return FinetuneJob(recipe, kind, spec, weights, labelled, lost, data, numbers, run, place, logged)
 
 
 def resume_finetune(folder: Path, options: Options, screen: Screen) -> FinetuneJob:

@@ -83,7 +83,7 @@ def convert(
     if not used - {WORDS}:
         unused.append(DECODERS)  # what they share: words have a head of their own
     dropped = weights.left() + [name for key in unused for name in weights.taken.get(key, [])]
-    loaded = {into: tensors for into, tensors in weights.taken.items() if into not in unused}
+    loaded = {group: tensors for group, tensors in weights.taken.items() if group not in unused}
     shape = imported.shape
     notes = (
         [f"its attention is taken to have {shape.heads} heads of {shape.width // shape.heads} values"]

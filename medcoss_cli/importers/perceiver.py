@@ -105,15 +105,15 @@ def _words(weights: Weights, imported: Imported, width: int, causal: bool) -> No
 
 def _decoders(weights: Weights, imported: Imported, width: int) -> None:
     """Image and volume share one small transformer; the word head has row 0 of its types folded into its bias."""
-    into = DECODERS
+    group = DECODERS
     small, count = weights.rows("decoder_embed.weight"), depth(weights, "decoder_blocks")
-    blocks = timm_blocks(weights, "decoder_blocks", count, small, 4 * small, into)
+    blocks = timm_blocks(weights, "decoder_blocks", count, small, 4 * small, group)
     shared = {
-        "embed.weight": weights.take("decoder_embed.weight", (small, width), into),
-        "embed.bias": weights.take("decoder_embed.bias", (small,), into),
-        "mask_token": weights.take("mask_token", (1, 1, small), into),
+        "embed.weight": weights.take("decoder_embed.weight", (small, width), group),
+        "embed.bias": weights.take("decoder_embed.bias", (small,), group),
+        "mask_token": weights.take("mask_token", (1, 1, small), group),
         **{f"blocks.{name}": tensor for name, tensor in blocks.items()},
-        **_norm(weights, "decoder_norm", small, into),
+        **_norm(weights, "decoder_norm", small, group),
     }
     for key, size in ((IMAGE, SIZES[IMAGE]), (VOLUME, SIZES[VOLUME])):
         dims, places = len(size), 1 + math.prod(n // EDGE for n in size)
@@ -145,5 +145,5 @@ def _name(part: str, key: str, kind: str = "weight") -> str:
     return f"{part}{'_3D' if key == VOLUME else ''}.{kind}"
 
 
-def _norm(weights: Weights, name: str, width: int, into: str) -> dict[str, Tensor]:
-    return {f"norm.{kind}": weights.take(f"{name}.{kind}", (width,), into) for kind in ("weight", "bias")}
+def _norm(weights: Weights, name: str, width: int, group: str) -> dict[str, Tensor]:
+    return {f"norm.{kind}": weights.take(f"{name}.{kind}", (width,), group) for kind in ("weight", "bias")}

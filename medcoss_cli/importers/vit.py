@@ -31,10 +31,10 @@ def vit(weights: Weights) -> Imported:
     kernel = weights.tensors[KERNEL]
     if kernel.ndim != 4 or kernel.shape[1] != 3 or kernel.shape[2] != kernel.shape[3]:
         raise CheckpointError("its patches are not square ones of three channels", where=weights.where)
-    strange = [n for n in weights.tensors if (m := re.match(r"blocks\.\d+\.(.+)", n)) and not KNOWN.fullmatch(m[1])]
-    if strange:
+    unknown = [n for n in weights.tensors if (m := re.match(r"blocks\.\d+\.(.+)", n)) and not KNOWN.fullmatch(m[1])]
+    if unknown:
         raise CheckpointError(
-            f"its blocks have parts that this encoder lacks, such as {strange[0]}",
+            f"its blocks have parts that this encoder lacks, such as {unknown[0]}",
             where=weights.where,
             fix="give a plain ViT",
         )

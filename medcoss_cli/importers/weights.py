@@ -37,7 +37,7 @@ class Weights:
     def __contains__(self, name: str) -> bool:
         return name in self.tensors
 
-    def take(self, name: str, shape: tuple[int, ...], into: str) -> Tensor:
+    def take(self, name: str, shape: tuple[int, ...], group: str) -> Tensor:
         """A tensor in float32. Raises: CheckpointError if it is missing, has another shape, or holds a NaN or infinity."""
         if name not in self.tensors:
             raise self._missing(name)
@@ -51,7 +51,7 @@ class Weights:
         tensor = tensor.float()
         if not bool(tensor.isfinite().all()):
             raise CheckpointError(f"{name} holds values that are not finite", where=self.where, fix=plain.AGAIN)
-        self.taken.setdefault(into, []).append(name)
+        self.taken.setdefault(group, []).append(name)
         return tensor
 
     def expect(self, *names: str) -> None:

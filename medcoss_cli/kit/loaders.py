@@ -182,9 +182,9 @@ class VolumeFolder:
             yield Skipped(entry.path, f"{grid.volumes} volumes in one file (4D) where one is expected")
             return
         for volume in range(grid.volumes):
-            which = ("volume", volume) if grid.volumes > 1 else ()
+            part = ("volume", volume) if grid.volumes > 1 else ()
             for first, end in windows(depth, self.window, self.stride):
-                yield Record(entry.path, (*which, "window", first, end), entry.group, files)
+                yield Record(entry.path, (*part, "window", first, end), entry.group, files)
 
     def _series(self, slices: list[Entry]) -> Iterator[Record | Skipped]:
         from medcoss_cli.kit.readers import series
@@ -197,10 +197,10 @@ class VolumeFolder:
             if isinstance(item, Skipped):
                 yield item
                 continue
-            astray = [note for note in item.grid.notes if note in (series.UNEVEN, series.TILTED)]
-            if self.placed and astray:
+            grid_notes = [note for note in item.grid.notes if note in (series.UNEVEN, series.TILTED)]
+            if self.placed and grid_notes:
                 yield Skipped(
-                    item.source, f"{astray[0].partition(':')[0]}: resample the series to an even grid", bad=True
+                    item.source, f"{grid_notes[0].partition(':')[0]}: resample the series to an even grid", bad=True
                 )
                 continue
             try:

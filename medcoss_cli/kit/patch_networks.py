@@ -128,8 +128,8 @@ class PixelHead(nn.Module):
     def loss(self, features: Tensor, keep: Tensor, batch: Tensor) -> tuple[Tensor, int]:
         """Sum over removed patches of the mean squared error, and their number (L_mim)."""
         patches = patchify(batch, self.patch, self.channels)
-        gone = removed(keep, patches.shape[1])
-        at = gone.nonzero()[:, 1].view(patches.shape[0], -1)
+        hidden = removed(keep, patches.shape[1])
+        at = hidden.nonzero()[:, 1].view(patches.shape[0], -1)
         return masked_pixels(self.decode(features, keep, at), _take(patches, at))
 
     def baseline(self, batch: Tensor) -> float:

@@ -40,9 +40,9 @@ def common_words(texts: Iterable[str], groups: Iterable[str | None]) -> Iterator
     for words, owner in zip(split, owners, strict=True):
         for word in set(words):
             holders.setdefault(word, set()).add(owner)
-    least = max(2, min(20, math.ceil(0.01 * len(set(owners)))))
+    threshold = max(2, min(20, math.ceil(0.01 * len(set(owners)))))
     for words in split:
-        yield " ".join(word for word in words if len(holders[word]) >= least)
+        yield " ".join(word for word in words if len(holders[word]) >= threshold)
 
 
 def learn(texts: Iterable[str], groups: Iterable[str | None], size: int) -> str:

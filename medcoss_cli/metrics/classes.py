@@ -34,8 +34,8 @@ def classification(probabilities: Array, truth: Array) -> dict[str, float]:
         first = _f1(probabilities[:, 1] >= 0.5, truth == 1)
     else:
         pairs = [_pair(probabilities, truth, a, b) for a, b in combinations(present, 2)]
-        rest = [_auc(probabilities[:, k], truth == k) for k in present]
-        ovo, ovr, first = _mean(pairs), _mean(rest), macro
+        one_vs_rest = [_auc(probabilities[:, k], truth == k) for k in present]
+        ovo, ovr, first = _mean(pairs), _mean(one_vs_rest), macro
     return {
         "accuracy": float((predicted == truth).mean()) if len(truth) else math.nan,
         "auc_ovo": ovo,
@@ -70,8 +70,8 @@ def _auc(score: Array, positive: Array) -> float:
 
 
 def _f1(predicted: Array, truth: Array) -> float:
-    both, either = int((predicted & truth).sum()), int(predicted.sum() + truth.sum())
-    return 2 * both / either if either else 0.0
+    hits, total = int((predicted & truth).sum()), int(predicted.sum() + truth.sum())
+    return 2 * hits / total if total else 0.0
 
 
 def _mean(values: list[float]) -> float:

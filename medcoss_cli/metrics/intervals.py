@@ -29,8 +29,8 @@ def bootstrap(
     generator = np.random.default_rng(seed)
     drawn: dict[str, list[float]] = {}
     for _ in range(draws):
-        chosen = generator.integers(len(names), size=len(names))
-        for name, value in statistic(np.concatenate([members[i] for i in chosen])).items():
+        numbers = generator.integers(len(names), size=len(names))
+        for name, value in statistic(np.concatenate([members[i] for i in numbers])).items():
             drawn.setdefault(name, []).append(value)
     return {name: _interval(np.array(values)) for name, values in drawn.items()}
 

@@ -17,8 +17,8 @@ _SUMS = ("missed", "false_alarm", "n_empty")
 
 def dice(predicted: Array, truth: Array) -> float:
     """2 |P and G| / (|P| + |G|); 1 where both are empty."""
-    both, either = int((predicted & truth).sum()), int(predicted.sum()) + int(truth.sum())
-    return 2 * both / either if either else 1.0
+    overlap, total = int((predicted & truth).sum()), int(predicted.sum()) + int(truth.sum())
+    return 2 * overlap / total if total else 1.0
 
 
 def dice_paper(predicted: Array, truth: Array) -> float:
@@ -75,8 +75,8 @@ def _box(mask: Array) -> tuple[slice, ...]:
     """The smallest box around a mask: both surfaces lie in it, so nothing beyond it matters."""
     sides = []
     for axis in range(mask.ndim):
-        there = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
-        sides.append(slice(int(there[0]), int(there[-1]) + 1))
+        occupied = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+        sides.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
     return tuple(sides)
 
 

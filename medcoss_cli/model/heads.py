@@ -189,20 +189,20 @@ class HybridDecoder(nn.Module):
         Raises: CheckpointError where nothing fits.
         """
         state = self.net.encoder.state_dict()
-        fit = {n: state[n] for n in state}
+        merged = {n: state[n] for n in state}
         count = 0
         for name, weight in weights.items():
             ending = next(
                 (e for e in (name, name.partition(".")[2]) if e in state and state[e].shape == weight.shape), None
             )
             if ending is not None:
-                fit[ending] = weight
+                merged[ending] = weight
                 count += 1
         if not count:
             raise CheckpointError(
                 "no tensor of head.hybrid.cnn fits the residual network", fix="check head.hybrid.depth"
             )
-        self.net.encoder.load_state_dict(fit)
+        self.net.encoder.load_state_dict(merged)
         return f"residual network: {count} of {len(state)} tensors taken, {len(weights) - count} left"
 
 

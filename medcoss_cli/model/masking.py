@@ -20,14 +20,14 @@ def random_keep(noise: Tensor, ratio: float) -> Tensor:
     Returns: (N, K) int64 indices in the order of their noise.
     Source: He et al. 2022; Ye et al. 2024, sec. 3.2.
     """
-    kept = max(1, int(noise.shape[1] * (1 - ratio) + 1e-6))
-    return noise.argsort(dim=1)[:, :kept]
+    count = max(1, int(noise.shape[1] * (1 - ratio) + 1e-6))
+    return noise.argsort(dim=1)[:, :count]
 
 
 def removed(keep: Tensor, length: int) -> Tensor:
     """(N, L) bool, True at the patches that are not in `keep` (N, K)."""
-    gone = torch.ones(keep.shape[0], length, dtype=torch.bool, device=keep.device)
-    return gone.scatter(1, keep, False)
+    mask = torch.ones(keep.shape[0], length, dtype=torch.bool, device=keep.device)
+    return mask.scatter(1, keep, False)
 
 
 def choose_words(word: Tensor, real: Tensor, noise: Tensor, ratio: float) -> Tensor:
@@ -49,27 +49,27 @@ def choose_words(word: Tensor, real: Tensor, noise: Tensor, ratio: float) -> Ten
     budget = (real.sum(1) * ratio).round().long().clamp(min=1)
     order = noise.masked_fill(lengths == 0, 2.0).argsort(dim=1)  # empty words last
     ordered = lengths.gather(1, order)
-    chosen_words = torch.zeros_like(ordered, dtype=torch.bool)
+    taken = torch.zeros_like(ordered, dtype=torch.bool)
     total = torch.zeros_like(budget)
     for j in range(int((ordered > 0).sum(1).max()) if len(ordered) else 0):
         fits = (ordered[:, j] > 0) & (total + ordered[:, j] <= budget)
-        chosen_words[:, j] = fits
+        taken[:, j] = fits
         total = total + ordered[:, j] * fits
-    chosen_words[:, 0] |= (total == 0) & (ordered[:, 0] > 0)
-    by_word = torch.zeros_like(chosen_words).scatter(1, order, chosen_words)
+    taken[:, 0] |= (total == 0) & (ordered[:, 0] > 0)
+    by_word = torch.zeros_like(taken).scatter(1, order, taken)
     return by_word.gather(1, word) & real
 
 
-def hide_words(ids: Tensor, chosen: Tensor, action: Tensor, substitute: Tensor, mask_id: int) -> Tensor:
+def hide_words(ids: Tensor, targets: Tensor, action: Tensor, substitute: Tensor, mask_id: int) -> Tensor:
     """Of the chosen tokens 80 % become the mask, 10 % a random word, 10 % stay as they are.
 
     Args:
         ids: (N, L) int64.
-        chosen: (N, L) bool.
+        targets: (N, L) bool.
         action: (N, L) uniform in [0, 1).
         substitute: (N, L) int64 random ids.
 
     Returns: (N, L) int64. Source: BERT.
     """
-    hidden = torch.where(chosen & (action < 0.8), torch.full_like(ids, mask_id), ids)
-    return torch.where(chosen & (action >= 0.8) & (action < 0.9), substitute, hidden)
+    hidden = torch.where(targets & (action < 0.8), torch.full_like(ids, mask_id), ids)
+    return torch.where(targets & (action >= 0.8) & (action < 0.9), substitute, hidden)

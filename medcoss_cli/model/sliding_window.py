@@ -88,12 +88,12 @@ def predict_labels(
             total, weights = np.zeros_like(part), np.zeros_like(column)
         total += part * column
         weights += column
-        done = (begins[number + 1] if number + 1 < len(begins) else first + window[0]) - first
-        ready = finite(total[:, :done] / weights[:done])
+        finished = (begins[number + 1] if number + 1 < len(begins) else first + window[0]) - first
+        ready = finite(total[:, :finished] / weights[:finished])
         score = (ready + rank) * (ready > 0.5)
-        labels[first : first + done] = np.where(score.max(0) > 0, score.argmax(0) + 1, 0)
-        total[:, :-done], weights[:-done] = total[:, done:].copy(), weights[done:].copy()
-        total[:, -done:], weights[-done:] = 0, 0
+        labels[first : first + finished] = np.where(score.max(0) > 0, score.argmax(0) + 1, 0)
+        total[:, :-finished], weights[:-finished] = total[:, finished:].copy(), weights[finished:].copy()
+        total[:, -finished:], weights[-finished:] = 0, 0
         if bar is not None:
             bar.advance()
     return labels[tuple(slice(0, s) for s in shape)]

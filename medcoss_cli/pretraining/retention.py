@@ -156,8 +156,11 @@ def write(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
         }
         for s in history
     ]
-    least = lowest(history)
-    summary = {"stages": stages, "lowest": None if least is None else {"modality": least[0], "cka": least[1]}}
+    lowest_row = lowest(history)
+    summary = {
+        "stages": stages,
+        "lowest": None if lowest_row is None else {"modality": lowest_row[0], "cka": lowest_row[1]},
+    }
     atomic.write(folder / "retention.json", json.dumps(summary, indent=2).encode())
     atomic.write(folder / "retention.png", _picture(history))
 

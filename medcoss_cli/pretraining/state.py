@@ -86,8 +86,8 @@ class State:
 
     def _about(self, data: StageData, baseline: float) -> dict[str, Any]:
         name, title = data.modality.name, data.modality.title
-        kept = len(self.buffer.get(name, ()))
-        return {"modality": name, "title": title, "buffer": kept, **data.facts, "baseline": baseline}
+        buffered = len(self.buffer.get(name, ()))
+        return {"modality": name, "title": title, "buffer": buffered, **data.facts, "baseline": baseline}
 
     def shared_weights(self) -> dict[str, torch.Tensor]:
         """Encoder and tokenizers, without decoders: the product of pre-training."""

@@ -88,10 +88,10 @@ def _with_channels(modality: CompleteModality, array: Array, where: str) -> Arra
 
 
 def _check_finite(array: Array, where: str) -> None:
-    bad = int((~np.isfinite(array)).sum()) if array.dtype.kind == "f" else 0
-    if bad:
+    count = int((~np.isfinite(array)).sum()) if array.dtype.kind == "f" else 0
+    if count:
         fix = "replace them, as in numpy.nan_to_num(array, nan=array[numpy.isfinite(array)].min())"
-        raise DataError(f"{bad} of {array.size} values are NaN or infinite", where=where, fix=fix)
+        raise DataError(f"{count} of {array.size} values are NaN or infinite", where=where, fix=fix)
 
 
 def inputs_of(modality: CompleteModality, tensor: Any) -> Array:

@@ -55,9 +55,9 @@ class Document:
         try:
             loader = RecipeLoader(text)
             node = loader.get_single_node()
-            for keys, there, again in _places(node):
-                where = f"{path}:{there.start_mark.line + 1}"
-                if again:
+            for keys, entry, repeated in _places(node):
+                where = f"{path}:{entry.start_mark.line + 1}"
+                if repeated:
                     self.faults.append(f"{where}: {dotted(keys)}: the key appears twice")
                 self.lines[keys] = where
             content = loader.construct_document(node) if node is not None else None
@@ -139,12 +139,12 @@ def _places(node: yaml.Node | None) -> Iterator[tuple[Keys, yaml.Node, bool]]:
 
     Raises: ValueError for more than anybody writes by hand, so that aliases cannot grow without end.
     """
-    left = LARGEST
+    budget = LARGEST
     todo: list[tuple[Keys, yaml.Node]] = [] if node is None else [((), node)]
     while todo:
         at, node = todo.pop()
-        left -= 1
-        if left < 0 or len(at) > DEEPEST:
+        budget -= 1
+        if budget < 0 or len(at) > DEEPEST:
             raise ValueError("it is nested too deeply or is too large")
         if isinstance(node, yaml.MappingNode):
             names: set[str] = set()

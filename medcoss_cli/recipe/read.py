@@ -41,10 +41,10 @@ def find_recipe(name: str) -> Path:
     if path.parent in (Path(), Path("recipes")) and path.stem in shipped and path.suffix in ("", ".yaml", ".yml"):
         return shipped[path.stem]
     recipes.refuse_clash(path.stem)
-    near = _nearest(path.stem, shipped).removeprefix("; ")
+    suggestion = _nearest(path.stem, shipped).removeprefix("; ")
     raise RecipeError(
         f"there is no recipe {name!r}",
-        fix=f"{near} name a file, or one of {', '.join(shipped)} (medcoss recipes list)".lstrip(),
+        fix=f"{suggestion} name a file, or one of {', '.join(shipped)} (medcoss recipes list)".lstrip(),
     )
 
 
@@ -90,11 +90,13 @@ def read_recipe(name: str, overrides: Sequence[str] = (), kind: str | None = Non
         faults.sort(key=lambda fault: _order(fault, overrides))
         many = f"{len(faults)} faults in this recipe:\n  " if len(faults) > 1 else ""
         raise RecipeError(many + "\n  ".join(faults))
-    if kind is not None and (left := list(_open(content))):  # without a verb a recipe is only looked at
+    if kind is not None and (open_keys := list(_open(content))):  # without a verb a recipe is only looked at
         raise RecipeError(
-            f"this recipe needs {' and '.join(left)} from you",
+            f"this recipe needs {' and '.join(open_keys)} from you",
             where=path.name,
-            fix=" ".join((_TAKEN_BY[kind].format(name), *map(shlex.quote, overrides), *(f"{key}=..." for key in left))),
+            fix=" ".join(
+                (_TAKEN_BY[kind].format(name), *map(shlex.quote, overrides), *(f"{key}=..." for key in open_keys))
+            ),
         )
     return recipe
 
@@ -108,33 +110,33 @@ def _narrowed(schema: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]
     return schema
 
 
-def _open(content: dict[str, Any], before: str = "") -> Iterator[str]:
+def _open(content: dict[str, Any], prefix: str = "") -> Iterator[str]:
     """Keys whose value is left to the user."""
     for key, value in content.items():
         if isinstance(value, list):
             value = {str(place): entry for place, entry in enumerate(value)}
         if isinstance(value, dict):
-            yield from _open(value, f"{before}{key}.")
+            yield from _open(value, f"{prefix}{key}.")
         elif value == OPEN:
-            yield f"{before}{key}"
+            yield f"{prefix}{key}"
 
 
 _SIGNS = {"pretrain": "stages", "finetune": "task", "extend": ""}
 """Keys that tell what is meant where `kind` does not."""
 
 
-def _lay_over(content: dict[str, Any], other: Any) -> None:
+def _lay_over(content: dict[str, Any], changes: Any) -> None:
     """Put another recipe's keys over those of this one, part by part; of `encoder: tiny` the dimensions stay."""
-    if not isinstance(other, dict):
+    if not isinstance(changes, dict):
         return  # told as a fault by the schema
-    for key, value in other.items():
-        held = content.get(key)
-        if key == "encoder" and isinstance(held, str):
-            if held not in PRESETS:
+    for key, value in changes.items():
+        current = content.get(key)
+        if key == "encoder" and isinstance(current, str):
+            if current not in PRESETS:
                 continue  # the schema says what is wrong with it
-            held = content[key] = dict(PRESETS[held])
-        if isinstance(value, dict) and isinstance(held, dict):
-            _lay_over(held, value)
+            current = content[key] = dict(PRESETS[current])
+        if isinstance(value, dict) and isinstance(current, dict):
+            _lay_over(current, value)
         else:
             content[key] = value
 
@@ -162,8 +164,8 @@ def _fault(entry: Any, document: Document, schema: dict[str, Any]) -> str:
     place, name = document.place(keys), dotted(keys)
     if entry["type"] == "extra_forbidden":
         allowed = list(_properties(_at(schema, keys[:-1]), schema))
-        near = _nearest(str(keys[-1]), allowed)
-        return f"{place}: {name}: unknown key{near or '; allowed are ' + ', '.join(allowed)}"
+        suggestion = _nearest(str(keys[-1]), allowed)
+        return f"{place}: {name}: unknown key{suggestion or '; allowed are ' + ', '.join(allowed)}"
     if entry["type"] == "missing":
         return f"{place}: {name}: this key is required: {_allowed(_at(schema, keys), schema)}"
     if entry["type"] == "value_error":  # said by the schema, which names what it found
@@ -230,8 +232,8 @@ def _allowed(node: dict[str, Any], schema: dict[str, Any]) -> str:
         elif "properties" in arm:
             phrases.append(f"a part with keys ({', '.join(arm['properties'])})")
         elif "items" in arm:
-            least = f" with at least {arm['minItems']} entry" if arm.get("minItems") else ""
-            phrases.append(f"a list{least}")
+            minimum = f" with at least {arm['minItems']} entry" if arm.get("minItems") else ""
+            phrases.append(f"a list{minimum}")
         elif "minLength" in arm:
             phrases.append("text that is not empty")
         elif arm.get("type") == "null":

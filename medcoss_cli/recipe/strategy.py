@@ -78,12 +78,12 @@ Strategies = Annotated[StrategyChoice, _Validation]
 
 def _with_name(name: str, settings: dict[str, Any]) -> dict[str, Any]:
     """The JSON Schema of a strategy's settings, as those of the mapping form of `strategy`."""
-    named = {"const": name, "default": DEFAULT} if name == DEFAULT else {"const": name}
+    name_schema = {"const": name, "default": DEFAULT} if name == DEFAULT else {"const": name}
     required = [*([] if name == DEFAULT else ["name"]), *settings.get("required", [])]
     return {
         "type": "object",
         "title": name,
-        "properties": {"name": named, **settings.get("properties", {})},
+        "properties": {"name": name_schema, **settings.get("properties", {})},
         "additionalProperties": False,
         **({"required": required} if required else {}),
     }

@@ -114,14 +114,14 @@ def for_stage(
         )
     key = key or default.key
     relative = relatives.get(key)
-    before = earlier.get(modality.name)
-    if before is not None and size is not None and tuple(size) != before.size:
+    trained = earlier.get(modality.name)
+    if trained is not None and size is not None and tuple(size) != trained.size:
         raise RecipeError(
-            f"the checkpoint's {modality.name} samples are of size {list(before.size)}, not {list(size)}",
+            f"the checkpoint's {modality.name} samples are of size {list(trained.size)}, not {list(size)}",
             where="size",
             fix="leave the key out",
         )
-    nearest = before or relative
+    nearest = trained or relative
     size = size or (nearest.size if nearest else None)
     if decoder is None:  # as large as those the checkpoint has
         decoders = [m.decoder for m in earlier.values() if type(m.decoder) is type(modality.decoder)]
@@ -159,21 +159,21 @@ def with_key(part: Tokenizer, key: str) -> Tokenizer:
     """The tokenizer under another key. Raises: RecipeError for a key it has no form for, PluginError if it ignores it."""
     if key == part.key:
         return part
-    other = part.with_key(key)
-    if fault := key_fault(other, key):
+    renamed = part.with_key(key)
+    if fault := key_fault(renamed, key):
         raise PluginError(
             f"the tokenizer {part.key} was asked for {key}, and ignores it: {fault}",
             fix="use its own key, and report it to the plugin's author",
         )
-    return other
+    return renamed
 
 
 def _fits(tokenizer: Tokenizer, other: Tokenizer) -> bool:
     """Can a modality with this tokenizer take the network that another one has?"""
     try:
-        same = with_key(tokenizer, other.key)
+        renamed = with_key(tokenizer, other.key)
         if other.spec.positions == "table":  # imported weights are taken as they are
-            same = same.with_spec(other.spec)
+            renamed = renamed.with_spec(other.spec)
     except (RecipeError, PluginError):  # a key of another form
         return False
-    return same.spec == other.spec
+    return renamed.spec == other.spec

@@ -149,9 +149,9 @@ def how_to_get(name: str, installed: Sequence[str]) -> str:
     maintained = _maintained()
     if name in maintained:
         return f"pip install {maintained[name]}"
-    near = difflib.get_close_matches(name, [*installed, *maintained], 1, 0.6)
+    candidates = difflib.get_close_matches(name, [*installed, *maintained], 1, 0.6)
     return (
-        f"did you mean {near[0]}? " if near else ""
+        f"did you mean {candidates[0]}? " if candidates else ""
     ) + "install the plugin that brings it; `medcoss plugins new` makes one"
 
 
@@ -179,8 +179,8 @@ def load_modality(name: str) -> CompleteModality:
 
 
 def _repair(point: EntryPoint, error: Broken) -> str:
-    both = f"{GROUP} " if isinstance(error, OtherApi) and _dist(point)[0] != GROUP else ""
-    return f"pip install --upgrade {both}{_dist(point)[0]}, or report it to its author"
+    prefix = f"{GROUP} " if isinstance(error, OtherApi) and _dist(point)[0] != GROUP else ""
+    return f"pip install --upgrade {prefix}{_dist(point)[0]}, or report it to its author"
 
 
 def statuses() -> list[Status]:
@@ -289,14 +289,14 @@ def make_strategy(name: str, settings: Any) -> Any:
 
 def _strategy(point: EntryPoint) -> Any:
     """The class that an entry point names, or that the hook of the plugin it names brings."""
-    named = guarded(point.load, "it cannot be imported")
-    classes = [named] if inspect.isclass(named) else brought(point, "medcoss_strategies")
+    loaded = guarded(point.load, "it cannot be imported")
+    classes = [loaded] if inspect.isclass(loaded) else brought(point, "medcoss_strategies")
     for cls in classes:
         guarded(partial(check_strategy, cls), "it cannot be looked at")
     called = {getattr(c, "name", c.__name__.lower()): c for c in classes}
-    if not inspect.isclass(named) and point.name not in called:
+    if not inspect.isclass(loaded) and point.name not in called:
         raise Broken(f"it brings {', '.join(called)}, but its entry point is called {point.name}")
-    return named if inspect.isclass(named) else called[point.name]
+    return loaded if inspect.isclass(loaded) else called[point.name]
 
 
 def load_class(group: str, name: str, contract: type) -> Any:
@@ -364,8 +364,8 @@ def _task_point(name: str) -> EntryPoint:
     point = claim(TASKS, "task", name)
     if point is None:
         installed = task_names()
-        near = difflib.get_close_matches(name, installed, 1, 0.6)
-        meant = f"did you mean {near[0]}? " if near else ""
+        candidates = difflib.get_close_matches(name, installed, 1, 0.6)
+        meant = f"did you mean {candidates[0]}? " if candidates else ""
         raise UsageError(
             f"there is no task {name!r}; installed are {', '.join(installed) or 'none'}",
             fix=f"{meant}install the plugin that brings it; `medcoss plugins new --task` makes one",

@@ -69,21 +69,21 @@ def check_unchanged(
     if not trained:
         return
     installed = fingerprint(modality, decodes=decodes)
-    before = source_line(trained)
+    version_trained = source_line(trained)
     if reasons := list(_differences(trained, installed, modality)):
-        same = before == source_line(installed)
+        same_source = version_trained == source_line(installed)
         raise CheckpointError(
             f"the installed {modality.name} plugin is another one than in training: {'; '.join(reasons)}",
             where=where,
-            fix="bring its source back to what it was, or train again" if same else f"install {before}",
+            fix="bring its source back to what it was, or train again" if same_source else f"install {version_trained}",
         )
     notes = []
     if trained.get("augment") != installed["augment"]:
         notes.append(f"augment was {_text(trained.get('augment'))}, is now {_text(installed['augment'])}")
     if trained.get("source") != installed["source"]:
         notes.append("its source has changed")
-    if before != source_line(installed) and (notes or installed["distribution"] != GROUP):
-        notes.insert(0, f"it was {before}, is now {source_line(installed)}")
+    if version_trained != source_line(installed) and (notes or installed["distribution"] != GROUP):
+        notes.insert(0, f"it was {version_trained}, is now {source_line(installed)}")
     if notes:
         screen.warn(f"the {modality.name} plugin: {'; '.join(notes)}")
 
@@ -100,20 +100,20 @@ def _differences(trained: Mapping[str, Any], installed: Mapping[str, Any], modal
     """What changes numbers, each by its name, as it was and as it is."""
     described_alike = True
     for name, part in (("loader", modality.loader), ("intensity", modality.intensity)):
-        was, new = dict(trained.get(name) or {}), dict(installed[name])
-        for key in defaults_of(part) - was.keys():  # a setting that is new, at the value that is as before
+        old, new = dict(trained.get(name) or {}), dict(installed[name])
+        for key in defaults_of(part) - old.keys():  # a setting that is new, at the value that is as before
             new.pop(key, None)
-        if was != new:
+        if old != new:
             described_alike = False
-            yield f"{name} was {_text(was, new)}, is now {_text(new, was)}"
+            yield f"{name} was {_text(old, new)}, is now {_text(new, old)}"
     for name in ("size", "channels", "tokenizer"):
         if trained.get(name) != installed[name]:
             yield f"{name} was {_text(trained.get(name), installed[name])}, is now {_text(installed[name], trained.get(name))}"
     for name, verb in (("stored", "stores"), ("seen", "shows the encoder")):
-        once, today = trained.get(name), installed.get(name)
-        if described_alike and once and today and (at := _furthest(once, today)) is not None:
+        old_values, new_values = trained.get(name), installed.get(name)
+        if described_alike and old_values and new_values and (at := _furthest(old_values, new_values)) is not None:
             described_alike = False
-            yield f"of a fixed sample its intensity {verb} {today[at]:.4g} where it was {once[at]:.4g}"
+            yield f"of a fixed sample its intensity {verb} {new_values[at]:.4g} where it was {old_values[at]:.4g}"
 
 
 def _furthest(was: list[float], new: list[float]) -> int | None:
@@ -129,10 +129,10 @@ def _text(value: Any, other: Any = None) -> str:
     if not isinstance(value, Mapping):
         return str(value)
     name = value.get("part", "")
-    alike = isinstance(other, Mapping) and other.get("part", "") == name
+    same_part = isinstance(other, Mapping) and other.get("part", "") == name
     shown = [
         f"{key}={_text(inner)}"
         for key, inner in sorted(value.items())
-        if key != "part" and not (alike and key in other and other[key] == inner)
+        if key != "part" and not (same_part and key in other and other[key] == inner)
     ]
     return f"{name}({', '.join(shown)})" if name else ", ".join(shown)

@@ -59,11 +59,11 @@ def recipe_statuses() -> list[Status]:
             continue
         for path in paths:
             reason = None
-            others = [claim for claim in claims[path.stem] if source_of(claim.point) != source_of(point)]
+            rivals = [claim for claim in claims[path.stem] if source_of(claim.point) != source_of(point)]
             if path.stem in shipped:
                 reason = Clash(f"the name {path.stem} is taken by medcoss")
-            elif others:
-                reason = Clash(f"{source_of(others[0].point)} brings the name {path.stem} as well")
+            elif rivals:
+                reason = Clash(f"{source_of(rivals[0].point)} brings the name {path.stem} as well")
             statuses.append(Status(path.stem, distribution, version, f"{reason.prefix}{reason}" if reason else "ok"))
     return statuses
 

@@ -207,6 +207,6 @@ def duration(seconds: object) -> str:
     x = number(seconds)
     if x is None:
         return MISSING
-    minutes, rest = divmod(round(x), 60)
+    minutes, remainder = divmod(round(x), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{x:.1f} s"
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {remainder:02d} s" if minutes else f"{x:.1f} s"

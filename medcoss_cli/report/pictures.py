@@ -177,8 +177,8 @@ def learning(
         _curve(left, loss.get(seed, ()), look)
         line = validation.get(seed, ())
         right.plot([x for x, _ in line], [y for _, y in line], label=f"seed {seed}", **look)
-        kept = [(x, y) for x, y in line if x == best.get(seed)]
-        right.plot([x for x, _ in kept], [y for _, y in kept], "o", color=colour(i), markersize=7)
+        best_points = [(x, y) for x, y in line if x == best.get(seed)]
+        right.plot([x for x, _ in best_points], [y for _, y in best_points], "o", color=colour(i), markersize=7)
     left.set(title="Training", xlabel="step", ylabel="loss")
     right.set(title="Validation (dot: the state that was kept)", xlabel="step", ylabel=metric)
     right.legend(loc="upper left", bbox_to_anchor=(1, 1.05))

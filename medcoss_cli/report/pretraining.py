@@ -41,7 +41,7 @@ def page(run: Pretraining) -> bytes:
 def summary(run: Pretraining) -> dict[str, str]:
     """The few facts that stand at the top."""
     samples = [number(entry.get("samples")) for entry in run.history]
-    least = retention.lowest(run.retention)
+    lowest = retention.lowest(run.retention)
     shape = [number(run.encoder.get(key)) for key in ("width", "depth")]
     return {
         "modalities": str(len(set(run.stages.values()))),
@@ -50,7 +50,7 @@ def summary(run: Pretraining) -> dict[str, str]:
         "strategy": run.strategy,
         "steps of this run": shown(len({(row["stage"], row["step"]) for row in run.steps})),
         "time of this run": duration(_seconds(run.steps)),
-        "least remembered": f"{least[0]}, CKA {least[1]:.3f}" if least else MISSING,
+        "least remembered": f"{lowest[0]}, CKA {lowest[1]:.3f}" if lowest else MISSING,
         "finished": run.finished or "not yet",
     }
 

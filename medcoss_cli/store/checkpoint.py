@@ -178,8 +178,8 @@ def _holds(sound: Any, value: Any) -> bool:
         return False
     if None in sound:
         return all(_holds(sound[None], entry) for entry in value.values())
-    same = len({len(value[key]) for key in _STORED if key in value and _rows(value[key])}) <= 1
-    return same and all(_holds(kind, value.get(key)) for key, kind in sound.items())
+    same_length = len({len(value[key]) for key in _STORED if key in value and _rows(value[key])}) <= 1
+    return same_length and all(_holds(kind, value.get(key)) for key, kind in sound.items())
 
 
 def _rows(value: Any) -> bool:

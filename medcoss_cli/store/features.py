@@ -42,18 +42,18 @@ def save_arrays(path: Path, content: dict[str, Any]) -> None:
     atomic.write(path, written.getvalue())
 
 
-def write(done: Embedded, out: Path) -> None:
+def write(embedded: Embedded, out: Path) -> None:
     """In the form that its ending says."""
     if out.suffix == ".npz":
-        content: dict[str, Any] = {"ids": np.array(done.ids), "pooled": done.pooled}
-        content |= {"tokens": done.tokens} if done.tokens is not None else {}
-        content |= {"labels": np.array(done.labels)} if done.labels is not None else {}
+        content: dict[str, Any] = {"ids": np.array(embedded.ids), "pooled": embedded.pooled}
+        content |= {"tokens": embedded.tokens} if embedded.tokens is not None else {}
+        content |= {"labels": np.array(embedded.labels)} if embedded.labels is not None else {}
         save_arrays(out, content)
     elif out.suffix == ".jsonl":
-        atomic.write(out, "".join(json.dumps(row) + "\n" for row in _rows(done)).encode("utf-8", "surrogateescape"))
+        atomic.write(out, "".join(json.dumps(row) + "\n" for row in _rows(embedded)).encode("utf-8", "surrogateescape"))
     else:
         arrow, tables = parquet()
-        rows = list(_rows(done))
+        rows = list(_rows(embedded))
         atomic.write(out, lambda file: tables.write_table(arrow.Table.from_pylist(rows), file))
 
 
@@ -83,13 +83,13 @@ def draw(embedded: Embedded, path: Path) -> None:
     atomic.write(path, content.getvalue())
 
 
-def _rows(done: Embedded) -> Iterator[dict[str, Any]]:
-    for i, name in enumerate(done.ids):
-        row: dict[str, Any] = {"id": name, "pooled": [round(float(v), 7) for v in done.pooled[i]]}
-        if done.labels is not None:
-            row["label"] = done.labels[i]
-        if done.tokens is not None:
-            row["tokens"] = done.tokens[i].astype(float).round(7).tolist()
+def _rows(embedded: Embedded) -> Iterator[dict[str, Any]]:
+    for i, name in enumerate(embedded.ids):
+        row: dict[str, Any] = {"id": name, "pooled": [round(float(v), 7) for v in embedded.pooled[i]]}
+        if embedded.labels is not None:
+            row["label"] = embedded.labels[i]
+        if embedded.tokens is not None:
+            row["tokens"] = embedded.tokens[i].astype(float).round(7).tolist()
         yield row
 
 

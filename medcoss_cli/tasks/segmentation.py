@@ -115,8 +115,10 @@ class Segmentation(TaskKind):
             bad_share=labelled.bad_share,
             screen=labelled.screen,
         )
-        chosen = elastic if augment in (None, "elastic") else None
-        return MaskData(labelled.modality, prepared, values, tuple(spec.size), chosen, spec.predict, balance=balance)
+        augmentation = elastic if augment in (None, "elastic") else None
+        return MaskData(
+            labelled.modality, prepared, values, tuple(spec.size), augmentation, spec.predict, balance=balance
+        )
 
     def criterion(self, scores: Mapping[str, float]) -> float:
         return scores["dice"]
@@ -163,11 +165,13 @@ class Segmentation(TaskKind):
         at = {case.where: case for case in cases}
         dice = [np.mean([row[f"dice_{name}"] for name in spec.classes]) for row in evaluation.rows]
         ranking = [evaluation.rows[i]["where"] for i in np.argsort(dice, kind="stable")]
-        few = min(3, (len(ranking) + 1) // 2)
-        chosen = {f"worst-{n}": where for n, where in enumerate(ranking[:few], 1)}
-        chosen |= {f"best-{n}": where for n, where in enumerate(ranking[::-1][: min(few, len(ranking) - few)], 1)}
+        count = min(3, (len(ranking) + 1) // 2)
+        selection = {f"worst-{n}": where for n, where in enumerate(ranking[:count], 1)}
+        selection |= {
+            f"best-{n}": where for n, where in enumerate(ranking[::-1][: min(count, len(ranking) - count)], 1)
+        }
         folder.mkdir(parents=True, exist_ok=True)
-        for name, where in chosen.items():
+        for name, where in selection.items():
             case = at[where]
             assert case.record is not None
             sample = read_checked(modality, case.record)

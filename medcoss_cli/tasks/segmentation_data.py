@@ -54,9 +54,9 @@ class MaskData:
         # 1 - 2 sum(p g) / (sum p + sum g + 1), the mean over samples and channels (METHOD, section 6)
         self.dice = DiceLoss(sigmoid=True, smooth_nr=0.0, smooth_dr=1.0)
         voxels = np.array([prepared.index["cases"][row]["voxels"] for row in self.train], dtype=float).sum(0)
-        every = sum(prepared.mask(row).size for row in self.train)
+        total = sum(prepared.mask(row).size for row in self.train)
         inside = targets_of(np.arange(1, len(values) + 1), values)  # of each class, the labels that are it
-        self.shares = [float(voxels[labels].sum()) / max(1, every) for labels in inside]
+        self.shares = [float(voxels[labels].sum()) / max(1, total) for labels in inside]
         rare = voxels.max() / np.maximum(voxels, 1) if balance else np.ones(len(values))
         self.weight = torch.tensor(rare, dtype=torch.float32).clamp(max=20)
 
@@ -131,8 +131,8 @@ class MaskData:
             )
             pairs = zip(targets_of(labels, self.values), targets_of(truth, self.values), strict=True)
             for name, (predicted, expected) in zip(dices, pairs, strict=True):
-                overlap, either = int((predicted & expected).sum()), int(predicted.sum() + expected.sum())
-                dices[name].append(2 * overlap / either if either else 1.0)
+                overlap, total = int((predicted & expected).sum()), int(predicted.sum() + expected.sum())
+                dices[name].append(2 * overlap / total if total else 1.0)
         scores = {f"dice_{name}": float(np.mean(values)) for name, values in dices.items()}
         return {"dice": float(np.mean(list(scores.values()))), **scores}
 

@@ -81,9 +81,9 @@ def _labels(array: Array, path: Path) -> Array:
     labels = array
     if array.dtype.kind == "f":
         labels = np.rint(array)
-        if (astray := ~(np.abs(array - labels) <= WHOLE)).any():  # not finite: neither
+        if (fractions := ~(np.abs(array - labels) <= WHOLE)).any():  # not finite: neither
             raise DataError(
-                f"the mask has the value {array[astray][0]:g}; labels are whole numbers",
+                f"the mask has the value {array[fractions][0]:g}; labels are whole numbers",
                 where=path,
                 fix="set a threshold, and save the mask as integers",
             )

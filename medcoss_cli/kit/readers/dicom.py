@@ -232,7 +232,7 @@ def _positive(spacing: tuple[float, ...] | None) -> tuple[float, ...] | None:
     return spacing if spacing is not None and min(spacing) > 0 else None
 
 
-def _check_pixels(path: Path, data: Any, header: DicomHeader, left: int | None) -> None:
+def _check_pixels(path: Path, data: Any, header: DicomHeader, length: int | None) -> None:
     """Size limits, decoder at hand, and for uncompressed pixels: as many bytes as declared."""
     samples = int(data.get("SamplesPerPixel") or 1)
     check_size(header.columns, header.rows, path)
@@ -247,8 +247,8 @@ def _check_pixels(path: Path, data: Any, header: DicomHeader, left: int | None) 
     photometric = str(data.get("PhotometricInterpretation") or "")
     need = count * int(data.get("BitsAllocated") or 8) // 8
     need = need * 2 // 3 if photometric == "YBR_FULL_422" else need
-    if left is not None and left < need:
-        raise DataError(f"the file is truncated: {left:,} bytes of pixels where {need:,} are declared", where=path)
+    if length is not None and length < need:
+        raise DataError(f"the file is truncated: {length:,} bytes of pixels where {need:,} are declared", where=path)
 
 
 def _check_decoder(syntax: UID, path: Path) -> None:

@@ -89,10 +89,10 @@ def read(path: Path, page: int = 0) -> tuple[Array, tuple[str, ...]]:
         check_size(image.width, image.height, path)
         inverted = image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(262) == 0
         image.load()
-        turned = ImageOps.exif_transpose(image)
-        if turned is not None and image.getexif().get(0x0112, 1) != 1:
+        upright = ImageOps.exif_transpose(image)
+        if upright is not None and image.getexif().get(0x0112, 1) != 1:
             notes.append("rotated by its EXIF orientation")
-            image = turned
+            image = upright
         if image.mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in image.info:
             notes.append("alpha channel dropped")
         if image.mode == "CMYK":

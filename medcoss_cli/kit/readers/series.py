@@ -95,11 +95,11 @@ def _join(groups: list[list[DicomHeader]], header: DicomHeader) -> None:
     """Add a slice to the group it belongs to, or begin one."""
     for group in groups:
         first = group[0]
-        same = all(
+        is_one_grid = all(
             getattr(first, name) == getattr(header, name) for name in ("series", "phase", "modality", "rows", "columns")
         )
         if (
-            same
+            is_one_grid
             and first.frames == 1
             and first.path.parent == header.path.parent
             and _close(first.orientation, header.orientation, 1.0)
@@ -146,17 +146,17 @@ def _without_repeats(group: list[DicomHeader]) -> tuple[list[DicomHeader], list[
     """Slices once each, and copies: at the same place with the same pixels. Raises DataError for unlike ones."""
     if group[0].frames > 1:
         return group, []
-    kept: dict[object, DicomHeader] = {}
+    first_at: dict[object, DicomHeader] = {}
     repeated = []
     for header in group:
-        other = kept.setdefault(_place(header), header)
+        other = first_at.setdefault(_place(header), header)
         if other is header:
             continue
         if header.instance == other.instance or _pixels(header) == _pixels(other):
             repeated.append(header)
         else:
             raise DataError("several different images at one position", where=header.path)
-    return list(kept.values()), repeated
+    return list(first_at.values()), repeated
 
 
 def _place(header: DicomHeader) -> object:
@@ -205,9 +205,9 @@ def _steps(along: Array, source: Path) -> tuple[float, tuple[str, ...]]:
     usual = float(np.median(steps))
     if usual < 1e-3 or steps.min() < 1e-3:
         raise DataError("several different images at one position", where=source)
-    wide = np.flatnonzero(steps > GAP * usual)
-    if len(wide):
-        where = ", ".join(f"after slice {n + 1}: {steps[n]:.4g} mm" for n in wide[:3])
+    gaps = np.flatnonzero(steps > GAP * usual)
+    if len(gaps):
+        where = ", ".join(f"after slice {n + 1}: {steps[n]:.4g} mm" for n in gaps[:3])
         raise DataError(f"slices are missing ({where}, where {usual:.4g} mm is usual)", where=source)
     uneven = float(np.abs(steps / usual - 1).max()) > 0.05
     return usual, (UNEVEN,) if uneven else ()

@@ -61,9 +61,9 @@ def survey(root: Path) -> Iterator[SurveyEntry]:
     slices: list[Path] = []
     verdicts: list[SurveyEntry] = []
     items = [(item, item.path if isinstance(item, Entry) else item.source) for item in entries(root, "all")]
-    beside = {file for _, path in items if path.is_file() for file in _sidecars(path)}
+    sidecars = {file for _, path in items if path.is_file() for file in _sidecars(path)}
     for item, path in items:
-        if path in beside:
+        if path in sidecars:
             continue
         if isinstance(item, Skipped) and item.bad:
             verdicts.append(SurveyEntry(_relative(root, path), "other", "quarantine", item.reason))

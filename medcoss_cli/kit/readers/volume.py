@@ -120,15 +120,15 @@ class VolumePlan:
 
     def apply(self, array: Array, grid: FileGrid, path: Path) -> tuple[Array, FileGrid]:
         """Turn, resample and cut an array (z, y, x) of physical values: (D, H, W) float32 and its grid."""
-        order, flips, turned = _turn(grid)
+        order, flips, turned_grid = _turn(grid)
         array = array.transpose([2 - order[w] for w in (2, 1, 0)])
         array = array[tuple(slice(None, None, -1) if flips[w] else slice(None) for w in (2, 1, 0))]
         array = np.ascontiguousarray(array, dtype=np.float32)
         new = self.resampled(grid, path)
-        if new.size != turned.size:
+        if new.size != turned_grid.size:
             array = _resample(array, new.size)
-        kept = self.cut(new.size)
-        return np.ascontiguousarray(array[kept]), moved(new, kept)
+        box = self.cut(new.size)
+        return np.ascontiguousarray(array[box]), moved(new, box)
 
 
 def whole_volume(array: Array, grid: plugin.Grid, notes: tuple[str, ...] = ()) -> plugin.Sample:
@@ -148,16 +148,16 @@ def restored(array: Array, stored: plugin.Grid) -> Array:
     """An array (D, H, W) with axes turned to L, P, S back on the grid of its file: (z, y, x). The inverse of turning."""
     order, flips, _ = _turn(FileGrid(stored.size, stored.spacing, stored.origin, stored.direction))
     array = array[tuple(slice(None, None, -1) if flips[w] else slice(None) for w in (2, 1, 0))]
-    turned = [2 - order[w] for w in (2, 1, 0)]  # what `Plan.apply` transposes by
+    turned = [2 - order[w] for w in (2, 1, 0)]  # what `VolumePlan.apply` transposes by
     return np.ascontiguousarray(array.transpose(np.argsort(turned)))
 
 
-def moved(grid: FileGrid, kept: tuple[slice, slice, slice]) -> FileGrid:
-    """The grid of array[kept]; `kept` has the array's order (D, H, W)."""
-    size = tuple(kept[2 - a].stop - kept[2 - a].start for a in range(3))
+def moved(grid: FileGrid, box: tuple[slice, slice, slice]) -> FileGrid:
+    """The grid of array[box]; `box` has the array's order (D, H, W)."""
+    size = tuple(box[2 - a].stop - box[2 - a].start for a in range(3))
     origin = grid.origin
     if origin is not None and grid.spacing is not None and grid.direction is not None:
-        steps = np.array([kept[2 - a].start for a in range(3)]) * np.array(grid.spacing)
+        steps = np.array([box[2 - a].start for a in range(3)]) * np.array(grid.spacing)
         first = np.array(origin) + np.array(grid.direction).reshape(3, 3) @ steps
         origin = tuple(float(x) for x in first)  # type: ignore[assignment]
     return replace(grid, size=size, origin=origin)
