@@ -105,7 +105,9 @@ def diagnose() -> Diagnosis:
     slow += [f"the plugin {name} is {s.split(': ', 1)[1]}" for name, s in plugins.items() if not s.endswith(": ok")]
     slow += [f"{name} files cannot be read {s.removeprefix('no ')}" for name, s in decoders.items() if s != "yes"]
     for name in ("runs", "prepared"):
-        slow += [f"{name}: the folder is not writable"] if not os.access(_there(folders[name]), os.W_OK) else []
+        slow += (
+            [f"{name}: the folder is not writable"] if not os.access(_existing_parent(folders[name]), os.W_OK) else []
+        )
         slow += [f"{name}: little disk space is left"] if _free(folders[name]) < SPACE else []
     return Diagnosis(
         versions={"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
@@ -253,10 +255,10 @@ def _gpu(properties: Any) -> str:
     return f"{properties.name} ({properties.total_memory / 2**30:.0f} GiB)"
 
 
-def _there(folder: Path) -> Path:
+def _existing_parent(folder: Path) -> Path:
     """The folder, or the one above it that already exists."""
-    return next(there for there in (folder.absolute(), *folder.absolute().parents) if there.exists())
+    return next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
 
 
 def _free(folder: Path) -> float:
-    return shutil.disk_usage(_there(folder)).free / 2**30
+    return shutil.disk_usage(_existing_parent(folder)).free / 2**30

@@ -40,12 +40,12 @@ def check_labelled(modality: CompleteModality, root: Path, records: Sequence[Rec
             yield f"its loader's whole() gives {type(loader).__name__}, which has not find and read"
             return
         uncut = replace(modality, loader=loader)
-        yield from _whole(uncut, root, records)
+        yield from _check_whole(uncut, root, records)
     masks = (root / NAME).is_file() and any(row.get("mask") for _, row in rows_of(root / NAME))
-    yield from _masks(uncut, root, place) if masks else _grid(uncut, root)
+    yield from _check_masks(uncut, root, place) if masks else _check_grid(uncut, root)
 
 
-def _whole(modality: CompleteModality, root: Path, records: Sequence[Record]) -> Iterator[str]:
+def _check_whole(modality: CompleteModality, root: Path, records: Sequence[Record]) -> Iterator[str]:
     recordings = [item for item in listed(modality, root, "all") if isinstance(item, Record)]
     if len({record.recording for record in recordings}) < len(recordings):
         yield "its loader's whole() still gives several records of one recording"
@@ -59,7 +59,7 @@ def _whole(modality: CompleteModality, root: Path, records: Sequence[Record]) ->
             yield f"its loader's whole() gives what cannot be used ({error.what})"
 
 
-def _grid(modality: CompleteModality, root: Path) -> Iterator[str]:
+def _check_grid(modality: CompleteModality, root: Path) -> Iterator[str]:
     """A grid is not asked for where there is no mask; one that is given is the array's."""
     records = [item for item in listed(modality, root, "all") if isinstance(item, Record)]
     if not records or modality.dims < 3 or len(parts_of(records)) < len(records):
@@ -72,7 +72,7 @@ def _grid(modality: CompleteModality, root: Path) -> Iterator[str]:
         yield f"its samples do not lie on the grid they name ({error})"
 
 
-def _masks(modality: CompleteModality, root: Path, place: str) -> Iterator[str]:
+def _check_masks(modality: CompleteModality, root: Path, place: str) -> Iterator[str]:
     """The first masks of a manifest can be read and lie on their samples."""
     items = listed(modality, root, "all")
     listing = Listing(

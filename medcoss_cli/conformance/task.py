@@ -158,7 +158,7 @@ class _Run:
         if first.exists() and second.exists():
             rows = [json.loads(path.read_text(encoding="utf-8")) for path in (first, second)]
             for row, other in zip(*rows, strict=True):
-                wrong = next((key for key in row if not _alike(row[key], other.get(key))), None)
+                wrong = next((key for key in row if not _is_close(row[key], other.get(key))), None)
                 if wrong is not None:
                     yield f"its exported file predicts {wrong} {other.get(wrong)}, the run {row[wrong]}"
                     return
@@ -208,7 +208,7 @@ def _synthetic(modality: CompleteModality, kind: TaskKind, root: Path) -> list[P
     return [root / row["path"] for row in rows]
 
 
-def _alike(value: Any, other: Any) -> bool:
+def _is_close(value: Any, other: Any) -> bool:
     if isinstance(value, int | float) and isinstance(other, int | float):
         return math.isclose(value, other, rel_tol=CLOSE, abs_tol=CLOSE)
     return bool(value == other)

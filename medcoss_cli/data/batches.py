@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from medcoss_cli.data.workers import blamed, forkserver, gone
+from medcoss_cli.data.workers import blamed, forkserver, worker_error
 from medcoss_cli.errors import PluginError
 from medcoss_cli.model.batch import Batch
 from medcoss_cli.plugin import CompleteModality
@@ -283,7 +283,7 @@ def _delivered(loader: DataLoader[dict[str, Any]], plan: Plan) -> Iterator[dict[
         names = dict.fromkeys(pool.modality.name for pool in (*plan.new, *plan.old))
         code = re.search(r"exit code (\d+)", str(error))
         ended = -signal.SIGKILL if "signal: Killed" in str(error) else int(code[1]) if code else None
-        raise gone(names, [ended]) from error
+        raise worker_error(names, [ended]) from error
 
 
 def batches(

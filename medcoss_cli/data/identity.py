@@ -54,7 +54,7 @@ def source_of(*parts: Any) -> str:
 
 def stored_values(modality: CompleteModality) -> list[float] | None:
     """What the intensity rule stores of two fixed samples, as numbers; None where it takes no such samples (text)."""
-    return _same_twice(lambda: [value for *_, values in _encoded(modality) for value in _few(values)])
+    return _same_twice(lambda: [value for *_, values in _encoded(modality) for value in _some_values(values)])
 
 
 def seen_values(modality: CompleteModality) -> list[float] | None:
@@ -65,7 +65,9 @@ def seen_values(modality: CompleteModality) -> list[float] | None:
         numbers = []
         for integers, scale, offset, _ in _encoded(modality):
             stored = torch.from_numpy(np.ascontiguousarray(integers))[None]
-            numbers += _few(modality.intensity.decode(stored, torch.tensor([scale]), torch.tensor([offset])).numpy())
+            numbers += _some_values(
+                modality.intensity.decode(stored, torch.tensor([scale]), torch.tensor([offset])).numpy()
+            )
         return numbers
 
     return _same_twice(values)
@@ -80,7 +82,7 @@ def _encoded(modality: CompleteModality) -> Iterator[tuple[Any, float, float, An
         yield integers, float(scale), float(offset), np.asarray(integers) * float(scale) + float(offset)
 
 
-def _few(values: Any) -> list[float]:
+def _some_values(values: Any) -> list[float]:
     flat = np.asarray(values, dtype=np.float64).ravel()
     places = np.linspace(0, flat.size - 1, 16).round().astype(int)
     return [float(f"{value:.6g}") for value in flat[places]]

@@ -70,12 +70,12 @@ def readers(count: int, modality: CompleteModality, where: object) -> Iterator[P
         processes = list((pool._processes or {}).values())  # nothing public says how a worker ended
         for process in processes:
             process.join(5)
-        raise gone([modality.name], [process.exitcode for process in processes], where) from error
+        raise worker_error([modality.name], [process.exitcode for process in processes], where) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def gone(names: Iterable[str], codes: Iterable[int | None], where: object = None) -> MedcossError:
+def worker_error(names: Iterable[str], codes: Iterable[int | None], where: object = None) -> MedcossError:
     """The error to raise where worker processes ended: killed, as for want of memory, or by code of a plugin.
 
     Args:

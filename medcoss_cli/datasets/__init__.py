@@ -10,7 +10,7 @@ from pathlib import Path
 
 from medcoss_cli.console import Screen
 from medcoss_cli.datasets import folder, images, sentences, volumes
-from medcoss_cli.datasets.rows import PROFILES, SPLITS, ManifestRow, Request, compare, parted, write
+from medcoss_cli.datasets.rows import PROFILES, SPLITS, ManifestRow, Request, compare, rename_shared_groups, write
 from medcoss_cli.errors import DataError, UsageError
 from medcoss_cli.kit.manifest import NAME, rows_of
 
@@ -82,7 +82,7 @@ def build(
         raise UsageError("a manifest already exists", where=root / NAME, fix="add --overwrite to replace it")
     request = Request(name, root, profile, seed, screen or Screen(), overwrite, val, test, pattern)
     published = PUBLISHED[name]
-    rows = parted(request, published.rows(request))
+    rows = rename_shared_groups(request, published.rows(request))
     compare(request, rows, published.expected)
     return write(request, rows)
 

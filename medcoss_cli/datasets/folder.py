@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from medcoss_cli.datasets.rows import ManifestRow, Request, draw, moved, stem
+from medcoss_cli.datasets.rows import ManifestRow, Request, draw, stem, with_split
 from medcoss_cli.errors import DataError, UsageError
 from medcoss_cli.kit.manifest import NAME, is_junk
 
@@ -48,8 +48,8 @@ def rows(request: Request) -> list[ManifestRow]:
     elif below:
         listed = _classes(request, request.root, "")
     else:
-        return _drawn(request, _texts(request, pattern))
-    return _drawn(request, _grouped(request, listed, pattern))
+        return _draw_splits(request, _texts(request, pattern))
+    return _draw_splits(request, _grouped(request, listed, pattern))
 
 
 def _compiled(pattern: str | None) -> re.Pattern[str] | None:
@@ -207,7 +207,7 @@ def _column(path: Path, name: str) -> dict[int, str]:
         return {}
 
 
-def _drawn(request: Request, listed: list[ManifestRow]) -> list[ManifestRow]:
+def _draw_splits(request: Request, listed: list[ManifestRow]) -> list[ManifestRow]:
     """The rows, each in a split: in the one that is given, else for training, some groups of it for what is not given."""
     _disjoint(request, listed)
     splits = {row.split for row in listed}
@@ -219,7 +219,7 @@ def _drawn(request: Request, listed: list[ManifestRow]) -> list[ManifestRow]:
         cases = Counter(row.label for row in train)
         remainder = 1 - request.test if split == "val" and "test" not in splits else 1  # of what was there at first
         counts = {label: max(1, round(count * share / remainder)) for label, count in cases.items()}
-        listed = moved(listed, draw(train, counts, request.seed, split), split)
+        listed = with_split(listed, draw(train, counts, request.seed, split), split)
         if splits != {""}:
             request.warn(f"no {split} split is given, so {share:.0%} of the training cases are drawn for it")
     return listed

@@ -113,10 +113,10 @@ def with_validation(request: Request, rows: Sequence[ManifestRow]) -> list[Manif
     if request.profile == "official":
         return [row for members in strata.values() for row in last_fifth(members, "val")]
     counts = {stratum: len(members) - len(members) * 4 // 5 for stratum, members in strata.items()}
-    return moved(rows, draw(rows, counts, request.seed, request.name), "val")
+    return with_split(rows, draw(rows, counts, request.seed, request.name), "val")
 
 
-def moved(rows: Sequence[ManifestRow], groups: set[str], split: str) -> list[ManifestRow]:
+def with_split(rows: Sequence[ManifestRow], groups: set[str], split: str) -> list[ManifestRow]:
     """The rows, those of some groups moved to another split."""
     return [replace(row, split=split) if row.group in groups else row for row in rows]
 
@@ -143,7 +143,7 @@ def draw(rows: Sequence[ManifestRow], counts: Mapping[str, int], *key: object) -
     return drawn
 
 
-def parted(request: Request, rows: list[ManifestRow]) -> list[ManifestRow]:
+def rename_shared_groups(request: Request, rows: list[ManifestRow]) -> list[ManifestRow]:
     """The rows, where no group is in two splits: what a published split tears apart is told, and its parts renamed."""
     splits: dict[str, set[str]] = defaultdict(set)
     for row in rows:

@@ -18,8 +18,8 @@ from medcoss_cli.datasets.rows import (
     home,
     last_fifth,
     missing,
-    moved,
     stem,
+    with_split,
 )
 from medcoss_cli.errors import DataError, ResourceError
 from medcoss_cli.kit.manifest import is_junk
@@ -58,7 +58,7 @@ def ricord(request: Request) -> list[ManifestRow]:
             for label, count in cases.items()
         }
         train = [row for row in rows if row.split == "train"]
-        rows = moved(rows, draw(train, counts, request.seed, request.name, split), split)
+        rows = with_split(rows, draw(train, counts, request.seed, request.name, split), split)
     return rows
 
 

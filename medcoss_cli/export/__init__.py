@@ -101,10 +101,10 @@ def export(
     Returns: what --json prints. Raises: ExportError (exit 8) where it differs; nothing is then under the final name.
     """
     _check(form, out, "task" if run else "features" if modality else "encoder", precision, opset)
-    from medcoss_cli.export.target import chosen
+    from medcoss_cli.export.target import choose_target
 
     began = time.monotonic()
-    item, shown, file = chosen(source, modality, run, seed, samples, screen)
+    item, shown, file = choose_target(source, modality, run, seed, samples, screen)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=atomic.PREFIX) as scratch:

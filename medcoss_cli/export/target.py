@@ -115,7 +115,7 @@ def tokens(count: int, length: int, width: int) -> tuple[Array, Array]:
     return rng.standard_normal((count, length, width)).astype(np.float32), valid
 
 
-def chosen(
+def choose_target(
     source: Path | None, modality: str | None, run: Path | None, seed: int | None, folder: Path | None, screen: Screen
 ) -> tuple[Exportable, VerificationSamples | None, Path]:
     """What is exported, what it is verified on, and the file it comes from. Raises: UsageError, CheckpointError."""

@@ -145,7 +145,7 @@ def settle(
     )
     key = fitted.tokenizer.key
     if weights:
-        weights = _taken(shape, weights, key, recipe.modality, screen)
+        weights = _encoder_weights(shape, weights, key, recipe.modality, screen)
     size = tuple(recipe.input.size or fitted.size)
     vocabulary = fitted.vocabulary
     intensity: dict[str, Any] | None = {"zscore": True} if recipe.input.intensity == "zscore" else None
@@ -229,7 +229,7 @@ def _start(
     return shape_of(content), described_modalities(content), content.weights
 
 
-def _taken(
+def _encoder_weights(
     shape: EncoderShape, weights: Mapping[str, Tensor], key: str, modality: str, screen: Screen
 ) -> dict[str, Tensor]:
     """Encoder and tokenizer of a checkpoint; says what was taken. Raises: CheckpointError without the tokenizer."""

@@ -72,13 +72,13 @@ def shareable(checkpoint: Checkpoint) -> bytes:
     weights = {
         name: tensor.contiguous() for name, tensor in checkpoint.weights.items() if not name.startswith("decoders.")
     }
-    history = [_kept(entry, _HISTORY) for entry in checkpoint.history]
+    history = [_allowed(entry, _HISTORY) for entry in checkpoint.history]
     for entry, original in zip(history, checkpoint.history, strict=True):
         if "modalities" in original:  # of a stage of several
-            entry["modalities"] = {name: _kept(dict(part), _PART) for name, part in parts(original).items()}
+            entry["modalities"] = {name: _allowed(dict(part), _PART) for name, part in parts(original).items()}
         if isinstance(entry.get("recipe"), dict):
             entry["recipe"] = without_paths(entry["recipe"])
-    modalities = {name: _kept(facts, _MODALITY) for name, facts in checkpoint.modalities.items()}
+    modalities = {name: _allowed(facts, _MODALITY) for name, facts in checkpoint.modalities.items()}
     metadata = {
         "format": FORMAT,
         "schema": str(SCHEMA),
@@ -91,7 +91,7 @@ def shareable(checkpoint: Checkpoint) -> bytes:
     return _in_order(safetensors_bytes(weights, metadata))
 
 
-def _kept(entry: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+def _allowed(entry: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
     return {key: entry[key] for key in keys if key in entry}
 
 

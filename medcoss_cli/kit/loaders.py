@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 EVERY = ("*",)
 
 
-def _seen(entry: Entry, patterns: tuple[str, ...] = EVERY) -> str | Skipped:
+def _kind_or_skip(entry: Entry, patterns: tuple[str, ...] = EVERY) -> str | Skipped:
     """The kind of a file, or why it is not looked at."""
     if not any(fnmatchcase(entry.path.name.lower(), pattern) for pattern in patterns):
         return Skipped(entry.path, f"the name matches none of {', '.join(patterns)}")
@@ -51,7 +51,7 @@ class ImageFolder:
             if isinstance(entry, Skipped):
                 yield entry
                 continue
-            kind = _seen(entry, self.patterns)
+            kind = _kind_or_skip(entry, self.patterns)
             if isinstance(kind, Skipped):
                 yield kind
             elif kind in IMAGES:
@@ -155,7 +155,7 @@ class VolumeFolder:
             if isinstance(entry, Skipped):
                 items.append(entry)
                 continue
-            kind = _seen(entry)
+            kind = _kind_or_skip(entry)
             if isinstance(kind, Skipped):
                 items.append(kind)
             elif kind in VOLUMES:
@@ -236,7 +236,7 @@ class TextFolder:
             if isinstance(entry, Skipped):
                 yield entry
                 continue
-            kind = _seen(entry)
+            kind = _kind_or_skip(entry)
             ending = entry.path.suffix.lower()
             if isinstance(kind, Skipped):
                 yield kind
@@ -297,7 +297,7 @@ class SignalFolder:
             if isinstance(entry, Skipped):
                 yield entry
                 continue
-            kind = _seen(entry, self.patterns)
+            kind = _kind_or_skip(entry, self.patterns)
             if isinstance(kind, Skipped):
                 yield kind
             elif kind in ("text", "npy"):

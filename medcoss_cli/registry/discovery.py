@@ -219,7 +219,7 @@ def _beside(status: Status, others: Sequence[Status]) -> Status:
 
 def _load(point: EntryPoint) -> CompleteModality:
     """Import, check the API version, call the hook, check every part. Raises: Broken with the reason."""
-    modalities = brought(point, "medcoss_modalities")
+    modalities = hook_results(point, "medcoss_modalities")
     wrong = next((m for m in modalities if not isinstance(m, Modality)), None)
     if wrong is not None:
         raise Broken(f"its hook medcoss_modalities returns {type(wrong).__name__}, not Modality")
@@ -229,7 +229,7 @@ def _load(point: EntryPoint) -> CompleteModality:
     raise Broken(f"it brings {', '.join(str(m.name) for m in modalities)}, but its entry point is called {point.name}")
 
 
-def brought(point: EntryPoint, hook: str) -> list[Any]:
+def hook_results(point: EntryPoint, hook: str) -> list[Any]:
     """What a plugin's hook returns, as one list that is not empty."""
     module = guarded(point.load, "it cannot be imported")
     api = getattr(module, "PLUGIN_API", None)
@@ -290,7 +290,7 @@ def make_strategy(name: str, settings: Any) -> Any:
 def _strategy(point: EntryPoint) -> Any:
     """The class that an entry point names, or that the hook of the plugin it names brings."""
     loaded = guarded(point.load, "it cannot be imported")
-    classes = [loaded] if inspect.isclass(loaded) else brought(point, "medcoss_strategies")
+    classes = [loaded] if inspect.isclass(loaded) else hook_results(point, "medcoss_strategies")
     for cls in classes:
         guarded(partial(check_strategy, cls), "it cannot be looked at")
     called = {getattr(c, "name", c.__name__.lower()): c for c in classes}

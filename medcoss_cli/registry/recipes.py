@@ -8,7 +8,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 from medcoss_cli.errors import PluginError
-from medcoss_cli.registry.discovery import GROUP, Status, brought, points, source_of
+from medcoss_cli.registry.discovery import GROUP, Status, hook_results, points, source_of
 from medcoss_cli.registry.validate import Broken, Clash, guarded
 
 RECIPES = f"{GROUP}.recipes"
@@ -88,7 +88,7 @@ def _points() -> list[tuple[EntryPoint, list[Path] | Broken]]:
             if inspect.isfunction(target):  # the entry point may as well name a function that returns paths
                 things = guarded(lambda call=target: list(call()), "it fails")  # type: ignore[misc]  # bound at once
             else:
-                things = brought(point, "medcoss_recipes")
+                things = hook_results(point, "medcoss_recipes")
             paths = guarded(lambda these=things: [Path(path) for path in these], "it does not bring paths")  # type: ignore[misc]  # bound at once
             missing = next((path.name for path in paths if not path.is_file()), None)
             if missing is not None:

@@ -267,7 +267,7 @@ def _check_decoder(syntax: UID, path: Path) -> None:
 
 
 @functools.lru_cache(maxsize=1)  # the frames of a clip are asked for one by one
-def _whole(path: Path, changed: int) -> Any:
+def _read_whole(path: Path, changed: int) -> Any:
     data = pydicom.dcmread(path, force=True)
     if not getattr(data.file_meta, "TransferSyntaxUID", None):
         data.file_meta.TransferSyntaxUID = _syntax(data)
@@ -280,7 +280,7 @@ def read_dataset(path: Path) -> Any:
     if header.not_an_image is not None:
         raise DataError(header.not_an_image, where=path)
     with _quietly(path):
-        return _whole(path, path.stat().st_mtime_ns)
+        return _read_whole(path, path.stat().st_mtime_ns)
 
 
 def stored(path: Path, data: Any, frame: int | None) -> Array:

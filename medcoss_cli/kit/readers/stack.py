@@ -9,7 +9,7 @@ import numpy as np
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers import nifti, series
-from medcoss_cli.kit.readers.volume import Array, FileGrid, VolumePlan, moved
+from medcoss_cli.kit.readers.volume import Array, FileGrid, VolumePlan, cut_grid
 from medcoss_cli.plugin import Record, Sample
 
 AIR = -200
@@ -26,7 +26,7 @@ def read_window(record: Record, plan: VolumePlan, hounsfield: bool) -> Sample:
     begin, stop = int(first), int(end) or depth
     if stop > depth:
         raise DataError("the volume has fewer slices than when it was found", where=record.source)
-    part = moved(grid, (slice(begin, stop), slice(0, height), slice(0, width)))
+    part = cut_grid(grid, (slice(begin, stop), slice(0, height), slice(0, width)))
     # a copy, so that a window does not keep its whole volume in memory
     array = np.array(volume[begin:stop], dtype=np.float32)[None]
     spacing = None if part.spacing is None else part.spacing[::-1]

@@ -99,8 +99,8 @@ class VolumePlan:
         origin = grid.origin
         if origin is not None and grid.direction is not None:
             shift = (np.array(spacing) - np.array(grid.spacing)) / 2
-            moved = np.array(origin) + np.array(grid.direction).reshape(3, 3) @ shift
-            origin = tuple(float(x) for x in moved)  # type: ignore[assignment]
+            shifted = np.array(origin) + np.array(grid.direction).reshape(3, 3) @ shift
+            origin = tuple(float(x) for x in shifted)  # type: ignore[assignment]
         new = replace(grid, size=size, spacing=spacing, origin=origin)  # type: ignore[arg-type]
         return new.check(path)
 
@@ -128,7 +128,7 @@ class VolumePlan:
         if new.size != turned_grid.size:
             array = _resample(array, new.size)
         box = self.cut(new.size)
-        return np.ascontiguousarray(array[box]), moved(new, box)
+        return np.ascontiguousarray(array[box]), cut_grid(new, box)
 
 
 def whole_volume(array: Array, grid: plugin.Grid, notes: tuple[str, ...] = ()) -> plugin.Sample:
@@ -152,7 +152,7 @@ def restored(array: Array, stored: plugin.Grid) -> Array:
     return np.ascontiguousarray(array.transpose(np.argsort(turned)))
 
 
-def moved(grid: FileGrid, box: tuple[slice, slice, slice]) -> FileGrid:
+def cut_grid(grid: FileGrid, box: tuple[slice, slice, slice]) -> FileGrid:
     """The grid of array[box]; `box` has the array's order (D, H, W)."""
     size = tuple(box[2 - a].stop - box[2 - a].start for a in range(3))
     origin = grid.origin
