@@ -28,7 +28,7 @@ from medcoss_cli.store.features import ENDINGS, Embedded, parquet, save_arrays, 
 from medcoss_cli.store.table import write_rows
 from medcoss_cli.training.interruption import Interruption
 
-BATCH = 16
+BATCH = 16  # samples in one pass through the network
 CHUNK = 256
 """Samples between two writes: what an interruption may cost."""
 

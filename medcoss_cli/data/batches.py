@@ -78,7 +78,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Plan:
-    """Which modality each turn of a stage trains on (DESIGN 4.7).
+    """Which modality each turn of a stage trains on.
 
     A turn is what one modality is drawn for: a whole step, or one of its `mix` micro-batches. Rehearsal is spread evenly
     over the turns, earlier modalities alternate; new modalities get their exact share in a random order. Mixed turns come
@@ -182,7 +182,7 @@ def turns_of(
     """(turns, rehearsal among them) of a stage with so many new and kept samples; see `Plan`."""
     new = max(1, math.ceil(epochs * samples / batch))
     part = max(buffered / (buffered + samples), share or 0.0) if buffered else 0.0
-    turns = math.ceil(new / (1 - part) - 1e-9)
+    turns = math.ceil(new / (1 - part) - 1e-9)  # the division's rounding must not add a turn
     rounded = -(-turns // mix) * mix  # the last step is filled up with rehearsal, or else with new data
     return rounded, rounded - new if buffered else 0
 
@@ -200,7 +200,7 @@ def _alternation(
     """Which pool each of the turns takes, in proportion to the weights, and how often that pool was taken before."""
     exact = np.array(weights) * turns / sum(weights)
     counts = np.floor(exact).astype(int)
-    counts[np.argsort(counts - exact, kind="stable")[: turns - counts.sum()]] += 1  # largest remainders
+    counts[np.argsort(counts - exact, kind="stable")[: turns - counts.sum()]] += 1  # by the largest remainders
     while counts.min() == 0 and counts.max() > 1:  # no modality is left out
         counts[[counts.argmax(), counts.argmin()]] += [-1, 1]
     pools = np.repeat(np.arange(len(counts)), counts)[_shuffled(seed, stage, "alternation", turns)]

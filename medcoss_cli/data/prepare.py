@@ -88,7 +88,7 @@ def _write(
         shards_done[number] = result[0]
         refused.extend(result[1])
         bad = broken + sum(1 / sources[item.record.source] for item in refused if item.bad)
-        if bad > bad_share * files + 1e-9:
+        if bad > bad_share * files + 1e-9:  # rounding of the sum must not refuse what is allowed
             _write_quarantine(folder, listing, refused)
             _allowed(bad / files, bad_share, folder / QUARANTINE)
         _room(folder, shards_done, len(tasks))

@@ -76,7 +76,7 @@ class Training:
         self.epoch = tune.epoch or math.ceil(data.cases / tune.batch)
         top = self.network.shape.depth + 1
         groups = by_depth(network.named_parameters(), tune.weight_decay, layer_decay, network.depth_of, top)
-        self.optimiser = adamw(groups, 0.999)
+        self.optimiser = adamw(groups, 0.999)  # torch's own beta2; pre-training takes MAE's 0.95
         self.at = TrainerState()
         self.recent: list[float] = []
 

@@ -17,9 +17,9 @@ PLACES = "token_embed.embeddings_pos.position_embeddings.weight"
 KINDS = "token_embed.embeddings_token_type.weight"
 UNUSED = ("video_embed.embeddings_pos.position_embeddings.weight", "video_embed.embeddings_type.weight")
 PRETEXT = ("decoder_", "mask_token", "mlm_head.")  # how names of the decoders begin
-EDGE = 16
+EDGE = 16  # of a patch, along each axis
 IMAGE, VOLUME = "patch2d-16", "patch3d-16"
-SIZES = {IMAGE: (224, 224), VOLUME: (16, 192, 192)}
+SIZES = {IMAGE: (224, 224), VOLUME: (16, 192, 192)}  # of the authors' samples, which their grids of positions fit
 CHANNELS = {IMAGE: 3, VOLUME: 1}
 
 

@@ -74,7 +74,7 @@ def shareable(checkpoint: Checkpoint) -> bytes:
     }
     history = [_allowed(entry, _HISTORY) for entry in checkpoint.history]
     for entry, original in zip(history, checkpoint.history, strict=True):
-        if "modalities" in original:  # of a stage of several
+        if "modalities" in original:  # a joint stage, of several modalities
             entry["modalities"] = {name: _allowed(dict(part), _PART) for name, part in parts(original).items()}
         if isinstance(entry.get("recipe"), dict):
             entry["recipe"] = without_paths(entry["recipe"])

@@ -137,7 +137,7 @@ def _stored(values: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], float, 
     low, high = float(values.min()), float(values.max())
     if not high > low:
         return np.zeros(values.shape, np.int16), 1.0, low
-    scale, offset = (high - low) / 65534, (high + low) / 2
+    scale, offset = (high - low) / 65534, (high + low) / 2  # -32767 to 32767 around the middle
     return np.rint((values - offset) / scale).astype(np.int16), scale, offset
 
 

@@ -36,7 +36,7 @@ def blocks(
 
 
 class TransformerEncoder(nn.Module):
-    """Blocks and a cls token; there is no final norm (METHOD, section 2)."""
+    """Blocks and a cls token; there is no final norm, as in the authors' checkpoints."""
 
     def __init__(self, shape: EncoderShape) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class TransformerEncoder(nn.Module):
 def initialise(module: nn.Module, generator: Generator) -> None:
     """Draw all weights anew from `generator`: linear xavier-uniform, norms 1 and 0, embeddings N(0, 1), tokens N(0, 0.02).
 
-    LayerScale keeps the constant it was built with. Source: METHOD, section 2.
+    LayerScale keeps the constant it was built with.
     """
     for part in module.modules():
         if isinstance(part, nn.Linear):

@@ -20,6 +20,7 @@ def random_keep(noise: Tensor, ratio: float) -> Tensor:
     Returns: (N, K) int64 indices in the order of their noise.
     Source: He et al. 2022; Ye et al. 2024, sec. 3.2.
     """
+    # 1 - 0.9 is a hair below 0.1: int alone would lose a patch
     count = max(1, int(noise.shape[1] * (1 - ratio) + 1e-6))
     return noise.argsort(dim=1)[:, :count]
 
@@ -43,11 +44,12 @@ def choose_words(word: Tensor, real: Tensor, noise: Tensor, ratio: float) -> Ten
         ratio: 0.15 in the paper.
 
     Returns: (N, L) bool, True at tokens to be predicted.
-    Source: BERT's whole-word masking; METHOD of this project, section 2.
+    Source: BERT's whole-word masking.
     """
     lengths = torch.zeros_like(word).scatter_add(1, word, real.long())
     budget = (real.sum(1) * ratio).round().long().clamp(min=1)
-    order = noise.masked_fill(lengths == 0, 2.0).argsort(dim=1)  # empty words last
+    # noise is below 1, so words without a real token come last
+    order = noise.masked_fill(lengths == 0, 2.0).argsort(dim=1)
     ordered = lengths.gather(1, order)
     taken = torch.zeros_like(ordered, dtype=torch.bool)
     total = torch.zeros_like(budget)

@@ -47,7 +47,8 @@ def outlook(recipe: Recipe, stages: Sequence[AnyStage], state: State, options: O
             None if share == "proportional" else float(share),
             mix,
         )
-        rows += [[*line, str(turns // mix) if line is lines[0] else ""] for line in lines]  # of the whole stage
+        # steps are those of the whole stage: on its first line alone
+        rows += [[*line, str(turns // mix) if line is lines[0] else ""] for line in lines]
         buffered += sum(buffer_size(count, recipe.rehearsal.ratio) for count in counts)
     screen.table("Plan", ["stage", "modality", "records", "size", "tokenizer", "about steps"], rows)
     weights = sum(p.numel() for p in state.model.encoder.parameters())

@@ -1,4 +1,4 @@
-"""Retention: how much of an earlier modality the encoder still knows, measured without labels (DESIGN 4.8).
+"""Retention: how much of an earlier modality the encoder still knows, measured without labels.
 
 A small part of each stage's data, the anchors, is never trained on. What the encoder makes of it at the end of its own
 stage is kept; after every later stage it is compared with what the encoder makes of it then.

@@ -106,7 +106,7 @@ def _fault(path: Path) -> str | None:
             return "the file is truncated"
         if head[8:10] == b'{"':
             return "this is a safetensors file: weights without what is needed to go on training"
-        if head[0] == 0x80:
+        if head[0] == 0x80:  # the opcode with which a pickle begins
             return "this is a bare pickle, or a file of torch before 1.6; it was not opened, nothing was executed"
         return "the file is truncated, or it is not a checkpoint"
     try:

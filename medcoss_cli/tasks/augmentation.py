@@ -1,4 +1,4 @@
-"""Augmentation for fine-tuning, the authors' values (METHOD, section 6); MONAI and torchvision do the work.
+"""Augmentation for fine-tuning, the authors' values; MONAI and torchvision do the work.
 
 Every result is a function of its key: libraries that draw from global generators are seeded inside.
 """

@@ -51,7 +51,7 @@ class MaskData:
         self.predict = {key: predict[key] for key in ("overlap", "pad")}
         self.train, self.val = prepared.rows("train"), prepared.rows("val")
         self.cases, self.data_hash = len(self.train), prepared.data_hash
-        # 1 - 2 sum(p g) / (sum p + sum g + 1), the mean over samples and channels (METHOD, section 6)
+        # 1 - 2 sum(p g) / (sum p + sum g + 1), the mean over samples and channels
         self.dice = DiceLoss(sigmoid=True, smooth_nr=0.0, smooth_dr=1.0)
         voxels = np.array([prepared.index["cases"][row]["voxels"] for row in self.train], dtype=float).sum(0)
         total = sum(prepared.mask(row).size for row in self.train)

@@ -60,7 +60,7 @@ def write_segmentation(
             )
         planes, frames = restored(labels, stored), _frames(files)
         if frames:
-            planes = planes[np.argsort(frames)]  # in the order of the file
+            planes = planes[np.argsort(frames)]  # DICOM pairs planes with frames by the order of the file
         sources, notes = _sources(files, stored)
         if not labels.any():
             notes = (*notes, "the mask is empty: nothing was found")

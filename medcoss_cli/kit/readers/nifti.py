@@ -147,7 +147,7 @@ class _Fields:
         cosines = matrix[:, :3] / spacing
         return FileGrid(
             size,
-            tuple(float(x) for x in spacing),  # type: ignore[arg-type]  # three of three
+            tuple(float(x) for x in spacing),  # type: ignore[arg-type]  # three of three, which mypy cannot count
             tuple(float(x) for x in matrix[:, 3]),  # type: ignore[arg-type]
             tuple(float(x) for x in cosines.flatten()),
             volumes,
@@ -259,7 +259,7 @@ def sidecars(path: Path) -> tuple[Path, ...]:
                     "the header points to voxels in another folder; only files in the same folder are read", where=path
                 )
             return (path.parent / value,)
-        if not line.strip() and kind == "nrrd":  # the voxels begin
+        if not line.strip() and kind == "nrrd":  # an empty line ends the header of NRRD
             break
     return ()
 

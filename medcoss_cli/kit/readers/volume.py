@@ -66,7 +66,7 @@ def _turn(grid: FileGrid) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]
     if min(turned[w, w] for w in range(3)) < OBLIQUE:
         notes = (*notes, "oblique axes: turned to the nearest of the patient's, not resampled")
     new = FileGrid(
-        size=tuple(grid.size[a] for a in order),  # type: ignore[arg-type]  # three of three
+        size=tuple(grid.size[a] for a in order),  # type: ignore[arg-type]  # three of three, which mypy cannot count
         spacing=None if grid.spacing is None else tuple(grid.spacing[a] for a in order),  # type: ignore[arg-type]
         origin=None if origin is None else tuple(float(x) for x in origin),  # type: ignore[arg-type]
         direction=tuple(float(x) for x in turned.flatten()),
