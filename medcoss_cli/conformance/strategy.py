@@ -41,7 +41,7 @@ def check_strategy(strategy: type[Strategy], folder: Path) -> list[str]:
     suite = _Suite(strategy, folder)
     faults = run_steps([("its Settings", suite.settings), ("its parameters", suite.parameters)])
     faults += run_steps([("training two stages", suite.training)])
-    if suite.whole is None:
+    if suite.reference is None:
         return faults
     return faults + run_steps(
         [
@@ -58,7 +58,7 @@ class _Suite:
 
     def __init__(self, strategy: type[Strategy], folder: Path) -> None:
         self.cls, self.folder = strategy, folder
-        self.whole: ToyRun | None = None
+        self.reference: ToyRun | None = None
 
     def _run(self, name: str) -> ToyRun:
         return ToyRun(self.cls, self.cls.Settings(), self.folder / name)
@@ -96,7 +96,7 @@ class _Suite:
             torch.equal(weights[name], before) for name, before in decoder.items()
         ):
             yield "it trains an earlier modality's decoder, which measures retention: train a copy, or set trains_decoders"
-        self.whole = run
+        self.reference = run
 
     def additive(self) -> Iterator[str]:
         """Parts of a batch give the sum and the count of the whole."""
@@ -128,7 +128,7 @@ class _Suite:
         second = self._run("again")
         for number in (1, 2):
             second.finish_stage(number)
-        if not _same(second, self.whole):
+        if not _same(second, self.reference):
             yield "the same seed gives other weights the second time"
 
     def memory(self) -> Iterator[str]:
@@ -146,13 +146,13 @@ class _Suite:
         if state:
             run.strategy.load_memory(plain.load(path))
         run.finish_stage(2)
-        if not _same(run, self.whole):
+        if not _same(run, self.reference):
             yield "a second stage gives other weights after load_memory(memory()); memory lacks something"
 
     def resumed(self) -> Iterator[str]:
         """Interrupted in each phase and resumed by a new object, it gives the same weights."""
-        assert self.whole is not None
-        for step in self.whole.steps_within_phases():
+        assert self.reference is not None
+        for step in self.reference.steps_within_phases():
             run = self._run(f"resumed-{step}")
             run.finish_stage(1)
             start = _copy(run.model.state_dict()), plain.plain(run.strategy.memory())
@@ -165,7 +165,7 @@ class _Suite:
             if start[1]:
                 run.strategy.load_memory(start[1])
             run.finish_stage(2)
-            if not _same(run, self.whole):
+            if not _same(run, self.reference):
                 yield f"resumed after step {step} of a stage it gives other weights; state() or memory() lacks something"
                 return
 

@@ -18,7 +18,7 @@ Array = np.ndarray[Any, Any]
 class Frame:
     """How a sample's array maps to the network's grid: cropped to `box`, then resized from `before` to `after`."""
 
-    whole: tuple[int, ...]
+    shape: tuple[int, ...]
     """Voxels of the sample along its axes."""
     box: tuple[slice, ...]
     after: tuple[int, ...]
@@ -28,18 +28,18 @@ class Frame:
         return tuple(part.stop - part.start for part in self.box)
 
     def image(self, array: Array) -> Array:
-        """(C, *whole) to (C, *after) float32, linear, antialiased where it shrinks."""
+        """(C, *shape) to (C, *after) float32, linear, antialiased where it shrinks."""
         return resize(array[(slice(None), *self.box)], self.after)
 
     def labels(self, mask: Array) -> Array:
-        """(*whole) to (*after) whole numbers, the nearest."""
+        """(*shape) to (*after) whole numbers, the nearest."""
         mask = mask[self.box]
         places = [((np.arange(a) + 0.5) * b / a).astype(int) for a, b in zip(self.after, mask.shape, strict=True)]
         return mask[np.ix_(*places)]
 
     def restore(self, labels: Array) -> Array:
-        """Predicted labels (*after) to (*whole): each voxel the label that is strongest there after linear resizing."""
-        restored = np.zeros(self.whole, labels.dtype)
+        """Predicted labels (*after) to (*shape): each voxel the label that is strongest there after linear resizing."""
+        restored = np.zeros(self.shape, labels.dtype)
         if labels.shape == self.before:
             restored[self.box] = labels
             return restored
