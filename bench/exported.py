@@ -53,7 +53,7 @@ def compare(source: str, modality: str, *files: str) -> None:
     """A row for each way and batch: the median over rounds, and how many times as fast as torch in fp32 (median of ratios)."""
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     model = read_state(Path(source)).model.eval()
-    network, known = Features.of(model, modality), model.modalities[modality]
+    network, part = Features.of(model, modality), model.modalities[modality]
     rng = np.random.default_rng(0)
 
     @torch.no_grad()
@@ -66,12 +66,12 @@ def compare(source: str, modality: str, *files: str) -> None:
         "torch bf16": lambda inputs: eager(inputs, torch.bfloat16),
     }
     for file in files:
-        one = runtime.load(Path(file))
-        ways[f"onnxruntime {one.about.precision}"] = one.run
+        exported = runtime.load(Path(file))
+        ways[f"onnxruntime {exported.about.precision}"] = exported.run
     print(f"{modality}, {os.environ['OMP_NUM_THREADS']} threads, median of {ROUNDS} rounds")
     for batch in (1, 16):
-        shape = (batch, known.channels, *known.size)
-        inputs = rng.random(shape, np.float32) if known.channels else rng.integers(5, 200, (batch, *known.size))
+        shape = (batch, part.channels, *part.size)
+        inputs = rng.random(shape, np.float32) if part.channels else rng.integers(5, 200, (batch, *part.size))
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         for turn in range(ROUNDS + 1):
             for name, run in ways.items():

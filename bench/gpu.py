@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout that 
 import numpy as np
 import torch
 from read_prepared import write
-from step import CASES, DEVICE, TINY, Case, Trained, device_name, flops, inputs, matmul_rate, seconds
+from step import CASES, DEVICE, TINY, StepCase, Trained, device_name, flops, inputs, matmul_rate, seconds
 
 from medcoss_cli.console import Screen
 from medcoss_cli.data.batches import Plan, Pool
@@ -54,7 +54,7 @@ class LateError(BaseException):
     """The time of a part is over; no library takes it for an error of its own."""
 
 
-class Report:
+class BenchReport:
     """Lines printed as they come, and kept in a file; parts that end in time."""
 
     def __init__(self, out: Path | None, minutes: float) -> None:
@@ -80,17 +80,17 @@ class Report:
         """A row of a table."""
         self.line(f"| {' | '.join(f'{cell:.3g}' if isinstance(cell, float) else str(cell) for cell in cells)} |")
 
-    def attempt(self, name: str, work: Callable[[], None], most: float = 120) -> None:
-        """Do a part of the work; at the deadline, or after `most` seconds, it ends, and so it does with any error."""
-        left = min(self.deadline - time.monotonic(), most)
-        if left < 1:
+    def attempt(self, name: str, work: Callable[[], None], limit: float = 120) -> None:
+        """Do a part of the work; at the deadline, or after `limit` seconds, it ends, and so it does with any error."""
+        seconds = min(self.deadline - time.monotonic(), limit)
+        if seconds < 1:
             self.row(name, "skipped: no time is left")
             return
-        signal.setitimer(signal.ITIMER_REAL, left, 2)  # again and again, where a library swallows the first
+        signal.setitimer(signal.ITIMER_REAL, seconds, 2)  # again and again, where a library swallows the first
         try:
             work()
         except LateError:
-            self.row(name, f"stopped after {left:.0f} s")
+            self.row(name, f"stopped after {seconds:.0f} s")
         except Exception as error:  # noqa: BLE001  # whatever it is, the parts that follow are worth having
             self.failed += 1
             self.row(name, f"failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
@@ -106,7 +106,7 @@ def _late(number: int, frame: FrameType | None) -> None:
     raise LateError
 
 
-def steps_of(report: Report, case: Case, trained: Trained, rate: float, steps: int, way: str = "") -> None:
+def steps_of(report: BenchReport, case: StepCase, trained: Trained, rate: float, steps: int, way: str = "") -> None:
     """A row for each kind of step: median seconds, share of the matrix rate, memory, attention."""
     x = inputs(case)
     for kind, new in KINDS.items():
@@ -129,14 +129,16 @@ def attention(trained: Trained, x: torch.Tensor, new: bool) -> str:
     return ", ".join(sorted(forward)) or "none"
 
 
-def prepared(case: Case, folder: Path, rows: int) -> PreparedSet:
+def prepared(case: StepCase, folder: Path, rows: int) -> PreparedSet:
     """A prepared set of noise of the case's shape."""
     shape = case.size if case.name == "text" else (case.channels, *case.size)
     kind, high = {"text": ("int32", case.scale.words), "2d": ("uint8", 255), "3d": ("int16", 255)}[case.name]
     return write(folder, shape, kind, rows, 4, high)
 
 
-def through_the_engine(report: Report, case: Case, trained: Trained, data: PreparedSet, steps: int, new: bool) -> None:
+def through_the_engine(
+    report: BenchReport, case: StepCase, trained: Trained, data: PreparedSet, steps: int, new: bool
+) -> None:
     """A row: seconds of a step from the prepared set on, the share spent waiting, and what synchronises."""
     pool = Pool(trained.model.modalities[case.name], data, np.arange(len(data)))
     plan = Plan(0, 1, case.batch, [pool], [] if new else [pool], steps, 0 if new else steps)
@@ -171,11 +173,11 @@ def through_the_engine(report: Report, case: Case, trained: Trained, data: Prepa
 def light_workers() -> Iterator[None]:
     """Worker processes do not import this script, and timm with it, as they would import any main module."""
     script = sys.modules["__main__"]
-    before, script.__file__ = script.__file__, None
+    path, script.__file__ = script.__file__, None
     try:
         yield
     finally:
-        script.__file__ = before
+        script.__file__ = path
 
 
 def compile_blocks(trained: Trained) -> None:
@@ -188,7 +190,7 @@ def compile_blocks(trained: Trained) -> None:
             block.compile(dynamic=False)
 
 
-def encoding(report: Report, case: Case, trained: Trained, data: PreparedSet) -> None:
+def encoding(report: BenchReport, case: StepCase, trained: Trained, data: PreparedSet) -> None:
     """A row: samples a second through the encoder for k-means, nothing masked, as a stage's end does it."""
     rows = np.arange(len(data))
     first = rows[:64]
@@ -197,13 +199,13 @@ def encoding(report: Report, case: Case, trained: Trained, data: PreparedSet) ->
     report.row(case.name, len(rows), took, len(rows) / took)
 
 
-def recipe_row(report: Report, name: str, tiny: bool) -> None:
+def recipe_row(report: BenchReport, name: str, tiny: bool) -> None:
     """A row of a recipe of the paper."""
     if GPU:
         torch.cuda.reset_peak_memory_stats()
-    found = random_steps(name, Devices(DEVICE), 2 if tiny else 4, tiny=tiny)
+    measured = random_steps(name, Devices(DEVICE), 2 if tiny else 4, tiny=tiny)
     memory = f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if GPU else "not measured"
-    report.row(name, found["batch"], found["size"], found["parameters"], 1000 * found["seconds"], memory)
+    report.row(name, measured["batch"], measured["size"], measured["parameters"], 1000 * measured["seconds"], memory)
 
 
 def main() -> None:
@@ -213,7 +215,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="a file for the report, too")
     parser.add_argument("--tiny", action="store_true", help="a small network on small samples")
     options = parser.parse_args()
-    report, tiny = Report(options.out, options.minutes), options.tiny
+    report, tiny = BenchReport(options.out, options.minutes), options.tiny
     report.line(f"## {device_name()}, torch {torch.__version__}, {os.cpu_count()} cores")
     rates: dict[str, float] = {}
 
@@ -247,8 +249,8 @@ def main() -> None:
                 replace(cases[name], batch=batches[name][-2:][0]),
                 16 if tiny else 256 if name == "3d" else 1024,
             )
-            made = lambda c=case, n=rows: sets.update({c.name: prepared(c, Path(scratch) / c.name, n)})  # noqa: E731
-            report.attempt(f"{name} prepared set", made, 30)
+            build = lambda c=case, n=rows: sets.update({c.name: prepared(c, Path(scratch) / c.name, n)})  # noqa: E731
+            report.attempt(f"{name} prepared set", build, 30)
             for new in KINDS.values():
                 ways = lambda c=case, n=new: through_the_engine(  # noqa: E731
                     report, c, trained[c.name], sets[c.name], 6 if tiny else 24, n
@@ -267,7 +269,7 @@ def main() -> None:
     for name, model in list(trained.items())[: 1 if tiny else 3]:
         case = replace(cases[name], batch=batches[name][-2:][0])
 
-        def compiled(case: Case = case, model: Trained = model) -> None:
+        def compiled(case: StepCase = case, model: Trained = model) -> None:
             compile_blocks(model)
             steps_of(report, case, model, reference, steps, " compiled")
 

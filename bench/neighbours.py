@@ -33,13 +33,13 @@ def accuracy(vectors: np.ndarray, labels: np.ndarray, groups: np.ndarray, count:
     """Share of samples whose label most of the `count` nearest of other groups have; the nearest decides a tie."""
     x = vectors - vectors.mean(0)
     x /= np.linalg.norm(x, axis=1, keepdims=True) + 1e-12
-    near = x @ x.T
-    near[groups[:, None] == groups[None]] = -np.inf
+    similarities = x @ x.T
+    similarities[groups[:, None] == groups[None]] = -np.inf
     right = 0
-    for i, order in enumerate(np.argsort(-near, axis=1)[:, :count]):
+    for i, order in enumerate(np.argsort(-similarities, axis=1)[:, :count]):
         names, votes = np.unique(labels[order], return_counts=True)
-        most = set(names[votes == votes.max()])
-        right += next(label for label in labels[order] if label in most) == labels[i]
+        winners = set(names[votes == votes.max()])
+        right += next(label for label in labels[order] if label in winners) == labels[i]
     return right / len(labels)
 
 
@@ -69,30 +69,30 @@ def compare(source: Path, folders: dict[str, str]) -> None:
         random = Path(scratch) / "random.pt"
         checkpoint.save(state.to_checkpoint(), random)
         for name, folder in folders.items():
-            found = [
+            embeddings = [
                 embed(start, name, [Path(folder)], Path(scratch) / f"{number}.npz", tokens=False, screen=Screen())
                 for number, start in enumerate((source, random))
             ]
             pixels = pixels_of(source, name, Path(folder))
-            labels = np.array(found[0].labels)
+            labels = np.array(embeddings[0].labels)
             owners = {row["path"]: row.get("group") or row["path"] for _, row in rows_of(Path(folder) / "manifest.csv")}
-            groups = np.array([owners.get(Path(sample).as_posix(), sample) for sample in found[0].ids])
+            groups = np.array([owners.get(Path(sample).as_posix(), sample) for sample in embeddings[0].ids])
             chance = max(np.unique(labels, return_counts=True)[1]) / len(labels)
             cells = [
                 " ".join(f"{accuracy(vectors, labels, groups, count):.3f}" for count in (1, 5))
-                for vectors in (found[0].pooled, found[1].pooled, pixels)
+                for vectors in (embeddings[0].pooled, embeddings[1].pooled, pixels)
             ]
             print(f"{name:12} {len(labels):7} {chance:7.3f}  " + " | ".join(cells), flush=True)
 
 
 def pixels_of(source: Path, name: str, folder: Path) -> np.ndarray:
     """The samples themselves, as the network sees them, one vector each, in the order of `embed`."""
-    known, _, decode, _ = features_of(source, name, Screen())
-    records, _ = list_records(known, [folder], Screen())
+    part, _, decode, _ = features_of(source, name, Screen())
+    records, _ = list_records(part, [folder], Screen())
     return np.concatenate(
         [
             decode(integers[None], scale, offset).reshape(1, -1)
-            for integers, scale, offset in (encode(known, read_checked(known, record)) for _, record in records)
+            for integers, scale, offset in (encode(part, read_checked(part, record)) for _, record in records)
         ]
     )
 

@@ -49,10 +49,10 @@ SMALL = EncoderShape(32, 2, 2)
 def medcoss(folder: Path, *words: str) -> str:
     """What a verb printed that was called in `folder`. Raises: SystemExit with it where the verb failed."""
     command = [sys.executable, "-m", "medcoss_cli", *words]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"medcoss {' '.join(words)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
-    return done.stdout + done.stderr
+    process = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if process.returncode:
+        sys.exit(f"medcoss {' '.join(words)}: exit {process.returncode}\n{process.stdout}{process.stderr}")
+    return process.stdout + process.stderr
 
 
 def recipe_of(name: str) -> FinetuneRecipe:
@@ -107,13 +107,13 @@ def random_steps(name: str, devices: Devices, steps: int, *, tiny: bool) -> dict
     Returns: batch, size, parameters (millions), seconds (the median of the steps after the first, if there are any).
     """
     recipe = recipe_of(name)
-    chosen = for_stage(recipe.modality, {}, Screen(), tokenizer=recipe.tokenizer)
-    size, batch = tuple(recipe.input.size or chosen.size), recipe.train.batch
+    fitted = for_stage(recipe.modality, {}, Screen(), tokenizer=recipe.tokenizer)
+    size, batch = tuple(recipe.input.size or fitted.size), recipe.train.batch
     if tiny:
         size, batch = small_size(size), 2
     words = 300 if tiny else PAPER.words
-    text = chosen.pretext == "masked_words"
-    modality = for_task(chosen, chosen.tokenizer.key, size, vocabulary(words) if text else None, None)
+    text = fitted.pretext == "masked_words"
+    modality = for_task(fitted, fitted.tokenizer.key, size, vocabulary(words) if text else None, None)
     head, classes = recipe.head, len(recipe.classes or "12")
     shape = HeadShape(recipe.task, classes, head.layers, head.pool, head.features)
     encoder = SMALL if tiny else EncoderShape()

@@ -55,7 +55,7 @@ SMALL = Scale(EncoderShape(48, 2, 3), PixelDecoder(32, 1, 2), 300)
 
 
 @dataclass(frozen=True)
-class Case:
+class StepCase:
     """A kind of data: `size` is what the encoder sees, `target` the ratio of a plain step to the naive one to reach."""
 
     name: str
@@ -80,15 +80,15 @@ class Case:
         return math.prod(s // 16 for s in self.size)
 
 
-CASES = (Case("2d", (224, 224), 8, 0.6), Case("3d", (16, 192, 192), 2, 0.6), Case("text", (112,), 16, 0.35))
+CASES = (StepCase("2d", (224, 224), 8, 0.6), StepCase("3d", (16, 192, 192), 2, 0.6), StepCase("text", (112,), 16, 0.35))
 TINY = (
-    Case("2d", (64, 64), 4, 0.6, SMALL),
-    Case("3d", (16, 64, 64), 2, 0.6, SMALL),
-    Case("text", (16,), 4, 0.35, SMALL),
+    StepCase("2d", (64, 64), 4, 0.6, SMALL),
+    StepCase("3d", (16, 64, 64), 2, 0.6, SMALL),
+    StepCase("text", (16,), 4, 0.35, SMALL),
 )
 
 
-def modality(case: Case) -> CompleteModality:
+def modality(case: StepCase) -> CompleteModality:
     """A modality of this shape, of the kit's parts; there are no files, so it has no loader."""
     plain = Modality(case.name, case.name, len(case.size), case.size, case.channels or 1, None)  # type: ignore[arg-type]
     if case.name == "text":
@@ -100,11 +100,11 @@ def vocabulary(size: int) -> str:
     """A vocabulary of so many pieces, every third of them the end of a word."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     pieces = special + [f"{'##' if i % 3 == 1 else ''}w{i}" for i in range(len(special), size)]
-    known = {piece: number for number, piece in enumerate(pieces)}
-    return str(Tokenizer(models.WordPiece(known, unk_token="[UNK]")).to_str())
+    numbers = {piece: number for number, piece in enumerate(pieces)}
+    return str(Tokenizer(models.WordPiece(numbers, unk_token="[UNK]")).to_str())
 
 
-def inputs(case: Case) -> Tensor:
+def inputs(case: StepCase) -> Tensor:
     """A batch as the encoder sees it, on the device."""
     draw = torch.Generator().manual_seed(0)
     if case.name == "text":
@@ -117,7 +117,7 @@ def inputs(case: Case) -> Tensor:
 class Trained:
     """The model of one case with MedCoSS and AdamW, stepped as the engine does, on data that lies on the device."""
 
-    def __init__(self, case: Case, precision: str = "auto") -> None:
+    def __init__(self, case: StepCase, precision: str = "auto") -> None:
         self.case, self.precision, self.devices = case, precision, Devices(DEVICE)
         self.model = Model(case.scale.encoder, seed=0).to(DEVICE)
         self.model.add(modality(case))
@@ -145,7 +145,7 @@ class Trained:
 class Naive(nn.Module):
     """The same network without a thought for speed."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: StepCase) -> None:
         super().__init__()
         shape, decoder = case.scale.encoder, case.scale.decoder
         self.case, width, self.inner = case, shape.width, decoder.width
@@ -166,12 +166,12 @@ class Naive(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The loss of a batch."""
         if self.case.name == "text":
-            asked = torch.rand(x.shape, device=x.device) < 0.15
-            tokens = self.words(torch.where(asked, 4, x))
+            targets = torch.rand(x.shape, device=x.device) < 0.15
+            tokens = self.words(torch.where(targets, 4, x))
             for block in self.blocks:
                 tokens = block(tokens)
             logits = self.out(self.norm(F.gelu(self.dense(tokens))))
-            return F.cross_entropy(logits.flatten(0, 1), torch.where(asked, x, -100).flatten(), ignore_index=-100)
+            return F.cross_entropy(logits.flatten(0, 1), torch.where(targets, x, -100).flatten(), ignore_index=-100)
         tokens = self.embed(x).flatten(2).transpose(1, 2)
         n, length, width = tokens.shape
         order = torch.rand(n, length, device=x.device).argsort(1)
@@ -187,8 +187,8 @@ class Naive(nn.Module):
         pred = self.out(self.norm(tokens))[:, 1:]
         target = patchify(x, (16,) * len(self.case.size), x.shape[1])
         target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-6).sqrt()
-        gone = torch.ones(n, length, device=x.device).scatter(1, keep, 0.0)
-        return ((pred - target).square().mean(-1) * gone).sum() / gone.sum()
+        removed = torch.ones(n, length, device=x.device).scatter(1, keep, 0.0)
+        return ((pred - target).square().mean(-1) * removed).sum() / removed.sum()
 
 
 def block_flops(tokens: int, width: int) -> float:
@@ -196,21 +196,21 @@ def block_flops(tokens: int, width: int) -> float:
     return 2.0 * tokens * 12 * width * width + 4.0 * tokens * tokens * width
 
 
-def flops(case: Case, *, rehearsal: bool) -> float:
+def flops(case: StepCase, *, rehearsal: bool) -> float:
     """Floating-point operations of one step: encoder on visible tokens, decoder on all; backward is twice forward.
 
     A rehearsal step is the student forward and backward and the teacher forward, without a decoder.
     """
     width, inner, deep = case.scale.encoder.width, case.scale.decoder.width, case.scale.decoder.depth
     if case.name == "text":
-        seen, embed = case.size[0], 0.0
-        head = 2.0 * 0.15 * seen * (width * width + width * case.scale.words)
+        tokens, embed = case.size[0], 0.0
+        head = 2.0 * 0.15 * tokens * (width * width + width * case.scale.words)
     else:
-        kept = case.patches // 4
-        seen, embed = kept + 1, 2.0 * kept * case.values * width
-        head = 2.0 * seen * width * inner + deep * block_flops(case.patches + 1, inner)
-        head += 2.0 * (case.patches - kept) * inner * case.values
-    body = case.scale.encoder.depth * block_flops(seen, width) + embed
+        visible = case.patches // 4
+        tokens, embed = visible + 1, 2.0 * visible * case.values * width
+        head = 2.0 * tokens * width * inner + deep * block_flops(case.patches + 1, inner)
+        head += 2.0 * (case.patches - visible) * inner * case.values
+    body = case.scale.encoder.depth * block_flops(tokens, width) + embed
     return case.batch * (body * 4 if rehearsal else (body + head) * 3)
 
 
@@ -263,7 +263,7 @@ def main() -> None:
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB")
 
 
-def measure(case: Case, steps: int, precision: str, rate: float) -> None:
+def measure(case: StepCase, steps: int, precision: str, rate: float) -> None:
     """Print a case's row."""
     x, naive, trained = inputs(case), Naive(case).to(DEVICE), Trained(case, precision)
     naive_adam = torch.optim.AdamW(naive.parameters(), lr=1e-4, betas=(0.9, 0.95))

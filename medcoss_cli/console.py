@@ -15,9 +15,9 @@ def aligned(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def clock(seconds: float) -> str:
     """A time in its two largest units: 2h05m, 3m10s, 40s."""
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, remainder = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{remainder:02d}s" if minutes else f"{remainder}s"
 
 
 class Bar:

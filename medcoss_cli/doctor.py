@@ -105,7 +105,9 @@ def diagnose() -> Diagnosis:
     slow += [f"the plugin {name} is {s.split(': ', 1)[1]}" for name, s in plugins.items() if not s.endswith(": ok")]
     slow += [f"{name} files cannot be read {s.removeprefix('no ')}" for name, s in decoders.items() if s != "yes"]
     for name in ("runs", "prepared"):
-        slow += [f"{name}: the folder is not writable"] if not os.access(_there(folders[name]), os.W_OK) else []
+        slow += (
+            [f"{name}: the folder is not writable"] if not os.access(_existing_parent(folders[name]), os.W_OK) else []
+        )
         slow += [f"{name}: little disk space is left"] if _free(folders[name]) < SPACE else []
     return Diagnosis(
         versions={"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
@@ -126,20 +128,20 @@ def diagnose() -> Diagnosis:
 
 def check_imports(modules: Sequence[str], optional: Sequence[str] = ()) -> dict[str, str]:
     """Import modules: "ok", or the reason why one cannot be imported, without paths; absent optional ones are left out."""
-    found: dict[str, str] = {}
+    states: dict[str, str] = {}
     for name in (*modules, *optional):
         top = name.partition(".")[0]
         try:
             import_module(name)
-            found[name] = "ok"
+            states[name] = "ok"
         except Exception as error:  # noqa: BLE001  # a broken library may raise anything while it is imported
             if name in optional and isinstance(error, ModuleNotFoundError) and error.name == top:
                 continue
-            failed = {other.partition(".")[0]: other for other, state in found.items() if state != "ok"}
+            failed = {other.partition(".")[0]: other for other, state in states.items() if state != "ok"}
             cause = next((failed[part] for part in _importing(error) if part in failed and part != top), None)
             reason = re.sub(r"(?:/[^\s/:'\"]+)+/", "", " ".join(str(error).split()))
-            found[name] = f"{cause} is broken" if cause else f"{type(error).__name__}: {reason}"
-    return found
+            states[name] = f"{cause} is broken" if cause else f"{type(error).__name__}: {reason}"
+    return states
 
 
 def _importing(error: BaseException) -> list[str]:
@@ -177,20 +179,22 @@ def _torch() -> tuple[list[str], bool, int]:
 
 def _slow(gpu: bool, bf16: bool, threads: int, cores: int, memory: float) -> list[str]:
     """Advice on the machine; `memory` in GiB."""
-    told = []
+    advice = []
     if not gpu and Path("/dev/nvidia0").exists():
-        told.append("there is a GPU, but this torch build cannot use it: install one for your driver (pytorch.org)")
+        advice.append("there is a GPU, but this torch build cannot use it: install one for your driver (pytorch.org)")
     elif not gpu:
-        told.append("no GPU: the paper's ViT-B needs one; encoders up to about `small`, as in mini, train on this CPU")
+        advice.append(
+            "no GPU: the paper's ViT-B needs one; encoders up to about `small`, as in mini, train on this CPU"
+        )
     if not bf16:
-        told.append("no bf16 in hardware: train.precision=auto means fp32 here")
+        advice.append("no bf16 in hardware: train.precision=auto means fp32 here")
     if threads < cores and "OMP_NUM_THREADS" in os.environ:  # else torch has chosen one thread for each physical core
-        told.append(f"torch uses {threads} of {cores} cores: unset OMP_NUM_THREADS, or set it to {cores}")
+        advice.append(f"torch uses {threads} of {cores} cores: unset OMP_NUM_THREADS, or set it to {cores}")
     if threads > cores:
-        told.append(f"torch uses {threads} threads on {cores} cores: set OMP_NUM_THREADS={cores}")
+        advice.append(f"torch uses {threads} threads on {cores} cores: set OMP_NUM_THREADS={cores}")
     if memory < 8:
-        told.append(f"{memory:.0f} GiB of memory: lower train.batch, or raise train.accumulate")
-    return told
+        advice.append(f"{memory:.0f} GiB of memory: lower train.batch, or raise train.accumulate")
+    return advice
 
 
 def allowed_cores() -> int:
@@ -251,10 +255,10 @@ def _gpu(properties: Any) -> str:
     return f"{properties.name} ({properties.total_memory / 2**30:.0f} GiB)"
 
 
-def _there(folder: Path) -> Path:
+def _existing_parent(folder: Path) -> Path:
     """The folder, or the one above it that already exists."""
-    return next(there for there in (folder.absolute(), *folder.absolute().parents) if there.exists())
+    return next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
 
 
 def _free(folder: Path) -> float:
-    return shutil.disk_usage(_there(folder)).free / 2**30
+    return shutil.disk_usage(_existing_parent(folder)).free / 2**30

@@ -28,7 +28,7 @@ from medcoss_cli.store.features import ENDINGS, Embedded, parquet, save_arrays, 
 from medcoss_cli.store.table import write_rows
 from medcoss_cli.training.interruption import Interruption
 
-BATCH = 16
+BATCH = 16  # samples in one pass through the network
 CHUNK = 256
 """Samples between two writes: what an interruption may cost."""
 
@@ -61,90 +61,97 @@ def embed(
         )
     if out.suffix == ".parquet":
         parquet()
-    one = embedder(source, modality, screen)
-    records, bad = list_records(one.modality, inputs, screen)
+    embedder = load_embedder(source, modality, screen)
+    records, bad = list_records(embedder.modality, inputs, screen)
     names = [name.as_posix() for _, name in names_of(records)]
     labels = _labels(inputs)
-    said = json.dumps([one.key, one.modality.name, tokens, [str(path.absolute()) for path in inputs], names])
-    work = out.with_name(f"{out.name}.unfinished-{hashlib.sha256(said.encode()).hexdigest()[:16]}")
+    identity = json.dumps(
+        [embedder.key, embedder.modality.name, tokens, [str(path.absolute()) for path in inputs], names]
+    )
+    work = out.with_name(f"{out.name}.unfinished-{hashlib.sha256(identity.encode()).hexdigest()[:16]}")
     chunks = [range(i, min(i + CHUNK, len(records))) for i in range(0, len(records), CHUNK)]
     with Interruption(screen.say) as interruption, screen.progress("embedding", len(records)) as bar:
         for number, rows in enumerate(chunks):
             path = work / f"{number:06d}.npz"
             if not path.exists():
-                save_arrays(path, _chunk(one, [records[row][1] for row in rows], tokens))
+                save_arrays(path, _chunk(embedder, [records[row][1] for row in rows], tokens))
             bar.advance(len(rows))
             if interruption.requested and number + 1 < len(chunks):
                 raise Interrupted(
                     f"stopped after {rows.stop} of {len(records)} samples, everything is saved",
                     fix="go on with the same command",
                 )
-    done, notes = _joined(work, chunks, names, [record for _, record in records], labels, tokens)
+    embedded, notes = _joined(work, chunks, names, [record for _, record in records], labels, tokens)
     for note, count in notes.items():
         screen.warn(f"{count} x {note}")
-    done.bad = bad + done.bad
-    if not done.ids:
-        raise DataError(f"nothing could be read: {reason_counts(item.reason for item in done.bad)}", where=inputs[0])
-    write(done, out)
-    if done.bad:
-        refused = [{"file": item.source, "reason": item.reason} for item in done.bad]
+    embedded.bad = bad + embedded.bad
+    if not embedded.ids:
+        raise DataError(
+            f"nothing could be read: {reason_counts(item.reason for item in embedded.bad)}", where=inputs[0]
+        )
+    write(embedded, out)
+    if embedded.bad:
+        refused = [{"file": item.source, "reason": item.reason} for item in embedded.bad]
         write_rows(out.with_name(f"{out.stem}-quarantine.csv"), refused)
-    for left in out.parent.glob(f"{glob.escape(out.name)}.unfinished-*"):  # and of other inputs, which OUT no longer is
-        shutil.rmtree(left, ignore_errors=True)
-    return done
+    # those of other inputs too: OUT no longer holds them
+    for leftover in out.parent.glob(f"{glob.escape(out.name)}.unfinished-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    return embedded
 
 
-def embedder(source: Path, modality: str | None, screen: Screen) -> Embedder:
+def load_embedder(source: Path, modality: str | None, screen: Screen) -> Embedder:
     """From an exported file, without torch; else from a checkpoint. Raises: UsageError, CheckpointError."""
     if source.suffix == ".onnx":
         from medcoss_cli.export import runtime
 
-        one = runtime.load(source)
-        known = one.modality(screen)
-        if one.about.kind != "features" or modality not in (None, known.name):
+        exported = runtime.load(source)
+        described = exported.modality(screen)
+        if exported.about.kind != "features" or modality not in (None, described.name):
             raise UsageError(
-                f"this file gives {one.about.kind} of {known.name}", where=source, fix="export one with --modality"
+                f"this file gives {exported.about.kind} of {described.name}",
+                where=source,
+                fix="export one with --modality",
             )
-        return Embedder(known, lambda inputs: tuple(one.run(inputs)), one.decode, hash_of(source))  # type: ignore[arg-type,return-value]  # two outputs
+        return Embedder(described, lambda inputs: tuple(exported.run(inputs)), exported.decode, hash_of(source))  # type: ignore[arg-type,return-value]  # two outputs
     if modality is None:
         raise UsageError("a checkpoint knows several modalities", where="--modality", fix="name one")
     from medcoss_cli.export.checkpoint import features_of
 
-    known, features, decode, file = features_of(source, modality, screen)
-    return Embedder(known, features, decode, hash_of(file))
+    described, features, decode, file = features_of(source, modality, screen)
+    return Embedder(described, features, decode, hash_of(file))
 
 
-def _chunk(one: Embedder, records: Sequence[Record], tokens: bool) -> dict[str, Any]:
+def _chunk(embedder: Embedder, records: Sequence[Record], tokens: bool) -> dict[str, Any]:
     """Arrays of a chunk: which records were read, their features, and why the others were not."""
-    read, pooled, every = list[int](), list[Array](), list[Array]()
+    read, pooled, token_features = list[int](), list[Array](), list[Array]()
     reasons, notes = list[tuple[int, str]](), list[str]()
-    readable = _readable(one, records, reasons, notes)
+    readable = _readable(embedder, records, reasons, notes)
     while batch := list(islice(readable, BATCH)):
-        of_tokens, of_samples = one.features(np.concatenate([inputs for _, inputs in batch]))
+        of_tokens, of_samples = embedder.features(np.concatenate([inputs for _, inputs in batch]))
         read += [place for place, _ in batch]
         pooled.append(of_samples)
-        every += [of_tokens] if tokens else []
+        token_features += [of_tokens] if tokens else []
     content: dict[str, Any] = {"read": np.array(read, np.int64), "said": np.array(json.dumps([reasons, notes]))}
     if pooled:
         content["pooled"] = finite(np.concatenate(pooled))
-    if every:
-        content["tokens"] = np.concatenate(every)
+    if token_features:
+        content["tokens"] = np.concatenate(token_features)
     return content
 
 
 def _readable(
-    one: Embedder, records: Sequence[Record], reasons: list[tuple[int, str]], notes: list[str]
+    embedder: Embedder, records: Sequence[Record], reasons: list[tuple[int, str]], notes: list[str]
 ) -> Iterator[tuple[int, Array]]:
     """Inputs of the records that can be read, by place; of the others the reasons are noted."""
     for place, record in enumerate(records):
         try:
-            sample = read_checked(one.modality, record)
-            integers, scale, offset = encode(one.modality, sample)
+            sample = read_checked(embedder.modality, record)
+            integers, scale, offset = encode(embedder.modality, sample)
         except DataError as error:
             reasons.append((place, error.what))
             continue
         notes += sample.notes
-        yield place, one.decode(integers[None], scale, offset)
+        yield place, embedder.decode(integers[None], scale, offset)
 
 
 def _joined(
@@ -155,23 +162,29 @@ def _joined(
     labels: dict[tuple[Path, int | None], str],
     tokens: bool,
 ) -> tuple[Embedded, Counter[str]]:
-    ids, of, pooled, every, bad = [], [], [], [], []
+    ids, of, pooled, token_features, bad = [], [], [], [], []
     notes: Counter[str] = Counter()
     for number, rows in enumerate(chunks):
         with np.load(work / f"{number:06d}.npz", allow_pickle=False) as part:
-            reasons, said = json.loads(str(part["said"]))
-            notes.update(said)
+            reasons, counted_notes = json.loads(str(part["said"]))
+            notes.update(counted_notes)
             bad += [Skipped(records[rows[place]].source, reason, bad=True) for place, reason in reasons]
             if len(part["read"]):
                 ids += [names[rows[place]] for place in part["read"]]
                 of += [records[rows[place]] for place in part["read"]]
                 pooled.append(part["pooled"])
-                every += [part["tokens"]] if tokens else []
-    known = [labels.get((record.source.resolve(), _row(record))) for record in of]
+                token_features += [part["tokens"]] if tokens else []
+    found_labels = [labels.get((record.source.resolve(), _row(record))) for record in of]
     features = np.concatenate(pooled) if pooled else np.zeros((0, 0), np.float32)
-    whole = [str(label) for label in known] if known and all(label is not None for label in known) else None
+    complete_labels = (
+        [str(label) for label in found_labels]
+        if found_labels and all(label is not None for label in found_labels)
+        else None
+    )
     groups = list(map(group_of, of))
-    return Embedded(ids, features, np.concatenate(every) if every else None, whole, groups, bad), notes
+    return Embedded(
+        ids, features, np.concatenate(token_features) if token_features else None, complete_labels, groups, bad
+    ), notes
 
 
 def _row(record: Record) -> int | None:
@@ -181,11 +194,11 @@ def _row(record: Record) -> int | None:
 
 def _labels(inputs: Sequence[Path]) -> dict[tuple[Path, int | None], str]:
     """Labels by file, and row of a table, of folders with a manifest that has them."""
-    found: dict[tuple[Path, int | None], str] = {}
+    label_of: dict[tuple[Path, int | None], str] = {}
     for folder in inputs:
         if (folder / NAME).is_file():
             for _, row in rows_of(folder / NAME):
                 if row.get("label"):
                     index = row.get("index")
-                    found[(folder / row["path"]).resolve(), int(index) if index else None] = row["label"]
-    return found
+                    label_of[(folder / row["path"]).resolve(), int(index) if index else None] = row["label"]
+    return label_of

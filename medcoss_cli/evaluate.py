@@ -40,9 +40,9 @@ def evaluate(
     for trained in trained_seeds(run, screen):
         if labelled is None:
             fold = None if data else recipe.data.fold
-            every, lost = find_cases(trained.modality, root, trained.kind.target, screen=screen, fold=fold)
-            bounded(every, lost, recipe.data.bad_share, screen)
-            cases = for_test(every, screen)
+            listed, lost = find_cases(trained.modality, root, trained.kind.target, screen=screen, fold=fold)
+            bounded(listed, lost, recipe.data.bad_share, screen)
+            cases = for_test(listed, screen)
             trained.kind.check_cases(trained.spec, cases)
             workers, bad_share = recipe.data.workers, recipe.data.bad_share
             labelled = LabelledSet(trained.modality, root, cases, prepared, workers, bad_share, screen)
@@ -82,12 +82,12 @@ def _recipe(run: Path, data: Path | None, options: Options) -> tuple[FinetuneRec
     recipe = read_recipe(str(run / "recipe.yaml"), [], kind="finetune")
     assert isinstance(recipe, FinetuneRecipe)
     facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    own = replace(
+    completed = replace(
         options,
         data_root=options.data_root or Path(facts["data_root"]),
         prepared=options.prepared or Path(facts["prepared"]),
     )
-    root, prepared = folders(recipe, own)
+    root, prepared = folders(recipe, completed)
     return recipe, data if data is not None else root / recipe.data.folder, prepared
 
 

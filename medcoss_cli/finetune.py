@@ -40,7 +40,7 @@ def finetune(job: FinetuneJob) -> dict[str, Any]:
             job.recipe.head.layer_decay,
         ).run()
         facts = {"best_step": state.best_step, "validation": state.scores or {}}
-        finetuned.save(finetuned.Stored(job.spec.to_plain(), network.state_dict(), facts), folder / "model.pt")
+        finetuned.save(finetuned.StoredTask(job.spec.to_plain(), network.state_dict(), facts), folder / "model.pt")
         evaluation = _test(job, network, seed, folder)
         seconds = round(time.monotonic() - began, 1)
         result = _result(seed, state, evaluation) | {"seconds": seconds} | peak_memory()

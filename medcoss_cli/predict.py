@@ -31,7 +31,7 @@ class Predicted:
 
 
 @dataclass
-class Written:
+class PredictionFiles:
     """What a prediction left behind."""
 
     done: int = 0
@@ -41,7 +41,7 @@ class Written:
 
 def predict(
     run: Path, inputs: Sequence[Path], out: Path, *, seed: int | None, overlays: int, screen: Screen
-) -> Written:
+) -> PredictionFiles:
     """Predict every record of these files and folders; a broken file is put aside and the others are done.
 
     Args:
@@ -52,7 +52,7 @@ def predict(
     """
     predictor = predictor_for(run, seed, screen)
     records, bad = list_records(predictor.modality, inputs, screen)
-    written = Written(bad=bad)
+    written = PredictionFiles(bad=bad)
     predicted: list[Predicted] = []
     with screen.progress("predicting", len(records)) as bar:
         for (_, record), (recording, name) in zip(records, names_of(records), strict=True):
@@ -91,15 +91,15 @@ def predictor_for(run: Path, seed: int | None, screen: Screen) -> Predictor:
 def _tables(out: Path, predictor: Predictor, predicted: Sequence[Predicted]) -> Iterator[Path]:
     """A row for each recording, made of its parts by the kind of task; the parts' own rows beside it."""
     rows: list[dict[str, Any]] = []
-    every = [{"input": one.name, **one.prediction.row} for one in predicted]
-    for places in parts_of([one.record for one in predicted]):
-        own = [predicted[place] for place in places]
-        row = predictor.kind.combine(predictor.spec, [one.prediction for one in own]) if len(own) > 1 else None
-        rows += [every[place] for place in places] if row is None else [{"input": own[0].recording, **row}]
+    part_rows = [{"input": item.name, **item.prediction.row} for item in predicted]
+    for places in parts_of([item.record for item in predicted]):
+        parts = [predicted[place] for place in places]
+        row = predictor.kind.combine(predictor.spec, [item.prediction for item in parts]) if len(parts) > 1 else None
+        rows += [part_rows[place] for place in places] if row is None else [{"input": parts[0].recording, **row}]
     write_rows(out / "predictions.csv", rows)
     yield out / "predictions.csv"
     atomic.write(out / "predictions.json", json.dumps(rows, indent=1).encode("utf-8", "surrogateescape"))
     yield out / "predictions.json"
-    if len(rows) < len(every):
-        write_rows(out / "predictions-parts.csv", every)
+    if len(rows) < len(part_rows):
+        write_rows(out / "predictions-parts.csv", part_rows)
         yield out / "predictions-parts.csv"

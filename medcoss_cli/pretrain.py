@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from medcoss_cli.data.batches import Plan, Pool, Stored
+from medcoss_cli.data.batches import Plan, Pool, StoredSamples
 from medcoss_cli.model.multimodal import Model
 from medcoss_cli.pretraining import retention
 from medcoss_cli.pretraining.engine import Engine
@@ -29,7 +29,7 @@ def pretrain(job: Job, *, last: int | None = None) -> State:
         for part in data:
             model.add(part.modality)  # its tokenizer if the key is new; a fresh decoder, psi_i
         strategy.begin_stage(model, info)  # medcoss: a frozen copy, M_(i-1)
-        old = [Pool(model.modalities[name], kept, np.arange(len(kept))) for name, kept in state.buffer.items()]
+        old = [Pool(model.modalities[name], stored, np.arange(len(stored))) for name, stored in state.buffer.items()]
         plan = job.plan(number, stage, [part.pool for part in data], old if strategy.rehearses else [])  # line 7: D, B
         data_hash = "+".join(part.prepared.data_hash for part in data)
         with Engine(model, strategy, plan, job, stage, info, data_hash, baselines(model, plan)) as engine:
@@ -46,7 +46,7 @@ def pretrain(job: Job, *, last: int | None = None) -> State:
     return state
 
 
-def select(job: Job, number: int, model: Model, new: Pool) -> Stored:
+def select(job: Job, number: int, model: Model, new: Pool) -> StoredSamples:
     """Sample(D_i): the buffer's share of a stage, chosen with the model just trained, in eval mode, nothing masked."""
     rehearsal = job.recipe.rehearsal
     key = (job.recipe.seed, number, "buffer")
@@ -60,13 +60,13 @@ def select(job: Job, number: int, model: Model, new: Pool) -> Stored:
                 features = retention.features(model, new.modality.name, new.source, new.rows, bar)
             picked = choose_kmeans(features.numpy(), keep, rehearsal.centers, key)
         chosen = torch.from_numpy(picked)
-    return Stored.of(new.source, new.rows[job.devices.from_first(chosen).numpy()])
+    return StoredSamples.of(new.source, new.rows[job.devices.from_first(chosen).numpy()])
 
 
 def baselines(model: Model, plan: Plan) -> dict[str, float]:
     """By new modality the loss of predicting the mean, on up to 256 samples: what a loss of 1.0 on the screen means."""
-    found = {}
+    losses = {}
     for new in plan.new:
         rows, name = new.rows[np.linspace(0, len(new.rows) - 1, min(256, len(new.rows))).astype(int)], new.modality.name
-        found[name] = model.decoder(name).baseline(retention.decoded(model, name, new.source, rows))
-    return found
+        losses[name] = model.decoder(name).baseline(retention.decoded(model, name, new.source, rows))
+    return losses

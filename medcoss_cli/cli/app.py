@@ -55,8 +55,8 @@ class Group(TyperGroup):
         return super().parse_args(ctx, args)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        found = super().get_command(ctx, cmd_name)
-        return found or _no_verb(cmd_name, self.commands, ctx.command_path)
+        command = super().get_command(ctx, cmd_name)
+        return command or _no_verb(cmd_name, self.commands, ctx.command_path)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Verbs"):
@@ -102,11 +102,11 @@ def _answering(command: Any) -> None:
         command.callback = terminal.answering(command.callback)
 
 
-def _no_verb(name: str, known: Iterable[str], group: str) -> NoReturn:
-    verbs = list(known)
+def _no_verb(name: str, commands: Iterable[str], group: str) -> NoReturn:
+    verbs = list(commands)
     swapped = [verb for verb in verbs if sorted(verb) == sorted(name)]  # letters in another order come first
-    near = swapped or difflib.get_close_matches(name, verbs, 1, 0.6)
-    hint = f"did you mean {near[0]}? " if near else ""
+    candidates = swapped or difflib.get_close_matches(name, verbs, 1, 0.6)
+    hint = f"did you mean {candidates[0]}? " if candidates else ""
     raise UsageError(f"there is no verb {name!r}", fix=f"{hint}{group} --help lists them")
 
 
@@ -120,8 +120,8 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(version: bool) -> None:
+    if version:
         terminal.result(f"medcoss {__version__}")
         raise typer.Exit
 
@@ -221,9 +221,9 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     """End here, or as soon as an import at hand is over: torch aborts where an exception meets its half-made module."""
     while frame is not None:
         if frame.f_code.co_filename == _IMPORT:
-            again = threading.Timer(0.05, signal.raise_signal, (number,))
-            again.daemon = True
-            again.start()
+            timer = threading.Timer(0.05, signal.raise_signal, (number,))
+            timer.daemon = True
+            timer.start()
             return
         frame = frame.f_back
     raise KeyboardInterrupt

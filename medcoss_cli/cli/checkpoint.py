@@ -30,14 +30,14 @@ def show_checkpoint(path: File, as_json: options.Json = False) -> None:
     """
     from medcoss_cli.store import checkpoint
 
-    found, _ = checkpoint.find_checkpoint(path)
-    known = checkpoint.load(found)
-    facts = summary(known)
+    file, _ = checkpoint.find_checkpoint(path)
+    content = checkpoint.load(file)
+    facts = summary(content)
     if as_json:
         terminal.result_json(facts)
         return
     screen = terminal.screen()
-    encoder = known.encoder
+    encoder = content.encoder
     terminal.result(facts["private"])
     terminal.result(
         f"Encoder {encoder['width']} x {encoder['depth']}, {encoder['heads']} heads, "
@@ -77,8 +77,8 @@ def strip(
     from medcoss_cli.importers.shareable import strip as write
     from medcoss_cli.store import checkpoint
 
-    found, _ = checkpoint.find_checkpoint(path)
-    size = write(found, out)
+    file, _ = checkpoint.find_checkpoint(path)
+    size = write(file, out)
     terminal.screen().say(f"shareable, {size / 2**20:.1f} MiB: {out}")
 
 
@@ -120,80 +120,84 @@ def import_weights(
     if out.exists() and not overwrite:
         raise UsageError("this file already exists", where=out, fix="name another with -o, or give --overwrite")
     screen = terminal.screen(as_json)
-    made = convert(source, modality or [], vocabulary, heads, screen=screen)
-    checkpoint.save(made.state.to_checkpoint(), out)
+    converted = convert(source, modality or [], vocabulary, heads, screen=screen)
+    checkpoint.save(converted.state.to_checkpoint(), out)
     facts = {
-        "origin": made.origin,
+        "origin": converted.origin,
         "checkpoint": str(out),
-        "modalities": list(made.state.model.modalities),
-        "taken": made.taken,
-        "dropped": made.dropped,
-        "random": made.random,
-        "notes": made.notes,
+        "modalities": list(converted.state.model.modalities),
+        "taken": converted.taken,
+        "dropped": converted.dropped,
+        "random": converted.random,
+        "notes": converted.notes,
     }
     if as_json:
         terminal.result_json(facts)
         return
-    taken = {name for found in made.taken.values() for name in found}
-    counts = ", ".join(f"{into} {len(found)}" for into, found in made.taken.items())
-    screen.say(f"{made.origin}: {len(taken)} tensors taken ({counts}), {len(made.dropped)} dropped")
-    screen.say(f"{len(made.random)} of the new checkpoint's are random" if made.random else "nothing of it is random")
+    tensors = {name for parts in converted.taken.values() for name in parts}
+    counts = ", ".join(f"{group} {len(parts)}" for group, parts in converted.taken.items())
+    screen.say(f"{converted.origin}: {len(tensors)} tensors taken ({counts}), {len(converted.dropped)} dropped")
+    screen.say(
+        f"{len(converted.random)} of the new checkpoint's are random" if converted.random else "nothing of it is random"
+    )
     if names:
-        rows = [[into, name] for into, found in made.taken.items() for name in found]
-        rows += [["dropped", name] for name in made.dropped] + [["random", name] for name in made.random]
+        rows = [[group, name] for group, parts in converted.taken.items() for name in parts]
+        rows += [["dropped", name] for name in converted.dropped] + [["random", name] for name in converted.random]
         screen.table("", ["into", "tensor"], _printable(rows))
-    for note in made.notes:
+    for note in converted.notes:
         screen.warn(note)
-    screen.say(f"knows {', '.join(made.state.model.modalities)}, holds no samples: {out}")
+    screen.say(f"knows {', '.join(converted.state.model.modalities)}, holds no samples: {out}")
     screen.say(f"next: medcoss extend --modality NAME --from {out}, medcoss finetune RECIPE --from {out}")
 
 
-def summary(known: Checkpoint) -> dict[str, Any]:
+def summary(checkpoint: Checkpoint) -> dict[str, Any]:
     """What `checkpoint show --json` prints."""
     from medcoss_cli.pretraining import retention
 
-    buffer = {name: len(entry["integers"]) for name, entry in known.buffer.items()}
-    anchors = {name: len(entry["integers"]) for name, entry in known.anchors.items()}
-    held = {name: buffer.get(name, 0) + anchors.get(name, 0) for name in known.modalities}
-    several = ", ".join(f"{count} from {name}" for name, count in held.items())
-    last = known.history[-1] if known.history else {}
+    buffer = {name: len(entry["integers"]) for name, entry in checkpoint.buffer.items()}
+    anchors = {name: len(entry["integers"]) for name, entry in checkpoint.anchors.items()}
+    counts = {name: buffer.get(name, 0) + anchors.get(name, 0) for name in checkpoint.modalities}
+    listing = ", ".join(f"{count} from {name}" for name, count in counts.items())
+    last = checkpoint.history[-1] if checkpoint.history else {}
     return {
-        "private": f"Private: holds {sum(held.values())} real samples ({several or 'none'}); "
+        "private": f"Private: holds {sum(counts.values())} real samples ({listing or 'none'}); "
         "`medcoss checkpoint strip` makes a shareable file.",
-        "encoder": known.encoder,
-        "weights": sum(w.numel() for name, w in known.weights.items() if not name.startswith("decoders.")),
+        "encoder": checkpoint.encoder,
+        "weights": sum(w.numel() for name, w in checkpoint.weights.items() if not name.startswith("decoders.")),
         "modalities": {
             name: {"distribution": "unknown", **facts, "buffer": buffer.get(name, 0), "anchors": anchors.get(name, 0)}
-            for name, facts in known.modalities.items()
+            for name, facts in checkpoint.modalities.items()
         },
-        "tokenizers": known.tokenizers,
-        "vocabularies": {key: _pieces(text) for key, text in known.vocabularies.items()},
-        "stages": [_stage(entry, retention.lowest(known.history[: i + 1])) for i, entry in enumerate(known.history)],
-        "history": known.history,
-        "origin": next((entry["origin"] for entry in known.history if "origin" in entry), None),
-        "lowest": retention.lowest(known.history),
-        "memory": {name: sum(_values(entry)) for name, entry in known.memory.items()},
-        "versions": {key: value for key, value in last.get("versions", {}).items() if key not in known.modalities},
+        "tokenizers": checkpoint.tokenizers,
+        "vocabularies": {key: _pieces(text) for key, text in checkpoint.vocabularies.items()},
+        "stages": [
+            _stage(entry, retention.lowest(checkpoint.history[: i + 1])) for i, entry in enumerate(checkpoint.history)
+        ],
+        "history": checkpoint.history,
+        "origin": next((entry["origin"] for entry in checkpoint.history if "origin" in entry), None),
+        "lowest": retention.lowest(checkpoint.history),
+        "memory": {name: sum(_values(entry)) for name, entry in checkpoint.memory.items()},
+        "versions": {key: value for key, value in last.get("versions", {}).items() if key not in checkpoint.modalities},
     }
 
 
-def _stage(entry: dict[str, Any], least: tuple[str, float] | None) -> dict[str, Any]:
+def _stage(entry: dict[str, Any], lowest: tuple[str, float] | None) -> dict[str, Any]:
     """One line of the table of stages; what an entry does not say is None, a loss of several modalities their mean."""
     from medcoss_cli.store.history import parts
 
     recipe = entry.get("recipe", {})
     stages = recipe.get("stages") or []
-    own = stages[entry["stage"] - 1] if 0 < entry["stage"] <= len(stages) else {}
-    found = [
+    settings = stages[entry["stage"] - 1] if 0 < entry["stage"] <= len(stages) else {}
+    losses = [
         row["loss"] / (part.get("baseline") or 1.0)
         for name, part in parts(entry).items()
         if "loss" in (row := entry.get("retention", {}).get(name, {}))
     ]
     return {
         **{key: entry.get(key) for key in ("stage", "modality", "strategy", "train", "steps", "rehearsal_steps")},
-        "epochs": own.get("epochs") or recipe.get("train", {}).get("epochs"),
-        "loss": sum(found) / len(found) if found else None,
-        "lowest": None if least is None else least[1],
+        "epochs": settings.get("epochs") or recipe.get("train", {}).get("epochs"),
+        "loss": sum(losses) / len(losses) if losses else None,
+        "lowest": None if lowest is None else lowest[1],
     }
 
 

@@ -120,13 +120,13 @@ def prepare(
     screen = terminal.screen(as_json)
     part = _modality(modality, size)
     where = prepared or Path(os.environ.get("MEDCOSS_PREPARED", "prepared"))
-    found = read.find(part, folder, split, screen)
-    part = read.with_vocabulary(part, found, screen)
-    rows = write_prepared(part, found, where, workers=workers, bad_share=bad_share, screen=screen)
+    listing = read.find(part, folder, split, screen)
+    part = read.with_vocabulary(part, listing, screen)
+    rows = write_prepared(part, listing, where, workers=workers, bad_share=bad_share, screen=screen)
     screen.say(f"prepared set (private: holds samples): {rows.folder}")
     if as_json:
-        kept = ("modality", "size", "rows", "data_hash", "bad", "refused", "notes")
-        terminal.result_json({"folder": str(rows.folder), **{key: rows.index[key] for key in kept}})
+        keys = ("modality", "size", "rows", "data_hash", "bad", "refused", "notes")
+        terminal.result_json({"folder": str(rows.folder), **{key: rows.index[key] for key in keys}})
 
 
 @app.command()
@@ -153,17 +153,17 @@ def preview(
     screen = terminal.screen()
     if checkpoint is None:
         part = _modality(modality, size)
-        found = read.find(part, folder, split, screen)
-        part = read.with_vocabulary(part, found, screen)
-        rows = draw.views(part, draw.read_some(part, found, count), seed)
+        listing = read.find(part, folder, split, screen)
+        part = read.with_vocabulary(part, listing, screen)
+        rows = draw.views(part, draw.read_some(part, listing, count), seed)
     else:
         from medcoss_cli.pretraining.state import read_for
         from medcoss_cli.store.checkpoint import find_checkpoint
 
         model = read_for(find_checkpoint(checkpoint)[0], modality, screen).model
         part = model.modalities[modality]
-        found = read.find(part, folder, split, screen)
-        rows = draw.reconstructions(model, modality, draw.read_some(part, found, count), seed)
+        listing = read.find(part, folder, split, screen)
+        rows = draw.reconstructions(model, modality, draw.read_some(part, listing, count), seed)
     atomic.write(out, draw.montage(part, rows))
     screen.say(f"picture (private: shows samples): {out}")
 
@@ -202,10 +202,10 @@ def manifest(
     """
     from medcoss_cli import datasets
 
-    own = name == "folder"
-    if own and profile is not None:
+    is_folder = name == "folder"
+    if is_folder and profile is not None:
         raise UsageError("--profile is for published sets", fix="leave it out")
-    if not own and any(asked is not None for asked in (val, test, group_pattern)):
+    if not is_folder and any(value is not None for value in (val, test, group_pattern)):
         raise UsageError(f"{name} has splits of its own", fix="leave --val, --test and --group-pattern out")
     screen = terminal.screen(as_json)
     path = datasets.build(

@@ -17,14 +17,14 @@ def doctor(as_json: options.Json = False) -> None:
     """
     from medcoss_cli.doctor import diagnose
 
-    found = diagnose()
+    diagnosis = diagnose()
     if as_json:
-        terminal.result_json(vars(found))
+        terminal.result_json(vars(diagnosis))
         return
     for heading in ("versions", "machine", "plugins", "decoders", "disk"):
         terminal.result(heading.capitalize())
-        for name, value in getattr(found, heading).items():
+        for name, value in getattr(diagnosis, heading).items():
             terminal.result(f"  {name:16s} {value}")
     terminal.result("What would be slow or fail")
-    for sentence in found.slow or ["nothing that is known"]:
+    for sentence in diagnosis.slow or ["nothing that is known"]:
         terminal.result(f"  {sentence}")

@@ -44,34 +44,44 @@ def embed(
     from medcoss_cli.store.features import draw
 
     screen = terminal.screen(as_json)
-    done = verb.embed(source, modality, inputs, out, tokens=tokens, screen=screen)
-    facts = {"file": str(out), "samples": len(done.ids), "width": done.pooled.shape[1], "bad": len(done.bad)}
-    if neighbours is not None and len(done.ids) > 1:
-        nearest, near = nearest_of(done.pooled, neighbours, done.groups)
+    embedded = verb.embed(source, modality, inputs, out, tokens=tokens, screen=screen)
+    facts = {
+        "file": str(out),
+        "samples": len(embedded.ids),
+        "width": embedded.pooled.shape[1],
+        "bad": len(embedded.bad),
+    }
+    if neighbours is not None and len(embedded.ids) > 1:
+        nearest, cosines = nearest_of(embedded.pooled, neighbours, embedded.groups)
         shown = [
-            [f"{done.ids[j]} ({c:.3f})" for j, c in zip(*pair, strict=True) if j >= 0]
-            for pair in zip(nearest, near, strict=True)
+            [f"{embedded.ids[j]} ({c:.3f})" for j, c in zip(*pair, strict=True) if j >= 0]
+            for pair in zip(nearest, cosines, strict=True)
         ]
-        rows = [[name, *own, *[""] * (nearest.shape[1] - len(own))] for name, own in zip(done.ids, shown, strict=True)]
+        rows = [
+            [name, *cells, *[""] * (nearest.shape[1] - len(cells))]
+            for name, cells in zip(embedded.ids, shown, strict=True)
+        ]
         columns = ["sample", *(f"nearest {k + 1}" for k in range(nearest.shape[1]))]
         screen.table("Nearest samples of other groups (cosine of centred features)", columns, rows[:SHOWN])
         if len(rows) > SHOWN:
             screen.say(f"and {len(rows) - SHOWN} more: --json has all")
-        facts["neighbours"] = {row[0]: [done.ids[j] for j in nearest[i] if j >= 0] for i, row in enumerate(rows)}
+        facts["neighbours"] = {row[0]: [embedded.ids[j] for j in nearest[i] if j >= 0] for i, row in enumerate(rows)}
         if not nearest.shape[1]:
             screen.warn("all samples are of one group (patient, recording), so none has a neighbour")
-        elif done.labels is not None:
-            facts["accuracy"] = agreement(nearest, done.labels)
+        elif embedded.labels is not None:
+            facts["accuracy"] = agreement(nearest, embedded.labels)
             screen.say(f"nearest-neighbour accuracy with {nearest.shape[1]}: {facts['accuracy']:.3f}")
     if picture is not None:
-        draw(done, picture)
+        draw(embedded, picture)
         screen.say(f"map: {picture}")
-    screen.say(f"{len(done.ids)} samples, {done.pooled.shape[1]} features each (private: ids name files): {out}")
+    screen.say(
+        f"{len(embedded.ids)} samples, {embedded.pooled.shape[1]} features each (private: ids name files): {out}"
+    )
     if as_json:
         terminal.result_json(facts)
-    if done.bad:
+    if embedded.bad:
         raise DataError(
-            f"{len(done.bad)} inputs could not be used; the first: {done.bad[0].reason}",
-            where=done.bad[0].source,
+            f"{len(embedded.bad)} inputs could not be used; the first: {embedded.bad[0].reason}",
+            where=embedded.bad[0].source,
             fix=f"see {out.stem}-quarantine.csv; all others are done",
         )

@@ -52,12 +52,12 @@ def export(
     from medcoss_cli.export import load_format
     from medcoss_cli.export.metadata import card_beside
 
-    screen, chosen = terminal.screen(as_json), load_format(form)
-    out = out or Path(f"encoder{chosen.suffix}")
+    screen, writer = terminal.screen(as_json), load_format(form)
+    out = out or Path(f"encoder{writer.suffix}")
     facts = carry_out(
         source,
         out,
-        form=chosen,
+        form=writer,
         modality=modality,
         run=run,
         seed=seed,

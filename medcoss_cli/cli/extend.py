@@ -51,25 +51,25 @@ def extend(
     from medcoss_cli.training import runs
 
     screen = terminal.screen(as_json)
-    chosen = runs.Options(name, overwrite, data_root, prepared)
+    choices = runs.Options(name, overwrite, data_root, prepared)
     if resume is not None:
         if modality or source or overrides or overwrite or name:
             raise UsageError("--resume goes on as the run was begun", fix=f"medcoss extend --resume {resume}")
-        carry_out(setup.resume(resume, chosen, screen), min_retention=min_retention, as_json=as_json)
+        carry_out(setup.resume(resume, choices, screen), min_retention=min_retention, as_json=as_json)
         return
     if modality is None:
         raise UsageError("no modality is given", fix="medcoss extend --modality NAME; see `medcoss plugins list`")
     load_modality(modality)  # one that is not installed is told before anything else
     read = read_recipe(recipe, overrides or [], kind="extend")
     assert isinstance(read, ExtendRecipe)
-    checkpoint, said = find_checkpoint(source)
-    if said:
-        screen.say(said)
+    checkpoint, note = find_checkpoint(source)
+    if note:
+        screen.say(note)
     if dry_run:
         from medcoss_cli.pretraining.dry_run import outlook
 
-        state, stage = setup.start_of_extend(read, modality, checkpoint, data, chosen)
-        outlook(read, [stage], state, chosen, screen)
+        state, stage = setup.start_of_extend(read, modality, checkpoint, data, choices)
+        outlook(read, [stage], state, choices, screen)
         return
-    job = setup.begin_extend(read, modality, checkpoint, data, chosen, screen)
+    job = setup.begin_extend(read, modality, checkpoint, data, choices, screen)
     carry_out(job, min_retention=min_retention, as_json=as_json)

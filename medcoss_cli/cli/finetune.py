@@ -45,20 +45,20 @@ def finetune(
     from medcoss_cli.training import runs
 
     screen = terminal.screen(as_json)
-    chosen = runs.Options(name, overwrite, data_root, prepared)
+    choices = runs.Options(name, overwrite, data_root, prepared)
     if resume is not None:
         if recipe is not None or source or seeds or overwrite or name:
             raise UsageError("--resume goes on as the run was begun", fix=f"medcoss finetune --resume {resume}")
-        job = setup.resume_finetune(resume, chosen, screen)
+        job = setup.resume_finetune(resume, choices, screen)
     else:
         if recipe is None:
             raise UsageError("no recipe is given", fix="medcoss finetune lits, or see `medcoss recipes list`")
         read = read_recipe(recipe, overrides or [], kind="finetune")
         assert isinstance(read, FinetuneRecipe)
         if dry_run:
-            setup.outlook(read, source, chosen, screen)
+            setup.outlook(read, source, choices, screen)
             return
-        job = setup.begin_finetune(read, Path(recipe).stem, source, _numbers(seeds), chosen, screen)
+        job = setup.begin_finetune(read, Path(recipe).stem, source, _numbers(seeds), choices, screen)
     results = carry_out(job)
     job.run.finish()
     job.run.close()
@@ -97,8 +97,8 @@ def show_results(results: dict[str, Any], folder: Path, screen: Any) -> None:
         columns = ["metric", "mean ± std", *(f"seed {seed['seed']}" for seed in tested), "trivial"]
         screen.table(f"Test: {results['title'] or results['task']}, from {results['start']}", columns, rows)
     seconds = sum(seed["seconds"] for seed in results["seeds"])
-    most = max(results["seeds"], key=lambda seed: seed["peak_memory_gib"])
-    screen.say(f"{seconds:.0f} s, at most {memory_text(most)}")
+    largest = max(results["seeds"], key=lambda seed: seed["peak_memory_gib"])
+    screen.say(f"{seconds:.0f} s, at most {memory_text(largest)}")
     screen.say(
         f"results (shareable): {folder / 'results.json'}; cases (private: names files): {folder}/seed-*/cases.csv"
     )

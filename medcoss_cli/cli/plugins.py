@@ -36,19 +36,19 @@ def list_plugins(as_json: options.Json = False) -> None:
         "recipe": recipe_statuses(),
     }
     if as_json:
-        facts = {kind: [_facts(status) for status in found] for kind, found in groups.items()}
+        facts = {kind: [_facts(status) for status in statuses] for kind, statuses in groups.items()}
         terminal.result_json({plural: facts[kind] for kind, plural in PLURALS.items()})
         return
     screen = terminal.screen()
-    others = []
-    for kind, found in groups.items():
-        usable = [_row(_facts(status)) for status in found if status.status == "ok"]
+    unusable = []
+    for kind, statuses in groups.items():
+        usable = [_row(_facts(status)) for status in statuses if status.status == "ok"]
         columns = ["title", "size", "tokenizer"] if kind == "modality" else []
         if usable:
             screen.table("", [kind, *columns, "from", "status"], usable)
-        others += [[kind, s.name, f"{s.distribution} {s.version}", s.status] for s in found if s.status != "ok"]
-    if others:  # apart, so that on a narrow terminal there is room for the reasons
-        screen.table("These cannot be used", ["kind", "name", "from", "status"], others)
+        unusable += [[kind, s.name, f"{s.distribution} {s.version}", s.status] for s in statuses if s.status != "ok"]
+    if unusable:  # apart, so that on a narrow terminal there is room for the reasons
+        screen.table("These cannot be used", ["kind", "name", "from", "status"], unusable)
 
 
 PLURALS = {"modality": "modalities", "strategy": "strategies", "task": "tasks", "recipe": "recipes"}

@@ -40,11 +40,11 @@ def pretrain(
     from medcoss_cli.training import runs
 
     screen = terminal.screen(as_json)
-    chosen = runs.Options(name, overwrite, data_root, prepared)
+    choices = runs.Options(name, overwrite, data_root, prepared)
     if resume is not None:
         if recipe is not None or overwrite or name:
             raise UsageError("--resume goes on with the run's own recipe", fix=f"medcoss pretrain --resume {resume}")
-        carry_out(setup.resume(resume, chosen, screen), min_retention=min_retention, as_json=as_json)
+        carry_out(setup.resume(resume, choices, screen), min_retention=min_retention, as_json=as_json)
         return
     if recipe is None:
         raise UsageError("no recipe is given", fix="medcoss pretrain mini, or see `medcoss recipes list`")
@@ -54,7 +54,7 @@ def pretrain(
     if dry_run:
         from medcoss_cli.pretraining.dry_run import outlook
 
-        outlook(read, read.stages, setup.first_state(read, start), chosen, screen)
+        outlook(read, read.stages, setup.first_state(read, start), choices, screen)
         return
-    job = setup.begin_pretrain(read, Path(recipe).stem, chosen, screen, start, notes)
+    job = setup.begin_pretrain(read, Path(recipe).stem, choices, screen, start, notes)
     carry_out(job, min_retention=min_retention, as_json=as_json)

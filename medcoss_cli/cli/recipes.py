@@ -25,18 +25,18 @@ def list_recipes(as_json: options.Json = False) -> None:
     from medcoss_cli.recipe.read import read_recipe, shipped_recipes
 
     screen = terminal.screen(as_json)
-    found = []
+    entries = []
     for name, path in shipped_recipes().items():
         try:
             recipe = read_recipe(str(path))
         except RecipeError as error:  # a plugin's recipe, written for another version perhaps
             screen.warn(f"the recipe {name} is passed over: {error}")
             continue
-        found.append({"name": name, "kind": recipe.kind, "title": recipe.title})
+        entries.append({"name": name, "kind": recipe.kind, "title": recipe.title})
     if as_json:
-        terminal.result_json(found)
+        terminal.result_json(entries)
         return
-    rows = [[entry["name"], f"medcoss {entry['kind']}", entry["title"]] for entry in found]
+    rows = [[entry["name"], f"medcoss {entry['kind']}", entry["title"]] for entry in entries]
     screen.table("", ["recipe", "verb", "title"], rows)
 
 
@@ -62,8 +62,8 @@ def validate(recipe: Recipe, overrides: options.Overrides = None, as_json: optio
     from medcoss_cli.registry.discovery import distribution_of
 
     read = read_recipe(recipe, overrides or [])
-    named = [read] if isinstance(read, FinetuneRecipe) else getattr(read, "members", [])
-    for part in named:
+    members = [read] if isinstance(read, FinetuneRecipe) else getattr(read, "members", [])
+    for part in members:
         if part.modality == OPEN:
             continue
         try:

@@ -31,7 +31,7 @@ def answering(verb: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @wraps(verb)
-    def alone(*arguments: Any, **named: Any) -> Any:
+    def alone(*arguments: Any, **keywords: Any) -> Any:
         with ExitStack() as open_:
             out = sys.stdout
             with suppress(
@@ -41,14 +41,14 @@ def answering(verb: Callable[..., Any]) -> Callable[..., Any]:
                     out.flush()
                     copy = os.dup(number)
                     out = open_.enter_context(open(copy, "w", encoding=out.encoding, errors="backslashreplace"))  # noqa: PTH123 - no path
-                    before = os.dup(number)
-                    open_.callback(os.close, before)
-                    open_.callback(os.dup2, before, number)
+                    duplicate = os.dup(number)
+                    open_.callback(os.close, duplicate)
+                    open_.callback(os.dup2, duplicate, number)
                     os.dup2(sys.stderr.fileno(), number)
             _answers.append(out)
             open_.callback(_answers.pop)
             open_.enter_context(redirect_stdout(sys.stderr))
-            return verb(*arguments, **named)
+            return verb(*arguments, **keywords)
 
     return alone
 
@@ -151,10 +151,10 @@ class _Lines(Bar):
     def print_line(self) -> None:
         self.printed_at, self.printed = time.monotonic(), self.done
         rate = (self.done - self.start) / max(1e-9, self.printed_at - self.began)
-        left = "" if self.done >= self.total or rate == 0 else f"{clock((self.total - self.done) / rate)} left"
+        remaining = "" if self.done >= self.total or rate == 0 else f"{clock((self.total - self.done) / rate)} left"
         share = f"{100 * self.done / max(1, self.total):.0f} %"
         shown = (f"{name} {value}" for name, value in self.facts.items())
-        parts = (self.title, f"{self.done}/{self.total}", share, *shown, _rate(rate), left)
+        parts = (self.title, f"{self.done}/{self.total}", share, *shown, _rate(rate), remaining)
         _print("  ".join(part for part in parts if part), "stderr")
 
 
@@ -181,13 +181,13 @@ class Terminal(Screen):
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
         from rich.table import Column
 
-        wide = self.console.width >= WIDE  # else there is no room for the bar; the facts alone may take two lines
+        has_room = self.console.width >= WIDE  # else there is no room for the bar; the facts alone may take two lines
         columns = (
             TextColumn("{task.description}", markup=False),
-            *([BarColumn(bar_width=24)] if wide else []),
+            *([BarColumn(bar_width=24)] if has_room else []),
             MofNCompleteColumn(),
             TextColumn("{task.fields[facts]}", markup=False, table_column=Column(no_wrap=False)),
-            *([TextColumn("{task.fields[rate]}")] if wide else []),
+            *([TextColumn("{task.fields[rate]}")] if has_room else []),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             TextColumn("{task.fields[time]}"),
         )

@@ -49,10 +49,10 @@ def carry_out(job: Job, *, min_retention: float | None = None, as_json: bool = F
     job.screen.say(f"retention: {job.run.folder / 'retention.json'}, {job.run.folder / 'retention.png'}")
     if as_json:
         terminal.result_json(summary)
-    least = retention.lowest(state.history)
-    if min_retention is not None and least is not None and not least[1] >= min_retention:
+    lowest = retention.lowest(state.history)
+    if min_retention is not None and lowest is not None and not lowest[1] >= min_retention:
         raise RetentionError(
-            f"{least[0]} is remembered with a CKA of {least[1]:.3f}, --min-retention is {min_retention}",
+            f"{lowest[0]} is remembered with a CKA of {lowest[1]:.3f}, --min-retention is {min_retention}",
             where=job.run.folder,
             fix="everything is kept; raise rehearsal.share or rehearsal.ratio and start again",
         )

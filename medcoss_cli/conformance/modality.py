@@ -31,10 +31,10 @@ def check(modality: Modality, folder: Path, data: Path | None = None) -> list[st
         data: files of this modality to check it on, such as a user's own; None: its demo set.
     """
     try:
-        whole = validate.check(modality)
+        completed = validate.check(modality)
     except validate.Broken as error:
         return [str(error)]
-    files = _Files(whole, folder, data)
+    files = _Files(completed, folder, data)
     steps: list[tuple[str, Callable[[], Iterator[str]]]] = [
         ("importing it", files.imports),
         *([("its demo", files.demo)] if data is None else []),
@@ -48,7 +48,7 @@ def check(modality: Modality, folder: Path, data: Path | None = None) -> list[st
     if files.samples:
         from medcoss_cli.conformance.networks import Networks
 
-        networks = Networks(whole, files.samples)
+        networks = Networks(completed, files.samples)
         steps = [
             ("its intensity", networks.intensity),
             ("its augment", networks.augment),
@@ -93,8 +93,8 @@ class _Files:
         """Importing the plugin's modules imports nothing heavy."""
         parts = [type(p) for p in vars(self.modality).values()] + [self.modality.demo]
         modules = sorted({getattr(part, "__module__", "") or "" for part in parts})
-        ours = ("", "builtins", "pathlib", "medcoss_cli", "__main__")
-        for module, heavy in imported_by([m for m in modules if m.split(".")[0] not in ours]).items():
+        roots = ("", "builtins", "pathlib", "medcoss_cli", "__main__")
+        for module, heavy in imported_by([m for m in modules if m.split(".")[0] not in roots]).items():
             yield f"importing {module} imports {heavy}; import heavy libraries inside functions"
 
     def demo(self) -> Iterator[str]:
@@ -156,9 +156,9 @@ class _Files:
         first, second = (list(self.modality.loader.find(root, "all")) for _ in range(2))
         if first != second:
             yield "its loader finds another order the second time"
-        strange = next((item for item in first if not isinstance(item, Record | Skipped)), None)
-        if strange is not None:
-            yield f"its loader yields {type(strange).__name__}, not Record or Skipped"
+        misfit = next((item for item in first if not isinstance(item, Record | Skipped)), None)
+        if misfit is not None:
+            yield f"its loader yields {type(misfit).__name__}, not Record or Skipped"
         self.records = [item for item in first if isinstance(item, Record)]
         if not self.records:
             reasons = ", ".join(dict.fromkeys(item.reason for item in first if isinstance(item, Skipped)))
@@ -176,15 +176,15 @@ class _Files:
 
     def _groups(self, root: Path) -> Iterator[str]:
         """Groups are text, and those of the manifest."""
-        strange = next((r.group for r in self.records if not isinstance(r.group, str | None)), None)
-        if strange is not None:
-            yield f"its loader gives the group {strange!r}, which is {type(strange).__name__}, not text"
+        misfit = next((r.group for r in self.records if not isinstance(r.group, str | None)), None)
+        if misfit is not None:
+            yield f"its loader gives the group {misfit!r}, which is {type(misfit).__name__}, not text"
             return
-        known = {(root / row["path"], row.get("index") or ""): row["group"] for row in self.listed if row.get("group")}
+        groups = {(root / row["path"], row.get("index") or ""): row["group"] for row in self.listed if row.get("group")}
         for record in self.records:
             rows = [str(n) for n in record.part or () if isinstance(n, int)][:1]
             places = [(place, index) for place in (record.source, *record.source.parents) for index in ("", *rows)]
-            group = next((known[place] for place in places if place in known), record.group)
+            group = next((groups[place] for place in places if place in groups), record.group)
             if group != record.group:
                 yield (
                     f"its loader gives {'no group' if record.group is None else f'the group {record.group}'} where its "
@@ -195,18 +195,18 @@ class _Files:
     def _splits(self, root: Path) -> Iterator[str]:
         """Each split has its own records, as the manifest says, or those of no split."""
         for split in ("train", "val", "test"):
-            found = [item for item in self.modality.loader.find(root, split) if isinstance(item, Record)]
-            own = {root / row["path"] for row in self.listed if row["split"] in ("", split)}
-            others = {root / row["path"] for row in self.listed} - own
-            if not set(found) <= set(self.records):
+            records = [item for item in self.modality.loader.find(root, split) if isinstance(item, Record)]
+            listed = {root / row["path"] for row in self.listed if row["split"] in ("", split)}
+            others = {root / row["path"] for row in self.listed} - listed
+            if not set(records) <= set(self.records):
                 yield f"its loader finds records of the {split} split that are not among all"
-            if any(place in others for item in found for place in (item.source, *item.source.parents)):
+            if any(place in others for item in records for place in (item.source, *item.source.parents)):
                 yield (
                     f"its loader finds records of other splits in the {split} split; "
                     "medcoss_cli.kit.entries reads manifest.csv"
                 )
                 return
-            if split == "train" and self.records and not found and self.own:
+            if split == "train" and self.records and not records and self.own:
                 yield "its loader finds no record of the train split in its own demo set"
 
     def read(self) -> Iterator[str]:
@@ -214,8 +214,8 @@ class _Files:
         from medcoss_cli.data.read import read_checked
 
         refused, read = [], list[Record]()
-        chosen = self.records[:: max(1, len(self.records) // COUNT)][:COUNT]  # of a user's data not the first alone
-        for record in chosen:
+        selection = self.records[:: max(1, len(self.records) // COUNT)][:COUNT]  # of a user's data not the first alone
+        for record in selection:
             try:
                 sample = read_checked(self.modality, record)
             except MedcossError as error:
@@ -231,11 +231,11 @@ class _Files:
                 yield f"its samples' spacing has {len(sample.spacing)} numbers, not {self.modality.dims}"
         for reason, count in Counter(refused).items():
             if self.own or not self.samples:  # a user's files may be broken: `data check` says which
-                yield f"{count} of {len(chosen)} samples of {self.place} are refused ({reason})"
+                yield f"{count} of {len(selection)} samples of {self.place} are refused ({reason})"
         if self.samples:
             before, after = self.samples[0].array, read_checked(self.modality, read[0]).array
-            same = before == after
-            if not (same if isinstance(same, bool) else same.all()):
+            equal = before == after
+            if not (equal if isinstance(equal, bool) else equal.all()):
                 yield "its loader reads other values the second time"
 
     def labelled(self) -> Iterator[str]:
@@ -283,13 +283,13 @@ def _disorder(records: Sequence[Record]) -> Iterator[str]:
 def imported_by(modules: list[str]) -> dict[str, str]:
     """Heavy libraries that modules import, by module, each seen in a fresh process; light modules are left out."""
     heavy = "[m for m in ('torch', 'pydicom', 'SimpleITK') if m in sys.modules]"
-    found = {}
+    libraries = {}
     for module in modules:
         code = f"import sys; sys.path[:0] = {[p for p in sys.path if p]!r}\nimport {module}\nprint(*{heavy})"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        if done.returncode == 0 and done.stdout.strip():
-            found[module] = done.stdout.strip().splitlines()[-1]
-    return found
+        process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        if process.returncode == 0 and process.stdout.strip():
+            libraries[module] = process.stdout.strip().splitlines()[-1]
+    return libraries
 
 
 def _contents(folder: Path) -> dict[str, bytes]:

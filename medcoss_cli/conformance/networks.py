@@ -66,25 +66,25 @@ class Networks:
             yield f"its ids decode to {self.inputs.dtype}"
         elif not text:
             if not (self.inputs.isfinite().all() and self.inputs.abs().max() < 100):
-                most = self.inputs.abs().max()
-                yield f"what its intensity decodes is not finite or far from the range of ±1 ({most:.3g})"
-            for sample, seen in zip(self.samples, self.inputs.numpy(), strict=True):
-                alike = np.corrcoef(resize(sample.array, size).ravel(), seen.ravel())[0, 1]
-                if not alike >= LIKENESS:
-                    yield f"what the encoder sees has a correlation of {alike:.2f} with what was read"
+                largest = self.inputs.abs().max()
+                yield f"what its intensity decodes is not finite or far from the range of ±1 ({largest:.3g})"
+            for sample, shown in zip(self.samples, self.inputs.numpy(), strict=True):
+                correlation = np.corrcoef(resize(sample.array, size).ravel(), shown.ravel())[0, 1]
+                if not correlation >= LIKENESS:
+                    yield f"what the encoder sees has a correlation of {correlation:.2f} with what was read"
                     break
             if affine_of(self.ready) is None:
                 yield "its intensity's decode is not (integers * scale + offset) * factor + shift, which exported files need"
 
     def augment(self) -> Iterator[str]:
         """The same generator gives the same view; shape and type stay."""
-        one: Any = self.stored[0][:1].clone()
-        views = [self.ready.augment(one, generator(0, "check")) for _ in range(2)]
+        sample: Any = self.stored[0][:1].clone()
+        views = [self.ready.augment(sample, generator(0, "check")) for _ in range(2)]
         if not torch.equal(*views):
             yield "its augmentation gives another view with the same generator"
-        if views[0].shape != one.shape or views[0].dtype != one.dtype:
-            yield f"its augmentation turns {tuple(one.shape)} {one.dtype} into {tuple(views[0].shape)} {views[0].dtype}"
-        if not torch.equal(one, self.stored[0][:1]):
+        if views[0].shape != sample.shape or views[0].dtype != sample.dtype:
+            yield f"its augmentation turns {tuple(sample.shape)} {sample.dtype} into {tuple(views[0].shape)} {views[0].dtype}"
+        if not torch.equal(sample, self.stored[0][:1]):
             yield "its augmentation changes the sample it is given"
 
     def keys(self) -> Iterator[str]:
@@ -147,10 +147,10 @@ class Networks:
             yield "its tokens depend on the other samples of the batch"
         if self.ready.text_tokenizer is None:
             keep = torch.arange(0, self.length, 3).flip(0).expand(len(self.inputs), -1)
-            kept, wanted = self.network.embed(self.inputs, keep), tokens[:, keep[0]]
-            if kept.shape != wanted.shape:
-                yield f"its tokenizer's embed gives {tuple(kept.shape)} of kept patches, not {tuple(wanted.shape)}"
-            elif not torch.allclose(kept, wanted, atol=1e-4):
+            embedded, selected = self.network.embed(self.inputs, keep), tokens[:, keep[0]]
+            if embedded.shape != selected.shape:
+                yield f"its tokenizer's embed gives {tuple(embedded.shape)} of kept patches, not {tuple(selected.shape)}"
+            elif not torch.allclose(embedded, selected, atol=1e-4):
                 yield "its tokens of kept patches are not those of the whole at the same places"
 
     def valid(self) -> Iterator[str]:

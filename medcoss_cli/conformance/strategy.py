@@ -41,7 +41,7 @@ def check_strategy(strategy: type[Strategy], folder: Path) -> list[str]:
     suite = _Suite(strategy, folder)
     faults = run_steps([("its Settings", suite.settings), ("its parameters", suite.parameters)])
     faults += run_steps([("training two stages", suite.training)])
-    if suite.whole is None:
+    if suite.reference is None:
         return faults
     return faults + run_steps(
         [
@@ -58,7 +58,7 @@ class _Suite:
 
     def __init__(self, strategy: type[Strategy], folder: Path) -> None:
         self.cls, self.folder = strategy, folder
-        self.whole: ToyRun | None = None
+        self.reference: ToyRun | None = None
 
     def _run(self, name: str) -> ToyRun:
         return ToyRun(self.cls, self.cls.Settings(), self.folder / name)
@@ -74,27 +74,29 @@ class _Suite:
 
     def training(self) -> Iterator[str]:
         """Two stages with a finite loss; global random state and kept decoders stay as they are."""
-        whole = self._run("whole")
+        run = self._run("whole")
         decoder: dict[str, Tensor] = {}
         for number in (1, 2):
-            whole.add(number)  # building a network draws from the global generator
-            before = _global_state()
-            for value, count in whole.stage(number):
+            run.add(number)  # building a network draws from the global generator
+            random_state = _global_state()
+            for value, count in run.stage(number):
                 if value.ndim != 0:
                     yield f"its loss has the shape {tuple(value.shape)}; it is a sum, one number"
                     return
                 if float(count) <= 0:
                     yield f"its loss says that it counts {float(count):g}"
                     return
-            if _global_state() != before:
+            if _global_state() != random_state:
                 yield "it uses a global random generator; take medcoss_cli.randomness.seeded(...) or Batch.draw"
                 return
             if number == 1:
-                decoder = _copy(whole.model.decoders.state_dict())
-        kept = whole.model.decoders.state_dict()
-        if not self.cls.trains_decoders and not all(torch.equal(kept[name], then) for name, then in decoder.items()):
+                decoder = _copy(run.model.decoders.state_dict())
+        weights = run.model.decoders.state_dict()
+        if not self.cls.trains_decoders and not all(
+            torch.equal(weights[name], before) for name, before in decoder.items()
+        ):
             yield "it trains an earlier modality's decoder, which measures retention: train a copy, or set trains_decoders"
-        self.whole = whole
+        self.reference = run
 
     def additive(self) -> Iterator[str]:
         """Parts of a batch give the sum and the count of the whole."""
@@ -102,8 +104,8 @@ class _Suite:
         run.finish_stage(1)
         strategy = run.begin(2)
         for batch in run.whole_batches():
-            whole, *halves = (_numbers(strategy.loss(run.model, part)) for part in (batch, *_halves(batch)))
-            value, count = whole
+            full, *halves = (_numbers(strategy.loss(run.model, part)) for part in (batch, *_halves(batch)))
+            value, count = full
             what = "new" if batch.new else "old"
             sums, counts = (sum(half[i] for half in halves) for i in (0, 1))
             if abs(counts - count) > 1e-4 * abs(count):
@@ -114,43 +116,43 @@ class _Suite:
     def parameters(self) -> Iterator[str]:
         """Named parameters that can be trained, each once."""
         run = self._run("parameters")
-        given = list(run.begin(1).parameters(run.model))
-        trained = [parameter for _, parameter in given if parameter.requires_grad]
+        named = list(run.begin(1).parameters(run.model))
+        trained = [parameter for _, parameter in named if parameter.requires_grad]
         if not trained:
             yield "its parameters give nothing that can be trained"
-        if len({id(parameter) for _, parameter in given}) < len(given):
+        if len({id(parameter) for _, parameter in named}) < len(named):
             yield "its parameters give a parameter twice"
 
     def repeated(self) -> Iterator[str]:
         """The same seed gives the same weights."""
-        again = self._run("again")
+        second = self._run("again")
         for number in (1, 2):
-            again.finish_stage(number)
-        if not _same(again, self.whole):
+            second.finish_stage(number)
+        if not _same(second, self.reference):
             yield "the same seed gives other weights the second time"
 
     def memory(self) -> Iterator[str]:
         """What memory() gives can be stored, and is all that a later stage needs."""
         run = self._run("memory")
         run.finish_stage(1)
-        kept = run.strategy.memory()
+        state = run.strategy.memory()
         path = self.folder / "memory.pt"
         try:
-            plain.save(kept, path)
+            plain.save(state, path)
         except TypeError as error:
             yield f"its memory cannot be kept in a checkpoint ({error})"
             return
         run.strategy = self.cls(self.cls.Settings())
-        if kept:
+        if state:
             run.strategy.load_memory(plain.load(path))
         run.finish_stage(2)
-        if not _same(run, self.whole):
+        if not _same(run, self.reference):
             yield "a second stage gives other weights after load_memory(memory()); memory lacks something"
 
     def resumed(self) -> Iterator[str]:
         """Interrupted in each phase and resumed by a new object, it gives the same weights."""
-        assert self.whole is not None
-        for step in self.whole.steps_within_phases():
+        assert self.reference is not None
+        for step in self.reference.steps_within_phases():
             run = self._run(f"resumed-{step}")
             run.finish_stage(1)
             start = _copy(run.model.state_dict()), plain.plain(run.strategy.memory())
@@ -163,7 +165,7 @@ class _Suite:
             if start[1]:
                 run.strategy.load_memory(start[1])
             run.finish_stage(2)
-            if not _same(run, self.whole):
+            if not _same(run, self.reference):
                 yield f"resumed after step {step} of a stage it gives other weights; state() or memory() lacks something"
                 return
 

@@ -49,11 +49,11 @@ def check_task(kind: type[TaskKind], folder: Path, settings: Mapping[str, Any] |
     for step in steps:
         verb = step.__name__
         try:
-            found = list(step())
+            sentences = list(step())
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-            found = [_blame(kind, verb, error)]
-        faults += found
-        if found and verb == "finetune":
+            sentences = [_blame(kind, verb, error)]
+        faults += sentences
+        if sentences and verb == "finetune":
             break  # the others need its run
     return faults
 
@@ -121,9 +121,9 @@ class _Run:
         from medcoss_cli.training.runs import Options
 
         options = Options(None, False, self.folder / "data", self.folder / "prepared")
-        again = evaluate(self.run, None, None, None, options, Screen())["seeds"][0]["test"]
+        repeated = evaluate(self.run, None, None, None, options, Screen())["seeds"][0]["test"]
         for part in ("metrics", "baseline"):
-            if json.dumps(again[part]) != json.dumps(self.tested[part]):
+            if json.dumps(repeated[part]) != json.dumps(self.tested[part]):
                 yield f"its evaluate gives other {part} of the stored network; what it needs is kept by fit_target"
 
     def predict(self) -> Iterator[str]:
@@ -157,10 +157,10 @@ class _Run:
         first, second = (self.folder / name / "predictions.json" for name in ("predicted", "exported"))
         if first.exists() and second.exists():
             rows = [json.loads(path.read_text(encoding="utf-8")) for path in (first, second)]
-            for one, other in zip(*rows, strict=True):
-                wrong = next((key for key in one if not _alike(one[key], other.get(key))), None)
+            for row, other in zip(*rows, strict=True):
+                wrong = next((key for key in row if not _is_close(row[key], other.get(key))), None)
                 if wrong is not None:
-                    yield f"its exported file predicts {wrong} {other.get(wrong)}, the run {one[wrong]}"
+                    yield f"its exported file predicts {wrong} {other.get(wrong)}, the run {row[wrong]}"
                     return
 
     def report(self) -> Iterator[str]:
@@ -187,8 +187,8 @@ class _Run:
 
 def _image_modality() -> CompleteModality:
     """The first installed modality of images with a demo set. Raises: StopIteration where there is none."""
-    known = (status.modality for status in discovery.statuses())
-    return next(m for m in known if m is not None and m.dims == 2 and m.demo is not None)
+    modalities = (status.modality for status in discovery.statuses())
+    return next(m for m in modalities if m is not None and m.dims == 2 and m.demo is not None)
 
 
 def _synthetic(modality: CompleteModality, kind: TaskKind, root: Path) -> list[Path]:
@@ -208,15 +208,15 @@ def _synthetic(modality: CompleteModality, kind: TaskKind, root: Path) -> list[P
     return [root / row["path"] for row in rows]
 
 
-def _alike(one: Any, other: Any) -> bool:
-    if isinstance(one, int | float) and isinstance(other, int | float):
-        return math.isclose(one, other, rel_tol=CLOSE, abs_tol=CLOSE)
-    return bool(one == other)
+def _is_close(value: Any, other: Any) -> bool:
+    if isinstance(value, int | float) and isinstance(other, int | float):
+        return math.isclose(value, other, rel_tol=CLOSE, abs_tol=CLOSE)
+    return bool(value == other)
 
 
 def _blame(kind: type[TaskKind], verb: str, error: Exception) -> str:
     """One sentence: the kind's own member that raised, if one did, else the verb."""
-    members = {name for one in kind.__mro__ for name in vars(one)}
+    members = {name for base in kind.__mro__ for name in vars(base)}
     frames = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
     member = next((name for name in reversed(frames) if name in members and name not in ("__init__", verb)), None)
     reason = str(error) if isinstance(error, MedcossError) else f"{type(error).__name__}: {error}"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from medcoss_cli.console import Screen
-from medcoss_cli.data.batches import Plan, Pool, Stored, batches
+from medcoss_cli.data.batches import Plan, Pool, StoredSamples, batches
 from medcoss_cli.errors import Interrupted
 from medcoss_cli.kit import ImageFolder, Patches, PixelDecoder
 from medcoss_cli.model.batch import Batch
@@ -109,7 +109,7 @@ class ToyRun:
     def whole_batches(self) -> Iterator[Batch]:
         """The first batch of new and of old data of the stage that has begun."""
         modalities = {pool.modality.name: pool.modality for pool in self.pools}
-        seen = set()
+        kinds = set()
         for batch in batches(
             self.plan,
             modalities,
@@ -121,8 +121,8 @@ class ToyRun:
             workers=0,
             device=torch.device("cpu"),
         ):
-            if batch.new not in seen:
-                seen.add(batch.new)
+            if batch.new not in kinds:
+                kinds.add(batch.new)
                 yield batch
 
 
@@ -141,11 +141,11 @@ def _modality(name: str) -> CompleteModality:
     )
 
 
-def _samples(number: int) -> Stored:
+def _samples(number: int) -> StoredSamples:
     """Bright squares (0) or rows (1) at random places."""
     rng = np.random.default_rng(number)
     images = rng.integers(0, 60, (SAMPLES, 1, 8, 8))
     for image in images:
         y, x = rng.integers(0, 5, 2)
         image[0, y : y + 3, slice(x, x + 3) if number == 0 else slice(None)] += 150
-    return Stored(torch.from_numpy(images.astype(np.uint8)), torch.ones(SAMPLES), torch.zeros(SAMPLES))
+    return StoredSamples(torch.from_numpy(images.astype(np.uint8)), torch.ones(SAMPLES), torch.zeros(SAMPLES))

@@ -14,11 +14,11 @@ def affine_of(modality: CompleteModality) -> tuple[float, float] | None:
     """
     decode = modality.intensity.decode
     shape = (1, max(1, modality.channels), *modality.size)
-    zero, one = torch.zeros(1), torch.ones(1)
-    shift = float(decode(torch.zeros(shape, dtype=torch.int16), zero, zero).flatten()[0])
-    factor = float(decode(torch.zeros(shape, dtype=torch.int16), one, one).flatten()[0]) - shift
-    drawn = torch.randint(0, 120, shape, generator=torch.Generator().manual_seed(0), dtype=torch.int16)
-    wanted = (drawn.float() * 0.37 + 2.5) * factor + shift
-    found = decode(drawn, torch.tensor([0.37]), torch.tensor([2.5]))
-    affine = found.shape == wanted.shape and torch.allclose(found, wanted, rtol=1e-5, atol=1e-5)
+    zeros, ones = torch.zeros(1), torch.ones(1)
+    shift = float(decode(torch.zeros(shape, dtype=torch.int16), zeros, zeros).flatten()[0])
+    factor = float(decode(torch.zeros(shape, dtype=torch.int16), ones, ones).flatten()[0]) - shift
+    integers = torch.randint(0, 120, shape, generator=torch.Generator().manual_seed(0), dtype=torch.int16)
+    expected = (integers.float() * 0.37 + 2.5) * factor + shift
+    decoded = decode(integers, torch.tensor([0.37]), torch.tensor([2.5]))
+    affine = decoded.shape == expected.shape and torch.allclose(decoded, expected, rtol=1e-5, atol=1e-5)
     return (factor, shift) if affine else None

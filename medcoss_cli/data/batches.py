@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from medcoss_cli.data.workers import blamed, forkserver, gone
+from medcoss_cli.data.workers import blamed, forkserver, worker_error
 from medcoss_cli.errors import PluginError
 from medcoss_cli.model.batch import Batch
 from medcoss_cli.plugin import CompleteModality
@@ -40,7 +40,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredSamples:
     """Samples held in memory, in the prepared set's integer type: what the buffer and the anchors keep."""
 
     integers: Tensor
@@ -55,13 +55,13 @@ class Stored:
         return self.integers[rows].numpy(), self.scale[rows].numpy(), self.offset[rows].numpy()
 
     @classmethod
-    def of(cls, source: Source, indices: np.ndarray[Any, Any]) -> Stored:
+    def of(cls, source: Source, indices: np.ndarray[Any, Any]) -> StoredSamples:
         """Copy these rows of a source into memory."""
         integers, scale, offset = source.read(np.asarray(indices))
         return cls(torch.from_numpy(integers.copy()), torch.from_numpy(scale.copy()), torch.from_numpy(offset.copy()))
 
     @classmethod
-    def joined(cls, first: Stored, second: Stored) -> Stored:
+    def joined(cls, first: StoredSamples, second: StoredSamples) -> StoredSamples:
         """Both, one after the other."""
         pairs = ((first.integers, second.integers), (first.scale, second.scale), (first.offset, second.offset))
         return cls(*(torch.cat(pair) for pair in pairs))
@@ -78,7 +78,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Plan:
-    """Which modality each turn of a stage trains on (DESIGN 4.7).
+    """Which modality each turn of a stage trains on.
 
     A turn is what one modality is drawn for: a whole step, or one of its `mix` micro-batches. Rehearsal is spread evenly
     over the turns, earlier modalities alternate; new modalities get their exact share in a random order. Mixed turns come
@@ -120,8 +120,8 @@ class Plan:
         Args:
             share: of all turns that are rehearsal, at least; None: in proportion to size.
         """
-        samples, kept = (sum(len(pool.rows) for pool in pools) for pools in (new, old))
-        turns, rehearsed = turns_of(samples, kept, batch // mix, epochs, share, mix)
+        samples, buffered = (sum(len(pool.rows) for pool in pools) for pools in (new, old))
+        turns, rehearsed = turns_of(samples, buffered, batch // mix, epochs, share, mix)
         return cls(seed, stage, batch // mix, list(new), list(old), turns, rehearsed, mix, uniform)
 
     @property
@@ -138,23 +138,23 @@ class Plan:
         """The pool of a turn, how many batches are drawn from it before, and whether it is new data."""
         if self.mix > 1:
             turn = int(_shuffled(self.seed, self.stage, "mix", self.turns)[turn])
-        before = turn * self.rehearsal_turns // self.turns
-        if (turn + 1) * self.rehearsal_turns // self.turns != before:
-            return self.old[before % len(self.old)], before // len(self.old), False
+        rehearsed = turn * self.rehearsal_turns // self.turns
+        if (turn + 1) * self.rehearsal_turns // self.turns != rehearsed:
+            return self.old[rehearsed % len(self.old)], rehearsed // len(self.old), False
         if len(self.new) == 1:
-            return self.new[0], turn - before, True
+            return self.new[0], turn - rehearsed, True
         weights = tuple(1 if self.uniform else len(pool.rows) for pool in self.new)
         pools, drawn = _alternation(self.seed, self.stage, weights, self.turns - self.rehearsal_turns)
-        return self.new[pools[turn - before]], int(drawn[turn - before]), True
+        return self.new[pools[turn - rehearsed]], int(drawn[turn - rehearsed]), True
 
     def samples(self, count: int = 1024, batch: int = 1) -> Iterator[Batch]:
         """Batches of the new data that are neither augmented nor drawn twice; see `medcoss_cli.strategies.Samples`."""
         total = sum(len(pool.rows) for pool in self.new)
         for pool in self.new:
-            wanted = min(len(pool.rows), max(1, round(min(count, total) * len(pool.rows) / total)))
+            share = min(len(pool.rows), max(1, round(min(count, total) * len(pool.rows) / total)))
             name = pool.modality.name
-            order = _shuffled(self.seed, self.stage, f"samples of {name}", len(pool.rows))[:wanted]
-            for first in range(0, wanted, batch):
+            order = _shuffled(self.seed, self.stage, f"samples of {name}", len(pool.rows))[:share]
+            for first in range(0, share, batch):
                 read = pool.source.read(pool.rows[order[first : first + batch]])
                 inputs = pool.modality.intensity.decode(
                     *(torch.from_numpy(np.ascontiguousarray(part)) for part in read)
@@ -172,17 +172,19 @@ class Plan:
                 for epoch in range(places[0] // n, places[-1] // n + 1)
             ]
         )
-        chosen: np.ndarray[Any, Any] = pool.rows[order[places - places[0] // n * n]]
-        return chosen
+        picks: np.ndarray[Any, Any] = pool.rows[order[places - places[0] // n * n]]
+        return picks
 
 
-def turns_of(samples: int, kept: int, batch: int, epochs: float, share: float | None, mix: int = 1) -> tuple[int, int]:
+def turns_of(
+    samples: int, buffered: int, batch: int, epochs: float, share: float | None, mix: int = 1
+) -> tuple[int, int]:
     """(turns, rehearsal among them) of a stage with so many new and kept samples; see `Plan`."""
     new = max(1, math.ceil(epochs * samples / batch))
-    part = max(kept / (kept + samples), share or 0.0) if kept else 0.0
-    turns = math.ceil(new / (1 - part) - 1e-9)
+    part = max(buffered / (buffered + samples), share or 0.0) if buffered else 0.0
+    turns = math.ceil(new / (1 - part) - 1e-9)  # the division's rounding must not add a turn
     rounded = -(-turns // mix) * mix  # the last step is filled up with rehearsal, or else with new data
-    return rounded, rounded - new if kept else 0
+    return rounded, rounded - new if buffered else 0
 
 
 @lru_cache(maxsize=8)
@@ -198,7 +200,7 @@ def _alternation(
     """Which pool each of the turns takes, in proportion to the weights, and how often that pool was taken before."""
     exact = np.array(weights) * turns / sum(weights)
     counts = np.floor(exact).astype(int)
-    counts[np.argsort(counts - exact, kind="stable")[: turns - counts.sum()]] += 1  # largest remainders
+    counts[np.argsort(counts - exact, kind="stable")[: turns - counts.sum()]] += 1  # by the largest remainders
     while counts.min() == 0 and counts.max() > 1:  # no modality is left out
         counts[[counts.argmax(), counts.argmin()]] += [-1, 1]
     pools = np.repeat(np.arange(len(counts)), counts)[_shuffled(seed, stage, "alternation", turns)]
@@ -231,33 +233,33 @@ class _Parts(Dataset[dict[str, Any]]):
         plan = self.plan
         turn, micro = divmod(item, self.cuts)
         pool, drawn, new = plan.at(turn)
-        chosen = plan.indices(pool, drawn)
+        indices = plan.indices(pool, drawn)
         part, parts = self.rank * self.cuts + micro, self.ranks * self.cuts
-        first, last = part * len(chosen) // parts, (part + 1) * len(chosen) // parts
+        first, last = part * len(indices) // parts, (part + 1) * len(indices) // parts
         key = (plan.seed, plan.stage, turn)
         result = {
             "modality": pool.modality.name,
             "new": new,
             "rows": (first, last),
-            "total": len(chosen),
+            "total": len(indices),
             "key": key,
             "partner": None,
         }
-        own = np.arange(first, last)
+        positions = np.arange(first, last)
         if new or not self.partners:
-            return {**result, "own": _read(pool, chosen, own, key)}
-        partner = torch.randperm(len(chosen), generator=generator(*key, "partner")).numpy()[own]
-        places, where = np.unique(np.concatenate([own, partner]), return_inverse=True)
-        views = _read(pool, chosen, places, key)  # a rank reads its partners itself, each sample once
-        both = [tuple(view[torch.from_numpy(half)] for view in views) for half in np.split(where, [len(own)])]
-        return {**result, "own": both[0], "partner": both[1]}
+            return {**result, "own": _read(pool, indices, positions, key)}
+        partner = torch.randperm(len(indices), generator=generator(*key, "partner")).numpy()[positions]
+        places, where = np.unique(np.concatenate([positions, partner]), return_inverse=True)
+        views = _read(pool, indices, places, key)  # a rank reads its partners itself, each sample once
+        halves = [tuple(view[torch.from_numpy(half)] for view in views) for half in np.split(where, [len(positions)])]
+        return {**result, "own": halves[0], "partner": halves[1]}
 
 
 def _read(
-    pool: Pool, chosen: np.ndarray[Any, Any], places: np.ndarray[Any, Any], key: tuple[int, ...]
+    pool: Pool, indices: np.ndarray[Any, Any], places: np.ndarray[Any, Any], key: tuple[int, ...]
 ) -> tuple[Tensor, ...]:
     """Read and augment the samples at these places of the global batch; a place always gets the same view."""
-    integers, scale, offset = pool.source.read(chosen[places])
+    integers, scale, offset = pool.source.read(indices[places])
     augment = pool.modality.augment
     assert augment is not None
     stored = torch.from_numpy(np.ascontiguousarray(integers))
@@ -281,7 +283,7 @@ def _delivered(loader: DataLoader[dict[str, Any]], plan: Plan) -> Iterator[dict[
         names = dict.fromkeys(pool.modality.name for pool in (*plan.new, *plan.old))
         code = re.search(r"exit code (\d+)", str(error))
         ended = -signal.SIGKILL if "signal: Killed" in str(error) else int(code[1]) if code else None
-        raise gone(names, [ended]) from error
+        raise worker_error(names, [ended]) from error
 
 
 def batches(
@@ -315,11 +317,11 @@ def batches(
     for part in _delivered(loader, plan):
         intensity = modalities[part["modality"]].intensity
         assert intensity is not None
-        own, partner = (
+        inputs, partner = (
             None if stored is None else intensity.decode(*(t.to(device, non_blocking=True) for t in stored))
             for stored in (part["own"], part["partner"])
         )
-        assert own is not None
+        assert inputs is not None
         yield Batch(
-            part["modality"], part["new"], own, partner, slice(*part["rows"]), part["total"], tuple(part["key"])
+            part["modality"], part["new"], inputs, partner, slice(*part["rows"]), part["total"], tuple(part["key"])
         )

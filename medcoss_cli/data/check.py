@@ -60,10 +60,10 @@ def survey_table(root: Path, screen: Screen) -> list[Verdict]:
         raise DataError("the folder does not exist", where=root, fix="check the path")
     with screen.progress("reading", sum(1 for path in root.rglob("*") if path.is_file()) or 1) as bar:
         verdicts = []
-        for found in survey(root):
+        for entry in survey(root):
             bar.advance()
-            verdict = "left out" if found.verdict == "ignored" else found.verdict
-            verdicts.append(Verdict(found.path, found.kind, verdict, found.reason, tuple(found.notes)))
+            verdict = "left out" if entry.verdict == "ignored" else entry.verdict
+            verdicts.append(Verdict(entry.path, entry.kind, verdict, entry.reason, tuple(entry.notes)))
     return verdicts
 
 

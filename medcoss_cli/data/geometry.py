@@ -18,7 +18,7 @@ Array = np.ndarray[Any, Any]
 class Frame:
     """How a sample's array maps to the network's grid: cropped to `box`, then resized from `before` to `after`."""
 
-    whole: tuple[int, ...]
+    shape: tuple[int, ...]
     """Voxels of the sample along its axes."""
     box: tuple[slice, ...]
     after: tuple[int, ...]
@@ -28,29 +28,29 @@ class Frame:
         return tuple(part.stop - part.start for part in self.box)
 
     def image(self, array: Array) -> Array:
-        """(C, *whole) to (C, *after) float32, linear, antialiased where it shrinks."""
+        """(C, *shape) to (C, *after) float32, linear, antialiased where it shrinks."""
         return resize(array[(slice(None), *self.box)], self.after)
 
     def labels(self, mask: Array) -> Array:
-        """(*whole) to (*after) whole numbers, the nearest."""
+        """(*shape) to (*after) whole numbers, the nearest."""
         mask = mask[self.box]
         places = [((np.arange(a) + 0.5) * b / a).astype(int) for a, b in zip(self.after, mask.shape, strict=True)]
         return mask[np.ix_(*places)]
 
     def restore(self, labels: Array) -> Array:
-        """Predicted labels (*after) to (*whole): each voxel the label that is strongest there after linear resizing."""
-        whole = np.zeros(self.whole, labels.dtype)
+        """Predicted labels (*after) to (*shape): each voxel the label that is strongest there after linear resizing."""
+        restored = np.zeros(self.shape, labels.dtype)
         if labels.shape == self.before:
-            whole[self.box] = labels
-            return whole
+            restored[self.box] = labels
+            return restored
         inside = np.zeros(self.before, labels.dtype)
         strongest = resize((labels == 0)[None], self.before)[0]
         for label in np.unique(labels[labels > 0]):
-            here = resize((labels == label)[None], self.before)[0]
-            inside[here > strongest] = label
-            strongest = np.maximum(strongest, here)
-        whole[self.box] = inside
-        return whole
+            strength = resize((labels == label)[None], self.before)[0]
+            inside[strength > strongest] = label
+            strongest = np.maximum(strongest, strength)
+        restored[self.box] = inside
+        return restored
 
 
 @dataclass(frozen=True)
@@ -69,20 +69,20 @@ class Layout:
 
     def frame(self, sample: Sample) -> Frame:
         """The frame of this sample. Raises: DataError if a spacing is requested and the file has none."""
-        whole = tuple(sample.array.shape[1:])
-        box = _box(sample.array) if self.crop else tuple(slice(0, n) for n in whole)
+        shape = tuple(sample.array.shape[1:])
+        box = _box(sample.array) if self.crop else tuple(slice(0, n) for n in shape)
         before = tuple(part.stop - part.start for part in box)
         if self.size is not None:
-            return Frame(whole, box, self.size)
+            return Frame(shape, box, self.size)
         if self.spacing is None:
-            return Frame(whole, box, before)
+            return Frame(shape, box, before)
         if sample.spacing is None:
             raise DataError(
                 f"the file has no voxel spacing, so it cannot be resampled to {' x '.join(map(str, self.spacing))} mm",
                 fix="save it in a format that has one; of an array give spacing=",
             )
         steps = zip(before, sample.spacing, self.spacing, strict=True)
-        return Frame(whole, box, tuple(max(1, round(n * own / asked)) for n, own, asked in steps))
+        return Frame(shape, box, tuple(max(1, round(n * spacing / target)) for n, spacing, target in steps))
 
 
 def _box(array: Array) -> tuple[slice, ...]:
@@ -90,6 +90,6 @@ def _box(array: Array) -> tuple[slice, ...]:
     full = (array != 0).any(axis=0)
     sides = []
     for axis, length in enumerate(full.shape):
-        there = np.flatnonzero(full.any(axis=tuple(a for a in range(full.ndim) if a != axis)))
-        sides.append(slice(int(there[0]), int(there[-1]) + 1) if len(there) else slice(0, length))
+        occupied = np.flatnonzero(full.any(axis=tuple(a for a in range(full.ndim) if a != axis)))
+        sides.append(slice(int(occupied[0]), int(occupied[-1]) + 1) if len(occupied) else slice(0, length))
     return tuple(sides)

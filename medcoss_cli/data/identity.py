@@ -54,7 +54,7 @@ def source_of(*parts: Any) -> str:
 
 def stored_values(modality: CompleteModality) -> list[float] | None:
     """What the intensity rule stores of two fixed samples, as numbers; None where it takes no such samples (text)."""
-    return _same_twice(lambda: [value for *_, values in _encoded(modality) for value in _few(values)])
+    return _same_twice(lambda: [value for *_, values in _encoded(modality) for value in _some_values(values)])
 
 
 def seen_values(modality: CompleteModality) -> list[float] | None:
@@ -62,11 +62,13 @@ def seen_values(modality: CompleteModality) -> list[float] | None:
     import torch
 
     def values() -> list[float]:
-        found = []
+        numbers = []
         for integers, scale, offset, _ in _encoded(modality):
             stored = torch.from_numpy(np.ascontiguousarray(integers))[None]
-            found += _few(modality.intensity.decode(stored, torch.tensor([scale]), torch.tensor([offset])).numpy())
-        return found
+            numbers += _some_values(
+                modality.intensity.decode(stored, torch.tensor([scale]), torch.tensor([offset])).numpy()
+            )
+        return numbers
 
     return _same_twice(values)
 
@@ -80,7 +82,7 @@ def _encoded(modality: CompleteModality) -> Iterator[tuple[Any, float, float, An
         yield integers, float(scale), float(offset), np.asarray(integers) * float(scale) + float(offset)
 
 
-def _few(values: Any) -> list[float]:
+def _some_values(values: Any) -> list[float]:
     flat = np.asarray(values, dtype=np.float64).ravel()
     places = np.linspace(0, flat.size - 1, 16).round().astype(int)
     return [float(f"{value:.6g}") for value in flat[places]]
@@ -107,11 +109,13 @@ def _modules(part: Any) -> set[str]:
 
 
 def _files(module: str) -> list[Path]:
-    found = sys.modules.get(module)
-    file = getattr(found, "__file__", None)
+    imported = sys.modules.get(module)
+    file = getattr(imported, "__file__", None)
     if file is None or not Path(file).is_file():
         return []
-    return sorted(Path(file).parent.glob("*.py")) or [Path(file)] if getattr(found, "__package__", "") else [Path(file)]
+    return (
+        sorted(Path(file).parent.glob("*.py")) or [Path(file)] if getattr(imported, "__package__", "") else [Path(file)]
+    )
 
 
 def _settings(part: Any) -> dict[str, Any]:
@@ -128,8 +132,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, PurePath) or (isinstance(value, str) and _ROOTED.match(value)):
         return "a path"
     if isinstance(value, str | bytes):
-        short = isinstance(value, str) and len(value) <= LONGEST and value.isprintable()
-        return value if short else _hash(value.encode() if isinstance(value, str) else value)
+        is_short = isinstance(value, str) and len(value) <= LONGEST and value.isprintable()
+        return value if is_short else _hash(value.encode() if isinstance(value, str) else value)
     if isinstance(value, Mapping):
         return {str(_plain(key)): _plain(inner) for key, inner in value.items()}
     if isinstance(value, set | frozenset):

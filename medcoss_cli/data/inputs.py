@@ -21,15 +21,15 @@ def list_records(
     """
     records: list[tuple[Path, Record]] = []
     bad: list[Skipped] = []
-    known: set[tuple[Path, object]] = set()
+    keys: set[tuple[Path, object]] = set()
     for path in inputs:
         if not path.exists():
             raise UsageError("the file or folder does not exist", where=path)
         for item in listed(modality, path, "all"):
             if isinstance(item, Record):
                 key = item.source.absolute(), item.part
-                records += [(path, item)] if key not in known else []  # a folder, and a file in it
-                known.add(key)
+                records += [(path, item)] if key not in keys else []  # a folder, and a file in it
+                keys.add(key)
             elif item.bad or path == item.source:
                 bad.append(Skipped(item.source, item.reason, bad=True))
             else:
@@ -51,10 +51,12 @@ def names_of(records: Sequence[tuple[Path, Record]]) -> list[tuple[Path, Path]]:
     bases = {record.recording: (base, record) for base, record in records}
     names = {key: _name(*item) for key, item in bases.items()}
     for inputs in (False, True):
-        same = {name for name, count in Counter(names.values()).items() if count > 1}
-        names |= {key: _name(*bases[key], ending=True, inputs=inputs) for key, name in names.items() if name in same}
-    if alike := sorted(name for name, count in Counter(names.values()).items() if count > 1):
-        raise UsageError(f"the results of two inputs would be called {alike[0]}", fix="give them one at a time")
+        repeated = {name for name, count in Counter(names.values()).items() if count > 1}
+        names |= {
+            key: _name(*bases[key], ending=True, inputs=inputs) for key, name in names.items() if name in repeated
+        }
+    if twins := sorted(name for name, count in Counter(names.values()).items() if count > 1):
+        raise UsageError(f"the results of two inputs would be called {twins[0]}", fix="give them one at a time")
     parts = Counter(record.recording for _, record in records)
     return [(name := names[r.recording], name if parts[r.recording] == 1 else _part(name, r)) for _, r in records]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medcoss_cli.console import Screen
-from medcoss_cli.data.read import Found
+from medcoss_cli.data.read import Listing
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.manifest import NAME, inside, rows_of
 from medcoss_cli.plugin import CompleteModality, Record
@@ -130,10 +130,10 @@ def read_manifest(
     return cases
 
 
-def _split(said: str, number: str, fold: int | None, where: str) -> str:
-    split = _SAME.get(said.lower(), said.lower()) or "train"
+def _split(word: str, number: str, fold: int | None, where: str) -> str:
+    split = _SAME.get(word.lower(), word.lower()) or "train"
     if split not in SPLITS:
-        raise DataError(f"split {said!r} is not one of {', '.join(SPLITS)}", where=where)
+        raise DataError(f"split {word!r} is not one of {', '.join(SPLITS)}", where=where)
     if fold is None or split == "test":
         return split
     if not number.isdecimal():
@@ -144,15 +144,15 @@ def _split(said: str, number: str, fold: int | None, where: str) -> str:
 def _disjoint(cases: Sequence[Case]) -> None:
     """Raises: DataError if a group (patient, document) is on two sides of a split."""
     first: dict[str, Case] = {}
-    both: dict[str, Case] = {}
+    torn: dict[str, Case] = {}
     for case in cases:
-        known = first.setdefault(case.group, case)
-        if known.split != case.split:
-            both.setdefault(case.group, case)
-    if both:
-        group, case = next(iter(both.items()))
+        earlier = first.setdefault(case.group, case)
+        if earlier.split != case.split:
+            torn.setdefault(case.group, case)
+    if torn:
+        group, case = next(iter(torn.items()))
         raise DataError(
-            f"{len(both)} groups (patients) are in two splits, the first is {group!r} in {first[group].split} "
+            f"{len(torn)} groups (patients) are in two splits, the first is {group!r} in {first[group].split} "
             f"(line {first[group].where.rpartition(':')[2]}) and {case.split}",
             where=case.where,
             fix="put all rows of a group into one split",
@@ -166,15 +166,15 @@ def _set_aside(cases: list[Case], share: float, seed: int) -> list[Case]:
     train = [case for case in cases if case.split == "train"]
     groups = sorted({case.group for case in train})
     label_of = {case.group: case.label for case in train}
-    taken: set[str] = set()
+    drawn: set[str] = set()
     for label in sorted({str(label) for label in label_of.values()}):
-        own = [group for group in groups if str(label_of[group]) == label]
-        order = torch.randperm(len(own), generator=generator(seed, "validation", label)).tolist()
-        taken |= {own[i] for i in order[: round(share * len(own))]}
-    return [replace(c, split="val") if c.split == "train" and c.group in taken else c for c in cases]
+        members = [group for group in groups if str(label_of[group]) == label]
+        order = torch.randperm(len(members), generator=generator(seed, "validation", label)).tolist()
+        drawn |= {members[i] for i in order[: round(share * len(members))]}
+    return [replace(c, split="val") if c.split == "train" and c.group in drawn else c for c in cases]
 
 
-def with_records(cases: Sequence[Case], found: Found, *, single: bool) -> list[Case]:
+def with_records(cases: Sequence[Case], listing: Listing, *, single: bool) -> list[Case]:
     """Each case with what the loader found at its path; a case of several records comes several times.
 
     Args:
@@ -184,24 +184,24 @@ def with_records(cases: Sequence[Case], found: Found, *, single: bool) -> list[C
     """
     at: dict[tuple[Path, int | None], Case] = {(case.path, case.row): case for case in cases}
     matched: list[Case] = []
-    seen: Counter[tuple[Path, int | None]] = Counter()
-    for record in found.records:
+    counts: Counter[tuple[Path, int | None]] = Counter()
+    for record in listing.records:
         row = int(record.part[1]) if record.part is not None and record.part[0] == "row" else None
         places = [record.source, *record.source.parents]
         case = next((at[place, row] for place in places if (place, row) in at), None)
         if case is None:
             continue
-        seen[case.path, case.row] += 1
-        if single and seen[case.path, case.row] > 1:
+        counts[case.path, case.row] += 1
+        if single and counts[case.path, case.row] > 1:
             raise DataError(
                 "several images in one case that has one mask",
                 where=case.where,
                 fix=f"give each its own row, or let the loader of {record.source.name} read it whole (Loader.whole)",
             )
         matched.append(replace(case, record=record))
-    reasons = {item.source: item.reason for item in found.skipped}
+    reasons = {item.source: item.reason for item in listing.skipped}
     for case in cases:
-        if not seen[case.path, case.row] and case.path not in reasons:
+        if not counts[case.path, case.row] and case.path not in reasons:
             raise DataError(f"nothing that can be read at {case.path.name}", where=case.where)
     return matched
 
@@ -225,14 +225,14 @@ def only_labels(cases: Iterable[Case], classes: Sequence[str]) -> None:
             )
 
 
-def classes_of(cases: Iterable[Case], asked: Sequence[str] | None, screen: Screen) -> list[str]:
+def classes_of(cases: Iterable[Case], requested: Sequence[str] | None, screen: Screen) -> list[str]:
     """The labels in order: as asked, else all of the training cases, sorted.
 
     Raises: DataError for a label that is not among them, or a class without a training case; classes with few cases are reported.
     """
     cases = one_each(cases)
     counts = {split: Counter(case.label for case in cases if case.split == split) for split in SPLITS}
-    classes = list(asked) if asked else sorted(str(label) for label in counts["train"])
+    classes = list(requested) if requested else sorted(str(label) for label in counts["train"])
     only_labels(cases, classes)
     if len(classes) < 2:
         raise DataError("a classification needs at least two classes", where=cases[0].where.rpartition(":")[0])

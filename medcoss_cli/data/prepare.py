@@ -24,7 +24,7 @@ import numpy as np
 from medcoss_cli.console import Screen
 from medcoss_cli.data.identity import source_of
 from medcoss_cli.data.prepared import INDEX, QUARANTINE, PreparedSet
-from medcoss_cli.data.read import Blank, Found, encode, read_checked, reason_counts
+from medcoss_cli.data.read import Blank, Listing, encode, read_checked, reason_counts
 from medcoss_cli.data.workers import blamed, readers
 from medcoss_cli.errors import DataError, ResourceError
 from medcoss_cli.plugin import CompleteModality, Record
@@ -45,7 +45,7 @@ class Refused:
 
 def prepare(
     modality: CompleteModality,
-    found: Found,
+    listing: Listing,
     where: Path,
     *,
     workers: int | None = None,
@@ -62,59 +62,59 @@ def prepare(
     Raises: DataError if more files are bad, ResourceError without space or permission.
     """
     screen = screen or Screen()
-    folder = where / _key(modality, found)
+    folder = where / _key(modality, listing)
     if not (folder / INDEX).exists():
         with locked(folder, screen):
             if not (folder / INDEX).exists():  # another process may have written it while we waited
-                _write(modality, found, folder, workers or len(os.sched_getaffinity(0)), bad_share, screen)
+                _write(modality, listing, folder, workers or len(os.sched_getaffinity(0)), bad_share, screen)
     prepared = PreparedSet.open(folder)
     _allowed(prepared.index["bad"], bad_share, folder / QUARANTINE)
-    _tell(prepared, modality, screen)
+    _report(prepared, modality, screen)
     return prepared
 
 
 def _write(
-    modality: CompleteModality, found: Found, folder: Path, workers: int, bad_share: float, screen: Screen
+    modality: CompleteModality, listing: Listing, folder: Path, workers: int, bad_share: float, screen: Screen
 ) -> None:
-    tasks = list(_tasks(modality, found))
+    tasks = list(_tasks(modality, listing))
     starts = list(itertools.accumulate(map(len, tasks), initial=0))
-    broken = sum(item.bad for item in found.skipped)
-    sources = Counter(record.source for record in found.records)
+    broken = sum(item.bad for item in listing.skipped)
+    sources = Counter(record.source for record in listing.records)
     files = len(sources) + broken
     refused: list[Refused] = []
-    done: dict[int, dict[str, Any]] = {}
+    shards_done: dict[int, dict[str, Any]] = {}
 
     def take(number: int, result: tuple[dict[str, Any], list[Refused]]) -> None:
-        done[number] = result[0]
+        shards_done[number] = result[0]
         refused.extend(result[1])
         bad = broken + sum(1 / sources[item.record.source] for item in refused if item.bad)
-        if bad > bad_share * files + 1e-9:
-            _write_quarantine(folder, found, refused)
+        if bad > bad_share * files + 1e-9:  # rounding of the sum must not refuse what is allowed
+            _write_quarantine(folder, listing, refused)
             _allowed(bad / files, bad_share, folder / QUARANTINE)
-        _room(folder, done, len(tasks))
+        _room(folder, shards_done, len(tasks))
         bar.advance(len(tasks[number]), **({"bad": f"{bad:.0f}"} if bad else {}))
 
     if broken > bad_share * files:
-        _write_quarantine(folder, found, [])
+        _write_quarantine(folder, listing, [])
         _allowed(broken / files, bad_share, folder / QUARANTINE)
-    with screen.progress(f"preparing {modality.name}", len(found.records)) as bar:
-        if workers == 1 or len(tasks) == 1 or len(found.records) < 64:
+    with screen.progress(f"preparing {modality.name}", len(listing.records)) as bar:
+        if workers == 1 or len(tasks) == 1 or len(listing.records) < 64:
             for number, task in enumerate(tasks):
-                take(number, _shard(modality, found.root, task, folder, number, starts[number]))
+                take(number, _shard(modality, listing.root, task, folder, number, starts[number]))
         else:
-            with readers(min(workers, len(tasks)), modality, found.root) as pool:
+            with readers(min(workers, len(tasks)), modality, listing.root) as pool:
                 waiting: dict[Future[Any], int] = {
-                    pool.submit(_shard, modality, found.root, task, folder, number, starts[number]): number
+                    pool.submit(_shard, modality, listing.root, task, folder, number, starts[number]): number
                     for number, task in enumerate(tasks)
                 }
                 for future in as_completed(waiting):
                     take(waiting[future], future.result())
-    _write_quarantine(folder, found, refused)
-    shards = [done[number] for number in sorted(done)]
+    _write_quarantine(folder, listing, refused)
+    shards = [shards_done[number] for number in sorted(shards_done)]
     rows = sum(shard["rows"] for shard in shards)
     if rows == 0:
         reasons = reason_counts(item.reason for item in refused)
-        raise DataError(f"none of the {modality.title} data can be used ({reasons})", where=found.root)
+        raise DataError(f"none of the {modality.title} data can be used ({reasons})", where=listing.root)
     _write_index(modality, folder, shards, refused, broken, files, sources)
 
 
@@ -151,13 +151,13 @@ def _write_index(
     atomic.write(folder / INDEX, json.dumps(index, indent=1).encode())
 
 
-def _tasks(modality: CompleteModality, found: Found) -> Iterator[list[Record]]:
+def _tasks(modality: CompleteModality, listing: Listing) -> Iterator[list[Record]]:
     """Records cut into shards: at most 64 MB, at least 64 shards where there is enough for them, whole files together."""
     row_bytes = 2 * max(1, modality.channels) * int(np.prod(modality.size))
-    most = max(1, min(SHARD_BYTES // row_bytes, max(16, len(found.records) // 64)))
+    limit = max(1, min(SHARD_BYTES // row_bytes, max(16, len(listing.records) // 64)))
     task: list[Record] = []
-    for record in found.records:
-        if (len(task) >= most and record.source != task[-1].source) or len(task) >= 4 * most:
+    for record in listing.records:
+        if (len(task) >= limit and record.source != task[-1].source) or len(task) >= 4 * limit:
             yield task
             task = []
         task.append(record)
@@ -226,21 +226,21 @@ def _relative(source: Path, root: Path) -> str:
     return str(source.relative_to(root)) if source.is_relative_to(root) else str(source)
 
 
-def _key(modality: CompleteModality, found: Found) -> str:
+def _key(modality: CompleteModality, listing: Listing) -> str:
     """Hash of inputs (names, sizes, times, parts), settings (loader, intensity, size, vocabulary) and the parts' source."""
     digest = hashlib.sha256(f"{LAYOUT} {modality.size} {modality.channels}".encode())
     for part in (modality.loader, modality.intensity):
         digest.update(settings(part).encode())
     digest.update(source_of(modality.loader, modality.intensity).encode())
     stamps: dict[Path, str] = {}
-    for record in found.records:
+    for record in listing.records:
         for path in (record.source, *record.files):
             if path not in stamps:
                 stamps[path] = stamp(path)
-        own = "".join(stamps[path] for path in (record.source, *record.files))
-        line = (_relative(record.source, found.root), own, record.part, record.group)
+        stamped = "".join(stamps[path] for path in (record.source, *record.files))
+        line = (_relative(record.source, listing.root), stamped, record.part, record.group)
         digest.update(repr(line).encode())
-    digest.update(repr([(str(i.source), i.reason) for i in found.skipped if i.bad]).encode())
+    digest.update(repr([(str(i.source), i.reason) for i in listing.skipped if i.bad]).encode())
     return f"{modality.name}-{digest.hexdigest()[:16]}"
 
 
@@ -260,11 +260,11 @@ def stamp(source: Path) -> str:
     return repr([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files])
 
 
-def _write_quarantine(folder: Path, found: Found, refused: Sequence[Refused]) -> None:
+def _write_quarantine(folder: Path, listing: Listing, refused: Sequence[Refused]) -> None:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["file", "part", "bad", "reason"])
-    table.writerows([i.source, "", "yes" if i.bad else "no", i.reason] for i in found.skipped)
+    table.writerows([i.source, "", "yes" if i.bad else "no", i.reason] for i in listing.skipped)
     ordered = sorted(refused, key=lambda i: (str(i.record.source), str(i.record.part)))
     for item in ordered:
         part = " ".join(map(str, item.record.part or ()))
@@ -272,19 +272,19 @@ def _write_quarantine(folder: Path, found: Found, refused: Sequence[Refused]) ->
     atomic.write(folder / QUARANTINE, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
-def _allowed(bad: float, bad_share: float, quarantine: Path) -> None:
-    if bad > bad_share + 1e-9:
+def _allowed(share: float, bad_share: float, quarantine: Path) -> None:
+    if share > bad_share + 1e-9:
         raise DataError(
-            f"{bad:.1%} of the files are bad, {bad_share:.1%} are allowed",
+            f"{share:.1%} of the files are bad, {bad_share:.1%} are allowed",
             where=quarantine,
             fix="the table lists the reasons; repair or remove them, or raise the limit with data.bad_share=0.2",
         )
 
 
-def _room(folder: Path, done: dict[int, dict[str, Any]], tasks: int) -> None:
+def _room(folder: Path, shards_done: dict[int, dict[str, Any]], tasks: int) -> None:
     """Stop early when what is still to be written will not fit."""
-    written = sum(shard["bytes"] for shard in done.values())
-    need = written / len(done) * (tasks - len(done))
+    written = sum(shard["bytes"] for shard in shards_done.values())
+    need = written / len(shards_done) * (tasks - len(shards_done))
     free = shutil.disk_usage(folder).free
     if need > free:
         raise ResourceError(
@@ -294,7 +294,7 @@ def _room(folder: Path, done: dict[int, dict[str, Any]], tasks: int) -> None:
         )
 
 
-def _tell(prepared: PreparedSet, modality: CompleteModality, screen: Screen) -> None:
+def _report(prepared: PreparedSet, modality: CompleteModality, screen: Screen) -> None:
     index = prepared.index
     screen.say(f"{modality.name}: {len(prepared)} samples of {' x '.join(map(str, prepared.size))}")
     if index["refused"]:

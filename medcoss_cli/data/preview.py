@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medcoss_cli.data.read import Found, encode, read_checked
+from medcoss_cli.data.read import Listing, encode, read_checked
 from medcoss_cli.errors import DataError
 from medcoss_cli.model.batch import Batch
 from medcoss_cli.model.multimodal import Model
@@ -21,20 +21,20 @@ SLICES = 4  # shown of a volume, evenly spaced
 WIDEST = 8  # pictures side by side; more go below
 
 
-def read_some(modality: CompleteModality, found: Found, count: int) -> list[Sample]:
+def read_some(modality: CompleteModality, listing: Listing, count: int) -> list[Sample]:
     """Up to `count` samples, spread evenly over what was found; unreadable ones are passed over.
 
     Raises: DataError if none of those tried can be read.
     """
     samples: list[Sample] = []
     reason = ""
-    for place in np.unique(np.linspace(0, len(found.records) - 1, 2 * count).astype(int)):
+    for place in np.unique(np.linspace(0, len(listing.records) - 1, 2 * count).astype(int)):
         try:
-            samples.append(read_checked(modality, found.records[place]))
+            samples.append(read_checked(modality, listing.records[place]))
         except DataError as error:
             reason = error.what
     if not samples:
-        raise DataError(f"none of the files tried can be shown ({reason})", where=found.root)
+        raise DataError(f"none of the files tried can be shown ({reason})", where=listing.root)
     return [samples[i] for i in np.unique(np.linspace(0, len(samples) - 1, count).astype(int))]
 
 
@@ -64,8 +64,8 @@ def reconstructions(model: Model, name: str, samples: list[Sample], seed: int) -
     modality = model.modalities[name]
     original = modality.intensity.decode(*stored(modality, samples))
     batch = Batch(name, True, original, None, slice(0, len(original)), len(original), (seed, "preview"))
-    masked, made = model.reconstruct(batch)
-    return {"masked": masked, "reconstructed": made, "original": original}
+    masked, reconstructed = model.reconstruct(batch)
+    return {"masked": masked, "reconstructed": reconstructed, "original": original}
 
 
 def montage(modality: CompleteModality, rows: dict[str, Tensor]) -> bytes:
@@ -76,9 +76,9 @@ def montage(modality: CompleteModality, rows: dict[str, Tensor]) -> bytes:
     words = modality.pretext == "masked_words"
     lines = {title: cells(modality, batch) for title, batch in rows.items()}
     count = len(next(iter(lines.values())))
-    wide, high, most = (4.2, 1.6, 3) if words else (1.7, 1.8, WIDEST)
-    columns, bands = min(count, most), -(-count // most)
-    figure = Figure(figsize=(wide * columns + 0.4, high * len(lines) * bands), layout="constrained")
+    width, height, limit = (4.2, 1.6, 3) if words else (1.7, 1.8, WIDEST)
+    columns, bands = min(count, limit), -(-count // limit)
+    figure = Figure(figsize=(width * columns + 0.4, height * len(lines) * bands), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(lines) * bands, columns, squeeze=False)
     for place in range(columns * bands):

@@ -19,7 +19,7 @@ from medcoss_cli.plugin import CompleteModality, Record, Sample, Skipped
 
 
 @dataclass(frozen=True)
-class Found:
+class Listing:
     """What lies in a folder, before it is read."""
 
     root: Path
@@ -31,7 +31,7 @@ class Blank(DataError):  # noqa: N818 - not a fault
     """A part of a good file with nothing in it: left out, but the file is not bad."""
 
 
-def find(modality: CompleteModality, root: Path, split: str = "train", screen: Screen | None = None) -> Found:
+def find(modality: CompleteModality, root: Path, split: str = "train", screen: Screen | None = None) -> Listing:
     """List a folder's records and say what is left out.
 
     Raises: DataError for a folder that is missing or has nothing of this modality, with the reasons.
@@ -43,24 +43,26 @@ def find(modality: CompleteModality, root: Path, split: str = "train", screen: S
         raise ResourceError(
             "permission denied when reading the folder", where=root, fix="ask the owner for read permission"
         )
-    found = Found(root, [], [])
+    listing = Listing(root, [], [])
     for item in listed(modality, root, split):
         if isinstance(item, Record):
-            found.records.append(item)
+            listing.records.append(item)
         else:
-            found.skipped.append(item)
-    if not found.records:
-        reasons = reason_counts(item.reason for item in found.skipped)
+            listing.skipped.append(item)
+    if not listing.records:
+        reasons = reason_counts(item.reason for item in listing.skipped)
         raise DataError(
             f"no {modality.title} data here" + (f" (left out: {reasons})" if reasons else ", the folder is empty"),
             where=root,
             fix=f"run `medcoss data check {root}` to see what the folder contains",
         )
-    files = len({record.source for record in found.records})
-    screen.say(f"{modality.name}: {len(found.records)} records in {files} files")
-    if found.skipped:
-        screen.warn(f"{modality.name}: {len(found.skipped)} left out: {reason_counts(i.reason for i in found.skipped)}")
-    return found
+    files = len({record.source for record in listing.records})
+    screen.say(f"{modality.name}: {len(listing.records)} records in {files} files")
+    if listing.skipped:
+        screen.warn(
+            f"{modality.name}: {len(listing.skipped)} left out: {reason_counts(i.reason for i in listing.skipped)}"
+        )
+    return listing
 
 
 def listed(modality: CompleteModality, root: Path, split: str) -> list[Record | Skipped]:
@@ -80,22 +82,22 @@ def listed(modality: CompleteModality, root: Path, split: str) -> list[Record | 
         ) from error
     sidecars = {path for item in items if isinstance(item, Record) for path in item.files}
     missing = {path for path in sidecars if not path.is_file()}
-    found: list[Record | Skipped] = []
+    records: list[Record | Skipped] = []
     for item in items:
         if not isinstance(item, Record):
-            found += [item] if item.source not in sidecars else []
+            records += [item] if item.source not in sidecars else []
         elif absent := [path.name for path in item.files if path in missing]:
-            found.append(Skipped(item.source, f"{' and '.join(absent)}, which it needs, is not there", bad=True))
+            records.append(Skipped(item.source, f"{' and '.join(absent)}, which it needs, is not there", bad=True))
         else:
-            found.append(item)
-    return found
+            records.append(item)
+    return records
 
 
-def reason_counts(reasons: Iterable[str], most: int = 4) -> str:
+def reason_counts(reasons: Iterable[str], limit: int = 4) -> str:
     """The commonest reasons with their numbers, in one line."""
     counts = Counter(reasons).most_common()
-    shown = "; ".join(f"{count} x {reason}" for reason, count in counts[:most])
-    return shown + (f"; and {len(counts) - most} other reasons" if len(counts) > most else "")
+    shown = "; ".join(f"{count} x {reason}" for reason, count in counts[:limit])
+    return shown + (f"; and {len(counts) - limit} other reasons" if len(counts) > limit else "")
 
 
 def read_checked(modality: CompleteModality, record: Record) -> Sample:
@@ -156,15 +158,15 @@ def encode(modality: CompleteModality, sample: Sample) -> tuple[np.ndarray[Any, 
     return np.asarray(integers), float(scale), float(offset)
 
 
-def with_vocabulary(modality: CompleteModality, found: Found, screen: Screen) -> CompleteModality:
+def with_vocabulary(modality: CompleteModality, listing: Listing, screen: Screen) -> CompleteModality:
     """The modality with a vocabulary learned from all texts found, where it needs one and has none."""
     tokenizer = modality.text_tokenizer
     if tokenizer is None or tokenizer.vocabulary is not None:
         return modality
     texts: list[str] = []
     groups: list[str | None] = []
-    with screen.progress(f"reading {modality.name} for a vocabulary", len(found.records)) as bar:
-        for record in found.records:
+    with screen.progress(f"reading {modality.name} for a vocabulary", len(listing.records)) as bar:
+        for record in listing.records:
             try:
                 texts.append(read_checked(modality, record).array)
                 groups.append(record.group)

@@ -31,4 +31,4 @@ def averaged(probabilities: Array, parts: Sequence[Sequence[int]]) -> Array:
     The mean of probabilities, not of their logarithms: one part that is sure, such as a window without signal, cannot
     outvote all others. A recording of one part keeps its values to the bit.
     """
-    return np.stack([probabilities[list(own)].mean(0) for own in parts])
+    return np.stack([probabilities[list(places)].mean(0) for places in parts])

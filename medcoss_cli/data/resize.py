@@ -19,11 +19,11 @@ def resize(array: np.ndarray[Any, Any], size: tuple[int, ...]) -> np.ndarray[Any
 
 
 @lru_cache(maxsize=64)
-def _triangle(before: int, after: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+def _triangle(size: int, new_size: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     """(after, before) weights: a triangle around each new centre, as wide as the step between centres, at least 1."""
-    step = before / after
-    centres = (np.arange(after) + 0.5) * step
-    distance = np.abs(np.arange(before) + 0.5 - centres[:, None]) / max(step, 1.0)
+    step = size / new_size
+    centres = (np.arange(new_size) + 0.5) * step
+    distance = np.abs(np.arange(size) + 0.5 - centres[:, None]) / max(step, 1.0)
     weights = np.maximum(0.0, 1.0 - distance)
     normalised: np.ndarray[Any, np.dtype[np.float32]] = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
     return normalised

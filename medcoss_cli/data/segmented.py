@@ -135,12 +135,12 @@ def check_grid(modality: CompleteModality, cases: Sequence[Case]) -> None:
 def labels_of(mask: Array, values: Values, where: str) -> Array:
     """Mask values to labels 1, 2, ... of the classes; one inside another is painted over it, else the later over earlier ones."""
     labels = np.zeros(mask.shape, np.uint8)
-    known = [value for listed in values.values() if listed != "any" for value in listed]
-    there = {int(value) for value in np.unique(mask)} - {0}
-    strange = sorted(there - set(map(int, known))) if "any" not in values.values() else []
-    if strange:
+    numbers = [value for listed in values.values() if listed != "any" for value in listed]
+    present = {int(value) for value in np.unique(mask)} - {0}
+    unknown = sorted(present - set(map(int, numbers))) if "any" not in values.values() else []
+    if unknown:
         raise DataError(
-            f"the mask has the value {strange[0]}, the recipe's classes have {', '.join(map(str, sorted(set(known))))}",
+            f"the mask has the value {unknown[0]}, the recipe's classes have {', '.join(map(str, sorted(set(numbers))))}",
             where=where,
             fix="name every value under `classes`, or correct the mask",
         )
@@ -163,10 +163,10 @@ def levels_of(values: Values) -> list[int]:
 
 
 def _inside(values: Values, name: str) -> list[str]:
-    own = values[name]
-    if own == "any":
+    numbers = values[name]
+    if numbers == "any":
         return list(values)
-    return [n for n, listed in values.items() if n == name or (listed != "any" and set(listed) <= set(own))]
+    return [n for n, listed in values.items() if n == name or (listed != "any" and set(listed) <= set(numbers))]
 
 
 def prepare_masks(
@@ -203,29 +203,29 @@ def _write(
     bad_share: float,
     screen: Screen,
 ) -> None:
-    one = partial(_case, modality, values, layout, folder)
-    done = []
+    prepare_case = partial(_case, modality, values, layout, folder)
+    outcomes = []
     with contextlib.ExitStack() as open_:
         bar = open_.enter_context(screen.progress(f"preparing {modality.name} and masks", len(cases)))
-        each: Callable[..., Any] = map
+        mapper: Callable[..., Any] = map
         if workers > 1 and len(cases) >= 16:
             pool = open_.enter_context(readers(workers, modality, cases[0].where.rpartition(":")[0]))
-            each = partial(pool.map, chunksize=1)
-        for facts in each(one, range(len(cases)), cases):
-            done.append(facts)
+            mapper = partial(pool.map, chunksize=1)
+        for facts in mapper(prepare_case, range(len(cases)), cases):
+            outcomes.append(facts)
             bar.advance()
-    good = [facts for facts in done if "reason" not in facts]
-    for facts in done:
+    usable = [facts for facts in outcomes if "reason" not in facts]
+    for facts in outcomes:
         if "reason" in facts:
             screen.warn(facts["reason"])
-    if len(done) - len(good) > bad_share * len(done):
+    if len(outcomes) - len(usable) > bad_share * len(outcomes):
         raise DataError(
-            f"{len(done) - len(good)} of {len(done)} images cannot be used",
+            f"{len(outcomes) - len(usable)} of {len(outcomes)} images cannot be used",
             where=cases[0].where.rpartition(":")[0],
             fix="repair or remove them, or raise the limit with data.bad_share=0.2",
         )
-    digest = hashlib.sha256("".join(facts["hash"] for facts in good).encode()).hexdigest()
-    atomic.write(folder / "index.json", json.dumps({"data_hash": digest, "cases": good}, indent=1).encode())
+    digest = hashlib.sha256("".join(facts["hash"] for facts in usable).encode()).hexdigest()
+    atomic.write(folder / "index.json", json.dumps({"data_hash": digest, "cases": usable}, indent=1).encode())
 
 
 def _case(
@@ -281,7 +281,7 @@ def foreground(
 
     Up to 100,000 voxels of each case.
     """
-    taken = []
+    samples = []
     train = [case for case in cases if case.split == "train"]
     with screen.progress("intensities inside the masks", len(train)) as bar:
         for number, case in enumerate(train):
@@ -289,15 +289,15 @@ def foreground(
             inside = sample.array[:, labels > 0].ravel()
             if len(inside) > 100_000:
                 inside = np.random.default_rng(number).choice(inside, 100_000, replace=False)
-            taken.append(inside)
+            samples.append(inside)
             bar.advance()
-    every = np.concatenate(taken) if taken else np.zeros(0)
-    if len(every) == 0 or every.std() == 0:
+    values_inside = np.concatenate(samples) if samples else np.zeros(0)
+    if len(values_inside) == 0 or values_inside.std() == 0:
         raise DataError(
             "the training masks are empty, so intensities cannot be measured", fix="set input.intensity=zscore"
         )
-    low, high = np.percentile(every, (0.5, 99.5))
-    inside = np.clip(every, low, high)
+    low, high = np.percentile(values_inside, (0.5, 99.5))
+    inside = np.clip(values_inside, low, high)
     return float(low), float(high), float(inside.mean()), float(inside.std())
 
 

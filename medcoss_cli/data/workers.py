@@ -24,11 +24,11 @@ def forkserver() -> ForkServerContext:
     context = get_context("forkserver")
     context.set_forkserver_preload(["medcoss_cli.data.batches"])
     if threading.current_thread() is threading.main_thread():
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the server inherits: Ctrl-C is for this process
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the server inherits: Ctrl-C is for this process
         try:
             ensure_running()
         finally:
-            signal.signal(signal.SIGINT, before)
+            signal.signal(signal.SIGINT, handler)
     return context
 
 
@@ -70,26 +70,26 @@ def readers(count: int, modality: CompleteModality, where: object) -> Iterator[P
         processes = list((pool._processes or {}).values())  # nothing public says how a worker ended
         for process in processes:
             process.join(5)
-        raise gone([modality.name], [process.exitcode for process in processes], where) from error
+        raise worker_error([modality.name], [process.exitcode for process in processes], where) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def gone(names: Iterable[str], codes: Iterable[int | None], where: object = None) -> MedcossError:
+def worker_error(names: Iterable[str], codes: Iterable[int | None], where: object = None) -> MedcossError:
     """The error to raise where worker processes ended: killed, as for want of memory, or by code of a plugin.
 
     Args:
         names: of the modalities that they read.
         codes: how they ended, None where nobody knows; of a pool all but the first to end are terminated.
     """
-    own = [code for code in codes if code not in (-signal.SIGKILL, -signal.SIGTERM)]
-    if not own:
+    ends = [code for code in codes if code not in (-signal.SIGKILL, -signal.SIGTERM)]
+    if not ends:
         return ResourceError(
             "a process that reads files died, possibly out of memory",
             where=where,
             fix="set data.workers=1 and go on; finished work is kept",
         )
-    code = own[0]
+    code = ends[0]
     how = "" if code is None else f"with code {code} " if code >= 0 else f"by signal {-code} "
     return PluginError(
         f"a process that reads {', '.join(names)} was ended {how}by its plugin, or by a library that the plugin uses",

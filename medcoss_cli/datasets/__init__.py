@@ -10,7 +10,7 @@ from pathlib import Path
 
 from medcoss_cli.console import Screen
 from medcoss_cli.datasets import folder, images, sentences, volumes
-from medcoss_cli.datasets.rows import PROFILES, SPLITS, Request, Row, compare, parted, write
+from medcoss_cli.datasets.rows import PROFILES, SPLITS, ManifestRow, Request, compare, rename_shared_groups, write
 from medcoss_cli.errors import DataError, UsageError
 from medcoss_cli.kit.manifest import NAME, rows_of
 
@@ -20,7 +20,7 @@ class Published:
     """One set: what it is, who finds its rows, and how many cases the paper has."""
 
     title: str
-    rows: Callable[[Request], list[Row]]
+    rows: Callable[[Request], list[ManifestRow]]
     expected: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -69,10 +69,10 @@ def build(
     Raises: UsageError for an unknown name or a manifest that is there, DataError where the set is not there.
     """
     if name not in PUBLISHED:
-        near = difflib.get_close_matches(name, PUBLISHED, 1, 0.5)
+        candidates = difflib.get_close_matches(name, PUBLISHED, 1, 0.5)
         raise UsageError(
             f"there is no known layout named {name!r}",
-            fix=(f"did you mean {near[0]}? " if near else "") + f"there are {', '.join(PUBLISHED)}",
+            fix=(f"did you mean {candidates[0]}? " if candidates else "") + f"there are {', '.join(PUBLISHED)}",
         )
     if profile not in PROFILES:
         raise UsageError(f"--profile {profile} is unknown", fix=f"choose {' or '.join(PROFILES)}")
@@ -82,7 +82,7 @@ def build(
         raise UsageError("a manifest already exists", where=root / NAME, fix="add --overwrite to replace it")
     request = Request(name, root, profile, seed, screen or Screen(), overwrite, val, test, pattern)
     published = PUBLISHED[name]
-    rows = parted(request, published.rows(request))
+    rows = rename_shared_groups(request, published.rows(request))
     compare(request, rows, published.expected)
     return write(request, rows)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from medcoss_cli.datasets.rows import Request, Row, draw, moved, stem
+from medcoss_cli.datasets.rows import ManifestRow, Request, draw, stem, with_split
 from medcoss_cli.errors import DataError, UsageError
 from medcoss_cli.kit.manifest import NAME, is_junk
 
@@ -30,7 +30,7 @@ LAYOUT = (
 )
 
 
-def rows(request: Request) -> list[Row]:
+def rows(request: Request) -> list[ManifestRow]:
     """A row for each case. Splits that are not given are drawn from the training cases, by groups.
 
     Raises: DataError where nothing of the kind lies there, or given splits share a group; UsageError for the options.
@@ -41,15 +41,15 @@ def rows(request: Request) -> list[Row]:
     below = sorted(path for path in request.root.iterdir() if path.is_dir() and not _passed(path))
     parts = {path: GIVEN[path.name.lower()] for path in below if path.name.lower() in GIVEN}
     if _masks(request.root):
-        found = _pairs(request, request.root, "")
+        listed = _pairs(request, request.root, "")
     elif parts:
-        found = [row for part, split in parts.items() for row in _part(request, part, split)]
+        listed = [row for part, split in parts.items() for row in _part(request, part, split)]
         request.skipped((path for path in below if path not in parts), "folders are no split")
     elif below:
-        found = _classes(request, request.root, "")
+        listed = _classes(request, request.root, "")
     else:
-        return _drawn(request, _texts(request, pattern))
-    return _drawn(request, _grouped(request, found, pattern))
+        return _draw_splits(request, _texts(request, pattern))
+    return _draw_splits(request, _grouped(request, listed, pattern))
 
 
 def _compiled(pattern: str | None) -> re.Pattern[str] | None:
@@ -86,11 +86,11 @@ def _masks(folder: Path) -> Path | None:
     return next((folder / name for name in MASKS if (folder / name).is_dir()), None)
 
 
-def _part(request: Request, folder: Path, split: str) -> list[Row]:
+def _part(request: Request, folder: Path, split: str) -> list[ManifestRow]:
     return _pairs(request, folder, split) if _masks(folder) else _classes(request, folder, split)
 
 
-def _classes(request: Request, folder: Path, split: str) -> list[Row]:
+def _classes(request: Request, folder: Path, split: str) -> list[ManifestRow]:
     below = sorted(path for path in folder.iterdir() if path.is_dir() and not _passed(path))
     request.skipped(
         (path for path in sorted(folder.iterdir()) if path.is_file() and path.name != NAME and not is_junk(path)),
@@ -100,10 +100,10 @@ def _classes(request: Request, folder: Path, split: str) -> list[Row]:
         raise DataError(
             f"{len(below)} class folders, where two or more are needed", where=folder, fix=f"expected: {LAYOUT}"
         )
-    return [Row(path, split, "", place.name) for place in below for path in _below(place)]
+    return [ManifestRow(path, split, "", place.name) for place in below for path in _below(place)]
 
 
-def _pairs(request: Request, folder: Path, split: str) -> list[Row]:
+def _pairs(request: Request, folder: Path, split: str) -> list[ManifestRow]:
     """images/NAME.* with masks/NAME.*, NAME_mask.*, NAME_seg.* or mask_NAME.*, also inside train, val and test."""
     place = _masks(folder)
     assert place is not None
@@ -113,7 +113,7 @@ def _pairs(request: Request, folder: Path, split: str) -> list[Row]:
         if key in masks:
             raise DataError(f"two masks for one image: {masks[key].name} and {path.name}", where=path, fix="keep one")
         masks[key] = path
-    found, without, used = [], [], set[Path]()
+    pairs, without, used = [], [], set[Path]()
     for path in _below(folder / "images"):
         below, name = path.parent.relative_to(folder / "images"), stem(path)
         names = (name, f"{name}_mask", f"{name}_seg", f"mask_{name}")
@@ -122,26 +122,28 @@ def _pairs(request: Request, folder: Path, split: str) -> list[Row]:
             without.append(path)
             continue
         used.add(mask)
-        found.append(Row(path, split or GIVEN.get(below.parts[0].lower() if below.parts else "", ""), "", mask=mask))
+        pairs.append(
+            ManifestRow(path, split or GIVEN.get(below.parts[0].lower() if below.parts else "", ""), "", mask=mask)
+        )
     request.skipped(without, f"images have no mask of their name in {place.name}")
     request.skipped(sorted(set(masks.values()) - used), "masks have no image of their name")
-    return found
+    return pairs
 
 
-def _grouped(request: Request, found: Sequence[Row], pattern: re.Pattern[str] | None) -> list[Row]:
-    names = [row.path.relative_to(request.root).as_posix() for row in found]
+def _grouped(request: Request, listed: Sequence[ManifestRow], pattern: re.Pattern[str] | None) -> list[ManifestRow]:
+    names = [row.path.relative_to(request.root).as_posix() for row in listed]
     if pattern is None:
         _risk(request, "file")
-        return [replace(row, group=name) for row, name in zip(found, names, strict=True)]
-    matches = [pattern.search(row.path.name) or pattern.search(name) for row, name in zip(found, names, strict=True)]
-    return [replace(row, group=group) for row, group in zip(found, _groups(request, names, matches), strict=True)]
+        return [replace(row, group=name) for row, name in zip(listed, names, strict=True)]
+    matches = [pattern.search(row.path.name) or pattern.search(name) for row, name in zip(listed, names, strict=True)]
+    return [replace(row, group=group) for row, group in zip(listed, _groups(request, names, matches), strict=True)]
 
 
 def _groups(request: Request, names: Sequence[str], matches: Sequence[re.Match[str] | None]) -> list[str]:
-    lost = [name for name, match in zip(names, matches, strict=True) if not match or not match[1]]
-    if lost:
+    unmatched = [name for name, match in zip(names, matches, strict=True) if not match or not match[1]]
+    if unmatched:
         raise DataError(
-            f"--group-pattern {request.pattern} finds no patient in {len(lost)} of {len(names)} names, as in {lost[0]}",
+            f"--group-pattern {request.pattern} finds no patient in {len(unmatched)} of {len(names)} names, as in {unmatched[0]}",
             where=request.root,
             fix="write a pattern that all names match",
         )
@@ -155,44 +157,44 @@ def _risk(request: Request, what: str) -> None:
     )
 
 
-def _texts(request: Request, pattern: re.Pattern[str] | None) -> list[Row]:
+def _texts(request: Request, pattern: re.Pattern[str] | None) -> list[ManifestRow]:
     """Rows of train.csv, val.csv, test.csv, or of one table; of a column `split`, where there is one."""
     tables = [path for path in sorted(request.root.iterdir()) if path.suffix.lower() in TABLES and path.is_file()]
     tables = [path for path in tables if path.name != NAME and not is_junk(path)]
-    given = {path: GIVEN[path.stem.lower()] for path in tables if path.stem.lower() in GIVEN}
-    if not given and len(tables) != 1:
+    split_of = {path: GIVEN[path.stem.lower()] for path in tables if path.stem.lower() in GIVEN}
+    if not split_of and len(tables) != 1:
         what = "no data to list" if not tables else f"{len(tables)} tables, none named after a split"
         raise DataError(what, where=request.root, fix=f"expected: {LAYOUT}")
-    request.skipped((path for path in tables if given and path not in given), "tables are named after no split")
-    found = [row for path in given or tables for row in _table(request, path, given.get(path, ""))]
-    names = [row.group for row in found]
+    request.skipped((path for path in tables if split_of and path not in split_of), "tables are named after no split")
+    listed = [row for path in split_of or tables for row in _table(request, path, split_of.get(path, ""))]
+    names = [row.group for row in listed]
     if pattern is not None:
         matches = [pattern.search(name) for name in names]
-        return [replace(row, group=group) for row, group in zip(found, _groups(request, names, matches), strict=True)]
-    if all(row.group.startswith(row.path.name) for row in found):
+        return [replace(row, group=group) for row, group in zip(listed, _groups(request, names, matches), strict=True)]
+    if all(row.group.startswith(row.path.name) for row in listed):
         _risk(request, "row")
-    return found
+    return listed
 
 
-def _table(request: Request, path: Path, split: str) -> list[Row]:
+def _table(request: Request, path: Path, split: str) -> list[ManifestRow]:
     from medcoss_cli.kit.readers.table import read_table
 
     texts = read_table(path, "text").texts
     labels = read_table(path, "label")
     splits = {} if split else _column(path, "split")
     group_of: dict[int, str] = next(filter(None, (_column(path, name) for name in ("group", "patient", "id"))), {})
-    found = []
+    listed = []
     for row in labels.rows:
         if row.index not in texts:
             continue
-        said = splits.get(row.index, "").strip().lower()
-        if said and said not in GIVEN:
-            raise DataError(f"split {said!r} is none of train, val, test", where=f"{path}, data row {row.index}")
+        split_name = splits.get(row.index, "").strip().lower()
+        if split_name and split_name not in GIVEN:
+            raise DataError(f"split {split_name!r} is none of train, val, test", where=f"{path}, data row {row.index}")
         group = group_of.get(row.index, f"{path.name} {row.index}").strip()
-        found.append(Row(path, split or GIVEN.get(said, ""), group, row.text.strip(), index=row.index))
-    if len(found) < labels.count:
-        request.warn(f"{labels.count - len(found)} rows of {path.name} lack a label or a text, left out")
-    return found
+        listed.append(ManifestRow(path, split or GIVEN.get(split_name, ""), group, row.text.strip(), index=row.index))
+    if len(listed) < labels.count:
+        request.warn(f"{labels.count - len(listed)} rows of {path.name} lack a label or a text, left out")
+    return listed
 
 
 def _column(path: Path, name: str) -> dict[int, str]:
@@ -205,32 +207,32 @@ def _column(path: Path, name: str) -> dict[int, str]:
         return {}
 
 
-def _drawn(request: Request, found: list[Row]) -> list[Row]:
+def _draw_splits(request: Request, listed: list[ManifestRow]) -> list[ManifestRow]:
     """The rows, each in a split: in the one that is given, else for training, some groups of it for what is not given."""
-    _disjoint(request, found)
-    given = {row.split for row in found}
-    found = [replace(row, split=row.split or "train") for row in found]
+    _disjoint(request, listed)
+    splits = {row.split for row in listed}
+    listed = [replace(row, split=row.split or "train") for row in listed]
     for split, share in (("test", request.test), ("val", request.val)):
-        if split in given or not share:
+        if split in splits or not share:
             continue
-        train = [row for row in found if row.split == "train"]
+        train = [row for row in listed if row.split == "train"]
         cases = Counter(row.label for row in train)
-        before = 1 - request.test if split == "val" and "test" not in given else 1  # of what was there at first
-        wanted = {label: max(1, round(count * share / before)) for label, count in cases.items()}
-        found = moved(found, draw(train, wanted, request.seed, split), split)
-        if given != {""}:
+        remainder = 1 - request.test if split == "val" and "test" not in splits else 1  # of what was there at first
+        counts = {label: max(1, round(count * share / remainder)) for label, count in cases.items()}
+        listed = with_split(listed, draw(train, counts, request.seed, split), split)
+        if splits != {""}:
             request.warn(f"no {split} split is given, so {share:.0%} of the training cases are drawn for it")
-    return found
+    return listed
 
 
-def _disjoint(request: Request, found: Sequence[Row]) -> None:
+def _disjoint(request: Request, listed: Sequence[ManifestRow]) -> None:
     splits: dict[str, set[str]] = defaultdict(set)
-    for row in found:
+    for row in listed:
         splits[row.group].add(row.split)
-    torn = sorted(group for group, of in splits.items() if len(of) > 1)
-    if torn:
+    shared = sorted(group for group, of in splits.items() if len(of) > 1)
+    if shared:
         raise DataError(
-            f"{len(torn)} patients are in more than one of the given splits, the first is {torn[0]!r}",
+            f"{len(shared)} patients are in more than one of the given splits, the first is {shared[0]!r}",
             where=request.root,
             fix="put all files of a patient into one split",
         )

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from medcoss_cli.datasets.rows import Request, Row, files, home, last_fifth, stem, with_validation
+from medcoss_cli.datasets.rows import ManifestRow, Request, files, home, last_fifth, stem, with_validation
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers import plainly
 
@@ -16,22 +16,24 @@ DIAGNOSES = ("covid", "normal", "pneumonia")
 TISSUES = ("ADI", "BACK", "DEB", "LYM", "MUC", "MUS", "NORM", "STR", "TUM")
 
 
-def chestxr(request: Request) -> list[Row]:
+def chestxr(request: Request) -> list[ManifestRow]:
     """train/CLASS/*, the published `validation` is the test split."""
     return _by_class(request, "train", "validation", DIAGNOSES, (".png", ".jpg", ".jpeg"))
 
 
-def nch(request: Request) -> list[Row]:
+def nch(request: Request) -> list[ManifestRow]:
     """NCT-CRC-HE-100K/CLASS/*.tif, tested on CRC-VAL-HE-7K."""
     return _by_class(request, "NCT-CRC-HE-100K", "CRC-VAL-HE-7K", TISSUES, (".tif", ".tiff"))
 
 
-def _by_class(request: Request, train: str, test: str, classes: Sequence[str], endings: tuple[str, ...]) -> list[Row]:
+def _by_class(
+    request: Request, train: str, test: str, classes: Sequence[str], endings: tuple[str, ...]
+) -> list[ManifestRow]:
     layout = f"{train} and {test}, each with the folders {', '.join(classes)}"
     place = home(request, *(f"{part}/{name}" for part in (train, test) for name in classes), layout=layout)
     rows = {
         part: [
-            Row(path, "test" if part == test else "train", path.relative_to(place).as_posix(), name)
+            ManifestRow(path, "test" if part == test else "train", path.relative_to(place).as_posix(), name)
             for name in classes
             for path in files(request, place / part / name, *endings)
         ]
@@ -41,7 +43,7 @@ def _by_class(request: Request, train: str, test: str, classes: Sequence[str], e
     return with_validation(request, rows[train]) + rows[test]
 
 
-def qata(request: Request) -> list[Row]:
+def qata(request: Request) -> list[ManifestRow]:
     """{Train Set,Test Set}/{Images,Ground-truths}; a mask is named mask_ and then as its image.
 
     official: names in sorted order (the authors: in the order of their disk), shuffled with seed 0, the last 20 %.
@@ -58,39 +60,39 @@ def qata(request: Request) -> list[Row]:
     return last_fifth(rows["train"], "val") + rows["test"]
 
 
-def _masked(request: Request, folder: Path, split: str) -> list[Row]:
-    rows, without = [], []
+def _masked(request: Request, folder: Path, split: str) -> list[ManifestRow]:
+    rows, unmasked = [], []
     for path in files(request, folder / "Images", ".png"):
         mask = folder / "Ground-truths" / f"mask_{path.name}"
-        known = re.match(r"(sub-[^_]+)_ses-", path.name)  # most names begin with subject and session
-        rows.append(Row(path, split, known[1] if known else stem(path), mask=mask))
+        match = re.match(r"(sub-[^_]+)_ses-", path.name)  # most names begin with subject and session
+        rows.append(ManifestRow(path, split, match[1] if match else stem(path), mask=mask))
         if not mask.is_file():
-            without.append(path)
-    request.skipped(without, "images have no mask")
-    return [row for row in rows if row.path not in set(without)]
+            unmasked.append(path)
+    request.skipped(unmasked, "images have no mask")
+    return [row for row in rows if row.path not in set(unmasked)]
 
 
-def glas(request: Request) -> list[Row]:
+def glas(request: Request) -> list[ManifestRow]:
     """Grade.csv, train_N.bmp, testA_N.bmp, testB_N.bmp, and NAME_anno.bmp for each."""
     layout = "Grade.csv, train_N.bmp with train_N_anno.bmp, and likewise testA_N and testB_N"
     place = home(request, "Grade.csv", "train_1.bmp", layout=layout)
     grades = _grades(place / "Grade.csv")
-    rows, strange, without = [], [], []
+    rows, unknown, unmasked = [], [], []
     for path in files(request, place, ".bmp", "grade.csv"):
         if path.name == "Grade.csv":
             continue
-        known = re.fullmatch(r"(train|test[AB])_\d+", path.stem)
+        match = re.fullmatch(r"(train|test[AB])_\d+", path.stem)
         mask = path.with_name(f"{path.stem}_anno.bmp")
-        if known and mask.is_file():
+        if match and mask.is_file():
             patient, grade = grades.get(path.stem, ("", ""))
-            split = "train" if known[1] == "train" else "test"
-            rows.append(Row(path, split, patient or path.stem, mask=mask, grade=grade))
-        elif known:
-            without.append(path)
+            split = "train" if match[1] == "train" else "test"
+            rows.append(ManifestRow(path, split, patient or path.stem, mask=mask, grade=grade))
+        elif match:
+            unmasked.append(path)
         elif not re.fullmatch(r"(train|test[AB])_\d+_anno", path.stem):
-            strange.append(path)
-    request.skipped(without, "images have no mask")
-    request.skipped(strange, "files are not named as in this set")
+            unknown.append(path)
+    request.skipped(unmasked, "images have no mask")
+    request.skipped(unknown, "files are not named as in this set")
     if ungraded := [row.path.name for row in rows if not row.grade]:
         request.warn(f"{len(ungraded)} images have no grade in Grade.csv; the first is {ungraded[0]}")
     train = [row for row in rows if row.split == "train"]

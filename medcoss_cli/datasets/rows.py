@@ -47,7 +47,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ManifestRow:
     """One case. Private: it names files and patients."""
 
     path: Path
@@ -83,10 +83,12 @@ def missing(request: Request, layout: str) -> DataError:
 
 def files(request: Request, folder: Path, *endings: str) -> list[Path]:
     """Files of a folder with one of these endings, sorted; others are told."""
-    found = sorted(path for path in folder.iterdir() if path.is_file() and not is_junk(path))
-    fit = [path for path in found if path.name.lower().endswith(endings)]
-    request.skipped((path for path in found if path not in set(fit)), f"files do not end in {' or '.join(endings)}")
-    return fit
+    paths = sorted(path for path in folder.iterdir() if path.is_file() and not is_junk(path))
+    matching = [path for path in paths if path.name.lower().endswith(endings)]
+    request.skipped(
+        (path for path in paths if path not in set(matching)), f"files do not end in {' or '.join(endings)}"
+    )
+    return matching
 
 
 def stem(path: Path) -> str:
@@ -94,32 +96,32 @@ def stem(path: Path) -> str:
     return path.name[:-7] if path.name.lower().endswith(".nii.gz") else path.stem
 
 
-def last_fifth(rows: Sequence[Row], split: str) -> list[Row]:
+def last_fifth(rows: Sequence[ManifestRow], split: str) -> list[ManifestRow]:
     """The rows, the last 20 % of them moved to another split."""
     cut = len(rows) * 4 // 5
     return [*rows[:cut], *(replace(row, split=split) for row in rows[cut:])]
 
 
-def with_validation(request: Request, rows: Sequence[Row]) -> list[Row]:
+def with_validation(request: Request, rows: Sequence[ManifestRow]) -> list[ManifestRow]:
     """Training rows, with a fifth of each class for validation.
 
     official: the last ones by file name. paper: drawn at random, whole groups.
     """
-    strata: dict[str, list[Row]] = defaultdict(list)
+    strata: dict[str, list[ManifestRow]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: row.path.name):
         strata[row.stratum].append(row)
     if request.profile == "official":
         return [row for members in strata.values() for row in last_fifth(members, "val")]
-    wanted = {stratum: len(members) - len(members) * 4 // 5 for stratum, members in strata.items()}
-    return moved(rows, draw(rows, wanted, request.seed, request.name), "val")
+    counts = {stratum: len(members) - len(members) * 4 // 5 for stratum, members in strata.items()}
+    return with_split(rows, draw(rows, counts, request.seed, request.name), "val")
 
 
-def moved(rows: Sequence[Row], groups: set[str], split: str) -> list[Row]:
+def with_split(rows: Sequence[ManifestRow], groups: set[str], split: str) -> list[ManifestRow]:
     """The rows, those of some groups moved to another split."""
     return [replace(row, split=split) if row.group in groups else row for row in rows]
 
 
-def draw(rows: Sequence[Row], wanted: Mapping[str, int], *key: object) -> set[str]:
+def draw(rows: Sequence[ManifestRow], counts: Mapping[str, int], *key: object) -> set[str]:
     """Groups drawn at random by `key`, each whole, until there are so many cases of each stratum.
 
     A group that would exceed a number is passed over. Where no group fits, the smallest is taken, unless it is the last.
@@ -129,45 +131,45 @@ def draw(rows: Sequence[Row], wanted: Mapping[str, int], *key: object) -> set[st
         sizes[row.group][row.stratum] += 1
     groups = sorted(sizes)
     random.Random(" ".join(map(str, key))).shuffle(groups)
-    left, taken = Counter(wanted), set()
+    quota, drawn = Counter(counts), set()
     for group in groups:
-        if all(count <= left[stratum] for stratum, count in sizes[group].items()):
-            taken.add(group)
-            left.subtract(sizes[group])
-    for stratum, count in sorted(wanted.items()):
-        others = [group for group in groups if sizes[group][stratum] and group not in taken]
-        if 0 < count == left[stratum] and len(others) > 1:
-            taken.add(min(others, key=lambda group: sizes[group].total()))
-    return taken
+        if all(count <= quota[stratum] for stratum, count in sizes[group].items()):
+            drawn.add(group)
+            quota.subtract(sizes[group])
+    for stratum, count in sorted(counts.items()):
+        candidates = [group for group in groups if sizes[group][stratum] and group not in drawn]
+        if 0 < count == quota[stratum] and len(candidates) > 1:
+            drawn.add(min(candidates, key=lambda group: sizes[group].total()))
+    return drawn
 
 
-def parted(request: Request, rows: list[Row]) -> list[Row]:
+def rename_shared_groups(request: Request, rows: list[ManifestRow]) -> list[ManifestRow]:
     """The rows, where no group is in two splits: what a published split tears apart is told, and its parts renamed."""
     splits: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         splits[row.group].add(row.split)
-    torn = {group for group, of in splits.items() if len(of) > 1}
-    if not torn:
+    shared = {group for group, of in splits.items() if len(of) > 1}
+    if not shared:
         return rows
-    cases = sum(row.group in torn for row in rows)
-    tested = sum("test" in splits[group] for group in torn)
+    cases = sum(row.group in shared for row in rows)
+    tested = sum("test" in splits[group] for group in shared)
     request.warn(
-        f"the {request.profile} split has {len(torn)} patients in more than one part ({cases} cases; {tested} of the "
+        f"the {request.profile} split has {len(shared)} patients in more than one part ({cases} cases; {tested} of the "
         "patients in test): kept, so scores may be too good; each part counts as a group of its own"
     )
-    return [replace(row, group=f"{row.group} ({row.split})") if row.group in torn else row for row in rows]
+    return [replace(row, group=f"{row.group} ({row.split})") if row.group in shared else row for row in rows]
 
 
-def compare(request: Request, rows: Sequence[Row], expected: Mapping[str, int]) -> None:
+def compare(request: Request, rows: Sequence[ManifestRow], expected: Mapping[str, int]) -> None:
     """Say in one line where a set has other counts than the paper."""
-    found = Counter(row.split for row in rows)
-    other = [
-        f"{found[split]:,} {split} cases where the paper has {count:,}"
+    counts = Counter(row.split for row in rows)
+    differences = [
+        f"{counts[split]:,} {split} cases where the paper has {count:,}"
         for split, count in expected.items()
-        if found[split] != count
+        if counts[split] != count
     ]
-    if other:
-        request.warn(", ".join(other))
+    if differences:
+        request.warn(", ".join(differences))
 
 
 def keep(request: Request, path: Path, content: bytes) -> None:
@@ -177,7 +179,7 @@ def keep(request: Request, path: Path, content: bytes) -> None:
     atomic.write(path, content)
 
 
-def write(request: Request, rows: Sequence[Row]) -> Path:
+def write(request: Request, rows: Sequence[ManifestRow]) -> Path:
     """Write `manifest.csv` with the columns that the rows have. Raises: DataError where there is nothing to train on."""
     if not any(row.split == "train" for row in rows):
         raise DataError("no training case was found", where=request.root)
@@ -201,7 +203,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], where: Path) ->
         raise DataError("a file's name is not UTF-8, so it cannot be listed", where=where, fix="rename it") from error
 
 
-def _cell(request: Request, row: Row, column: str) -> str:
+def _cell(request: Request, row: ManifestRow, column: str) -> str:
     value = getattr(row, column)
     if isinstance(value, Path):
         return value.relative_to(request.root).as_posix()

@@ -11,15 +11,15 @@ from random import Random
 from typing import Any
 
 from medcoss_cli.datasets.rows import (
+    ManifestRow,
     Request,
-    Row,
     draw,
     files,
     home,
     last_fifth,
     missing,
-    moved,
     stem,
+    with_split,
 )
 from medcoss_cli.errors import DataError, ResourceError
 from medcoss_cli.kit.manifest import is_junk
@@ -38,27 +38,27 @@ STEP = 0.625
 """Voxel spacing of the atria in mm; their .h5 files do not tell it."""
 
 
-def ricord(request: Request) -> list[Row]:
+def ricord(request: Request) -> list[ManifestRow]:
     """MIDRC-RICORD-1A|1B/PATIENT_*.nii.gz; the split of train.txt, val.txt, test.txt if they lie in the root."""
     layout = "RICORD_nii/MIDRC-RICORD-1A and RICORD_nii/MIDRC-RICORD-1B with PATIENT_DATE_SERIES.nii.gz"
     place = home(request, *RICORD, layout=layout)
     rows = [
-        Row(path, "train", path.name.partition("_")[0], label)
+        ManifestRow(path, "train", path.name.partition("_")[0], label)
         for folder, label in RICORD.items()
         for path in files(request, place / folder, ".nii.gz")
     ]
     lists = {split: request.root / f"{split}.txt" for split in ("train", "val", "test")}
-    if there := [split for split, path in lists.items() if path.is_file()]:
-        return _listed(request, rows, {split: _names(lists[split]) for split in there})
+    if splits := [split for split, path in lists.items() if path.is_file()]:
+        return _listed(request, rows, {split: _names(lists[split]) for split in splits})
     request.warn("no train.txt, val.txt and test.txt here, so patients are drawn, in the paper's proportions")
     cases = Counter(row.label for row in rows)
     for split in ("test", "val"):
-        wanted = {
+        counts = {
             label: max(1, round(count * SERIES[label][split] / sum(SERIES[label].values())))
             for label, count in cases.items()
         }
         train = [row for row in rows if row.split == "train"]
-        rows = moved(rows, draw(train, wanted, request.seed, request.name, split), split)
+        rows = with_split(rows, draw(train, counts, request.seed, request.name, split), split)
     return rows
 
 
@@ -71,50 +71,50 @@ def _names(path: Path) -> list[str]:
     return [line.split()[0] for line in lines if line.strip()]
 
 
-def _listed(request: Request, rows: list[Row], lists: dict[str, list[str]]) -> list[Row]:
+def _listed(request: Request, rows: list[ManifestRow], lists: dict[str, list[str]]) -> list[ManifestRow]:
     splits: dict[str, str] = {}
     for split, names in lists.items():
         for name in names:
             if splits.setdefault(stem(Path(name)), split) != split:
                 raise DataError(f"{name} is in two lists", where=request.root / f"{split}.txt", fix="remove one")
-    named = {stem(row.path): row for row in rows}
-    request.skipped((row.path for name, row in named.items() if name not in splits), "files are in no list")
-    if gone := sorted(splits.keys() - named.keys()):
-        request.warn(f"{len(gone)} names of the lists are not there; the first is {gone[0]}")
-    return [replace(row, split=splits[name]) for name, row in named.items() if name in splits]
+    by_name = {stem(row.path): row for row in rows}
+    request.skipped((row.path for name, row in by_name.items() if name not in splits), "files are in no list")
+    if missing_names := sorted(splits.keys() - by_name.keys()):
+        request.warn(f"{len(missing_names)} names of the lists are not there; the first is {missing_names[0]}")
+    return [replace(row, split=splits[name]) for name, row in by_name.items() if name in splits]
 
 
-def lits(request: Request) -> list[Row]:
+def lits(request: Request) -> list[ManifestRow]:
     """volume-N.nii and segmentation-N.nii wherever they lie, or imagesTr|labelsTr/liver_N.nii.gz; no validation."""
     images: dict[int, Path] = {}
     masks: dict[int, Path] = {}
-    strange = []
+    unknown = []
     for path in sorted(request.root.rglob("*.nii*")):
-        known = re.fullmatch(r"(volume-|segmentation-|liver_)(\d+)\.nii(\.gz)?", path.name)
+        match = re.fullmatch(r"(volume-|segmentation-|liver_)(\d+)\.nii(\.gz)?", path.name)
         if is_junk(path) or path.parent.name == "imagesTs" or path.name.startswith("test-volume"):
             continue  # without masks, as they were published
-        if not known or (known[1] == "liver_" and path.parent.name not in ("imagesTr", "labelsTr")):
-            strange.append(path)
+        if not match or (match[1] == "liver_" and path.parent.name not in ("imagesTr", "labelsTr")):
+            unknown.append(path)
             continue
-        of = masks if known[1] == "segmentation-" or path.parent.name == "labelsTr" else images
-        if of.setdefault(int(known[2]), path) != path:
+        of = masks if match[1] == "segmentation-" or path.parent.name == "labelsTr" else images
+        if of.setdefault(int(match[2]), path) != path:
             raise DataError(
-                f"case {known[2]} is there twice", where=path, fix=f"keep one; the other is {of[int(known[2])]}"
+                f"case {match[2]} is there twice", where=path, fix=f"keep one; the other is {of[int(match[2])]}"
             )
     if not images:
         raise missing(
             request, "volume-N.nii and segmentation-N.nii, or imagesTr/liver_N.nii.gz and labelsTr/liver_N.nii.gz"
         )
-    request.skipped(strange, "files are not named as in this set")
+    request.skipped(unknown, "files are not named as in this set")
     request.skipped((path for number, path in images.items() if number not in masks), "volumes have no mask")
     return [
-        Row(path, "test" if number in LIVERS else "train", f"liver_{number}", mask=masks[number])
+        ManifestRow(path, "test" if number in LIVERS else "train", f"liver_{number}", mask=masks[number])
         for number, path in sorted(images.items())
         if number in masks
     ]
 
 
-def vs(request: Request) -> list[Row]:
+def vs(request: Request) -> list[ManifestRow]:
     """vs_gk_*/vs_gk_t1_refT1.nii.gz with vs_gk_seg_refT1.nii.gz; sorted names shuffled, the last fifth tests.
 
     The seed is UniSeg's 1234 (paper) or 0 (official); there is no validation.
@@ -122,19 +122,20 @@ def vs(request: Request) -> list[Row]:
     layout = "vs_gk_N/vs_gk_t1_refT1.nii.gz and vs_gk_N/vs_gk_seg_refT1.nii.gz, as VS_Seg of KCL converts them"
     below = (path for path in sorted(request.root.iterdir()) if path.is_dir() and not is_junk(path))
     places = (request.root, *(path for path in below if not path.name.startswith("vs_gk_")))
-    found = next((cases for place in places if (cases := sorted(place.glob("vs_gk_*/")))), [])
+    folders = next((cases for place in places if (cases := sorted(place.glob("vs_gk_*/")))), [])
     rows = [
-        Row(case / "vs_gk_t1_refT1.nii.gz", "train", case.name, mask=case / "vs_gk_seg_refT1.nii.gz") for case in found
+        ManifestRow(case / "vs_gk_t1_refT1.nii.gz", "train", case.name, mask=case / "vs_gk_seg_refT1.nii.gz")
+        for case in folders
     ]
-    whole = [row for row in rows if row.path.is_file() and row.mask and row.mask.is_file()]
-    if not whole:
+    complete = [row for row in rows if row.path.is_file() and row.mask and row.mask.is_file()]
+    if not complete:
         raise missing(request, layout)
-    request.skipped((row.path for row in rows if row not in whole), "cases lack the image or the mask")
-    Random(1234 if request.profile == "paper" else 0).shuffle(whole)
-    return last_fifth(whole, "test")
+    request.skipped((row.path for row in rows if row not in complete), "cases lack the image or the mask")
+    Random(1234 if request.profile == "paper" else 0).shuffle(complete)
+    return last_fifth(complete, "test")
 
 
-def la(request: Request) -> list[Row]:
+def la(request: Request) -> list[ManifestRow]:
     """2018LA_Seg_Training Set/ID/mri_norm2.h5, copied to nifti/ID_image.nii.gz and nifti/ID_label.nii.gz in the root.
 
     The split of train.list and test.list if they lie in the root or beside the set, else the first 80 names train.
@@ -145,7 +146,9 @@ def la(request: Request) -> list[Row]:
         raise missing(request, f"{ATRIA}/ID/mri_norm2.h5")
     target = request.root / "nifti"
     rows = [
-        Row(target / f"{name}_image.nii.gz", "train" if i < 80 else "test", name, mask=target / f"{name}_label.nii.gz")
+        ManifestRow(
+            target / f"{name}_image.nii.gz", "train" if i < 80 else "test", name, mask=target / f"{name}_label.nii.gz"
+        )
         for i, name in enumerate(sources)
     ]
     lists = {split: _first(f"{split}.list", request.root, place, place / ATRIA) for split in ("train", "test")}

@@ -27,7 +27,7 @@ from medcoss_cli.registry.discovery import FORMATS, load_class
 from medcoss_cli.store import atomic
 
 if TYPE_CHECKING:
-    from medcoss_cli.export.samples import Samples
+    from medcoss_cli.export.samples import VerificationSamples
     from medcoss_cli.export.target import Exportable
 
 _NEEDED = {
@@ -101,16 +101,16 @@ def export(
     Returns: what --json prints. Raises: ExportError (exit 8) where it differs; nothing is then under the final name.
     """
     _check(form, out, "task" if run else "features" if modality else "encoder", precision, opset)
-    from medcoss_cli.export.target import chosen
+    from medcoss_cli.export.target import choose_target
 
     began = time.monotonic()
-    item, shown, file = chosen(source, modality, run, seed, samples, screen)
+    item, shown, file = choose_target(source, modality, run, seed, samples, screen)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=atomic.PREFIX) as scratch:
             path = Path(scratch) / out.name
-            given = {"precision": precision, "opset": opset, "licence": licence, "checkpoint": hash_of(file)}
-            item, about, rows = _verified(form, item, path, given, screen)
+            entries = {"precision": precision, "opset": opset, "licence": licence, "checkpoint": hash_of(file)}
+            item, about, rows = _verified(form, item, path, entries, screen)
             shares = _neighbours(form, item, shown, path, precision)
             facts = {
                 "file": out.name,
@@ -137,41 +137,41 @@ def _check(form: Format, out: Path, kind: str, precision: str, opset: int | None
             f"a file of the format {form.name} ends in {form.suffix}", where=out, fix=f"name it {out.stem}{form.suffix}"
         )
     if kind not in form.kinds:
-        fix = " or ".join(_NEEDED[known] for known in form.kinds)
+        fix = " or ".join(_NEEDED[name] for name in form.kinds)
         raise UsageError(f"the format {form.name} does not take this ({kind})", where="--format", fix=fix)
     if precision not in form.precisions:
-        known = list(form.precisions)
+        precisions = list(form.precisions)
         raise UsageError(
             f"the format {form.name} has no precision {precision!r}",
             where="--precision",
-            fix=f"take {' or '.join(filter(None, [', '.join(known[:-1]), known[-1]]))}",
+            fix=f"take {' or '.join(filter(None, [', '.join(precisions[:-1]), precisions[-1]]))}",
         )
     if opset is not None and not form.opsets:
         raise UsageError(f"the format {form.name} has no opsets", where="--opset", fix="leave it out")
 
 
 def _verified(
-    form: Format, item: Exportable, path: Path, given: Mapping[str, Any], screen: Screen
-) -> tuple[Exportable, Description, list[verify.Row]]:
+    form: Format, item: Exportable, path: Path, entries: Mapping[str, Any], screen: Screen
+) -> tuple[Exportable, Description, list[verify.Comparison]]:
     """Written and compared; with fixed axes, and a note, where changing ones cannot be written or differ."""
     if not form.dynamic:
         item = item.fixed()
     try:
-        return item, *_write(form, item, path, given)
+        return item, *_write(form, item, path, entries)
     except ExportError as error:
         if item.steps is None or item.tokens:
             raise
         screen.warn(f"with axes that change: {error.what}; they are fixed at {' x '.join(map(str, item.size))}")
     item = item.fixed()
-    return item, *_write(form, item, path, given)
+    return item, *_write(form, item, path, entries)
 
 
 def _write(
-    form: Format, item: Exportable, path: Path, given: Mapping[str, Any]
-) -> tuple[Description, list[verify.Row]]:
+    form: Format, item: Exportable, path: Path, entries: Mapping[str, Any]
+) -> tuple[Description, list[verify.Comparison]]:
     axes, sizes = item.axes()
     words = sha256(item.words.encode()) if item.words else None
-    about = Description(**{**item.about, **given}, axes=axes, sizes=sizes, vocabulary=words)
+    about = Description(**{**item.about, **entries}, axes=axes, sizes=sizes, vocabulary=words)
     libraries = {name: version(name) for name in form.packages}
     about = form.write(item, path, replace(about, versions={**about.versions, **libraries}))
     in_torch, from_file = item.run(), form.run(item, path)
@@ -185,7 +185,7 @@ def _write(
 
 
 def _neighbours(
-    form: Format, item: Exportable, shown: Samples | None, path: Path, precision: str
+    form: Format, item: Exportable, shown: VerificationSamples | None, path: Path, precision: str
 ) -> dict[str, float] | None:
     """Nearest-neighbour accuracy of both, where labels are known; a precision may say how much of it may be lost."""
     if shown is None or shown.labels is None or item.about["kind"] != "features":

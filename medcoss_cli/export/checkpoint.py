@@ -27,8 +27,8 @@ def features_of(
     if note:
         screen.say(note)
     state = read_for(file, modality, screen)
-    known = state.model.modalities[modality]
-    return known, in_numpy(Features.of(state.model, modality)), decoder(known), file
+    part = state.model.modalities[modality]
+    return part, in_numpy(Features.of(state.model, modality)), decoder(part), file
 
 
 def in_numpy(features: Features) -> Network:

@@ -38,11 +38,11 @@ def trace(
     Raises: ExportError naming the operation where one has no ONNX form.
     """
     size = sum(p.numel() * p.element_size() for p in network.parameters())
-    own = copy.deepcopy(network).cpu().eval()  # tracing may leave traces in a module
+    duplicate = copy.deepcopy(network).cpu().eval()  # tracing may leave traces in a module
     with _quiet():
         try:
             program: Any = torch.onnx.export(
-                own,
+                duplicate,
                 tuple(inputs),
                 dynamo=True,
                 dynamic_shapes=tuple(dict(axes) for axes in dynamic),
@@ -133,8 +133,8 @@ def _beside(path: Path) -> Path:
 def _operation(error: BaseException) -> str:
     """The line of an exporter's message that names the operation, or the first line of its cause."""
     lines = [line.strip() for e in _chain(error) for line in str(e).splitlines() if line.strip()]
-    named = [line for line in lines if "aten" in line or "operator" in line or "No ONNX function" in line]
-    return (named or lines or [type(error).__name__])[0][:300]
+    candidates = [line for line in lines if "aten" in line or "operator" in line or "No ONNX function" in line]
+    return (candidates or lines or [type(error).__name__])[0][:300]
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

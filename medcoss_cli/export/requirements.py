@@ -31,12 +31,12 @@ def needed(modality: str, task: str | None = None) -> list[str]:
     Args:
         task: its kind; None: an encoder without a head.
     """
-    more = load_task(task).packages if task else ()
+    extras = load_task(task).packages if task else ()
     names = [modality, task] if task else [modality]
-    done = subprocess.run([sys.executable, "-c", _ASKED, *names], capture_output=True, text=True, check=False)
-    if done.returncode:
-        return sorted({*BASE, *more, "torch"})
-    return sorted({*json.loads(done.stdout.splitlines()[-1]), *more})
+    process = subprocess.run([sys.executable, "-c", _ASKED, *names], capture_output=True, text=True, check=False)
+    if process.returncode:
+        return sorted({*BASE, *extras, "torch"})
+    return sorted({*json.loads(process.stdout.splitlines()[-1]), *extras})
 
 
 def used(modality: str, task: str | None = None) -> list[str]:
@@ -48,27 +48,27 @@ def used(modality: str, task: str | None = None) -> list[str]:
     if task is not None:
         load_task(task)
         plugins.add(task_distribution(task).split()[0])
-    known = load_modality(modality)
-    if known.demo is not None:
+    part = load_modality(modality)
+    if part.demo is not None:
         with tempfile.TemporaryDirectory() as scratch:
-            known.demo(Path(scratch) / "demo", 1, 0)
-            record = next(item for item in known.loader.find(Path(scratch) / "demo", "all") if isinstance(item, Record))
-            sample = read_checked(known, record)
-            text = known.text_tokenizer
+            part.demo(Path(scratch) / "demo", 1, 0)
+            record = next(item for item in part.loader.find(Path(scratch) / "demo", "all") if isinstance(item, Record))
+            sample = read_checked(part, record)
+            text = part.text_tokenizer
             if text is not None:
-                known = known.with_vocabulary(text.learn([sample.array], [None]))
-            encode(known, sample)
+                part = part.with_vocabulary(text.learn([sample.array], [None]))
+            encode(part, sample)
     modules = {name.partition(".")[0] for name, module in sys.modules.items() if module is not None}
-    brought = packages_distributions()
-    found = {_name(distribution) for module in modules for distribution in brought.get(module, [])}
-    asked = {name for own in plugins for name in _requires(own)}
-    return sorted((found & asked) | set(BASE))
+    packages = packages_distributions()
+    imported = {_name(distribution) for module in modules for distribution in packages.get(module, [])}
+    required = {name for plugin in plugins for name in _requires(plugin)}
+    return sorted((imported & required) | set(BASE))
 
 
 def _requires(distribution: str) -> set[str]:
     """Names of what a distribution needs in any case."""
-    said = [line for line in requires(distribution) or [] if "extra ==" not in line]
-    return {_name(re.split(r"[\s;<>=!~\[(]", line, maxsplit=1)[0]) for line in said} - {"medcoss"}
+    lines = [line for line in requires(distribution) or [] if "extra ==" not in line]
+    return {_name(re.split(r"[\s;<>=!~\[(]", line, maxsplit=1)[0]) for line in lines} - {"medcoss"}
 
 
 def _name(distribution: str) -> str:

@@ -34,14 +34,16 @@ class Exported:
 
     def run(self, *inputs: Array) -> list[Array]:
         """All outputs for these inputs, in the file's order. Raises: UsageError for a size that the file does not take."""
-        for axis, size, given in zip(self.about.axes, self.about.sizes, inputs[0].shape, strict=True):
+        for axis, size, length in zip(self.about.axes, self.about.sizes, inputs[0].shape, strict=True):
             step = size["step"] if isinstance(size, dict) else None
-            if (step is not None and given % step) or (isinstance(size, int) and given != size):
-                fits = f"a multiple of {step}" if step is not None else str(size)
-                raise UsageError(f"its {axis} is {given}, this file takes {fits}", fix="resize, or pad, what is given")
+            if (step is not None and length % step) or (isinstance(size, int) and length != size):
+                expected = f"a multiple of {step}" if step is not None else str(size)
+                raise UsageError(
+                    f"its {axis} is {length}, this file takes {expected}", fix="resize, or pad, what is given"
+                )
         names = [entry.name for entry in self.session.get_inputs()]
-        found: list[Array] = self.session.run(None, dict(zip(names, inputs, strict=True)))
-        return found
+        outputs: list[Array] = self.session.run(None, dict(zip(names, inputs, strict=True)))
+        return outputs
 
     def decode(self, integers: Array, scale: float, offset: float) -> Array:
         """Stored integers (N, C, *size) to what the network sees; ids as they are."""
@@ -49,8 +51,8 @@ class Exported:
         if rule is None:
             return integers.astype(np.int64)
         values = integers.astype(np.float32) * np.float32(scale) + np.float32(offset)
-        seen: Array = values * np.float32(rule["factor"]) + np.float32(rule["shift"])
-        return seen
+        normalised: Array = values * np.float32(rule["factor"]) + np.float32(rule["shift"])
+        return normalised
 
     def modality(self, screen: Screen) -> CompleteModality:
         """The installed plugin's modality, as the file knows it.
@@ -108,10 +110,14 @@ def opened(path: Path) -> Any:
 def _words(about: Description, path: Path) -> str | None:
     if about.vocabulary is None:
         return None
-    beside = metadata.words_beside(path)
-    if not beside.is_file():
-        raise CheckpointError("its tokenizer is missing", where=beside, fix=f"put {beside.name} beside {path.name}")
-    content = beside.read_bytes()
+    path_beside = metadata.words_beside(path)
+    if not path_beside.is_file():
+        raise CheckpointError(
+            "its tokenizer is missing", where=path_beside, fix=f"put {path_beside.name} beside {path.name}"
+        )
+    content = path_beside.read_bytes()
     if metadata.sha256(content) != about.vocabulary:
-        raise CheckpointError("this is not the tokenizer it was exported with", where=beside, fix="export it again")
+        raise CheckpointError(
+            "this is not the tokenizer it was exported with", where=path_beside, fix="export it again"
+        )
     return content.decode()

@@ -12,7 +12,7 @@ import torch
 
 from medcoss_cli.console import Screen
 from medcoss_cli.data.affine import affine_of
-from medcoss_cli.data.batches import Stored
+from medcoss_cli.data.batches import StoredSamples
 from medcoss_cli.data.labelled import LABEL
 from medcoss_cli.data.read import encode, listed, read_checked
 from medcoss_cli.data.recordings import group_of
@@ -26,7 +26,7 @@ LEAST, MOST = 16, 64
 
 
 @dataclass(frozen=True)
-class Samples:
+class VerificationSamples:
     """Inputs as the network sees them (n, C, *size), or ids (n, L); labels and groups where a manifest has labels."""
 
     inputs: Array
@@ -35,15 +35,17 @@ class Samples:
     groups: list[str] | None = None
 
 
-def gather(modality: CompleteModality, folder: Path | None, stored: Stored | None, screen: Screen) -> Samples:
+def gather(
+    modality: CompleteModality, folder: Path | None, stored: StoredSamples | None, screen: Screen
+) -> VerificationSamples:
     """At least 16 samples, repeated where there are fewer. Raises: DataError, UsageError."""
     labels = groups = None
     if folder is not None:
         inputs, labels, groups = _of_folder(modality, folder, screen)
         origin = f"{len(inputs)} samples of a folder"
     elif stored is not None and len(stored.integers):
-        few = slice(0, MOST)
-        inputs = _decoded(modality, stored.integers[few], stored.scale[few], stored.offset[few])
+        first = slice(0, MOST)
+        inputs = _decoded(modality, stored.integers[first], stored.scale[first], stored.offset[first])
         origin = f"{len(inputs)} samples that the checkpoint holds"
     elif modality.demo is not None:
         with tempfile.TemporaryDirectory() as scratch:
@@ -56,7 +58,7 @@ def gather(modality: CompleteModality, folder: Path | None, stored: Stored | Non
             f"the {modality.name} plugin brings no demo set to verify the export with", fix="give --samples DIR"
         )
     enough = np.resize(np.arange(len(inputs)), max(LEAST, len(inputs)))
-    return Samples(inputs[enough], labels, origin, groups)
+    return VerificationSamples(inputs[enough], labels, origin, groups)
 
 
 def of_size(inputs: Array, size: tuple[int, ...]) -> Array:
@@ -88,23 +90,23 @@ def _of_folder(
 ) -> tuple[Array, list[str] | None, list[str] | None]:
     """Up to 64 samples, evenly taken; with labels and groups where the folder's manifest has labels for all."""
     labelled = _labelled(modality, folder, screen)
-    every = [(item, None) for item in listed(modality, folder, "all") if isinstance(item, Record)]
-    known = labelled or every
-    found, labels, groups = [], [], list[str]()
-    for place in np.linspace(0, len(known) - 1, min(MOST, len(known))).round().astype(int):
-        record, label = known[place]
+    unlabelled = [(item, None) for item in listed(modality, folder, "all") if isinstance(item, Record)]
+    candidates = labelled or unlabelled
+    decoded, labels, groups = [], [], list[str]()
+    for place in np.linspace(0, len(candidates) - 1, min(MOST, len(candidates))).round().astype(int):
+        record, label = candidates[place]
         try:
             integers, scale, offset = encode(modality, read_checked(modality, record))
         except DataError:
             continue  # broken files are for `medcoss data check`
-        found.append(
+        decoded.append(
             _decoded(modality, torch.from_numpy(integers)[None], torch.tensor([scale]), torch.tensor([offset]))
         )
         labels.append(label)
         groups.append(group_of(record))
-    if not found:
+    if not decoded:
         raise DataError(f"no readable data for {modality.title}", where=folder)
-    return np.concatenate(found), *(([str(label) for label in labels], groups) if labelled else (None, None))
+    return np.concatenate(decoded), *(([str(label) for label in labels], groups) if labelled else (None, None))
 
 
 def _labelled(modality: CompleteModality, folder: Path, screen: Screen) -> list[tuple[Record, str | None]]:

@@ -14,7 +14,7 @@ from torch import nn
 from medcoss_cli.console import Screen
 from medcoss_cli.errors import UsageError
 from medcoss_cli.export.networks import EncoderAlone, Features
-from medcoss_cli.export.samples import LEAST, Samples, gather, of_size, rule_of
+from medcoss_cli.export.samples import LEAST, VerificationSamples, gather, of_size, rule_of
 from medcoss_cli.export.verify import Run
 from medcoss_cli.finetuning.checkpoints import TrainedSeed, best_seed
 from medcoss_cli.model.outputs import Array
@@ -87,9 +87,9 @@ class Exportable:
         """Its own size, and two that are never traced."""
         if self.steps is None:
             return [self.size]
-        more = tuple(n + step for n, step in zip(self.size, self.steps, strict=True))
+        larger = tuple(n + step for n, step in zip(self.size, self.steps, strict=True))
         less = tuple(max(step, n // 2 // step * step) for n, step in zip(self.size, self.steps, strict=True))
-        return [self.size, more, less]
+        return [self.size, larger, less]
 
     def batch(self, count: int, size: tuple[int, ...]) -> tuple[Array, ...]:
         """Inputs of so many samples at a size."""
@@ -115,9 +115,9 @@ def tokens(count: int, length: int, width: int) -> tuple[Array, Array]:
     return rng.standard_normal((count, length, width)).astype(np.float32), valid
 
 
-def chosen(
+def choose_target(
     source: Path | None, modality: str | None, run: Path | None, seed: int | None, folder: Path | None, screen: Screen
-) -> tuple[Exportable, Samples | None, Path]:
+) -> tuple[Exportable, VerificationSamples | None, Path]:
     """What is exported, what it is verified on, and the file it comes from. Raises: UsageError, CheckpointError."""
     if run is not None:
         if modality is not None or source is not None:
@@ -131,9 +131,9 @@ def chosen(
     state = read_for(file, modality, screen)
     if modality is None:
         return encoder_alone(state), None, file
-    known = state.model.modalities[modality]
-    shown = gather(known, folder, state.buffer.get(modality), screen)
-    return features_of(state, known, shown), shown, file
+    part = state.model.modalities[modality]
+    shown = gather(part, folder, state.buffer.get(modality), screen)
+    return features_of(state, part, shown), shown, file
 
 
 def encoder_alone(state: State) -> Exportable:
@@ -144,7 +144,7 @@ def encoder_alone(state: State) -> Exportable:
     return Exportable(EncoderAlone(state.model), names, tokens(LEAST, TOKENS, shape.width), (1,), about)
 
 
-def features_of(state: State, modality: CompleteModality, samples: Samples) -> Exportable:
+def features_of(state: State, modality: CompleteModality, samples: VerificationSamples) -> Exportable:
     """A modality's inputs to token features and pooled features."""
     about = {
         "kind": "features",
@@ -157,7 +157,7 @@ def features_of(state: State, modality: CompleteModality, samples: Samples) -> E
     return Exportable(network, names, (samples.inputs,), _steps(modality), about, modality, modality.vocabulary)
 
 
-def task_of(trained: TrainedSeed, samples: Samples) -> Exportable:
+def task_of(trained: TrainedSeed, samples: VerificationSamples) -> Exportable:
     """A fine-tuned network's inputs to its outputs."""
     spec, modality = trained.spec, trained.modality
     plain = spec.to_plain()
@@ -176,7 +176,7 @@ def task_of(trained: TrainedSeed, samples: Samples) -> Exportable:
     return Exportable(trained.network.eval(), names, (samples.inputs,), None, about, modality, words)
 
 
-def _inputs(modality: CompleteModality, samples: Samples) -> dict[str, Any]:
+def _inputs(modality: CompleteModality, samples: VerificationSamples) -> dict[str, Any]:
     words = modality.text_tokenizer is not None
     return {
         "modality": modality.name,

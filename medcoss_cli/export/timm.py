@@ -63,12 +63,12 @@ class Timm(Format):
 
     def usage(self, item: Exportable, about: Description, name: str) -> list[str]:
         """The call of timm with its arguments, and what differs."""
-        given = ", ".join(f"{key}={value!r}" for key, value in arguments(item).items())
+        keywords = ", ".join(f"{key}={value!r}" for key, value in arguments(item).items())
         _, lower = weights(item)
         return [
             "```python",
             "import timm",
-            f'model = timm.create_model("{NAME}", checkpoint_path="{name}", {given})',
+            f'model = timm.create_model("{NAME}", checkpoint_path="{name}", {keywords})',
             "pooled = model.eval()(images)  # (N, 3, H, W), grey repeated, values as above, to the pooled feature (N, D)",
             "tokens = model.forward_features(images)  # (N, 1 + L, D), the cls token first",
             "```",
@@ -114,7 +114,7 @@ def weights(item: Exportable) -> tuple[dict[str, Tensor], float]:
     encoder, width, norm, linear = network.encoder, item.about["encoder"]["width"], tokenizer.norm, tokenizer.projection
     places = tokenizer.positions(tokenizer.grid(item.size), linear.weight.device)
     token, lower = _before_norm(encoder.cls[0, 0], norm.weight, norm.bias)
-    ours = {
+    tensors = {
         "cls_token": token[None, None],
         "pos_embed": (places + linear.bias)[None],
         "patch_embed.proj.weight": linear.weight.reshape(width, *tokenizer.patch, tokenizer.spec.channels).movedim(
@@ -126,7 +126,7 @@ def weights(item: Exportable) -> tuple[dict[str, Tensor], float]:
         "head.weight": torch.eye(width),
         "head.bias": torch.full((width,), lower / (1 + len(places))),
     }
-    return {name: tensor.detach().cpu().float().contiguous().clone() for name, tensor in ours.items()}, lower
+    return {name: tensor.detach().cpu().float().contiguous().clone() for name, tensor in tensors.items()}, lower
 
 
 def _before_norm(cls: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, float]:
@@ -138,10 +138,10 @@ def _before_norm(cls: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, flo
     """
     cls, weight, bias = cls.double(), weight.double(), bias.double()
     constant = ((cls - bias) / weight).mean() / (1 / weight).mean()
-    wanted = (cls - constant - bias) / weight
-    variance = wanted.square().mean()
+    normed = (cls - constant - bias) / weight
+    variance = normed.square().mean()
     if not variance < 1:
         raise ExportError(
             "the cls token of this encoder is larger than timm's first norm lets through", fix="leave --format out"
         )
-    return (wanted * (EPSILON / (1 - variance)).sqrt()).float(), float(constant)
+    return (normed * (EPSILON / (1 - variance)).sqrt()).float(), float(constant)

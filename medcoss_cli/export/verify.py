@@ -40,7 +40,7 @@ Run = Callable[..., list[Array]]
 
 
 @dataclass(frozen=True)
-class Row:
+class Comparison:
     """One comparison: of all outputs the largest difference, and the smallest cosine of a sample's pooled output."""
 
     batch: int
@@ -55,19 +55,19 @@ class Row:
         return {**vars(self), "size": list(self.size)}
 
 
-def compare(torch_run: Run, file_run: Run, inputs: Sequence[Array], size: tuple[int, ...]) -> Row:
+def compare(torch_run: Run, file_run: Run, inputs: Sequence[Array], size: tuple[int, ...]) -> Comparison:
     """Both on the same inputs; the last output is what is pooled: (N, D) features, or logits."""
-    wanted, found = torch_run(*inputs), file_run(*inputs)
-    differences = [float(np.abs(w - f).max()) for w, f in zip(wanted, found, strict=True)]
-    spread = [float(w.std()) or 1.0 for w in wanted]
+    torch_outputs, file_outputs = torch_run(*inputs), file_run(*inputs)
+    differences = [float(np.abs(w - f).max()) for w, f in zip(torch_outputs, file_outputs, strict=True)]
+    spread = [float(w.std()) or 1.0 for w in torch_outputs]
     relative = max(d / s for d, s in zip(differences, spread, strict=True))
-    a, b = (part[-1].reshape(len(part[-1]), -1).astype(np.float64) for part in (wanted, found))
+    a, b = (part[-1].reshape(len(part[-1]), -1).astype(np.float64) for part in (torch_outputs, file_outputs))
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     cosine = (a * b).sum(1) / np.where(norms > 0, norms, 1.0)
-    return Row(len(inputs[0]), size, max(differences), relative, float(cosine.min()))
+    return Comparison(len(inputs[0]), size, max(differences), relative, float(cosine.min()))
 
 
-def judge(rows: Sequence[Row], precision: str, allowed: Tolerance) -> None:
+def judge(rows: Sequence[Comparison], precision: str, allowed: Tolerance) -> None:
     """Raises: ExportError (exit 8) where a row is outside the tolerance."""
     fix = "export with --precision fp32" if precision != "fp32" else "please report this"
     for row in rows:

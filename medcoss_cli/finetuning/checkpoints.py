@@ -43,18 +43,18 @@ def trained_seeds(run: Path, screen: Screen, seed: int | None = None) -> Iterato
 
     Raises: UsageError where there are none, CheckpointError where the plugin reads otherwise than when they were trained.
     """
-    found = sorted(
+    files = sorted(
         (int(path.parent.name[5:]), path) for path in run.glob("seed-*/model.pt") if path.parent.name[5:].isdecimal()
     )
-    if not found:
+    if not files:
         raise UsageError(
             "there is no fine-tuned model here", where=run, fix="name a folder that `medcoss finetune` left"
         )
-    if seed is not None and seed not in dict(found):
+    if seed is not None and seed not in dict(files):
         raise UsageError(
-            f"there is no seed {seed} in this run", where=run, fix=f"it has {', '.join(str(s) for s, _ in found)}"
+            f"there is no seed {seed} in this run", where=run, fix=f"it has {', '.join(str(s) for s, _ in files)}"
         )
-    for number, path in found:
+    for number, path in files:
         if seed in (None, number):
             stored = finetuned.load(path)
             try:
@@ -68,13 +68,14 @@ def trained_seeds(run: Path, screen: Screen, seed: int | None = None) -> Iterato
 
 def best_seed(run: Path, seed: int | None, screen: Screen) -> TrainedSeed:
     """The network of a seed, or of the one that is best on validation, which is printed where there are several."""
-    known = list(trained_seeds(run, screen, seed))
+    trained = list(trained_seeds(run, screen, seed))
     scores = {
-        one.seed: one.kind.criterion(one.facts["validation"]) if one.facts.get("validation") else 0.0 for one in known
+        item.seed: item.kind.criterion(item.facts["validation"]) if item.facts.get("validation") else 0.0
+        for item in trained
     }
-    best = max(known, key=lambda one: (scores[one.seed], -one.seed))
-    if len(known) > 1:
-        screen.say(f"seed {best.seed} of {len(known)}, the best on validation; --seed N takes another")
+    best = max(trained, key=lambda item: (scores[item.seed], -item.seed))
+    if len(trained) > 1:
+        screen.say(f"seed {best.seed} of {len(trained)}, the best on validation; --seed N takes another")
     return best
 
 
@@ -122,7 +123,7 @@ def decoder(modality: CompleteModality) -> Decode:
     def decode(integers: Array, scale: float, offset: float) -> Array:
         rows = len(integers)
         scales, offsets = torch.full((rows,), scale), torch.full((rows,), offset)
-        seen: Array = intensity.decode(torch.from_numpy(integers), scales, offsets).numpy()
-        return seen
+        normalised: Array = intensity.decode(torch.from_numpy(integers), scales, offsets).numpy()
+        return normalised
 
     return decode

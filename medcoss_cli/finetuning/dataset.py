@@ -32,10 +32,10 @@ def find_cases(
         masks and the loader does not place its volumes.
     """
     cases = read_manifest(root, target, fold=fold, validation=validation, seed=seed)
-    found = find(modality, root, split="all", screen=screen)
-    named = {case.path for case in cases}
-    lost = [item for item in found.skipped if item.source in named]
-    matched = with_records(cases, found, single=target.file)
+    listing = find(modality, root, split="all", screen=screen)
+    paths = {case.path for case in cases}
+    lost = [item for item in listing.skipped if item.source in paths]
+    matched = with_records(cases, listing, single=target.file)
     if target == MASK:
         check_grid(modality, matched)
     return matched, lost
@@ -59,19 +59,19 @@ def facts_of(kind: TaskKind, cases: Sequence[Case]) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     cases = one_each(cases)
     for split in SPLITS:
-        own = [case for case in cases if case.split == split]
+        members = [case for case in cases if case.split == split]
         facts[split] = {
-            "samples": len(own),
-            "groups": len({case.group for case in own}),
-            "classes": kind.counts(own),
+            "samples": len(members),
+            "groups": len({case.group for case in members}),
+            "classes": kind.counts(members),
         }
     return facts
 
 
 def for_test(cases: Sequence[Case], screen: Screen) -> list[Case]:
     """The cases of split test; all of them where none says so, printed."""
-    own = [case for case in cases if case.split == "test"]
-    if own:
-        return own
+    tests = [case for case in cases if case.split == "test"]
+    if tests:
+        return tests
     screen.warn("the manifest has no split 'test': all of its cases are taken")
     return [replace(case, split="test") for case in cases]

@@ -52,7 +52,11 @@ def json_values(value: Any) -> Any:
 
 def mean_sd(values: Sequence[float | None]) -> dict[str, float | None]:
     """Mean and sample standard deviation of the values that are known."""
-    own = [value for value in values if value is not None and math.isfinite(value)]
-    mean = sum(own) / len(own) if own else None
-    sd = math.sqrt(sum((v - mean) ** 2 for v in own) / (len(own) - 1)) if mean is not None and len(own) > 1 else None
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    mean = sum(finite) / len(finite) if finite else None
+    sd = (
+        math.sqrt(sum((v - mean) ** 2 for v in finite) / (len(finite) - 1))
+        if mean is not None and len(finite) > 1
+        else None
+    )
     return {"mean": mean, "sd": sd}

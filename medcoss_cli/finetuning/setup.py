@@ -11,7 +11,7 @@ from torch import Tensor
 
 from medcoss_cli.console import Logged, Screen
 from medcoss_cli.data.labelled import LabelledSet
-from medcoss_cli.data.read import Found, with_vocabulary
+from medcoss_cli.data.read import Listing, with_vocabulary
 from medcoss_cli.errors import CheckpointError, DataError, UsageError
 from medcoss_cli.finetuning.dataset import bounded, facts_of, find_cases
 from medcoss_cli.finetuning.spec import build, for_task, load_kind, load_modality
@@ -83,13 +83,13 @@ def begin_finetune(
     place = one_device()
     kind, spec, weights, labelled, lost = settle(recipe, start, options, screen)
     data = _data(recipe, kind, spec, labelled, lost)
-    chosen = list(seeds or [recipe.seed])
+    numbers = list(seeds or [recipe.seed])
     in_use = {"plugins": {spec.modality: spec.plugin}, "versions": versions([spec.modality])}
-    facts = {"kind": "finetune", "seeds": chosen, "start": "checkpoint" if weights else SCRATCH, **in_use}
+    facts = {"kind": "finetune", "seeds": numbers, "start": "checkpoint" if weights else SCRATCH, **in_use}
     run = create_run(recipe, stem, facts, options, screen)
-    finetuned.save(finetuned.Stored(spec.to_plain(), dict(weights), {}), run.folder / START)
+    finetuned.save(finetuned.StoredTask(spec.to_plain(), dict(weights), {}), run.folder / START)
     logged = Logged(screen, run.log)
-    return FinetuneJob(recipe, kind, spec, weights, labelled, lost, data, chosen, run, place, logged)
+    return FinetuneJob(recipe, kind, spec, weights, labelled, lost, data, numbers, run, place, logged)
 
 
 def resume_finetune(folder: Path, options: Options, screen: Screen) -> FinetuneJob:
@@ -106,10 +106,10 @@ def resume_finetune(folder: Path, options: Options, screen: Screen) -> FinetuneJ
     stored = finetuned.load(folder / START)
     spec = TaskSpec(**stored.task)
     kind = load_kind(spec)
-    known = Options(
+    completed = Options(
         None, False, options.data_root or Path(run.facts["data_root"]), options.prepared or Path(run.facts["prepared"])
     )
-    labelled, lost = _labelled(recipe, kind, load_modality(spec, screen, folder / START), known, screen)
+    labelled, lost = _labelled(recipe, kind, load_modality(spec, screen, folder / START), completed, screen)
     data = _data(recipe, kind, spec, labelled, lost)
     logged = Logged(screen, run.log)
     return FinetuneJob(recipe, kind, spec, stored.weights, labelled, lost, data, run.facts["seeds"], run, place, logged)
@@ -135,24 +135,24 @@ def settle(
 ) -> tuple[TaskKind, TaskSpec, Mapping[str, Tensor], LabelledSet, list[Skipped]]:
     """What the recipe, the checkpoint and the manifest say together: the task in plain values, and its cases."""
     kind = recipe.task_kind()
-    shape, known, weights = _start(recipe, start or recipe.start, screen)
-    chosen = for_stage(
+    shape, modalities, weights = _start(recipe, start or recipe.start, screen)
+    fitted = for_stage(
         recipe.modality,
-        known,
+        modalities,
         screen,
         tokenizer=recipe.tokenizer,
         vocabulary_size=recipe.vocabulary_size,
     )
-    key = chosen.tokenizer.key
+    key = fitted.tokenizer.key
     if weights:
-        weights = _taken(shape, weights, key, recipe.modality, screen)
-    size = tuple(recipe.input.size or chosen.size)
-    vocabulary = chosen.vocabulary
+        weights = _encoder_weights(shape, weights, key, recipe.modality, screen)
+    size = tuple(recipe.input.size or fitted.size)
+    vocabulary = fitted.vocabulary
     intensity: dict[str, Any] | None = {"zscore": True} if recipe.input.intensity == "zscore" else None
-    labelled, lost = _labelled(recipe, kind, for_task(chosen, key, size, vocabulary, intensity), options, screen)
+    labelled, lost = _labelled(recipe, kind, for_task(fitted, key, size, vocabulary, intensity), options, screen)
     if vocabulary is None:
         train = [case.record for case in labelled.split("train") if case.record is not None]
-        vocabulary = with_vocabulary(labelled.modality, Found(labelled.root, train, []), screen).vocabulary
+        vocabulary = with_vocabulary(labelled.modality, Listing(labelled.root, train, []), screen).vocabulary
     classes, target = kind.fit_target(recipe, labelled.cases, screen)
     if not isinstance(recipe.input.intensity, str):
         fixed = recipe.input.intensity
@@ -160,7 +160,7 @@ def settle(
     elif recipe.input.intensity == "foreground":
         low, high, mean, std = kind.foreground(labelled.modality, labelled.cases, target, screen)
         intensity = {"low": low, "high": high, "mean": mean, "std": std}
-    modality = for_task(chosen, key, size, vocabulary, intensity)
+    modality = for_task(fitted, key, size, vocabulary, intensity)
     if note := resized(modality):
         screen.warn(note)
     head = recipe.head
@@ -220,16 +220,16 @@ def _start(
         shape = EncoderShape(**recipe.encoder.model_dump()) if recipe.encoder else EncoderShape()
         screen.say(f"from scratch: width {shape.width}, depth {shape.depth}")
         return shape, {}, {}
-    path, said = find_checkpoint(start)
-    if said:
-        screen.say(said)
-    known = checkpoint.load(path)
-    if recipe.modality in known.modalities:
-        rebuild(recipe.modality, known, screen)
-    return shape_of(known), described_modalities(known), known.weights
+    path, note = find_checkpoint(start)
+    if note:
+        screen.say(note)
+    content = checkpoint.load(path)
+    if recipe.modality in content.modalities:
+        rebuild(recipe.modality, content, screen)
+    return shape_of(content), described_modalities(content), content.weights
 
 
-def _taken(
+def _encoder_weights(
     shape: EncoderShape, weights: Mapping[str, Tensor], key: str, modality: str, screen: Screen
 ) -> dict[str, Tensor]:
     """Encoder and tokenizer of a checkpoint; says what was taken. Raises: CheckpointError without the tokenizer."""
@@ -239,12 +239,12 @@ def _taken(
             f"the checkpoint has the tokenizers {', '.join(tokenizers)}; {modality} needs {key}",
             fix=f"medcoss extend --modality {modality} --from CKPT first, or --from {SCRATCH}",
         )
-    taken = {n: w.clone() for n, w in weights.items() if n.startswith(("encoder.", f"tokenizers.{key}."))}
+    tensors = {n: w.clone() for n, w in weights.items() if n.startswith(("encoder.", f"tokenizers.{key}."))}
     screen.say(
         f"taken: the encoder (width {shape.width}, depth {shape.depth}) and the tokenizer {key}, "
-        f"{len(taken)} tensors; left: {len(weights) - len(taken)} (decoders, other tokenizers)"
+        f"{len(tensors)} tensors; left: {len(weights) - len(tensors)} (decoders, other tokenizers)"
     )
-    return taken
+    return tensors
 
 
 def _labelled(

@@ -76,7 +76,7 @@ class Training:
         self.epoch = tune.epoch or math.ceil(data.cases / tune.batch)
         top = self.network.shape.depth + 1
         groups = by_depth(network.named_parameters(), tune.weight_decay, layer_decay, network.depth_of, top)
-        self.optimiser = adamw(groups, 0.999)
+        self.optimiser = adamw(groups, 0.999)  # torch's own beta2; pre-training takes MAE's 0.95
         self.at = TrainerState()
         self.recent: list[float] = []
 
@@ -87,7 +87,7 @@ class Training:
         """
         self._load()
         at, tune = self.at, self.tune
-        every, saved = tune.validate_every or self.epoch, time.monotonic()
+        interval, saved = tune.validate_every or self.epoch, time.monotonic()
         with (
             Interruption(self.screen.say) as interruption,
             self.screen.progress(f"seed {self.seed}", tune.steps, at.step) as bar,
@@ -95,7 +95,7 @@ class Training:
         ):
             while at.step < tune.steps:
                 loss = self._step()
-                if at.step % every == 0 or at.step == tune.steps:
+                if at.step % interval == 0 or at.step == tune.steps:
                     self._validate()
                 bar.advance(loss=f"{loss:.3f}", best="–" if at.best == -math.inf else f"{at.best:.3f}")
                 if interruption.requested:
@@ -126,13 +126,13 @@ class Training:
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
         if tune.clip is not None:
             nn.utils.clip_grad_norm_([p for p in self.network.parameters() if p.requires_grad], tune.clip)
-        now = rate(at.step, tune, self.epoch)
-        set_rate(self.optimiser, now)
+        learning_rate = rate(at.step, tune, self.epoch)
+        set_rate(self.optimiser, learning_rate)
         self.optimiser.step()
         at.step += 1
         self.recent.append(value)
         seconds = round(time.perf_counter() - began, 4)
-        self.progress.metric({"step": at.step, "loss": value, "lr": now, "seconds": seconds})
+        self.progress.metric({"step": at.step, "loss": value, "lr": learning_rate, "seconds": seconds})
         return value
 
     def _validate(self) -> None:
@@ -149,8 +149,8 @@ class Training:
         elif value > at.best or at.weights is None:
             at.best, at.best_step, at.scores, at.losses_at_best = value, at.step, scores, at.losses[-1]
             at.weights = copy.deepcopy({k: v.detach().cpu() for k, v in self.network.state_dict().items()})
-        every = self.tune.validate_every or self.epoch
-        if not at.warned and at.step - at.best_step >= PATIENCE * every and at.losses[-1] < 0.8 * at.losses_at_best:
+        interval = self.tune.validate_every or self.epoch
+        if not at.warned and at.step - at.best_step >= PATIENCE * interval and at.losses[-1] < 0.8 * at.losses_at_best:
             at.warned = True
             self.screen.warn(
                 f"seed {self.seed} overfits: best on validation at step {at.best_step}, while the training loss fell "
@@ -192,5 +192,5 @@ def memory_explained(batch: int) -> Iterator[None]:
 
 def parameters_of(network: FinetunedNetwork) -> dict[str, Any]:
     """How many weights there are, and how many of them are trained."""
-    every = [(p.numel(), p.requires_grad) for p in network.parameters()]
-    return {"weights": sum(n for n, _ in every), "trained": sum(n for n, trained in every if trained)}
+    sizes = [(p.numel(), p.requires_grad) for p in network.parameters()]
+    return {"weights": sum(n for n, _ in sizes), "trained": sum(n for n, trained in sizes if trained)}

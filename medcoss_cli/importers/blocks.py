@@ -25,34 +25,34 @@ def depth(weights: Weights, prefix: str) -> int:
     return max(numbers, default=-1) + 1
 
 
-def timm_blocks(weights: Weights, prefix: str, count: int, width: int, hidden: int, into: str) -> dict[str, Tensor]:
+def timm_blocks(weights: Weights, prefix: str, count: int, width: int, hidden: int, group: str) -> dict[str, Tensor]:
     """Blocks of timm, whose names are ours; LayerScale where there is one."""
-    ours = {}
+    blocks = {}
     for number in range(count):
         shapes = block_shapes(width, hidden)
         if f"{prefix}.{number}.ls1.gamma" in weights:
             shapes |= {"ls1.gamma": (width,), "ls2.gamma": (width,)}
         for name, shape in shapes.items():
-            ours[f"{number}.{name}"] = weights.take(f"{prefix}.{number}.{name}", shape, into)
-    return ours
+            blocks[f"{number}.{name}"] = weights.take(f"{prefix}.{number}.{name}", shape, group)
+    return blocks
 
 
 def multihead_blocks(
     weights: Weights, prefix: str, count: int, width: int, hidden: int, *, scaled: bool
 ) -> dict[str, Tensor]:
     """Blocks built on torch's MultiheadAttention: its packed in_proj is timm's qkv, gamma_1 and gamma_2 are LayerScale."""
-    ours = {}
+    blocks = {}
     for number in range(count):
         theirs = f"{prefix}.{number}"
         for kind, shape in {"weight": (3 * width, width), "bias": (3 * width,)}.items():
-            ours[f"{number}.attn.qkv.{kind}"] = weights.take(f"{theirs}.self_attn.in_proj_{kind}", shape, ENCODER)
+            blocks[f"{number}.attn.qkv.{kind}"] = weights.take(f"{theirs}.self_attn.in_proj_{kind}", shape, ENCODER)
         for part, name in MULTIHEAD.items():
             for kind in ("weight", "bias"):
                 shape = block_shapes(width, hidden)[f"{part}.{kind}"]
-                ours[f"{number}.{part}.{kind}"] = weights.take(f"{theirs}.{name}.{kind}", shape, ENCODER)
+                blocks[f"{number}.{part}.{kind}"] = weights.take(f"{theirs}.{name}.{kind}", shape, ENCODER)
         for half in (1, 2) if scaled else ():
-            ours[f"{number}.ls{half}.gamma"] = weights.take(f"{theirs}.gamma_{half}", (width,), ENCODER)
-    return ours
+            blocks[f"{number}.ls{half}.gamma"] = weights.take(f"{theirs}.gamma_{half}", (width,), ENCODER)
+    return blocks
 
 
 def block_shapes(width: int, hidden: int) -> dict[str, tuple[int, ...]]:

@@ -59,17 +59,17 @@ def convert(
     """
     if is_stripped(Path(source)):
         state, random = unstripped(Path(source), names, screen)
-        taken = {"encoder and tokenizers": list(state.shared_weights())}
-        return Conversion(state, "what `medcoss checkpoint strip` wrote", taken, [], random, [])
+        loaded = {"encoder and tokenizers": list(state.shared_weights())}
+        return Conversion(state, "what `medcoss checkpoint strip` wrote", loaded, [], random, [])
     weights = read(source)
     if heads is not None:
         weights.facts["heads"] = heads
-    told = "heads" not in weights.facts
-    made: Imported
+    guessed = "heads" not in weights.facts
+    imported: Imported
     if is_perceiver(weights):
-        made = perceiver(weights)
+        imported = perceiver(weights)
     elif is_vit(weights):
-        made = vit(weights)
+        imported = vit(weights)
     else:
         raise CheckpointError(
             f"the names of its {len(weights.tensors)} tensors are unknown",
@@ -77,19 +77,21 @@ def convert(
             fix="known are the authors' MedCoSS checkpoint, Uni-Perceiver, and plain ViTs of timm or MAE",
         )
     text = None if vocabulary is None else read_vocabulary(vocabulary)
-    state, random = state_of(made, names, text, seed)
+    state, random = state_of(imported, names, text, seed)
     used = {part.key for part in (m.tokenizer for m in state.model.modalities.values()) if part is not None}
-    unused = [key for key in made.specs if key not in used]
+    unused = [key for key in imported.specs if key not in used]
     if not used - {WORDS}:
         unused.append(DECODERS)  # what they share: words have a head of their own
     dropped = weights.left() + [name for key in unused for name in weights.taken.get(key, [])]
-    taken = {into: found for into, found in weights.taken.items() if into not in unused}
-    shape = made.shape
+    loaded = {group: tensors for group, tensors in weights.taken.items() if group not in unused}
+    shape = imported.shape
     notes = (
-        [f"its attention is taken to have {shape.heads} heads of {shape.width // shape.heads} values"] if told else []
+        [f"its attention is taken to have {shape.heads} heads of {shape.width // shape.heads} values"]
+        if guessed
+        else []
     )
-    notes += made.notes + [f"{key} left out: {_why(key, vocabulary)}" for key in made.specs if key not in used]
-    return Conversion(state, made.origin, taken, sorted(set(dropped)), random, notes)
+    notes += imported.notes + [f"{key} left out: {_why(key, vocabulary)}" for key in imported.specs if key not in used]
+    return Conversion(state, imported.origin, loaded, sorted(set(dropped)), random, notes)
 
 
 def _why(key: str, vocabulary: Path | None) -> str:

@@ -62,26 +62,28 @@ def state_of(
 
     Raises: UsageError where none of them, or a named one, has a tokenizer there; RecipeError for an unfit vocabulary.
     """
-    chosen = _modalities(imported, names, vocabulary)
+    modalities = _modalities(imported, names, vocabulary)
     model = Model(imported.shape, seed)
-    given = {f"encoder.{name}": tensor for name, tensor in imported.encoder.items()}
-    for modality in chosen:
+    tensors = {f"encoder.{name}": tensor for name, tensor in imported.encoder.items()}
+    for modality in modalities:
         model.add(modality)
         key = modality.tokenizer.key
-        given |= {f"tokenizers.{key}.{name}": tensor for name, tensor in imported.tokenizers[key].items()}
-        given |= {f"decoders.{modality.name}.{name}": tensor for name, tensor in imported.decoders.get(key, {}).items()}
-    random = [name for name in model.state_dict() if name not in given]
-    model.load_state_dict(given, strict=False)
+        tensors |= {f"tokenizers.{key}.{name}": tensor for name, tensor in imported.tokenizers[key].items()}
+        tensors |= {
+            f"decoders.{modality.name}.{name}": tensor for name, tensor in imported.decoders.get(key, {}).items()
+        }
+    random = [name for name in model.state_dict() if name not in tensors]
+    model.load_state_dict(tensors, strict=False)
     state = State(model, origin=imported.origin)
-    for number, modality in enumerate(chosen, 1):
+    for number, modality in enumerate(modalities, 1):
         about = {"stage": number, "modality": modality.name, "title": modality.title, "strategy": "imported"}
-        known = versions({modality.name: modality})
-        state.history.append({**about, "origin": imported.origin, "versions": known, "retention": {}})
+        distributions = versions({modality.name: modality})
+        state.history.append({**about, "origin": imported.origin, "versions": distributions, "retention": {}})
     return state, random
 
 
 def _modalities(imported: Imported, names: Sequence[str], vocabulary: str | None) -> list[CompleteModality]:
-    chosen = []
+    modalities = []
     for name in dict.fromkeys(names or discovery.own_names()):
         modality = discovery.load_modality(name)
         key = _key(imported, modality)
@@ -95,7 +97,7 @@ def _modalities(imported: Imported, names: Sequence[str], vocabulary: str | None
                     fix=f"it brings {', '.join(imported.specs)}" if key is None else "give it with --vocabulary FILE",
                 )
             continue
-        chosen.append(
+        modalities.append(
             fit(
                 modality,
                 tokenizer=key,
@@ -105,12 +107,12 @@ def _modalities(imported: Imported, names: Sequence[str], vocabulary: str | None
                 vocabulary=_vocabulary(imported, vocabulary) if key == WORDS else None,
             )
         )
-    if not chosen:
+    if not modalities:
         raise UsageError(
             "none of the installed modalities can take its tokenizers",
             fix=f"it brings {', '.join(imported.specs)}; name a modality with --modality",
         )
-    return chosen
+    return modalities
 
 
 def _key(imported: Imported, modality: CompleteModality) -> str | None:

@@ -22,9 +22,9 @@ def read_init(recipe: PretrainRecipe) -> tuple[State | None, list[str]]:
             raise RecipeError("the checkpoint in init has a vocabulary", where="vocabulary", fix="leave the key out")
         return state, [f"starts from the encoder of {recipe.init}"]
     words = next((Path(member.vocabulary) for member in recipe.members if member.vocabulary), None)
-    made = convert(recipe.init, vocabulary=words, heads=recipe.encoder.heads, seed=recipe.seed)
-    taken = {name for names in made.taken.values() for name in names}
-    return made.state, [
-        f"starts from {made.origin}: {len(taken)} tensors taken, {len(made.dropped)} dropped",
-        *made.notes,
+    converted = convert(recipe.init, vocabulary=words, heads=recipe.encoder.heads, seed=recipe.seed)
+    tensors = {name for names in converted.taken.values() for name in names}
+    return converted.state, [
+        f"starts from {converted.origin}: {len(tensors)} tensors taken, {len(converted.dropped)} dropped",
+        *converted.notes,
     ]

@@ -17,9 +17,9 @@ PLACES = "token_embed.embeddings_pos.position_embeddings.weight"
 KINDS = "token_embed.embeddings_token_type.weight"
 UNUSED = ("video_embed.embeddings_pos.position_embeddings.weight", "video_embed.embeddings_type.weight")
 PRETEXT = ("decoder_", "mask_token", "mlm_head.")  # how names of the decoders begin
-EDGE = 16
+EDGE = 16  # of a patch, along each axis
 IMAGE, VOLUME = "patch2d-16", "patch3d-16"
-SIZES = {IMAGE: (224, 224), VOLUME: (16, 192, 192)}
+SIZES = {IMAGE: (224, 224), VOLUME: (16, 192, 192)}  # of the authors' samples, which their grids of positions fit
 CHANNELS = {IMAGE: 3, VOLUME: 1}
 
 
@@ -40,24 +40,24 @@ def perceiver(weights: Weights) -> Imported:
     blocks = multihead_blocks(weights, LAYERS, count, width, hidden, scaled=scaled)
     encoder = {f"blocks.{name}": tensor for name, tensor in blocks.items()}
     shape = EncoderShape(width, count, weights.heads(width), hidden / width, layer_scale=1e-3)
-    made = Imported("the authors' MedCoSS checkpoint" if official else "Uni-Perceiver weights", shape, encoder)
+    imported = Imported("the authors' MedCoSS checkpoint" if official else "Uni-Perceiver weights", shape, encoder)
     if not scaled:
         encoder |= unscaled(count, width)
     if official:
         encoder["cls"] = weights.take("cls_token", (1, 1, width), ENCODER)
         weights.expect(*UNUSED)
-        made.notes.append(
+        imported.notes.append(
             "its tiles were blue, green, red: their weights are turned, so that red, green, blue is seen as it was"
         )
     for key in (IMAGE, VOLUME) if official else (IMAGE,):
-        _patches(weights, made, key, width, table=official)
-    _words(weights, made, width, causal=official)
+        _patches(weights, imported, key, width, table=official)
+    _words(weights, imported, width, causal=official)
     if any(name.startswith(PRETEXT) for name in weights.tensors):
-        _decoders(weights, made, width)
-    return made
+        _decoders(weights, imported, width)
+    return imported
 
 
-def _patches(weights: Weights, made: Imported, key: str, width: int, table: bool) -> None:
+def _patches(weights: Weights, imported: Imported, key: str, width: int, table: bool) -> None:
     """Projection, the norm that images and volumes share, and in `table` the positions of the grid that was trained.
 
     The temporal row 0 is a part of each position. Uni-Perceiver's positions have another grid, and are not taken.
@@ -68,15 +68,15 @@ def _patches(weights: Weights, made: Imported, key: str, width: int, table: bool
     kernel = weights.take(_name("video_embed.embeddings", key), (width, channels, *patch), key)
     if table:  # the authors' reader gave blue first; a grey image is the same either way
         kernel = kernel.flip(1)
-    made.sizes[key] = size
-    made.specs[key] = TokenizerSpec(
+    imported.sizes[key] = size
+    imported.specs[key] = TokenizerSpec(
         "patches",
         patch=tuple(patch),
         channels=channels,
         positions="table" if table else "sincos",
         grid=grid if table else None,
     )
-    made.tokenizers[key] = {
+    imported.tokenizers[key] = {
         "projection.weight": projection(kernel),
         "projection.bias": weights.take(_name("video_embed.embeddings", key, "bias"), (width,), key),
         **_norm(weights, "video_embed.embeddings_norm", width, key),
@@ -86,40 +86,40 @@ def _patches(weights: Weights, made: Imported, key: str, width: int, table: bool
         places = f"{part}.spatial_pos_embed.weight"
         spatial = weights.take(places, (weights.rows(places), width), key)[: math.prod(grid)]
         time = weights.take(f"{part}.temporal_pos_embed.weight", (8, width), key)
-        made.tokenizers[key]["table"] = spatial + time[0]
+        imported.tokenizers[key]["table"] = spatial + time[0]
 
 
-def _words(weights: Weights, made: Imported, width: int, causal: bool) -> None:
+def _words(weights: Weights, imported: Imported, width: int, causal: bool) -> None:
     """The word table; row 0 of the token types is a part of each position."""
     words = "token_embed.embeddings.weight"
-    made.rows, places = weights.rows(words), weights.rows(PLACES)
+    imported.rows, places = weights.rows(words), weights.rows(PLACES)
     kind = weights.take(KINDS, (weights.rows(KINDS), width), WORDS)[0]
-    made.sizes[WORDS] = (112,)
-    made.specs[WORDS] = TokenizerSpec("words", cls=False, causal=causal, positions="table", rows=places)
-    made.tokenizers[WORDS] = {
-        "embedding.weight": weights.take(words, (made.rows, width), WORDS),
+    imported.sizes[WORDS] = (112,)
+    imported.specs[WORDS] = TokenizerSpec("words", cls=False, causal=causal, positions="table", rows=places)
+    imported.tokenizers[WORDS] = {
+        "embedding.weight": weights.take(words, (imported.rows, width), WORDS),
         "table": weights.take(PLACES, (places, width), WORDS) + kind,
         **_norm(weights, "token_embed.embeddings_norm", width, WORDS),
     }
 
 
-def _decoders(weights: Weights, made: Imported, width: int) -> None:
+def _decoders(weights: Weights, imported: Imported, width: int) -> None:
     """Image and volume share one small transformer; the word head has row 0 of its types folded into its bias."""
-    into = DECODERS
+    group = DECODERS
     small, count = weights.rows("decoder_embed.weight"), depth(weights, "decoder_blocks")
-    blocks = timm_blocks(weights, "decoder_blocks", count, small, 4 * small, into)
+    blocks = timm_blocks(weights, "decoder_blocks", count, small, 4 * small, group)
     shared = {
-        "embed.weight": weights.take("decoder_embed.weight", (small, width), into),
-        "embed.bias": weights.take("decoder_embed.bias", (small,), into),
-        "mask_token": weights.take("mask_token", (1, 1, small), into),
+        "embed.weight": weights.take("decoder_embed.weight", (small, width), group),
+        "embed.bias": weights.take("decoder_embed.bias", (small,), group),
+        "mask_token": weights.take("mask_token", (1, 1, small), group),
         **{f"blocks.{name}": tensor for name, tensor in blocks.items()},
-        **_norm(weights, "decoder_norm", small, into),
+        **_norm(weights, "decoder_norm", small, group),
     }
     for key, size in ((IMAGE, SIZES[IMAGE]), (VOLUME, SIZES[VOLUME])):
         dims, places = len(size), 1 + math.prod(n // EDGE for n in size)
         values = CHANNELS[key] * EDGE**dims
-        made.decoder_specs[key] = {"width": small, "depth": count, "heads": 16, "positions": "table"}
-        made.decoders[key] = {
+        imported.decoder_specs[key] = {"width": small, "depth": count, "heads": 16, "positions": "table"}
+        imported.decoders[key] = {
             **shared,
             "positions": weights.take(f"decoder_pos_embed_{dims}D", (1, places, small), key)[0],
             "predict.weight": turned(weights.take(f"decoder_pred_{dims}D.weight", (values, small), key), CHANNELS[key]),
@@ -127,12 +127,12 @@ def _decoders(weights: Weights, made: Imported, width: int) -> None:
         }
     dense = weights.take("mlm_head.transform.dense.weight", (width, width), WORDS)
     kind = weights.take("decoder_pos_embed_1D.weight", (2, width), WORDS)[0]
-    made.decoders[WORDS] = {
+    imported.decoders[WORDS] = {
         "dense.weight": dense,
         "dense.bias": weights.take("mlm_head.transform.dense.bias", (width,), WORDS) + dense @ kind,
         **_norm(weights, "mlm_head.transform.LayerNorm", width, WORDS),
-        "predict.weight": weights.take("mlm_head.decoder.weight", (made.rows, width), WORDS),
-        "predict.bias": weights.take("mlm_head.bias", (made.rows,), WORDS),
+        "predict.weight": weights.take("mlm_head.decoder.weight", (imported.rows, width), WORDS),
+        "predict.bias": weights.take("mlm_head.bias", (imported.rows,), WORDS),
     }
 
 
@@ -145,5 +145,5 @@ def _name(part: str, key: str, kind: str = "weight") -> str:
     return f"{part}{'_3D' if key == VOLUME else ''}.{kind}"
 
 
-def _norm(weights: Weights, name: str, width: int, into: str) -> dict[str, Tensor]:
-    return {f"norm.{kind}": weights.take(f"{name}.{kind}", (width,), into) for kind in ("weight", "bias")}
+def _norm(weights: Weights, name: str, width: int, group: str) -> dict[str, Tensor]:
+    return {f"norm.{kind}": weights.take(f"{name}.{kind}", (width,), group) for kind in ("weight", "bias")}

@@ -67,29 +67,31 @@ def strip(source: Path, out: Path) -> int:
     return len(data)
 
 
-def shareable(known: Checkpoint) -> bytes:
+def shareable(checkpoint: Checkpoint) -> bytes:
     """The bytes of a shareable file: what is listed here and nothing else."""
-    weights = {name: tensor.contiguous() for name, tensor in known.weights.items() if not name.startswith("decoders.")}
-    history = [_kept(entry, _HISTORY) for entry in known.history]
-    for entry, known_entry in zip(history, known.history, strict=True):
-        if "modalities" in known_entry:  # of a stage of several
-            entry["modalities"] = {name: _kept(dict(part), _PART) for name, part in parts(known_entry).items()}
+    weights = {
+        name: tensor.contiguous() for name, tensor in checkpoint.weights.items() if not name.startswith("decoders.")
+    }
+    history = [_allowed(entry, _HISTORY) for entry in checkpoint.history]
+    for entry, original in zip(history, checkpoint.history, strict=True):
+        if "modalities" in original:  # a joint stage, of several modalities
+            entry["modalities"] = {name: _allowed(dict(part), _PART) for name, part in parts(original).items()}
         if isinstance(entry.get("recipe"), dict):
             entry["recipe"] = without_paths(entry["recipe"])
-    modalities = {name: _kept(facts, _MODALITY) for name, facts in known.modalities.items()}
+    modalities = {name: _allowed(facts, _MODALITY) for name, facts in checkpoint.modalities.items()}
     metadata = {
         "format": FORMAT,
         "schema": str(SCHEMA),
-        "encoder": json.dumps(known.encoder),
-        "tokenizers": json.dumps(known.tokenizers),
+        "encoder": json.dumps(checkpoint.encoder),
+        "tokenizers": json.dumps(checkpoint.tokenizers),
         "modalities": json.dumps(modalities),
-        "vocabularies": json.dumps(known.vocabularies),
+        "vocabularies": json.dumps(checkpoint.vocabularies),
         "history": json.dumps(history),
     }
     return _in_order(safetensors_bytes(weights, metadata))
 
 
-def _kept(entry: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+def _allowed(entry: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
     return {key: entry[key] for key in keys if key in entry}
 
 
@@ -132,11 +134,11 @@ def unstripped(path: Path, names: Sequence[str] = (), screen: Screen | None = No
         for name in names or about["modalities"]:
             facts = about["modalities"][name]
             key = facts["tokenizer"]
-            known, words = load_modality(name), about["vocabularies"].get(key)
+            modality, words = load_modality(name), about["vocabularies"].get(key)
             spec, size = TokenizerSpec.from_plain(about["tokenizers"][key]), tuple(facts["size"])
-            known = fit(known, tokenizer=key, spec=spec, size=size, vocabulary=words)
-            check_unchanged(facts.get("fingerprint"), known, screen or Screen(), where=path)
-            model.add(known)
+            modality = fit(modality, tokenizer=key, spec=spec, size=size, vocabulary=words)
+            check_unchanged(facts.get("fingerprint"), modality, screen or Screen(), where=path)
+            model.add(modality)
         missing = model.load_state_dict(weights_for(model, weights), strict=False)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError("its metadata and its weights do not fit", where=path, fix=plain.AGAIN) from error

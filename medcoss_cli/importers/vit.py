@@ -31,10 +31,10 @@ def vit(weights: Weights) -> Imported:
     kernel = weights.tensors[KERNEL]
     if kernel.ndim != 4 or kernel.shape[1] != 3 or kernel.shape[2] != kernel.shape[3]:
         raise CheckpointError("its patches are not square ones of three channels", where=weights.where)
-    strange = [n for n in weights.tensors if (m := re.match(r"blocks\.\d+\.(.+)", n)) and not KNOWN.fullmatch(m[1])]
-    if strange:
+    unknown = [n for n in weights.tensors if (m := re.match(r"blocks\.\d+\.(.+)", n)) and not KNOWN.fullmatch(m[1])]
+    if unknown:
         raise CheckpointError(
-            f"its blocks have parts that this encoder lacks, such as {strange[0]}",
+            f"its blocks have parts that this encoder lacks, such as {unknown[0]}",
             where=weights.where,
             fix="give a plain ViT",
         )
@@ -46,24 +46,24 @@ def vit(weights: Weights) -> Imported:
     places = weights.tensors["pos_embed"].shape[1]
     positions = weights.take("pos_embed", (1, places, width), key)[0]
     side = math.isqrt(places)
-    own = places - side * side  # a place of the cls token's own
+    extra = places - side * side  # a place of the cls token's own
     cls = weights.take("cls_token", (1, 1, width), ENCODER)
-    if own > 1:
+    if extra > 1:
         raise CheckpointError(f"its {places} positions are not those of a square grid", where=weights.where)
-    made = Imported("a ViT of timm or MAE", shape, {f"blocks.{name}": tensor for name, tensor in blocks.items()})
-    made.encoder["cls"] = cls + positions[:own].sum(0)
+    imported = Imported("a ViT of timm or MAE", shape, {f"blocks.{name}": tensor for name, tensor in blocks.items()})
+    imported.encoder["cls"] = cls + positions[:extra].sum(0)
     if not scaled:
-        made.encoder |= unscaled(count, width)
-    made.sizes[key] = (side * edge, side * edge)
-    made.specs[key] = TokenizerSpec("patches", patch=(edge, edge), channels=3, positions="table", grid=(side, side))
-    made.tokenizers[key] = {
-        "table": positions[own:].clone(),
+        imported.encoder |= unscaled(count, width)
+    imported.sizes[key] = (side * edge, side * edge)
+    imported.specs[key] = TokenizerSpec("patches", patch=(edge, edge), channels=3, positions="table", grid=(side, side))
+    imported.tokenizers[key] = {
+        "table": positions[extra:].clone(),
         "projection.weight": projection(weights.take(KERNEL, (width, 3, edge, edge), key)),
         "projection.bias": weights.take("patch_embed.proj.bias", (width,), key),
     }
-    made.notes.append(
+    imported.notes.append(
         "its last norm is left out, its tokens get a new one: a starting point for training, not the same network"
     )
     if "reg_token" in weights:
-        made.notes.append("its register tokens are left out")
-    return made
+        imported.notes.append("its register tokens are left out")
+    return imported

@@ -37,7 +37,7 @@ class Weights:
     def __contains__(self, name: str) -> bool:
         return name in self.tensors
 
-    def take(self, name: str, shape: tuple[int, ...], into: str) -> Tensor:
+    def take(self, name: str, shape: tuple[int, ...], group: str) -> Tensor:
         """A tensor in float32. Raises: CheckpointError if it is missing, has another shape, or holds a NaN or infinity."""
         if name not in self.tensors:
             raise self._missing(name)
@@ -51,7 +51,7 @@ class Weights:
         tensor = tensor.float()
         if not bool(tensor.isfinite().all()):
             raise CheckpointError(f"{name} holds values that are not finite", where=self.where, fix=plain.AGAIN)
-        self.taken.setdefault(into, []).append(name)
+        self.taken.setdefault(group, []).append(name)
         return tensor
 
     def expect(self, *names: str) -> None:
@@ -61,8 +61,8 @@ class Weights:
                 raise self._missing(name)
 
     def _missing(self, name: str) -> CheckpointError:
-        said = f"{name} is missing among its {len(self.tensors)} tensors"
-        return CheckpointError(said, where=self.where, fix=plain.AGAIN)
+        text = f"{name} is missing among its {len(self.tensors)} tensors"
+        return CheckpointError(text, where=self.where, fix=plain.AGAIN)
 
     def rows(self, name: str) -> int:
         """The first axis of a tensor; 0 where it is missing, which `take` then tells."""
@@ -70,12 +70,12 @@ class Weights:
 
     def heads(self, width: int) -> int:
         """Attention heads, which no tensor shows: as told, else 16 in what is wider than ViT-L, else 64 values each."""
-        known = self.facts.get("heads", 16 if width > 1024 else width // 64)
-        if known < 1 or width % known:
+        heads = self.facts.get("heads", 16 if width > 1024 else width // 64)
+        if heads < 1 or width % heads:
             raise CheckpointError(
-                f"a width of {width} cannot have {known} heads", where=self.where, fix="say how many with --heads"
+                f"a width of {width} cannot have {heads} heads", where=self.where, fix="say how many with --heads"
             )
-        return known
+        return heads
 
     def left(self) -> list[str]:
         """Names that nothing was made of."""
@@ -123,14 +123,14 @@ def _at_hand(name: str) -> Weights:
     where = f"{AT_HAND}{name}"
     architecture = name.partition(".")[0]
     try:
-        known = timm.models.get_pretrained_cfg(name) if timm.is_model(architecture) else None
+        config = timm.models.get_pretrained_cfg(name) if timm.is_model(architecture) else None
     except RuntimeError:  # the architecture has no weights of this name
-        known = None
-    if known is None:
+        config = None
+    if config is None:
         raise CheckpointError(
             "timm knows no such weights", where=where, fix="see timm.list_models('vit*', pretrained=True)"
         )
-    file = known.hf_hub_id and try_to_load_from_cache(known.hf_hub_id, "model.safetensors")
+    file = config.hf_hub_id and try_to_load_from_cache(config.hf_hub_id, "model.safetensors")
     if not isinstance(file, str):
         raise CheckpointError(
             "its weights are not on this machine, and medcoss downloads nothing",

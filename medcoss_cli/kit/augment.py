@@ -20,7 +20,7 @@ class Unchanged:
 
 @dataclass(frozen=True)
 class Mirror:
-    """Flip each axis, with `probability`, with probability 0.5 (3D; METHOD section 3)."""
+    """Flip each axis, with `probability`, with probability 0.5 (3D)."""
 
     probability: float = 0.5
 
@@ -36,7 +36,7 @@ class Mirror:
 
 @dataclass(frozen=True)
 class CropAndFlip:
-    """Random resized crop (bicubic, antialiased) and horizontal flip of images (MAE; METHOD section 3).
+    """Random resized crop (bicubic, antialiased) and horizontal flip of images (MAE).
 
     Args:
         scale: smallest and largest share of the area.

@@ -134,10 +134,10 @@ def _stored(values: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], float, 
     """(int16, scale, offset) that keep the values to 1/65534 of their range."""
     import numpy as np
 
-    least, most = float(values.min()), float(values.max())
-    if not most > least:
-        return np.zeros(values.shape, np.int16), 1.0, least
-    scale, offset = (most - least) / 65534, (most + least) / 2
+    low, high = float(values.min()), float(values.max())
+    if not high > low:
+        return np.zeros(values.shape, np.int16), 1.0, low
+    scale, offset = (high - low) / 65534, (high + low) / 2  # -32767 to 32767 around the middle
     return np.rint((values - offset) / scale).astype(np.int16), scale, offset
 
 

@@ -14,12 +14,12 @@ from medcoss_cli.kit.readers import IMAGES, VOLUMES, WHAT, kind_of
 from medcoss_cli.plugin import Record, Sample, Skipped
 
 if TYPE_CHECKING:
-    from medcoss_cli.kit.readers.volume import Plan
+    from medcoss_cli.kit.readers.volume import VolumePlan
 
 EVERY = ("*",)
 
 
-def _seen(entry: Entry, patterns: tuple[str, ...] = EVERY) -> str | Skipped:
+def _kind_or_skip(entry: Entry, patterns: tuple[str, ...] = EVERY) -> str | Skipped:
     """The kind of a file, or why it is not looked at."""
     if not any(fnmatchcase(entry.path.name.lower(), pattern) for pattern in patterns):
         return Skipped(entry.path, f"the name matches none of {', '.join(patterns)}")
@@ -51,7 +51,7 @@ class ImageFolder:
             if isinstance(entry, Skipped):
                 yield entry
                 continue
-            kind = _seen(entry, self.patterns)
+            kind = _kind_or_skip(entry, self.patterns)
             if isinstance(kind, Skipped):
                 yield kind
             elif kind in IMAGES:
@@ -142,31 +142,31 @@ class VolumeFolder:
         return replace(self, window=deepest, stride=deepest, spacing=None, trim=0.0, crop_above=deepest, placed=True)
 
     @property
-    def _plan(self) -> Plan:
-        from medcoss_cli.kit.readers.volume import Plan
+    def _plan(self) -> VolumePlan:
+        from medcoss_cli.kit.readers.volume import VolumePlan
 
-        return Plan(self.spacing, self.crop_above, self.trim)
+        return VolumePlan(self.spacing, self.crop_above, self.trim)
 
     def find(self, root: Path, split: str = "train") -> Iterator[Record | Skipped]:
         """One record for each window of each volume under `root`; see Loader.find."""
-        found: list[Record | Skipped] = []
+        items: list[Record | Skipped] = []
         slices: list[Entry] = []
         for entry in entries(root, split):
             if isinstance(entry, Skipped):
-                found.append(entry)
+                items.append(entry)
                 continue
-            kind = _seen(entry)
+            kind = _kind_or_skip(entry)
             if isinstance(kind, Skipped):
-                found.append(kind)
+                items.append(kind)
             elif kind in VOLUMES:
-                found.extend(self._file(entry))
+                items.extend(self._file(entry))
             elif kind == "dicom" and self.dicom:
                 slices.append(entry)
             else:
-                found.append(Skipped(entry.path, f"{WHAT[kind]} where a volume is expected"))
-        found.extend(self._series(slices))
+                items.append(Skipped(entry.path, f"{WHAT[kind]} where a volume is expected"))
+        items.extend(self._series(slices))
         # stable: windows of one volume stay in order
-        yield from sorted(found, key=lambda item: item.source.parts)
+        yield from sorted(items, key=lambda item: item.source.parts)
 
     def _file(self, entry: Entry) -> Iterator[Record | Skipped]:
         from medcoss_cli.kit.readers import nifti
@@ -182,9 +182,9 @@ class VolumeFolder:
             yield Skipped(entry.path, f"{grid.volumes} volumes in one file (4D) where one is expected")
             return
         for volume in range(grid.volumes):
-            which = ("volume", volume) if grid.volumes > 1 else ()
+            part = ("volume", volume) if grid.volumes > 1 else ()
             for first, end in windows(depth, self.window, self.stride):
-                yield Record(entry.path, (*which, "window", first, end), entry.group, files)
+                yield Record(entry.path, (*part, "window", first, end), entry.group, files)
 
     def _series(self, slices: list[Entry]) -> Iterator[Record | Skipped]:
         from medcoss_cli.kit.readers import series
@@ -197,10 +197,10 @@ class VolumeFolder:
             if isinstance(item, Skipped):
                 yield item
                 continue
-            astray = [note for note in item.grid.notes if note in (series.UNEVEN, series.TILTED)]
-            if self.placed and astray:
+            grid_notes = [note for note in item.grid.notes if note in (series.UNEVEN, series.TILTED)]
+            if self.placed and grid_notes:
                 yield Skipped(
-                    item.source, f"{astray[0].partition(':')[0]}: resample the series to an even grid", bad=True
+                    item.source, f"{grid_notes[0].partition(':')[0]}: resample the series to an even grid", bad=True
                 )
                 continue
             try:
@@ -236,7 +236,7 @@ class TextFolder:
             if isinstance(entry, Skipped):
                 yield entry
                 continue
-            kind = _seen(entry)
+            kind = _kind_or_skip(entry)
             ending = entry.path.suffix.lower()
             if isinstance(kind, Skipped):
                 yield kind
@@ -297,7 +297,7 @@ class SignalFolder:
             if isinstance(entry, Skipped):
                 yield entry
                 continue
-            kind = _seen(entry, self.patterns)
+            kind = _kind_or_skip(entry, self.patterns)
             if isinstance(kind, Skipped):
                 yield kind
             elif kind in ("text", "npy"):

@@ -46,10 +46,10 @@ def entries(root: Path, split: str = "train") -> Iterator[Entry | Skipped]:
     if not root.is_dir():
         raise DataError("the file or folder does not exist", where=root)
     free, ruled = _walk(root)
-    found: list[Entry | Skipped] = [Entry(path) for path in free]
+    listed: list[Entry | Skipped] = [Entry(path) for path in free]
     for folder, files in ruled.items():
-        found.extend(_ruled(folder, files, split))
-    yield from sorted(found, key=_place)
+        listed.extend(_ruled(folder, files, split))
+    yield from sorted(listed, key=_place)
 
 
 def _place(item: Entry | Skipped) -> tuple[str, ...]:
@@ -68,22 +68,22 @@ def _walk(root: Path) -> tuple[list[Path], dict[Path, list[Path]]]:
     free: list[Path] = []
     ruled: dict[Path, list[Path]] = {}
     ruler: dict[str, Path] = {}  # folder -> the outermost folder above with a manifest
-    seen: set[str] = set()
+    visited: set[str] = set()
     for place, folders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(place)
-        if real in seen:  # a link back up
+        if real in visited:  # a link back up
             folders.clear()
             continue
-        seen.add(real)
+        visited.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
-        here = Path(place)
-        above = ruler.get(str(here.parent)) if here != root else None
-        if above is None and NAME in names and "path" in _columns(here / NAME):
-            above = here
-            ruled[here] = []
+        folder = Path(place)
+        above = ruler.get(str(folder.parent)) if folder != root else None
+        if above is None and NAME in names and "path" in _columns(folder / NAME):
+            above = folder
+            ruled[folder] = []
         if above is not None:
-            ruler[str(here)] = above
-        files = [here / name for name in sorted(names) if name != NAME and not is_junk(here / name)]
+            ruler[str(folder)] = above
+        files = [folder / name for name in sorted(names) if name != NAME and not is_junk(folder / name)]
         (free if above is None else ruled[above]).extend(files)
     return free, ruled
 
@@ -122,9 +122,9 @@ def inside(folder: Path, name: str, where: str) -> Path:
 def _ruled(folder: Path, files: list[Path], split: str) -> Iterator[Entry | Skipped]:
     manifest = folder / NAME
     masks: set[Path] = set()
-    kept: dict[Path, str | None] = {}
+    group_of: dict[Path, str | None] = {}
     rows: dict[Path, dict[int, str | None]] = {}
-    others: dict[Path, str] = {}
+    elsewhere: dict[Path, str] = {}
     for line, row in rows_of(manifest):
         where = f"{manifest}:{line}"
         if row.get("mask"):
@@ -134,43 +134,43 @@ def _ruled(folder: Path, files: list[Path], split: str) -> Iterator[Entry | Skip
         path = inside(folder, row["path"], where)
         of, group, index = row.get("split", ""), row.get("group") or None, row.get("index", "")
         if of and split not in ("all", of):
-            others[path] = of
+            elsewhere[path] = of
         elif index:
             if not index.isdecimal():
                 raise DataError(f"the index {index!r} is not a row number (0, 1, 2, …)", where=where)
             rows.setdefault(path, {})[int(index)] = group
         else:
-            kept[path] = group
-        if path in kept and path in others:
+            group_of[path] = group
+        if path in group_of and path in elsewhere:
             raise DataError("one file is listed in two splits", where=where)
-    yield from _listed(folder, files, masks, kept, rows, others)
+    yield from _listed(folder, files, masks, group_of, rows, elsewhere)
 
 
 def _listed(
     folder: Path,
     files: list[Path],
     masks: set[Path],
-    kept: dict[Path, str | None],
+    group_of: dict[Path, str | None],
     rows: dict[Path, dict[int, str | None]],
-    others: dict[Path, str],
+    elsewhere: dict[Path, str],
 ) -> Iterator[Entry | Skipped]:
-    there: set[Path] = set()
+    visited: set[Path] = set()
     for path in files:
         chain = [path, *path.parents]
         chain = chain[: chain.index(folder)]  # the file, and the folders between it and the manifest
-        there.update(chain)
+        visited.update(chain)
         if any(place in masks for place in chain):
             continue
         if path in rows:
             yield Entry(path, rows=rows[path])
             continue
-        listed = next((place for place in chain if place in kept), None)
-        other = next((others[place] for place in chain if place in others), None)
+        listed = next((place for place in chain if place in group_of), None)
+        split = next((elsewhere[place] for place in chain if place in elsewhere), None)
         if listed is not None:
-            yield Entry(path, group=kept[listed])
-        elif other is not None:
-            yield Skipped(path, f"of split {other!r}")
+            yield Entry(path, group=group_of[listed])
+        elif split is not None:
+            yield Skipped(path, f"of split {split!r}")
         else:
             yield Skipped(path, f"not listed in its {NAME}")
-    for path in (kept.keys() | rows.keys()) - there - masks:
+    for path in (group_of.keys() | rows.keys()) - visited - masks:
         yield Skipped(path, f"listed in {NAME}, but missing", bad=True)

@@ -67,13 +67,13 @@ def patch_in(spec: TokenizerSpec) -> tuple[int, ...]:
     return spec.patch
 
 
-def resized(table: Tensor, own: tuple[int, ...], grid: tuple[int, ...]) -> Tensor:
+def resized(table: Tensor, trained: tuple[int, ...], grid: tuple[int, ...]) -> Tensor:
     """A table of positions (L, D) of its own grid for another one, by linear interpolation."""
-    if grid == own:
+    if grid == trained:
         return table
-    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(own)]
-    whole = table.T.reshape(1, table.shape[1], *own)
-    return F.interpolate(whole, grid, mode=mode, align_corners=False).flatten(2)[0].T
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(trained)]
+    image = table.T.reshape(1, table.shape[1], *trained)
+    return F.interpolate(image, grid, mode=mode, align_corners=False).flatten(2)[0].T
 
 
 class PixelHead(nn.Module):
@@ -128,8 +128,8 @@ class PixelHead(nn.Module):
     def loss(self, features: Tensor, keep: Tensor, batch: Tensor) -> tuple[Tensor, int]:
         """Sum over removed patches of the mean squared error, and their number (L_mim)."""
         patches = patchify(batch, self.patch, self.channels)
-        gone = removed(keep, patches.shape[1])
-        at = gone.nonzero()[:, 1].view(patches.shape[0], -1)
+        hidden = removed(keep, patches.shape[1])
+        at = hidden.nonzero()[:, 1].view(patches.shape[0], -1)
         return masked_pixels(self.decode(features, keep, at), _take(patches, at))
 
     def baseline(self, batch: Tensor) -> float:
@@ -146,10 +146,10 @@ class PixelHead(nn.Module):
         everywhere = torch.arange(patches.shape[1], device=batch.device).expand(patches.shape[0], -1)
         variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
         pred = self.decode(features, keep, everywhere).float() * (variance + 1e-6).sqrt() + mean
-        gone = removed(keep, patches.shape[1]).unsqueeze(-1)
-        seen = torch.where(gone, patches.amin((1, 2), keepdim=True), patches)
-        made = torch.where(gone, pred, patches)
+        hidden = removed(keep, patches.shape[1]).unsqueeze(-1)
+        shown = torch.where(hidden, patches.amin((1, 2), keepdim=True), patches)
+        filled = torch.where(hidden, pred, patches)
         return (
-            unpatchify(seen, self.size, self.patch, self.channels),
-            unpatchify(made, self.size, self.patch, self.channels),
+            unpatchify(shown, self.size, self.patch, self.channels),
+            unpatchify(filled, self.size, self.patch, self.channels),
         )

@@ -29,8 +29,8 @@ def patch_of(key: str) -> tuple[int, ...] | None:
     if len(edges) != dims:
         raise RecipeError(f"tokenizer key {key!r} has {len(edges)} edges for {dims} dimensions")
     if len(set(edges)) == 1:  # one patch, one key: else two modalities would not share their network
-        short = f"patch{dims}d-{edges[0]}{match[3] or ''}"
-        raise RecipeError(f"tokenizer key {key!r} is written {short}", fix=f"write {short}")
+        form = f"patch{dims}d-{edges[0]}{match[3] or ''}"
+        raise RecipeError(f"tokenizer key {key!r} is written {form}", fix=f"write {form}")
     return edges
 
 
@@ -88,10 +88,12 @@ class Patches:
 
     def with_key(self, key: str) -> Patches:
         """The same under another key, and so with another patch. Raises: RecipeError for other dimensions."""
-        other = replace(self, key=key)
-        if len(other.patch) != len(self.patch):
-            raise RecipeError(f"tokenizer {key!r} has {len(other.patch)} dimensions where {len(self.patch)} are needed")
-        return other
+        renamed = replace(self, key=key)
+        if len(renamed.patch) != len(self.patch):
+            raise RecipeError(
+                f"tokenizer {key!r} has {len(renamed.patch)} dimensions where {len(self.patch)} are needed"
+            )
+        return renamed
 
     def build(self, width: int) -> PatchEmbedding:
         """Its network, for tokens of this width."""

@@ -50,10 +50,10 @@ class WordEmbedding(nn.Module):
             real &= batch != special
         starts = self.get_buffer("starts")[batch] | ~real
         word = starts.long().cumsum(1) - starts[:, :1].long()
-        chosen = choose_words(word, real, order, ratio)
+        targets = choose_words(word, real, order, ratio)
         first = max(self.specials) + 1
         random_ids = (substitute * (self.used - first)).long() + first
-        return hide_words(batch, chosen, action, random_ids, self.mask), chosen
+        return hide_words(batch, targets, action, random_ids, self.mask), targets
 
 
 class WordHead(nn.Module):
@@ -83,6 +83,6 @@ class WordHead(nn.Module):
 
     def reconstruct(self, features: Tensor, keep: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
         """The ids as they were, and with the likeliest word at the target positions `keep` (N, L) bool."""
-        made = batch.clone()
-        made[keep] = self.logits(features[keep]).argmax(-1)
-        return batch, made
+        predicted = batch.clone()
+        predicted[keep] = self.logits(features[keep]).argmax(-1)
+        return batch, predicted

@@ -40,9 +40,9 @@ def common_words(texts: Iterable[str], groups: Iterable[str | None]) -> Iterator
     for words, owner in zip(split, owners, strict=True):
         for word in set(words):
             holders.setdefault(word, set()).add(owner)
-    least = max(2, min(20, math.ceil(0.01 * len(set(owners)))))
+    threshold = max(2, min(20, math.ceil(0.01 * len(set(owners)))))
     for words in split:
-        yield " ".join(word for word in words if len(holders[word]) >= least)
+        yield " ".join(word for word in words if len(holders[word]) >= threshold)
 
 
 def learn(texts: Iterable[str], groups: Iterable[str | None], size: int) -> str:
@@ -104,13 +104,13 @@ def _word_pieces(text: str, path: Path) -> str:
 def padded(vocabulary: str, size: int) -> str:
     """The same vocabulary with pieces that no text has behind its own, up to `size`: imported tables may be longer."""
     content = json.loads(vocabulary)
-    known = content["model"].get("vocab")
-    if not isinstance(known, dict):
+    pieces = content["model"].get("vocab")
+    if not isinstance(pieces, dict):
         raise RecipeError(
             "the vocabulary is shorter than the weights' table, and of a kind that cannot be made longer",
             fix="give one of word pieces or BPE, such as a vocab.txt",
         )
-    known |= {f"[unused {number}]": number for number in range(Codec(vocabulary).size, size)}
+    pieces |= {f"[unused {number}]": number for number in range(Codec(vocabulary).size, size)}
     return json.dumps(content, ensure_ascii=False)
 
 

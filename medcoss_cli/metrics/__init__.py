@@ -1,4 +1,4 @@
-"""Metrics of fine-tuning, as the paper has them and exact beside them (METHOD, section 6)."""
+"""Metrics of fine-tuning, as the paper has them and exact beside them."""
 
 from medcoss_cli.metrics.classes import classification, confusion
 from medcoss_cli.metrics.intervals import bootstrap

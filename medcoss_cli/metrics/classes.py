@@ -25,17 +25,17 @@ def classification(probabilities: Array, truth: Array) -> dict[str, float]:
     """
     predicted = probabilities.argmax(1)
     count = probabilities.shape[1]
-    there = [k for k in range(count) if (truth == k).any()]
+    present = [k for k in range(count) if (truth == k).any()]
     f1 = [_f1(predicted == k, truth == k) for k in range(count) if (truth == k).any() or (predicted == k).any()]
     macro = float(np.mean(f1)) if f1 else math.nan
     if count == 2:
-        one = _auc(probabilities[:, 1], truth == 1)
-        ovo = ovr = one
+        auc = _auc(probabilities[:, 1], truth == 1)
+        ovo = ovr = auc
         first = _f1(probabilities[:, 1] >= 0.5, truth == 1)
     else:
-        pairs = [_pair(probabilities, truth, a, b) for a, b in combinations(there, 2)]
-        rest = [_auc(probabilities[:, k], truth == k) for k in there]
-        ovo, ovr, first = _mean(pairs), _mean(rest), macro
+        pairs = [_pair(probabilities, truth, a, b) for a, b in combinations(present, 2)]
+        one_vs_rest = [_auc(probabilities[:, k], truth == k) for k in present]
+        ovo, ovr, first = _mean(pairs), _mean(one_vs_rest), macro
     return {
         "accuracy": float((predicted == truth).mean()) if len(truth) else math.nan,
         "auc_ovo": ovo,
@@ -53,9 +53,9 @@ def confusion(probabilities: Array, truth: Array, classes: int) -> list[list[int
 
 
 def _pair(probabilities: Array, truth: Array, a: int, b: int) -> float:
-    own = np.isin(truth, (a, b))
-    first = _auc(probabilities[own, a], truth[own] == a)
-    return (first + _auc(probabilities[own, b], truth[own] == b)) / 2
+    rows = np.isin(truth, (a, b))
+    first = _auc(probabilities[rows, a], truth[rows] == a)
+    return (first + _auc(probabilities[rows, b], truth[rows] == b)) / 2
 
 
 def _auc(score: Array, positive: Array) -> float:
@@ -69,9 +69,9 @@ def _auc(score: Array, positive: Array) -> float:
     return float((rank[place][positive].sum() - yes * (yes + 1) / 2) / (yes * no))
 
 
-def _f1(predicted: Array, wanted: Array) -> float:
-    both, either = int((predicted & wanted).sum()), int(predicted.sum() + wanted.sum())
-    return 2 * both / either if either else 0.0
+def _f1(predicted: Array, truth: Array) -> float:
+    hits, total = int((predicted & truth).sum()), int(predicted.sum() + truth.sum())
+    return 2 * hits / total if total else 0.0
 
 
 def _mean(values: list[float]) -> float:

@@ -29,15 +29,15 @@ def bootstrap(
     generator = np.random.default_rng(seed)
     drawn: dict[str, list[float]] = {}
     for _ in range(draws):
-        chosen = generator.integers(len(names), size=len(names))
-        for name, value in statistic(np.concatenate([members[i] for i in chosen])).items():
+        numbers = generator.integers(len(names), size=len(names))
+        for name, value in statistic(np.concatenate([members[i] for i in numbers])).items():
             drawn.setdefault(name, []).append(value)
     return {name: _interval(np.array(values)) for name, values in drawn.items()}
 
 
 def _interval(values: Array) -> tuple[float, float]:
-    known = values[~np.isnan(values)]
-    if not len(known):
+    finite = values[~np.isnan(values)]
+    if not len(finite):
         return math.nan, math.nan
-    low, high = np.percentile(known, (2.5, 97.5))
+    low, high = np.percentile(finite, (2.5, 97.5))
     return float(low), float(high)

@@ -15,20 +15,20 @@ EMPTY_PENALTY = 500.0
 _SUMS = ("missed", "false_alarm", "n_empty")
 
 
-def dice(found: Array, wanted: Array) -> float:
+def dice(predicted: Array, truth: Array) -> float:
     """2 |P and G| / (|P| + |G|); 1 where both are empty."""
-    both, either = int((found & wanted).sum()), int(found.sum()) + int(wanted.sum())
-    return 2 * both / either if either else 1.0
+    overlap, total = int((predicted & truth).sum()), int(predicted.sum()) + int(truth.sum())
+    return 2 * overlap / total if total else 1.0
 
 
-def dice_paper(found: Array, wanted: Array) -> float:
+def dice_paper(predicted: Array, truth: Array) -> float:
     """Dice as the paper's numbers have it: in space with 1 added to the denominator, so that two empty masks give 0."""
-    if found.ndim == 2:
-        return dice(found, wanted)
-    return 2 * int((found & wanted).sum()) / (int(found.sum()) + int(wanted.sum()) + 1)
+    if predicted.ndim == 2:
+        return dice(predicted, truth)
+    return 2 * int((predicted & truth).sum()) / (int(predicted.sum()) + int(truth.sum()) + 1)
 
 
-def hd95(found: Array, wanted: Array, spacing: Sequence[float] | None = None) -> float:
+def hd95(predicted: Array, truth: Array, spacing: Sequence[float] | None = None) -> float:
     """95th percentile of surface distances of both directions together (medpy's, the paper's).
 
     Args:
@@ -37,36 +37,36 @@ def hd95(found: Array, wanted: Array, spacing: Sequence[float] | None = None) ->
     Returns: 0 where both are empty. Where one is: 500 voxels as in the authors' code; in mm NaN, since no distance is
     true, and `missed` or `false_alarm` counts the case.
     """
-    return _hausdorff(found, wanted, spacing)[0]
+    return _hausdorff(predicted, truth, spacing)[0]
 
 
-def hd95_directed(found: Array, wanted: Array, spacing: Sequence[float] | None = None) -> float:
+def hd95_directed(predicted: Array, truth: Array, spacing: Sequence[float] | None = None) -> float:
     """The larger of the two directions' 95th percentiles (MONAI's); empty masks as in `hd95`."""
-    return _hausdorff(found, wanted, spacing)[1]
+    return _hausdorff(predicted, truth, spacing)[1]
 
 
-def _hausdorff(found: Array, wanted: Array, spacing: Sequence[float] | None) -> tuple[float, float]:
+def _hausdorff(predicted: Array, truth: Array, spacing: Sequence[float] | None) -> tuple[float, float]:
     """Pooled and directed, from distances that are computed once: they take seconds in a large volume."""
-    there = found.any(), wanted.any()
-    if not any(there):
+    occupied = predicted.any(), truth.any()
+    if not any(occupied):
         return 0.0, 0.0
-    if not all(there):
+    if not all(occupied):
         empty = EMPTY_PENALTY if spacing is None else math.nan
         return empty, empty
-    ends = _distances(found, wanted, spacing)
+    ends = _distances(predicted, truth, spacing)
     pooled = float(np.percentile(np.concatenate(ends), 95))
     return pooled, float(max(np.percentile(end, 95) for end in ends))
 
 
-def _distances(found: Array, wanted: Array, spacing: Sequence[float] | None) -> tuple[Array, Array]:
+def _distances(predicted: Array, truth: Array, spacing: Sequence[float] | None) -> tuple[Array, Array]:
     """Distances of each surface voxel to the other surface; neither mask is empty."""
     from scipy import ndimage
 
-    box = _box(found | wanted)
-    found, wanted = found[box], wanted[box]
-    face = ndimage.generate_binary_structure(found.ndim, 1)
+    box = _box(predicted | truth)
+    predicted, truth = predicted[box], truth[box]
+    face = ndimage.generate_binary_structure(predicted.ndim, 1)
     # erosion takes what is beyond the box for empty, as it is, so the box needs no margin
-    surfaces = [mask & ~ndimage.binary_erosion(mask, face) for mask in (found, wanted)]
+    surfaces = [mask & ~ndimage.binary_erosion(mask, face) for mask in (predicted, truth)]
     away = [ndimage.distance_transform_edt(~surface, sampling=spacing) for surface in surfaces]
     return away[1][surfaces[0]], away[0][surfaces[1]]
 
@@ -75,14 +75,14 @@ def _box(mask: Array) -> tuple[slice, ...]:
     """The smallest box around a mask: both surfaces lie in it, so nothing beyond it matters."""
     sides = []
     for axis in range(mask.ndim):
-        there = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
-        sides.append(slice(int(there[0]), int(there[-1]) + 1))
+        occupied = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+        sides.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
     return tuple(sides)
 
 
 def mask_case(
-    found: Mapping[str, Array],
-    wanted: Mapping[str, Array],
+    predicted: Mapping[str, Array],
+    truth: Mapping[str, Array],
     spacing: Sequence[float] | None,
     objects: Mapping[str, Array] | None = None,
 ) -> dict[str, float]:
@@ -93,17 +93,17 @@ def mask_case(
         objects: (H, W) true masks with numbers that tell touching objects apart; given in the plane, object_f1_c is there.
     """
     measured: dict[str, float] = {}
-    for name, mask in wanted.items():
-        own = found[name]
-        measured[f"dice_{name}"] = dice(own, mask)
-        measured[f"dice_paper_{name}"] = dice_paper(own, mask)
-        measured[f"hd95_{name}"], measured[f"hd95_directed_{name}"] = _hausdorff(own, mask, None)
+    for name, mask in truth.items():
+        prediction = predicted[name]
+        measured[f"dice_{name}"] = dice(prediction, mask)
+        measured[f"dice_paper_{name}"] = dice_paper(prediction, mask)
+        measured[f"hd95_{name}"], measured[f"hd95_directed_{name}"] = _hausdorff(prediction, mask, None)
         if spacing is not None:
-            measured[f"hd95_mm_{name}"] = hd95(own, mask, spacing)
+            measured[f"hd95_mm_{name}"] = hd95(prediction, mask, spacing)
         if objects is not None:
-            measured[f"object_f1_{name}"] = object_f1(own, objects[name])
-        measured[f"missed_{name}"] = float(mask.any() and not own.any())
-        measured[f"false_alarm_{name}"] = float(own.any() and not mask.any())
+            measured[f"object_f1_{name}"] = object_f1(prediction, objects[name])
+        measured[f"missed_{name}"] = float(mask.any() and not prediction.any())
+        measured[f"false_alarm_{name}"] = float(prediction.any() and not mask.any())
     return measured
 
 
@@ -126,30 +126,32 @@ def mask_summary(cases: Sequence[Mapping[str, float]]) -> dict[str, float]:
             by_class[name] = float(np.mean(values)) if values else math.nan
     for c in classes:
         by_class[f"n_empty_{c}"] = by_class[f"missed_{c}"] + by_class[f"false_alarm_{c}"]
-    whole: dict[str, float] = {}
+    means: dict[str, float] = {}
     for kind in ("dice", "dice_paper", "object_f1", "hd95", "hd95_directed", "hd95_mm", *_SUMS):
-        own = [value for c in classes if (value := by_class.get(f"{kind}_{c}")) is not None and not math.isnan(value)]
-        if own:
-            whole[kind] = float(sum(own)) if kind in _SUMS else float(np.mean(own))
-    return whole | by_class
+        class_values = [
+            value for c in classes if (value := by_class.get(f"{kind}_{c}")) is not None and not math.isnan(value)
+        ]
+        if class_values:
+            means[kind] = float(sum(class_values)) if kind in _SUMS else float(np.mean(class_values))
+    return means | by_class
 
 
-def object_f1(found: Array, wanted: Array) -> float:
+def object_f1(predicted: Array, truth: Array) -> float:
     """F1 of objects (the GlaS challenge): one is found if it covers more than half of the true object it overlaps most.
 
     Args:
-        found: (H, W) bool; its connected components (8 neighbours) are objects.
-        wanted: (H, W) bool, or whole numbers that tell touching objects apart; where one number is all there is, it is
+        predicted: (H, W) bool; its connected components (8 neighbours) are objects.
+        truth: (H, W) bool, or whole numbers that tell touching objects apart; where one number is all there is, it is
             a mask as bool is, and its connected components are the objects.
 
     Returns: 1 where both are empty.
     Source: Sirinukunwattana et al. 2017, the GlaS challenge contest.
     """
-    objects, count = _components(found)
-    true = wanted.astype(np.int64) if len(np.unique(wanted[wanted > 0])) > 1 else _components(wanted > 0)[0]
+    objects, count = _components(predicted)
+    true = truth.astype(np.int64) if len(np.unique(truth[truth > 0])) > 1 else _components(truth > 0)[0]
     sizes = np.bincount(true[true > 0], minlength=1)
-    both = (objects > 0) & (true > 0)
-    pairs, shared = np.unique(objects[both].astype(np.int64) * len(sizes) + true[both], return_counts=True)
+    overlap = (objects > 0) & (true > 0)
+    pairs, shared = np.unique(objects[overlap].astype(np.int64) * len(sizes) + true[overlap], return_counts=True)
     number, under = np.divmod(pairs, len(sizes))
     order = np.lexsort((-shared, number))  # by object, its best first; of two as good the lower number
     best = order[np.unique(number[order], return_index=True)[1]]

@@ -23,16 +23,16 @@ def neighbours(features: Array, count: int, groups: Sequence[str] | None = None)
     unit = features - features.mean(0)
     unit = unit / np.linalg.norm(unit, axis=1, keepdims=True).clip(1e-12)
     group = np.arange(len(unit)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    most = len(unit) - int(np.bincount(group).min(initial=len(unit)))
-    nearest, near = [], []
+    limit = len(unit) - int(np.bincount(group).min(initial=len(unit)))
+    nearest, similarities = [], []
     for start in range(0, len(unit), ROWS):
         likeness = unit[start : start + ROWS] @ unit.T
         likeness[group[start : start + ROWS, None] == group[None]] = -np.inf
-        order = np.argsort(-likeness, axis=1, kind="stable")[:, : min(count, most)]
+        order = np.argsort(-likeness, axis=1, kind="stable")[:, : min(count, limit)]
         cosines = np.take_along_axis(likeness, order, axis=1)
         nearest.append(np.where(np.isfinite(cosines), order, -1))
-        near.append(cosines)
-    return np.concatenate(nearest), np.concatenate(near)
+        similarities.append(cosines)
+    return np.concatenate(nearest), np.concatenate(similarities)
 
 
 def agreement(nearest: Array, labels: Sequence[str]) -> float:
@@ -42,10 +42,10 @@ def agreement(nearest: Array, labels: Sequence[str]) -> float:
     """
     names = np.asarray(labels)
     right = []
-    for own, row in zip(names, nearest, strict=True):
-        known = names[row[row >= 0]].tolist()
-        if known:
-            votes = Counter(known)
-            most = max(votes.values())
-            right.append(next(label for label in known if votes[label] == most) == own)
+    for truth, row in zip(names, nearest, strict=True):
+        near = names[row[row >= 0]].tolist()
+        if near:
+            votes = Counter(near)
+            majority = max(votes.values())
+            right.append(next(label for label in near if votes[label] == majority) == truth)
     return sum(right) / len(right) if right else float("nan")

@@ -35,8 +35,8 @@ def blocks(
     )
 
 
-class Encoder(nn.Module):
-    """Blocks and a cls token; there is no final norm (METHOD, section 2)."""
+class TransformerEncoder(nn.Module):
+    """Blocks and a cls token; there is no final norm, as in the authors' checkpoints."""
 
     def __init__(self, shape: EncoderShape) -> None:
         super().__init__()
@@ -68,19 +68,19 @@ class Encoder(nn.Module):
 
     def hidden_states(self, tokens: Tensor, after: Sequence[int]) -> list[Tensor]:
         """Features (N, L, D) after each of these blocks, counted from 1, without a cls token; for segmentation."""
-        seen = []
+        states = []
         for number, block in enumerate(self.blocks, 1):
             tokens = block(tokens)
-            seen.append(tokens)
+            states.append(tokens)
             if number >= max(after):
                 break
-        return [seen[number - 1] for number in after]
+        return [states[number - 1] for number in after]
 
 
 def initialise(module: nn.Module, generator: Generator) -> None:
     """Draw all weights anew from `generator`: linear xavier-uniform, norms 1 and 0, embeddings N(0, 1), tokens N(0, 0.02).
 
-    LayerScale keeps the constant it was built with. Source: METHOD, section 2.
+    LayerScale keeps the constant it was built with.
     """
     for part in module.modules():
         if isinstance(part, nn.Linear):

@@ -10,7 +10,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from medcoss_cli.model import pooling
-from medcoss_cli.model.encoder import Encoder, EncoderShape, initialise
+from medcoss_cli.model.encoder import EncoderShape, TransformerEncoder, initialise
 from medcoss_cli.model.heads import Head
 from medcoss_cli.model.networks import build_tokenizer
 from medcoss_cli.model.outputs import Array, Network
@@ -45,7 +45,7 @@ class FinetunedNetwork(nn.Module):
         self.modality, self.shape, self.pool, self.frozen = modality, encoder, pool, frozen
         self.spec = modality.tokenizer.spec
         self.tokenizer = build_tokenizer(modality, encoder.width)
-        self.encoder = Encoder(encoder)
+        self.encoder = TransformerEncoder(encoder)
         initialise(self.tokenizer, generator(seed, "weights", "tokenizer", modality.tokenizer.key))
         initialise(self.encoder, generator(seed, "weights", "encoder"))
         self.head, self.blocks = head.module, head.blocks

@@ -76,8 +76,8 @@ def taps_of(depth: int, count: int) -> tuple[int, ...]:
 
     Each of `count` halvings of the grid but the last gets a tap, the deepest ones where there are fewer.
     """
-    wanted = [TAPS[0]] * max(0, count - 1 - len(TAPS)) + list(TAPS[max(0, len(TAPS) - count + 1) :])
-    return (*(max(1, round(depth * tap / 12)) for tap in wanted), depth)
+    taps = [TAPS[0]] * max(0, count - 1 - len(TAPS)) + list(TAPS[max(0, len(TAPS) - count + 1) :])
+    return (*(max(1, round(depth * tap / 12)) for tap in taps), depth)
 
 
 class Side(nn.Module):
@@ -178,8 +178,8 @@ class HybridDecoder(nn.Module):
         padding = [n for side in reversed(size) for n in (0, -side % 32)]
         grids = self.net.encoder(F.pad(inputs, padding))
         mode = "bilinear" if len(size) == 2 else "trilinear"
-        seen = F.interpolate(hidden[-1], grids[-1].shape[2:], mode=mode, align_corners=False)
-        grids[-1] = self.fuse(torch.cat([grids[-1], seen], dim=1))
+        features = F.interpolate(hidden[-1], grids[-1].shape[2:], mode=mode, align_corners=False)
+        grids[-1] = self.fuse(torch.cat([grids[-1], features], dim=1))
         logits: Tensor = self.net.segmentation_head(self.net.decoder(grids, self.net.skip_connect))
         return logits[(slice(None), slice(None), *(slice(0, side) for side in size))]
 
@@ -188,22 +188,22 @@ class HybridDecoder(nn.Module):
 
         Raises: CheckpointError where nothing fits.
         """
-        own = self.net.encoder.state_dict()
-        fit = {n: own[n] for n in own}
-        taken = 0
+        state = self.net.encoder.state_dict()
+        merged = {n: state[n] for n in state}
+        count = 0
         for name, weight in weights.items():
             ending = next(
-                (e for e in (name, name.partition(".")[2]) if e in own and own[e].shape == weight.shape), None
+                (e for e in (name, name.partition(".")[2]) if e in state and state[e].shape == weight.shape), None
             )
             if ending is not None:
-                fit[ending] = weight
-                taken += 1
-        if not taken:
+                merged[ending] = weight
+                count += 1
+        if not count:
             raise CheckpointError(
                 "no tensor of head.hybrid.cnn fits the residual network", fix="check head.hybrid.depth"
             )
-        self.net.encoder.load_state_dict(fit)
-        return f"residual network: {taken} of {len(own)} tensors taken, {len(weights) - taken} left"
+        self.net.encoder.load_state_dict(merged)
+        return f"residual network: {count} of {len(state)} tensors taken, {len(weights) - count} left"
 
 
 def expect(decoder: nn.Module, shares: Sequence[float]) -> None:

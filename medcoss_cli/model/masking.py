@@ -20,14 +20,15 @@ def random_keep(noise: Tensor, ratio: float) -> Tensor:
     Returns: (N, K) int64 indices in the order of their noise.
     Source: He et al. 2022; Ye et al. 2024, sec. 3.2.
     """
-    kept = max(1, int(noise.shape[1] * (1 - ratio) + 1e-6))
-    return noise.argsort(dim=1)[:, :kept]
+    # 1 - 0.9 is a hair below 0.1: int alone would lose a patch
+    count = max(1, int(noise.shape[1] * (1 - ratio) + 1e-6))
+    return noise.argsort(dim=1)[:, :count]
 
 
 def removed(keep: Tensor, length: int) -> Tensor:
     """(N, L) bool, True at the patches that are not in `keep` (N, K)."""
-    gone = torch.ones(keep.shape[0], length, dtype=torch.bool, device=keep.device)
-    return gone.scatter(1, keep, False)
+    mask = torch.ones(keep.shape[0], length, dtype=torch.bool, device=keep.device)
+    return mask.scatter(1, keep, False)
 
 
 def choose_words(word: Tensor, real: Tensor, noise: Tensor, ratio: float) -> Tensor:
@@ -43,11 +44,12 @@ def choose_words(word: Tensor, real: Tensor, noise: Tensor, ratio: float) -> Ten
         ratio: 0.15 in the paper.
 
     Returns: (N, L) bool, True at tokens to be predicted.
-    Source: BERT's whole-word masking; METHOD of this project, section 2.
+    Source: BERT's whole-word masking.
     """
     lengths = torch.zeros_like(word).scatter_add(1, word, real.long())
     budget = (real.sum(1) * ratio).round().long().clamp(min=1)
-    order = noise.masked_fill(lengths == 0, 2.0).argsort(dim=1)  # empty words last
+    # noise is below 1, so words without a real token come last
+    order = noise.masked_fill(lengths == 0, 2.0).argsort(dim=1)
     ordered = lengths.gather(1, order)
     taken = torch.zeros_like(ordered, dtype=torch.bool)
     total = torch.zeros_like(budget)
@@ -56,20 +58,20 @@ def choose_words(word: Tensor, real: Tensor, noise: Tensor, ratio: float) -> Ten
         taken[:, j] = fits
         total = total + ordered[:, j] * fits
     taken[:, 0] |= (total == 0) & (ordered[:, 0] > 0)
-    chosen = torch.zeros_like(taken).scatter(1, order, taken)
-    return chosen.gather(1, word) & real
+    by_word = torch.zeros_like(taken).scatter(1, order, taken)
+    return by_word.gather(1, word) & real
 
 
-def hide_words(ids: Tensor, chosen: Tensor, action: Tensor, substitute: Tensor, mask_id: int) -> Tensor:
+def hide_words(ids: Tensor, targets: Tensor, action: Tensor, substitute: Tensor, mask_id: int) -> Tensor:
     """Of the chosen tokens 80 % become the mask, 10 % a random word, 10 % stay as they are.
 
     Args:
         ids: (N, L) int64.
-        chosen: (N, L) bool.
+        targets: (N, L) bool.
         action: (N, L) uniform in [0, 1).
         substitute: (N, L) int64 random ids.
 
     Returns: (N, L) int64. Source: BERT.
     """
-    hidden = torch.where(chosen & (action < 0.8), torch.full_like(ids, mask_id), ids)
-    return torch.where(chosen & (action >= 0.8) & (action < 0.9), substitute, hidden)
+    hidden = torch.where(targets & (action < 0.8), torch.full_like(ids, mask_id), ids)
+    return torch.where(targets & (action >= 0.8) & (action < 0.9), substitute, hidden)

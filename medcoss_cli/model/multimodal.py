@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from medcoss_cli.model import pooling
 from medcoss_cli.model.batch import Batch
-from medcoss_cli.model.encoder import Encoder, EncoderShape, initialise
+from medcoss_cli.model.encoder import EncoderShape, TransformerEncoder, initialise
 from medcoss_cli.model.masking import random_keep
 from medcoss_cli.model.networks import build_decoder, build_tokenizer
 from medcoss_cli.model.pooling import with_cls
@@ -35,7 +35,7 @@ class Model(nn.Module):
         self.modalities: dict[str, CompleteModality] = {}
         self.offered: dict[str, CompleteModality] = {}
         self._given: dict[str, dict[str, Tensor]] = {}
-        self.encoder = Encoder(shape)
+        self.encoder = TransformerEncoder(shape)
         self.tokenizers = nn.ModuleDict()
         self.decoders = nn.ModuleDict()
         initialise(self.encoder, generator(seed, "weights", "encoder"))
@@ -120,5 +120,5 @@ class Model(nn.Module):
         """What the encoder saw of a batch under its mask, and what the decoder makes of it; for previews."""
         inputs, keep, targets = self.hide(batch)
         features = self.encode(batch.modality, inputs, keep)
-        seen, made = self.decoder(batch.modality).reconstruct(features, targets, batch.inputs)
-        return (inputs if keep is None else seen), made
+        shown, reconstruction = self.decoder(batch.modality).reconstruct(features, targets, batch.inputs)
+        return (inputs if keep is None else shown), reconstruction

@@ -17,7 +17,7 @@ def sincos(grid: tuple[int, ...], width: int) -> Tensor:
         width: D.
 
     Returns: (L, D) float32, L the product of the grid.
-    Source: He et al. 2022 (two axes); three axes as DESIGN of this project.
+    Source: He et al. 2022 (two axes); three axes likewise, a third of the width each.
     """
     part = width // len(grid) // 2 * 2
     frequencies = 1.0 / 10000 ** (torch.arange(part // 2, dtype=torch.float64) / (part / 2))

@@ -88,12 +88,12 @@ def predict_labels(
             total, weights = np.zeros_like(part), np.zeros_like(column)
         total += part * column
         weights += column
-        done = (begins[number + 1] if number + 1 < len(begins) else first + window[0]) - first
-        ready = finite(total[:, :done] / weights[:done])
+        finished = (begins[number + 1] if number + 1 < len(begins) else first + window[0]) - first
+        ready = finite(total[:, :finished] / weights[:finished])
         score = (ready + rank) * (ready > 0.5)
-        labels[first : first + done] = np.where(score.max(0) > 0, score.argmax(0) + 1, 0)
-        total[:, :-done], weights[:-done] = total[:, done:].copy(), weights[done:].copy()
-        total[:, -done:], weights[-done:] = 0, 0
+        labels[first : first + finished] = np.where(score.max(0) > 0, score.argmax(0) + 1, 0)
+        total[:, :-finished], weights[:-finished] = total[:, finished:].copy(), weights[finished:].copy()
+        total[:, -finished:], weights[-finished:] = 0, 0
         if bar is not None:
             bar.advance()
     return labels[tuple(slice(0, s) for s in shape)]
@@ -101,31 +101,31 @@ def predict_labels(
 
 def memory(shape: tuple[int, ...], channels: int, window: tuple[int, ...], classes: int) -> int:
     """About how many bytes a prediction needs beside the network: image and labels whole, probabilities of one slab."""
-    whole = math.prod(max(s, w) for s, w in zip(shape, window, strict=True))
-    slab = whole * window[0] // max(shape[0], window[0])
-    return whole * (channels * 6 + 2) + slab * 4 * (4 * classes + channels)
+    voxels = math.prod(max(s, w) for s, w in zip(shape, window, strict=True))
+    slab = voxels * window[0] // max(shape[0], window[0])
+    return voxels * (channels * 6 + 2) + slab * 4 * (4 * classes + channels)
 
 
 def _padded(inputs: Array, padded: tuple[int, ...], depth: int, value: float) -> Array:
     """Inputs (C, n, ...) filled up at the end to (C, depth, ...) and the padded volume's other axes."""
-    wanted = (depth, *padded[1:])
-    missing = [(0, 0), *((0, w - n) for w, n in zip(wanted, inputs.shape[1:], strict=True))]
+    shape = (depth, *padded[1:])
+    missing = [(0, 0), *((0, w - n) for w, n in zip(shape, inputs.shape[1:], strict=True))]
     return np.pad(inputs, missing, constant_values=value)
 
 
 def _slab(predict: Network, inputs: Array, across: Sequence[Sequence[int]], plane: Sequence[Array]) -> Array:
     """Probabilities (c, depth, ...) of a slab (C, depth, ...): windows over its other axes, weighted."""
     weight = np.ones((1,) * (inputs.ndim - 1), np.float32)
-    for axis, own in enumerate(plane, 1):
-        weight = weight * own.reshape(-1, *(1,) * (len(plane) - axis))
+    for axis, profile in enumerate(plane, 1):
+        weight = weight * profile.reshape(-1, *(1,) * (len(plane) - axis))
     total: Array | None = None
     sums = np.zeros((1, *inputs.shape[2:]), np.float32)
     for firsts in itertools.product(*across):
-        at = (slice(None), slice(None), *(slice(f, f + len(own)) for f, own in zip(firsts, plane, strict=True)))
-        found = predict(np.ascontiguousarray(inputs[at])[None])[0]
+        at = (slice(None), slice(None), *(slice(f, f + len(profile)) for f, profile in zip(firsts, plane, strict=True)))
+        probabilities = predict(np.ascontiguousarray(inputs[at])[None])[0]
         if total is None:
-            total = np.zeros((found.shape[0], *inputs.shape[1:]), np.float32)
-        total[at] += found * weight
+            total = np.zeros((probabilities.shape[0], *inputs.shape[1:]), np.float32)
+        total[at] += probabilities * weight
         sums[at[1:]] += weight
     assert total is not None
     return total / sums

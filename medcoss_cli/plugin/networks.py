@@ -146,12 +146,12 @@ class DecoderNetwork(Protocol):
 
 def lacking(part: object, protocol: type) -> list[str]:
     """Names of the members that a protocol asks for and `part` lacks, or has but cannot be called."""
-    asked: dict[str, Any] = {}
+    members: dict[str, Any] = {}
     for base in reversed(protocol.__mro__):
         if base not in (object, Protocol):
-            asked |= {n: v for n, v in vars(base).items() if n == "__call__" or not n.startswith("_")}
+            members |= {n: v for n, v in vars(base).items() if n == "__call__" or not n.startswith("_")}
     return [
         n
-        for n, v in asked.items()
+        for n, v in members.items()
         if not hasattr(part, n) or (inspect.isfunction(v) and not callable(getattr(part, n)))
     ]

@@ -23,17 +23,17 @@ def outlook(recipe: Recipe, stages: Sequence[AnyStage], state: State, options: O
     """
     root, _ = folders(recipe, options)
     rehearses = load_strategy(recipe.strategy.name).rehearses
-    kept = sum(len(samples) for samples in state.buffer.values())
-    known = dict(state.model.modalities)
+    buffered = sum(len(samples) for samples in state.buffer.values())
+    modalities = dict(state.model.modalities)
     rows = []
     for number, stage in enumerate(stages, len(state.history) + 1):
         counts, lines = [], []
         for member in stage.members:
             decoder = recipe.decoder.model_dump() if recipe.decoder else None
             modality = for_stage(
-                member.modality, known, screen, decoder=decoder, offered=state.model.offered, **member.parts()
+                member.modality, modalities, screen, decoder=decoder, offered=state.model.offered, **member.parts()
             )
-            known[modality.name] = modality
+            modalities[modality.name] = modality
             counts.append(len(find(modality, root / member.data, recipe.data.split, screen).records))
             size = " x ".join(map(str, modality.size))
             lines.append([str(number), modality.name, str(counts[-1]), size, modality.tokenizer.key])
@@ -41,14 +41,15 @@ def outlook(recipe: Recipe, stages: Sequence[AnyStage], state: State, options: O
         mix = train.accumulate if train.mix else 1
         turns, _ = turns_of(
             sum(counts),
-            kept if rehearses else 0,
+            buffered if rehearses else 0,
             (stage.batch or train.batch) // mix,
             stage.epochs or train.epochs,
             None if share == "proportional" else float(share),
             mix,
         )
-        rows += [[*line, str(turns // mix) if line is lines[0] else ""] for line in lines]  # of the whole stage
-        kept += sum(buffer_size(count, recipe.rehearsal.ratio) for count in counts)
+        # steps are those of the whole stage: on its first line alone
+        rows += [[*line, str(turns // mix) if line is lines[0] else ""] for line in lines]
+        buffered += sum(buffer_size(count, recipe.rehearsal.ratio) for count in counts)
     screen.table("Plan", ["stage", "modality", "records", "size", "tokenizer", "about steps"], rows)
     weights = sum(p.numel() for p in state.model.encoder.parameters())
     screen.say(f"encoder of {weights / 1e6:.1f} million parameters; nothing was written")

@@ -89,9 +89,9 @@ class Engine:
             self._begin_phases()
             self._begin_step()
             for _ in range(self.train.accumulate):
-                asked = time.perf_counter()
+                began = time.perf_counter()
                 batch = next(parts)
-                self.waited += time.perf_counter() - asked
+                self.waited += time.perf_counter() - began
                 yield batch
             if self.agreed or (self.interruption.requested and self.devices.ranks == 1):
                 self._stop()
@@ -161,21 +161,21 @@ class Engine:
         """
         value, count = loss
         mixed = self.plan.mix > 1
-        own = torch.tensor([value.item(), float(count)], dtype=torch.float64)
+        sum_and_count = torch.tensor([value.item(), float(count)], dtype=torch.float64)
         if mixed:
             counted = self.devices.add_up(
-                own[1:].to(self.devices.device, copy=True)
+                sum_and_count[1:].to(self.devices.device, copy=True)
             ).item()  # before backward: gradients add up
             value = value / counted
         value.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
-        self.sums[self.micro if mixed else 0] += own
+        self.sums[self.micro if mixed else 0] += sum_and_count
         if mixed or self.micro == 0:
             self.turns.append(batch)
         self.micro += 1
         if self.micro < self.train.accumulate:
             return
         stop = torch.tensor([float(self.interruption.requested)], dtype=torch.float64)
-        *sums, asked = self.devices.add_up(torch.cat([self.sums.flatten(), stop]).to(self.devices.device)).tolist()
+        *sums, stops = self.devices.add_up(torch.cat([self.sums.flatten(), stop]).to(self.devices.device)).tolist()
         losses = [summed / counted for summed, counted in zip(sums[::2], sums[1::2], strict=True)]
         check_loss(sum(sums[::2]), f"step {self.at + 1} of stage {self.plan.stage}", self.run.folder)
         self.devices.add_up_gradients(self.parameters, float(self.plan.mix) if mixed else sums[1])
@@ -185,8 +185,8 @@ class Engine:
         self.optimiser.step()
         self.strategy.after_step(self.model)
         self.at += 1
-        self.agreed = asked > 0  # any rank's signal stops all
-        self._tell(losses, rate)
+        self.agreed = stops > 0  # any rank's signal stops all
+        self._report_step(losses, rate)
 
     def facts(self) -> dict[str, Any]:
         """What the history says of this stage's training."""
@@ -201,7 +201,7 @@ class Engine:
             "recipe": without_paths(self.job.recipe.model_dump(mode="json")),
         }
 
-    def _tell(self, losses: Sequence[float], rate: float) -> None:
+    def _report_step(self, losses: Sequence[float], rate: float) -> None:
         """A line of metrics.jsonl for each turn of the step, and the bar."""
         seconds, parts = time.perf_counter() - self.began, len(losses)
         for batch, loss in zip(self.turns, losses, strict=True):

@@ -45,8 +45,8 @@ def choose_kmeans(features: Array, keep: int, centers: float, key: tuple[int | s
     n = len(features)
     clusters = min(keep, max(1, int(centers * n)), len(np.unique(features, axis=0)))
     # k-means++ over everything costs six times the clustering itself; a tenth of the samples gives as good a start
-    few = choose_random(n, max(clusters, n // 10), (*key, "start")) if n > 10_000 else np.arange(n)
-    start, _ = kmeans_plusplus(features[few], clusters, random_state=_seed((*key, "plusplus")))
+    sample = choose_random(n, max(clusters, n // 10), (*key, "start")) if n > 10_000 else np.arange(n)
+    start, _ = kmeans_plusplus(features[sample], clusters, random_state=_seed((*key, "plusplus")))
     fitted = KMeans(clusters, init=start, n_init=1, random_state=_seed((*key, "kmeans"))).fit(features)
     distance = np.linalg.norm(features - fitted.cluster_centers_[fitted.labels_], axis=1)
     order = np.lexsort((np.arange(n), distance, fitted.labels_))  # cluster by cluster, nearest first

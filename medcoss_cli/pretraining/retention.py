@@ -1,4 +1,4 @@
-"""Retention: how much of an earlier modality the encoder still knows, measured without labels (DESIGN 4.8).
+"""Retention: how much of an earlier modality the encoder still knows, measured without labels.
 
 A small part of each stage's data, the anchors, is never trained on. What the encoder makes of it at the end of its own
 stage is kept; after every later stage it is compared with what the encoder makes of it then.
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from medcoss_cli.console import Bar
-from medcoss_cli.data.batches import Source, Stored
+from medcoss_cli.data.batches import Source, StoredSamples
 from medcoss_cli.model.batch import Batch
 from medcoss_cli.model.multimodal import Model
 from medcoss_cli.randomness import generator
@@ -32,7 +32,7 @@ CHUNK = 64  # samples at a time
 class Anchors:
     """Samples set aside, with the features (N, D) and the masked loss at the end of their own stage."""
 
-    samples: Stored
+    samples: StoredSamples
     features: Tensor
     loss: float
 
@@ -44,16 +44,16 @@ def choose_anchors(groups: np.ndarray[Any, Any], key: tuple[int | str, ...]) -> 
         groups: (n,) the patient or document number of each row.
     """
     n = len(groups)
-    wanted = min(max(round(0.02 * n), 16), 256, n // 5)
+    size = min(max(round(0.02 * n), 16), 256, n // 5)
     numbers, counts = np.unique(groups, return_counts=True)
-    taken: list[int] = []
+    chosen: list[int] = []
     total = 0
     # the keys of these draws keep the anchors' first name, so that earlier numbers come out again
     for i in torch.randperm(len(numbers), generator=generator(*key, "probes")).tolist():
-        if total < wanted and total + counts[i] <= max(wanted, n // 3):
-            taken.append(numbers[i])
+        if total < size and total + counts[i] <= max(size, n // 3):
+            chosen.append(numbers[i])
             total += counts[i]
-    return np.flatnonzero(np.isin(groups, taken))
+    return np.flatnonzero(np.isin(groups, chosen))
 
 
 def decoded(model: Model, modality: str, source: Source, rows: np.ndarray[Any, Any]) -> Tensor:
@@ -77,7 +77,7 @@ def features(model: Model, modality: str, source: Source, rows: np.ndarray[Any, 
 
 
 @torch.no_grad()
-def masked_loss(model: Model, modality: str, samples: Stored) -> float:
+def masked_loss(model: Model, modality: str, samples: StoredSamples) -> float:
     """L_mim with the modality's kept decoder, always under the same masks."""
     model.eval()
     n = len(samples)
@@ -91,7 +91,7 @@ def masked_loss(model: Model, modality: str, samples: Stored) -> float:
     return (total[0] / total[1]).item()
 
 
-def anchors_of(model: Model, modality: str, samples: Stored) -> Anchors:
+def anchors_of(model: Model, modality: str, samples: StoredSamples) -> Anchors:
     """What the encoder knows of these samples now."""
     everything = np.arange(len(samples))
     return Anchors(samples, features(model, modality, samples, everything), masked_loss(model, modality, samples))
@@ -115,14 +115,14 @@ def centred_cosine(a: Tensor, b: Tensor) -> float:
 def measure(model: Model, anchors: Mapping[str, Anchors]) -> dict[str, dict[str, float]]:
     """Per earlier modality: CKA and centred cosine of features now against then, and the masked loss now and then."""
     report = {}
-    for modality, then in anchors.items():
-        now = anchors_of(model, modality, then.samples)
+    for modality, reference in anchors.items():
+        current = anchors_of(model, modality, reference.samples)
         report[modality] = {
-            "cka": cka(now.features, then.features),
-            "cosine": centred_cosine(now.features, then.features),
-            "loss": now.loss,
-            "loss_then": then.loss,
-            "anchors": float(len(then.samples)),
+            "cka": cka(current.features, reference.features),
+            "cosine": centred_cosine(current.features, reference.features),
+            "loss": current.loss,
+            "loss_then": reference.loss,
+            "anchors": float(len(reference.samples)),
         }
     return report
 
@@ -156,8 +156,11 @@ def write(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
         }
         for s in history
     ]
-    least = lowest(history)
-    summary = {"stages": stages, "lowest": None if least is None else {"modality": least[0], "cka": least[1]}}
+    lowest_row = lowest(history)
+    summary = {
+        "stages": stages,
+        "lowest": None if lowest_row is None else {"modality": lowest_row[0], "cka": lowest_row[1]},
+    }
     atomic.write(folder / "retention.json", json.dumps(summary, indent=2).encode())
     atomic.write(folder / "retention.png", _picture(history))
 
@@ -174,10 +177,12 @@ def _picture(history: Sequence[Mapping[str, Any]]) -> bytes:
     left, right = figure.subplots(1, 2)
     names = [stage["modality"] for stage in history]
     for modality in dict.fromkeys(m for stage in history for m in parts(stage)):
-        seen = [(i, stage["retention"][modality]) for i, stage in enumerate(history) if modality in stage["retention"]]
-        at = [i for i, _ in seen]
-        left.plot(at, [row["cka"] for _, row in seen], marker="o", label=modality)
-        right.plot(at, [row["loss"] / row["loss_then"] for _, row in seen], marker="o", label=modality)
+        measured = [
+            (i, stage["retention"][modality]) for i, stage in enumerate(history) if modality in stage["retention"]
+        ]
+        at = [i for i, _ in measured]
+        left.plot(at, [row["cka"] for _, row in measured], marker="o", label=modality)
+        right.plot(at, [row["loss"] / row["loss_then"] for _, row in measured], marker="o", label=modality)
     left.set(title="Features now against then", ylabel="linear CKA (1: unchanged)", ylim=(0, 1.05))
     low, high = right.get_ylim()  # a change of a thousandth shall not look like one of a half
     limits = min(low, 0.9), max(high, 1.1)

@@ -62,25 +62,23 @@ def first_state(recipe: PretrainRecipe, start: State | None = None) -> State:
 
     Raises: RecipeError where that encoder is another than the recipe's.
     """
-    own = EncoderShape(**recipe.encoder.model_dump())
+    shape = EncoderShape(**recipe.encoder.model_dump())
     if start is None:
         if recipe.init is not None:
             raise ValueError("a recipe with `init` needs the weights that it starts from")
-        return State(Model(own, recipe.seed, recipe.masking.model_dump()))
-    given = start.model.shape
-    hidden = [int(shape.width * shape.mlp_ratio) for shape in (own, given)]
-    if (own.width, own.depth, own.heads) != (given.width, given.depth, given.heads) or hidden[0] != hidden[1]:
-        text = ", ".join(f"{key}: {value}" for key, value in vars(given).items() if key != "layer_scale")
+        return State(Model(shape, recipe.seed, recipe.masking.model_dump()))
+    trained = start.model.shape
+    dims = [(s.width, s.depth, s.heads, int(s.width * s.mlp_ratio)) for s in (shape, trained)]
+    if dims[0] != dims[1]:
+        text = ", ".join(f"{key}: {value}" for key, value in vars(trained).items() if key != "layer_scale")
         raise RecipeError("the encoder in init differs from the recipe's", where="init", fix=f"encoder: {{{text}}}")
-    if (
-        own.layer_scale is None
-    ):  # trained scales belong to the weights: without them the encoder computes something else
-        own = replace(own, layer_scale=given.layer_scale)
-    model = Model(own, recipe.seed, recipe.masking.model_dump())
+    if shape.layer_scale is None:  # trained scales belong to the weights: without them the function is another
+        shape = replace(shape, layer_scale=trained.layer_scale)
+    model = Model(shape, recipe.seed, recipe.masking.model_dump())
     weights = start.model.encoder.state_dict()
-    if given.layer_scale is None and own.layer_scale is not None:
+    if trained.layer_scale is None and shape.layer_scale is not None:
         scales = [name for name in model.encoder.state_dict() if name.endswith("gamma")]
-        weights |= dict.fromkeys(scales, torch.ones(own.width))  # which changes nothing
+        weights |= dict.fromkeys(scales, torch.ones(shape.width))  # which changes nothing
     model.encoder.load_state_dict(weights)
     model.offer(start.model)
     return State(model, origin=start.origin or "a checkpoint of medcoss")
@@ -88,11 +86,11 @@ def first_state(recipe: PretrainRecipe, start: State | None = None) -> State:
 
 def _check_stages(recipe: PretrainRecipe, state: State, options: Options, place: Devices) -> None:
     """Check every stage before the first one trains: plugins, tokenizers, sizes, folders."""
-    known: dict[str, CompleteModality] = {}
+    modalities: dict[str, CompleteModality] = {}
     for member in recipe.members:
         decoder = recipe.decoder.model_dump()
-        known[member.modality] = for_stage(
-            member.modality, known, Screen(), decoder=decoder, offered=state.model.offered, **member.parts()
+        modalities[member.modality] = for_stage(
+            member.modality, modalities, Screen(), decoder=decoder, offered=state.model.offered, **member.parts()
         )
     root, _ = folders(recipe, options)
     missing = [str(root / member.data) for member in recipe.members if not (root / member.data).exists()]
@@ -200,8 +198,8 @@ def _in_use(modalities: Sequence[str], strategy: str) -> dict[str, Any]:
 def _check_in_use(run: Run, screen: Screen) -> None:
     """Raises: CheckpointError where a plugin reads otherwise than when the run was begun; the run is then closed."""
     try:
-        for name, known in run.facts.get("plugins", {}).items():
-            check_unchanged(known, discovery.load_modality(name), screen, where=run.folder)
+        for name, facts in run.facts.get("plugins", {}).items():
+            check_unchanged(facts, discovery.load_modality(name), screen, where=run.folder)
     except MedcossError:
         run.close()
         raise

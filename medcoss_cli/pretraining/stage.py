@@ -21,29 +21,29 @@ def prepare_stage(job: Job, number: int, stage: AnyStage) -> list[StageData]:
 
     Raises: DataError for a missing or unusable folder, RecipeError for a size or tokenizer that does not fit.
     """
-    known, prepared = dict(job.state.model.modalities), []
+    modalities, prepared = dict(job.state.model.modalities), []
     for member in stage.members:
-        data = _prepare(job, number, member, known)
-        known[data.modality.name] = data.modality  # a later one may share its tokenizer and vocabulary
+        data = _prepare(job, number, member, modalities)
+        modalities[data.modality.name] = data.modality  # a later one may share its tokenizer and vocabulary
         prepared.append(data)
     job.run.quarantine(number, [data.prepared.quarantine for data in prepared])
     return prepared
 
 
-def _prepare(job: Job, number: int, member: Member, known: Mapping[str, CompleteModality]) -> StageData:
+def _prepare(job: Job, number: int, member: Member, modalities: Mapping[str, CompleteModality]) -> StageData:
     """Find, learn a vocabulary if one is needed and none is there, prepare, and set anchors aside by patient or document."""
     recipe, screen = job.recipe, job.screen
     decoder = recipe.decoder.model_dump() if recipe.decoder else None
     offered = job.state.model.offered
-    modality = for_stage(member.modality, known, screen, decoder=decoder, offered=offered, **member.parts())
+    modality = for_stage(member.modality, modalities, screen, decoder=decoder, offered=offered, **member.parts())
     root = job.data_root / member.data
     screen.say(f"stage {number} of {job.before + len(job.stages)}: {modality.title} from {root}")
     if not job.devices.first:
         job.devices.wait()  # rank 0 prepares the set, the other ranks then open it
-    found = find(modality, root, recipe.data.split, screen)
-    modality = with_vocabulary(modality, found, screen)
+    listing = find(modality, root, recipe.data.split, screen)
+    modality = with_vocabulary(modality, listing, screen)
     rows = prepare(
-        modality, found, job.prepared, workers=recipe.data.workers, bad_share=recipe.data.bad_share, screen=screen
+        modality, listing, job.prepared, workers=recipe.data.workers, bad_share=recipe.data.bad_share, screen=screen
     )
     if job.devices.first:
         job.devices.wait()

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from medcoss_cli.console import Screen
-from medcoss_cli.data.batches import Stored
+from medcoss_cli.data.batches import StoredSamples
 from medcoss_cli.errors import CheckpointError, PluginError
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
@@ -36,7 +36,7 @@ class State:
     """
 
     model: Model
-    buffer: dict[str, Stored] = field(default_factory=dict)
+    buffer: dict[str, StoredSamples] = field(default_factory=dict)
     anchors: dict[str, Anchors] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     origin: str | None = None
@@ -47,10 +47,10 @@ class State:
         """Learned or given vocabularies (JSON text) by tokenizer key."""
         return {m.tokenizer.key: m.vocabulary for m in self.model.modalities.values() if m.vocabulary is not None}
 
-    def keep(self, modality: str, samples: Stored) -> None:
+    def keep(self, modality: str, samples: StoredSamples) -> None:
         """Add a stage's share to the buffer; a modality that comes a second time keeps both shares."""
         before = self.buffer.get(modality)
-        self.buffer[modality] = samples if before is None else Stored.joined(before, samples)
+        self.buffer[modality] = samples if before is None else StoredSamples.joined(before, samples)
 
     def remember(self, strategy: str, memory: dict[str, Any]) -> None:
         """Keep what a strategy needs in later stages; nothing is kept for one that needs nothing.
@@ -70,7 +70,7 @@ class State:
     def finish(self, number: int, data: Sequence[StageData], facts: dict[str, Any]) -> None:
         """Write a finished stage into the history: take anchors of the new modalities, measure the earlier ones."""
         for part in data:
-            anchors = Stored.of(part.prepared, part.anchors)
+            anchors = StoredSamples.of(part.prepared, part.anchors)
             if len(anchors):
                 self.anchors[part.modality.name] = anchors_of(self.model, part.modality.name, anchors)
         self.history.append(
@@ -86,8 +86,8 @@ class State:
 
     def _about(self, data: StageData, baseline: float) -> dict[str, Any]:
         name, title = data.modality.name, data.modality.title
-        kept = len(self.buffer.get(name, ()))
-        return {"modality": name, "title": title, "buffer": kept, **data.facts, "baseline": baseline}
+        buffered = len(self.buffer.get(name, ()))
+        return {"modality": name, "title": title, "buffer": buffered, **data.facts, "baseline": baseline}
 
     def shared_weights(self) -> dict[str, torch.Tensor]:
         """Encoder and tokenizers, without decoders: the product of pre-training."""
@@ -150,9 +150,9 @@ class State:
         )
 
 
-def shape_of(known: Checkpoint) -> EncoderShape:
+def shape_of(checkpoint: Checkpoint) -> EncoderShape:
     """The dimensions of a checkpoint's encoder."""
-    return EncoderShape(**{key: value for key, value in known.encoder.items() if key not in ("seed", "masking")})
+    return EncoderShape(**{key: value for key, value in checkpoint.encoder.items() if key not in ("seed", "masking")})
 
 
 def weights_for(model: Model, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -164,9 +164,9 @@ def weights_for(model: Model, weights: Mapping[str, torch.Tensor]) -> dict[str, 
 
 def read_state(path: Path, screen: Screen | None = None) -> State:
     """A checkpoint's state, to go on from. Raises: CheckpointError, or PluginError if a plugin that it needs is missing."""
-    known = checkpoint.load(path)
-    require_plugins(known)
-    return State.from_checkpoint(known, screen)
+    content = checkpoint.load(path)
+    require_plugins(content)
+    return State.from_checkpoint(content, screen)
 
 
 def read_for(path: Path, modality: str | None, screen: Screen | None = None) -> State:
@@ -176,14 +176,14 @@ def read_for(path: Path, modality: str | None, screen: Screen | None = None) -> 
 
     Raises: CheckpointError if the checkpoint does not know the modality, PluginError if its plugin is missing.
     """
-    known = checkpoint.load(path)
-    if modality is not None and modality not in known.modalities:
+    content = checkpoint.load(path)
+    if modality is not None and modality not in content.modalities:
         raise CheckpointError(
-            f"the checkpoint knows {', '.join(known.modalities) or 'no modality'}, not {modality}",
+            f"the checkpoint knows {', '.join(content.modalities) or 'no modality'}, not {modality}",
             where=path,
             fix=f"medcoss extend --modality {modality} --from CKPT first",
         )
-    return State.from_checkpoint(known, screen, only=() if modality is None else (modality,))
+    return State.from_checkpoint(content, screen, only=() if modality is None else (modality,))
 
 
 @dataclass(frozen=True)
@@ -195,15 +195,15 @@ class InertTokenizer:
     vocabulary: str | None
 
 
-def described_modalities(known: Checkpoint) -> dict[str, CompleteModality]:
+def described_modalities(checkpoint: Checkpoint) -> dict[str, CompleteModality]:
     """A checkpoint's modalities as it describes them, without their plugins: to compare with, not to read or build."""
     absent: Any = None
-    found = {}
-    for name, facts in known.modalities.items():
+    modalities = {}
+    for name, facts in checkpoint.modalities.items():
         key = facts["tokenizer"]
-        spec = TokenizerSpec.from_plain(known.tokenizers[key])
-        part: Any = InertTokenizer(key, spec, known.vocabularies.get(key))
-        found[name] = CompleteModality(
+        spec = TokenizerSpec.from_plain(checkpoint.tokenizers[key])
+        part: Any = InertTokenizer(key, spec, checkpoint.vocabularies.get(key))
+        modalities[name] = CompleteModality(
             name=name,
             title=name,
             dims=facts["dims"],
@@ -216,17 +216,17 @@ def described_modalities(known: Checkpoint) -> dict[str, CompleteModality]:
             augment=absent,
             decoder=absent,
         )
-    return found
+    return modalities
 
 
-def require_plugins(known: Checkpoint) -> None:
+def require_plugins(checkpoint: Checkpoint) -> None:
     """Raises: PluginError naming every modality of the checkpoint that is not installed."""
     installed = discovery.names()
-    missing = [name for name in known.modalities if name not in installed]
+    missing = [name for name in checkpoint.modalities if name not in installed]
     if missing:
-        told = [name + _origin(known.modalities[name]) for name in missing]
+        sources = [name + _origin(checkpoint.modalities[name]) for name in missing]
         raise PluginError(
-            f"the checkpoint knows {', '.join(told)}, but no installed plugin brings "
+            f"the checkpoint knows {', '.join(sources)}, but no installed plugin brings "
             f"{'it' if len(missing) == 1 else 'them'}",
             fix="; ".join(dict.fromkeys(discovery.how_to_get(name, installed) for name in missing)),
         )
@@ -256,8 +256,8 @@ def rebuild(name: str, checkpoint: Checkpoint, screen: Screen) -> CompleteModali
     )
     check_unchanged(facts.get("fingerprint"), modality, screen)
     if modality.tokenizer.spec != spec:
-        known, now = spec.to_plain(), modality.tokenizer.spec.to_plain()
-        different = sorted(k for k in known.keys() | now.keys() if known.get(k) != now.get(k))
+        trained, installed = spec.to_plain(), modality.tokenizer.spec.to_plain()
+        different = sorted(k for k in trained.keys() | installed.keys() if trained.get(k) != installed.get(k))
         raise CheckpointError(
             f"the tokenizer {key} of the installed {name} plugin differs from the checkpoint's in {', '.join(different)}",
             fix=f"install {facts.get('distribution', 'the version it was trained with')}",
@@ -278,17 +278,17 @@ def _facts(modality: CompleteModality) -> dict[str, Any]:
     }
 
 
-def _tensors(stored: Stored) -> dict[str, torch.Tensor]:
+def _tensors(stored: StoredSamples) -> dict[str, torch.Tensor]:
     return {"integers": stored.integers, "scale": stored.scale, "offset": stored.offset}
 
 
-def _stored(entry: Mapping[str, Any]) -> Stored:
-    return Stored(entry["integers"], entry["scale"], entry["offset"])
+def _stored(entry: Mapping[str, Any]) -> StoredSamples:
+    return StoredSamples(entry["integers"], entry["scale"], entry["offset"])
 
 
 def versions(modalities: Collection[str], strategy: str | None = None) -> dict[str, str]:
     """Versions a history entry names: medcoss, torch, and the distributions of modalities and strategy."""
-    found = {name: discovery.distribution_of(name) for name in modalities}
+    distributions = {name: discovery.distribution_of(name) for name in modalities}
     if strategy in discovery.strategy_names():
-        found[f"strategy {strategy}"] = discovery.distribution_of_strategy(str(strategy))
-    return {"medcoss": version("medcoss"), "torch": str(torch.__version__), **found}
+        distributions[f"strategy {strategy}"] = discovery.distribution_of_strategy(str(strategy))
+    return {"medcoss": version("medcoss"), "torch": str(torch.__version__), **distributions}

@@ -40,13 +40,13 @@ def sample_of(modality: CompleteModality, values: Any, spacing: Sequence[float] 
     low, high = float(array.min()), float(array.max())
     # the plugin's own rule: a task may normalise in its own way, the unit of the files stays
     misfit = getattr(load_modality(modality.name).intensity, "misfit", None)
-    if misfit is not None and (found := misfit(low, high)) is not None:
-        expected, fix = found
+    if misfit is not None and (advice := misfit(low, high)) is not None:
+        expected, fix = advice
         raise DataError(f"values from {low:g} to {high:g} where {expected} are expected", where=where, fix=fix)
-    given = None if spacing is None else tuple(float(step) for step in spacing)
-    if given is not None and len(given) != modality.dims:
-        raise UsageError(f"a spacing of {len(given)} numbers where the array has {modality.dims} axes", where=where)
-    return checked(modality, Sample(array, spacing=given), where)
+    steps = None if spacing is None else tuple(float(step) for step in spacing)
+    if steps is not None and len(steps) != modality.dims:
+        raise UsageError(f"a spacing of {len(steps)} numbers where the array has {modality.dims} axes", where=where)
+    return checked(modality, Sample(array, spacing=steps), where)
 
 
 def as_array(values: Any, where: str) -> Array:
@@ -72,24 +72,26 @@ def _with_channels(modality: CompleteModality, array: Array, where: str) -> Arra
         return np.ascontiguousarray(np.moveaxis(array, -1, 0))
     axes = ", ".join(AXES[dims])
     expected = f"({axes})" if channels == 1 else f"({channels}, {axes})"
-    found = f"an array of shape {shape} where {modality.title} is {expected}"
+    mismatch = f"an array of shape {shape} where {modality.title} is {expected}"
     if len(shape) == dims + 1 and (shape[-1] in (3, 4) or shape[0] in (3, 4)):
         last = shape[-1] in (3, 4)
         colour = f"{shape[-1] if last else shape[0]} channels"
         take = "array[..., :3]" if channels == 3 else f"array.mean({-1 if last else 0})"
-        raise DataError(f"{found}: {colour} where {channels} is expected", where=where, fix=f"give {take}")
+        raise DataError(f"{mismatch}: {colour} where {channels} is expected", where=where, fix=f"give {take}")
     if len(shape) == dims and channels > 1:
-        raise DataError(f"{found}: one channel where {channels} are expected", where=where, fix="give all channels")
+        raise DataError(f"{mismatch}: one channel where {channels} are expected", where=where, fix="give all channels")
     if len(shape) == dims + 1:
-        raise DataError(found, where=where, fix="for several samples give a list of arrays, as in list(array)")
-    raise DataError(found, where=where, fix=f"give one sample with {dims} axes, or with {dims + 1}, its channels first")
+        raise DataError(mismatch, where=where, fix="for several samples give a list of arrays, as in list(array)")
+    raise DataError(
+        mismatch, where=where, fix=f"give one sample with {dims} axes, or with {dims + 1}, its channels first"
+    )
 
 
 def _check_finite(array: Array, where: str) -> None:
-    bad = int((~np.isfinite(array)).sum()) if array.dtype.kind == "f" else 0
-    if bad:
+    count = int((~np.isfinite(array)).sum()) if array.dtype.kind == "f" else 0
+    if count:
         fix = "replace them, as in numpy.nan_to_num(array, nan=array[numpy.isfinite(array)].min())"
-        raise DataError(f"{bad} of {array.size} values are NaN or infinite", where=where, fix=fix)
+        raise DataError(f"{count} of {array.size} values are NaN or infinite", where=where, fix=fix)
 
 
 def inputs_of(modality: CompleteModality, tensor: Any) -> Array:
@@ -99,9 +101,9 @@ def inputs_of(modality: CompleteModality, tensor: Any) -> Array:
     size = tuple(modality.size)
     expected = size if modality.text_tokenizer is not None else (modality.channels, *size)
     if array.ndim != len(expected) + 1 or array.shape[1:] != expected:
-        wanted = f"(N, {', '.join(map(str, expected))})"
+        text = f"(N, {', '.join(map(str, expected))})"
         fix = "give arrays or files to .embed, which brings them to the size, channels and range of the encoder"
-        raise UsageError(f"a tensor of shape {array.shape} where {wanted} is expected", where=where, fix=fix)
+        raise UsageError(f"a tensor of shape {array.shape} where {text} is expected", where=where, fix=fix)
     if modality.text_tokenizer is not None:
         if array.dtype.kind not in "iu":
             raise UsageError(f"a tensor of {array.dtype} where ids are expected", where=where, fix="give int64")

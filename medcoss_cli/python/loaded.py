@@ -60,14 +60,14 @@ class Loaded:
 
         Raises: DataError for what cannot be read or cannot be right, UsageError where there are no features.
         """
-        known = self._modality(modality)
-        network, decode = self._network(known.name)
+        part = self._modality(modality)
+        network, decode = self._network(part.name)
         labels, rows, counts = list[str](), list[Array](), list[int]()
-        samples = samples_of(known, inputs, spacing)
+        samples = samples_of(part, inputs, spacing)
         while batch := list(islice(samples, BATCH)):
-            stored = [encode(known, sample) for _, sample in batch]
-            seen = [decode(integers[None], scale, offset) for integers, scale, offset in stored]
-            _, pooled = network(np.concatenate(seen))
+            stored = [encode(part, sample) for _, sample in batch]
+            arrays = [decode(integers[None], scale, offset) for integers, scale, offset in stored]
+            _, pooled = network(np.concatenate(arrays))
             for (name, _), row in zip(batch, pooled, strict=True):
                 if labels and labels[-1] == name:  # another window of the same file
                     counts[-1] += 1
@@ -87,10 +87,10 @@ class Loaded:
         """
         import torch
 
-        known = self._modality(modality)
-        network, _ = self._network(known.name)
-        found = network(inputs_of(known, tensor))
-        return torch.from_numpy(found[0 if tokens else 1]).to(tensor.device)
+        part = self._modality(modality)
+        network, _ = self._network(part.name)
+        outputs = network(inputs_of(part, tensor))
+        return torch.from_numpy(outputs[0 if tokens else 1]).to(tensor.device)
 
     def predict(self, inputs: Any, *, spacing: Sequence[float] | None = None) -> list[dict[str, Any]]:
         """One dict for each input: `input`, and `predicted` with `p_CLASS`, or `labels` on the sample's own grid.
@@ -109,8 +109,8 @@ class Loaded:
         for name, samples in grouped(samples_of(predictor.modality, inputs, spacing)):
             parts = [predictor.kind.predict(predictor, sample) for sample in samples]
             row = predictor.kind.combine(predictor.spec, parts) if len(parts) > 1 else None
-            found = [row] if row is not None else [part.row or {"labels": part.outputs} for part in parts]
-            rows += [{"input": name, **columns} for columns in found]
+            results = [row] if row is not None else [part.row or {"labels": part.outputs} for part in parts]
+            rows += [{"input": name, **columns} for columns in results]
         return rows
 
     def _modality(self, name: str | None) -> CompleteModality:
@@ -118,9 +118,9 @@ class Loaded:
             return next(iter(self.modalities.values()))
         if name is not None and name in self.modalities:
             return self.modalities[name]
-        known = ", ".join(self.modalities)
+        names = ", ".join(self.modalities)
         what = "which modality is not said" if name is None else f"it does not know {name!r}"
-        raise UsageError(f"{what}; it knows {known}", where=self.source, fix=f"give modality={known.split(',')[0]!r}")
+        raise UsageError(f"{what}; it knows {names}", where=self.source, fix=f"give modality={names.split(',')[0]!r}")
 
     def _network(self, name: str) -> tuple[Network, Decode]:
         if self._networks is None:

@@ -75,15 +75,15 @@ def finetune(
 
     Raises: RecipeError, CheckpointError, DataError, UsageError before anything is trained.
     """
-    runs, given = Path(runs), dict(overrides)
+    runs, settings = Path(runs), dict(overrides)
     root = None
     if data is not None:
         folder = Path(data) if isinstance(data, str | os.PathLike) else write_table(data, runs / "tables")
         if not folder.is_dir():
             raise UsageError("the folder does not exist", where=folder, fix="give a folder, or a table")
-        root, given["data.folder"] = folder.parent, folder.name
+        root, settings["data.folder"] = folder.parent, folder.name
     path = _recipe(recipe, runs / "tables") if isinstance(recipe, Mapping) else Path(recipe)
-    read = read_recipe(str(path), _flat(given), kind="finetune")
+    read = read_recipe(str(path), _flat(settings), kind="finetune")
     assert isinstance(read, FinetuneRecipe)
     options = Options(name, False, root, None, runs)
     job = setup.begin_finetune(
@@ -100,13 +100,13 @@ def finetune(
 
 def _flat(overrides: Mapping[str, Any], above: str = "") -> list[str]:
     """Overrides as they are written on the command line: train.steps=200."""
-    found = []
+    lines = []
     for key, value in overrides.items():
         if isinstance(value, Mapping):
-            found += _flat(value, f"{above}{key}.")
+            lines += _flat(value, f"{above}{key}.")
         else:
-            found.append(f"{above}{key}={json.dumps(value)}")
-    return found
+            lines.append(f"{above}{key}={json.dumps(value)}")
+    return lines
 
 
 def _recipe(content: Mapping[str, Any], folder: Path) -> Path:
@@ -142,9 +142,9 @@ def write_table(table: Any, parent: Path) -> Path:
         raise UsageError("the table has no rows", where="data", fix="give at least one for each class")
     column = next((name for name in ("path", "text") if name in rows[0]), None)
     if column is None:
-        found = ", ".join(map(str, rows[0]))
+        columns = ", ".join(map(str, rows[0]))
         raise UsageError(
-            f"there is no column 'path' or 'text'; found: {found}", where="data", fix="name one of them so"
+            f"there is no column 'path' or 'text'; found: {columns}", where="data", fix="name one of them so"
         )
     for number, row in enumerate(rows):
         if not _text(row.get(column)):

@@ -17,7 +17,7 @@ LARGEST = 20_000  # values; a small file of nested aliases can stand for billion
 DEEPEST = 20
 
 
-class Loader(yaml.SafeLoader):
+class RecipeLoader(yaml.SafeLoader):
     """Safe YAML whose keys are text, in which 1e-3 is a number and nothing is a date."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -25,11 +25,11 @@ class Loader(yaml.SafeLoader):
         return {key.value: self.construct_object(value, deep=True) for key, value in node.value}
 
 
-Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in known if not tag.endswith(":timestamp")]
-    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+RecipeLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-Loader.add_implicit_resolver(
+RecipeLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
 )
 
@@ -53,11 +53,11 @@ class Document:
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"the recipe cannot be read ({error})", where=path) from error
         try:
-            loader = Loader(text)
+            loader = RecipeLoader(text)
             node = loader.get_single_node()
-            for keys, there, again in _places(node):
-                where = f"{path}:{there.start_mark.line + 1}"
-                if again:
+            for keys, entry, repeated in _places(node):
+                where = f"{path}:{entry.start_mark.line + 1}"
+                if repeated:
                     self.faults.append(f"{where}: {dotted(keys)}: the key appears twice")
                 self.lines[keys] = where
             content = loader.construct_document(node) if node is not None else None
@@ -84,7 +84,7 @@ class Document:
             self.faults.append(f"{where}: this is not of the form key=value, as in train.epochs=3")
             return
         try:
-            loader = Loader(written)
+            loader = RecipeLoader(written)
             node = loader.get_single_node()
             list(_places(node))
             value = _unshared(loader.construct_document(node)) if node is not None else None
@@ -113,8 +113,8 @@ class Document:
                 target[step] = value
             else:
                 target = target[step]
-        for known in [k for k in self.lines if k[: len(steps)] == steps]:
-            del self.lines[known]
+        for keys in [k for k in self.lines if k[: len(steps)] == steps]:
+            del self.lines[keys]
         for n in range(1, len(steps) + 1):
             self.lines.setdefault(steps[:n], where)
 
@@ -130,8 +130,8 @@ def dotted(keys: Keys) -> str:
 def _reason(error: BaseException) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
-    said = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
-    return str(said).partition("\n")[0]
+    text = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+    return str(text).partition("\n")[0]
 
 
 def _places(node: yaml.Node | None) -> Iterator[tuple[Keys, yaml.Node, bool]]:
@@ -139,22 +139,22 @@ def _places(node: yaml.Node | None) -> Iterator[tuple[Keys, yaml.Node, bool]]:
 
     Raises: ValueError for more than anybody writes by hand, so that aliases cannot grow without end.
     """
-    left = LARGEST
+    budget = LARGEST
     todo: list[tuple[Keys, yaml.Node]] = [] if node is None else [((), node)]
     while todo:
         at, node = todo.pop()
-        left -= 1
-        if left < 0 or len(at) > DEEPEST:
+        budget -= 1
+        if budget < 0 or len(at) > DEEPEST:
             raise ValueError("it is nested too deeply or is too large")
         if isinstance(node, yaml.MappingNode):
-            seen: set[str] = set()
+            names: set[str] = set()
             for key, value in node.value:
                 if not isinstance(key, yaml.ScalarNode):
                     raise yaml.MarkedYAMLError(problem="a key is not a word", problem_mark=key.start_mark)
                 merge = key.tag.endswith(":merge")  # its keys are told at the place of the <<
                 if not merge:
-                    yield (*at, key.value), key, key.value in seen
-                    seen.add(key.value)
+                    yield (*at, key.value), key, key.value in names
+                    names.add(key.value)
                 todo.append((at if merge else (*at, key.value), value))
         elif isinstance(node, yaml.SequenceNode):
             for i, value in enumerate(node.value):

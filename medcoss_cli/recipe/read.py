@@ -41,10 +41,10 @@ def find_recipe(name: str) -> Path:
     if path.parent in (Path(), Path("recipes")) and path.stem in shipped and path.suffix in ("", ".yaml", ".yml"):
         return shipped[path.stem]
     recipes.refuse_clash(path.stem)
-    near = _nearest(path.stem, shipped).removeprefix("; ")
+    suggestion = _nearest(path.stem, shipped).removeprefix("; ")
     raise RecipeError(
         f"there is no recipe {name!r}",
-        fix=f"{near} name a file, or one of {', '.join(shipped)} (medcoss recipes list)".lstrip(),
+        fix=f"{suggestion} name a file, or one of {', '.join(shipped)} (medcoss recipes list)".lstrip(),
     )
 
 
@@ -64,15 +64,19 @@ def read_recipe(name: str, overrides: Sequence[str] = (), kind: str | None = Non
     for override in overrides:
         document.override(override)
     content, faults = document.content, document.faults
-    said: Any = content.get("kind")
-    known = isinstance(said, str) and said in KINDS
-    if known and kind is not None and said != kind:
+    content_kind: Any = content.get("kind")
+    is_kind = isinstance(content_kind, str) and content_kind in KINDS
+    if is_kind and kind is not None and content_kind != kind:
         raise RecipeError(
-            f"this recipe is for {said}, not for {kind}", where=path, fix=f"run {_TAKEN_BY[said].format(name)}"
+            f"this recipe is for {content_kind}, not for {kind}",
+            where=path,
+            fix=f"run {_TAKEN_BY[content_kind].format(name)}",
         )
-    if not known:  # the other keys are looked at all the same, as those of the kind that is probably meant
-        told = f"{said!r} is none of" if "kind" in content else "this key is required:"
-        faults.append(f"{document.place(('kind',))}: kind: {told} {', '.join(KINDS)}{_nearest(str(said), KINDS)}")
+    if not is_kind:  # the other keys are looked at all the same, as those of the kind that is probably meant
+        reason = f"{content_kind!r} is none of" if "kind" in content else "this key is required:"
+        faults.append(
+            f"{document.place(('kind',))}: kind: {reason} {', '.join(KINDS)}{_nearest(str(content_kind), KINDS)}"
+        )
         content = content | {"kind": kind or next(k for k, sign in _SIGNS.items() if sign in content or not sign)}
     if content["kind"] == "finetune" and content.get("profile") == "official":
         _lay_over(content, content.get("official") or {})
@@ -86,51 +90,53 @@ def read_recipe(name: str, overrides: Sequence[str] = (), kind: str | None = Non
         faults.sort(key=lambda fault: _order(fault, overrides))
         many = f"{len(faults)} faults in this recipe:\n  " if len(faults) > 1 else ""
         raise RecipeError(many + "\n  ".join(faults))
-    if kind is not None and (left := list(_open(content))):  # without a verb a recipe is only looked at
+    if kind is not None and (open_keys := list(_open(content))):  # without a verb a recipe is only looked at
         raise RecipeError(
-            f"this recipe needs {' and '.join(left)} from you",
+            f"this recipe needs {' and '.join(open_keys)} from you",
             where=path.name,
-            fix=" ".join((_TAKEN_BY[kind].format(name), *map(shlex.quote, overrides), *(f"{key}=..." for key in left))),
+            fix=" ".join(
+                (_TAKEN_BY[kind].format(name), *map(shlex.quote, overrides), *(f"{key}=..." for key in open_keys))
+            ),
         )
     return recipe
 
 
 def _narrowed(schema: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
     """The schema with the settings of the strategy that is chosen, not of all."""
-    node, given = schema["properties"].get("strategy", {}), content.get("strategy", DEFAULT)
-    name = given.get("name", DEFAULT) if isinstance(given, dict) else given
+    node, choice = schema["properties"].get("strategy", {}), content.get("strategy", DEFAULT)
+    name = choice.get("name", DEFAULT) if isinstance(choice, dict) else choice
     if "anyOf" in node:
         node["anyOf"] = [arm for arm in node["anyOf"] if arm.get("title") in (None, name)]
     return schema
 
 
-def _open(content: dict[str, Any], before: str = "") -> Iterator[str]:
+def _open(content: dict[str, Any], prefix: str = "") -> Iterator[str]:
     """Keys whose value is left to the user."""
     for key, value in content.items():
         if isinstance(value, list):
             value = {str(place): entry for place, entry in enumerate(value)}
         if isinstance(value, dict):
-            yield from _open(value, f"{before}{key}.")
+            yield from _open(value, f"{prefix}{key}.")
         elif value == OPEN:
-            yield f"{before}{key}"
+            yield f"{prefix}{key}"
 
 
 _SIGNS = {"pretrain": "stages", "finetune": "task", "extend": ""}
 """Keys that tell what is meant where `kind` does not."""
 
 
-def _lay_over(content: dict[str, Any], other: Any) -> None:
+def _lay_over(content: dict[str, Any], changes: Any) -> None:
     """Put another recipe's keys over those of this one, part by part; of `encoder: tiny` the dimensions stay."""
-    if not isinstance(other, dict):
+    if not isinstance(changes, dict):
         return  # told as a fault by the schema
-    for key, value in other.items():
-        held = content.get(key)
-        if key == "encoder" and isinstance(held, str):
-            if held not in PRESETS:
+    for key, value in changes.items():
+        current = content.get(key)
+        if key == "encoder" and isinstance(current, str):
+            if current not in PRESETS:
                 continue  # the schema says what is wrong with it
-            held = content[key] = dict(PRESETS[held])
-        if isinstance(value, dict) and isinstance(held, dict):
-            _lay_over(held, value)
+            current = content[key] = dict(PRESETS[current])
+        if isinstance(value, dict) and isinstance(current, dict):
+            _lay_over(current, value)
         else:
             content[key] = value
 
@@ -147,9 +153,9 @@ def json_schema() -> dict[str, Any]:
 
 def _order(fault: str, overrides: Sequence[str]) -> tuple[int, int]:
     """By line of the file, then the overrides as they were given."""
-    given = next((i for i, override in enumerate(overrides, 1) if fault.startswith(f"override {override}: ")), 0)
-    line = None if given else re.match(r".*?:(\d+): ", fault)
-    return given, int(line[1]) if line else 0
+    place = next((i for i, override in enumerate(overrides, 1) if fault.startswith(f"override {override}: ")), 0)
+    line = None if place else re.match(r".*?:(\d+): ", fault)
+    return place, int(line[1]) if line else 0
 
 
 def _fault(entry: Any, document: Document, schema: dict[str, Any]) -> str:
@@ -158,8 +164,8 @@ def _fault(entry: Any, document: Document, schema: dict[str, Any]) -> str:
     place, name = document.place(keys), dotted(keys)
     if entry["type"] == "extra_forbidden":
         allowed = list(_properties(_at(schema, keys[:-1]), schema))
-        near = _nearest(str(keys[-1]), allowed)
-        return f"{place}: {name}: unknown key{near or '; allowed are ' + ', '.join(allowed)}"
+        suggestion = _nearest(str(keys[-1]), allowed)
+        return f"{place}: {name}: unknown key{suggestion or '; allowed are ' + ', '.join(allowed)}"
     if entry["type"] == "missing":
         return f"{place}: {name}: this key is required: {_allowed(_at(schema, keys), schema)}"
     if entry["type"] == "value_error":  # said by the schema, which names what it found
@@ -181,9 +187,9 @@ def _written(loc: Sequence[str | int], schema: dict[str, Any]) -> Keys:
     for before, part in zip((None, *loc), loc, strict=False):
         if isinstance(before, int) and part in STAGE_FORMS:
             continue
-        here = _at(schema, keys)
-        known = _properties(here, schema)
-        if isinstance(part, int) or part in known or (known and part == loc[-1]):
+        node = _at(schema, keys)
+        properties = _properties(node, schema)
+        if isinstance(part, int) or part in properties or (properties and part == loc[-1]):
             keys = (*keys, part)
     return keys
 
@@ -219,25 +225,25 @@ _BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at mo
 
 def _allowed(node: dict[str, Any], schema: dict[str, Any]) -> str:
     """A schema in words: "a number above 0, or null"."""
-    said = []
+    phrases = []
     for arm in _arms(node, schema):
         if "const" in arm or "enum" in arm:
-            said += [repr(value) for value in arm.get("enum", [arm.get("const")])]
+            phrases += [repr(value) for value in arm.get("enum", [arm.get("const")])]
         elif "properties" in arm:
-            said.append(f"a part with keys ({', '.join(arm['properties'])})")
+            phrases.append(f"a part with keys ({', '.join(arm['properties'])})")
         elif "items" in arm:
-            least = f" with at least {arm['minItems']} entry" if arm.get("minItems") else ""
-            said.append(f"a list{least}")
+            minimum = f" with at least {arm['minItems']} entry" if arm.get("minItems") else ""
+            phrases.append(f"a list{minimum}")
         elif "minLength" in arm:
-            said.append("text that is not empty")
+            phrases.append("text that is not empty")
         elif arm.get("type") == "null":
-            said.append("null")
+            phrases.append("null")
         else:
             bounds = " and ".join(f"{words} {arm[key]:g}" for key, words in _BOUNDS.items() if key in arm)
-            said.append(_TYPES.get(arm.get("type", ""), "something else") + (f" ({bounds})" if bounds else ""))
-    return " or ".join(said)
+            phrases.append(_TYPES.get(arm.get("type", ""), "something else") + (f" ({bounds})" if bounds else ""))
+    return " or ".join(phrases)
 
 
-def _nearest(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), 1, 0.6)
+def _nearest(word: str, candidates: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(candidates), 1, 0.6)
     return f"; did you mean {close[0]}?" if close else ""

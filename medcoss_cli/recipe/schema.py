@@ -53,9 +53,9 @@ class _Tasks:
             except MedcossError:
                 continue  # a broken plugin is listed by `plugins list`
             if model is not None:
-                own = model.model_json_schema()
-                own["properties"] = {"name": {"const": name}, **own.get("properties", {})}
-                arms.append(own | {"required": ["name", *own.get("required", [])]})
+                schema = model.model_json_schema()
+                schema["properties"] = {"name": {"const": name}, **schema.get("properties", {})}
+                arms.append(schema | {"required": ["name", *schema.get("required", [])]})
         return {"anyOf": arms}
 
 

@@ -43,10 +43,10 @@ class StrategyChoice:
         """From what a recipe says. Raises: ValueError or ValidationError, which pydantic tells with their key."""
         if isinstance(value, cls):
             return value
-        given = {"name": value} if isinstance(value, str) else value
-        if not isinstance(given, dict):
+        content = {"name": value} if isinstance(value, str) else value
+        if not isinstance(content, dict):
             raise PydanticCustomError("strategy", "neither a name nor a part with keys")
-        name, settings = given.get("name", DEFAULT), {key: entry for key, entry in given.items() if key != "name"}
+        name, settings = content.get("name", DEFAULT), {key: entry for key, entry in content.items() if key != "name"}
         if name not in discovery.strategy_names():
             raise ValueError(f"{name!r} is none of {', '.join(discovery.strategy_names())}")
         return cls(name, discovery.load_strategy(name).Settings.model_validate(settings))
@@ -78,12 +78,12 @@ Strategies = Annotated[StrategyChoice, _Validation]
 
 def _with_name(name: str, settings: dict[str, Any]) -> dict[str, Any]:
     """The JSON Schema of a strategy's settings, as those of the mapping form of `strategy`."""
-    named = {"const": name, "default": DEFAULT} if name == DEFAULT else {"const": name}
+    name_schema = {"const": name, "default": DEFAULT} if name == DEFAULT else {"const": name}
     required = [*([] if name == DEFAULT else ["name"]), *settings.get("required", [])]
     return {
         "type": "object",
         "title": name,
-        "properties": {"name": named, **settings.get("properties", {})},
+        "properties": {"name": name_schema, **settings.get("properties", {})},
         "additionalProperties": False,
         **({"required": required} if required else {}),
     }

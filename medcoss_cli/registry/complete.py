@@ -32,7 +32,7 @@ def complete(modality: Modality) -> CompleteModality:
             "augment": augments[modality.dims],
             "decoder": PixelDecoder(),
         }
-    given: dict[str, Any] = {field.name: getattr(modality, field.name) for field in fields(Modality)}
-    missing = {name: part for name, part in parts.items() if given[name] is None}
-    whole = CompleteModality(**given | missing)
-    return whole.with_size(whole.size)
+    values: dict[str, Any] = {field.name: getattr(modality, field.name) for field in fields(Modality)}
+    missing = {name: part for name, part in parts.items() if values[name] is None}
+    completed = CompleteModality(**values | missing)
+    return completed.with_size(completed.size)

@@ -19,9 +19,9 @@ def resized(modality: CompleteModality) -> str | None:
     """What to say where positions that were learned on one grid (imported weights) are used on another."""
     part = modality.tokenizer
     spec = part.spec
-    if spec.grid is None or spec.patch is None or spec.grid == (own := grid_of(modality.size, spec.patch)):
+    if spec.grid is None or spec.patch is None or spec.grid == (grid := grid_of(modality.size, spec.patch)):
         return None
-    places = [" x ".join(map(str, sides)) for sides in (spec.grid, own)]
+    places = [" x ".join(map(str, sides)) for sides in (spec.grid, grid)]
     return f"positions of {part.key}, learned on {places[0]} places, are resized to {places[1]} for {modality.name}"
 
 
@@ -74,14 +74,14 @@ def fit(
         )
     if decoder:
         names = {field.name for field in fields(modality.decoder)}
-        known = {name: value for name, value in decoder.items() if name in names}
-        modality = replace(modality, decoder=replace(modality.decoder, **known))
+        sizes = {name: value for name, value in decoder.items() if name in names}
+        modality = replace(modality, decoder=replace(modality.decoder, **sizes))
     return modality if vocabulary is None else modality.with_vocabulary(vocabulary)
 
 
 def for_stage(
     name: str,
-    known: Mapping[str, CompleteModality],
+    earlier: Mapping[str, CompleteModality],
     screen: Screen,
     *,
     size: Sequence[int] | None = None,
@@ -93,43 +93,43 @@ def for_stage(
 ) -> CompleteModality:
     """The plugin's modality as a stage will train it, or a task see it.
 
-    What is not given is taken from what is `known` from earlier stages: the tokenizer that modalities of the
-    same kind share (printed where it is not the plugin's own), and with it their size, decoder and vocabulary. What is
+    What is not given is taken from `earlier`, the modalities of earlier stages: the tokenizer that those of the same
+    kind share (printed where it is not the plugin's own), and with it their size, decoder and vocabulary. What is
     `offered` by the weights that a recipe starts from comes after that.
 
     Raises: RecipeError for what does not fit, PluginError for a plugin that cannot be used.
     """
     modality = load_modality(name)
-    own = modality.tokenizer
-    alike = {
+    default = modality.tokenizer
+    relatives = {
         m.tokenizer.key: m
-        for m in (*(offered or {}).values(), *known.values())
-        if (m.dims, m.pretext) == (modality.dims, modality.pretext) and _fits(own, m.tokenizer)
+        for m in (*(offered or {}).values(), *earlier.values())
+        if (m.dims, m.pretext) == (modality.dims, modality.pretext) and _fits(default, m.tokenizer)
     }
     key = tokenizer
-    if key is None and own.key not in alike and len(alike) == 1:
-        key = next(iter(alike))
+    if key is None and default.key not in relatives and len(relatives) == 1:
+        key = next(iter(relatives))
         screen.warn(
-            f"{modality.name} shares the tokenizer {key} of {alike[key].name}; tokenizer={own.key} gives it its own"
+            f"{modality.name} shares the tokenizer {key} of {relatives[key].name}; tokenizer={default.key} gives it its own"
         )
-    key = key or own.key
-    relative = alike.get(key)
-    before = known.get(modality.name)
-    if before is not None and size is not None and tuple(size) != before.size:
+    key = key or default.key
+    relative = relatives.get(key)
+    trained = earlier.get(modality.name)
+    if trained is not None and size is not None and tuple(size) != trained.size:
         raise RecipeError(
-            f"the checkpoint's {modality.name} samples are of size {list(before.size)}, not {list(size)}",
+            f"the checkpoint's {modality.name} samples are of size {list(trained.size)}, not {list(size)}",
             where="size",
             fix="leave the key out",
         )
-    nearest = before or relative
+    nearest = trained or relative
     size = size or (nearest.size if nearest else None)
     if decoder is None:  # as large as those the checkpoint has
-        alike_decoders = [m.decoder for m in known.values() if type(m.decoder) is type(modality.decoder)]
-        sizes = vars(alike_decoders[-1]) if alike_decoders else {}  # not its positions: a new one has its own
+        decoders = [m.decoder for m in earlier.values() if type(m.decoder) is type(modality.decoder)]
+        sizes = vars(decoders[-1]) if decoders else {}  # not its positions: a new one has its own
         decoder = {name: number for name, number in sizes.items() if isinstance(number, int)} or None
     text = relative.vocabulary if relative else None
     if vocabulary is not None:
-        if text is not None and any(relative is m for m in known.values()):
+        if text is not None and any(relative is m for m in earlier.values()):
             raise RecipeError(
                 f"the checkpoint already has a vocabulary for {key}", where="vocabulary", fix="leave the key out"
             )
@@ -145,7 +145,7 @@ def for_stage(
     )
     if note := resized(modality):
         screen.warn(note)
-    for other in known.values():
+    for other in earlier.values():
         if other.tokenizer.key == key and not _fits(modality.tokenizer, other.tokenizer):
             raise RecipeError(
                 f"the tokenizer {key} of {modality.name} differs from the one that {other.name} has under this key",
@@ -159,21 +159,21 @@ def with_key(part: Tokenizer, key: str) -> Tokenizer:
     """The tokenizer under another key. Raises: RecipeError for a key it has no form for, PluginError if it ignores it."""
     if key == part.key:
         return part
-    other = part.with_key(key)
-    if fault := key_fault(other, key):
+    renamed = part.with_key(key)
+    if fault := key_fault(renamed, key):
         raise PluginError(
             f"the tokenizer {part.key} was asked for {key}, and ignores it: {fault}",
             fix="use its own key, and report it to the plugin's author",
         )
-    return other
+    return renamed
 
 
-def _fits(own: Tokenizer, other: Tokenizer) -> bool:
-    """Can a modality with the tokenizer `own` take the network that another one has?"""
+def _fits(tokenizer: Tokenizer, other: Tokenizer) -> bool:
+    """Can a modality with this tokenizer take the network that another one has?"""
     try:
-        same = with_key(own, other.key)
+        renamed = with_key(tokenizer, other.key)
         if other.spec.positions == "table":  # imported weights are taken as they are
-            same = same.with_spec(other.spec)
+            renamed = renamed.with_spec(other.spec)
     except (RecipeError, PluginError):  # a key of another form
         return False
-    return same.spec == other.spec
+    return renamed.spec == other.spec

@@ -44,24 +44,27 @@ def points(group: str) -> tuple[EntryPoint, ...]:
     A distribution that lies on the path twice counts once, as for every import: the first.
     """
     try:
-        found = list(entry_points(group=group))
+        listed = list(entry_points(group=group))
     except Exception:  # noqa: BLE001 - one distribution's unreadable metadata must not hide all others
-        found = _readable_points(group)
-    return tuple(sorted(found, key=lambda point: (_dist(point)[0] != GROUP, *_dist(point), point.name)))
+        listed = _readable_points(group)
+    return tuple(sorted(listed, key=lambda point: (_dist(point)[0] != GROUP, *_dist(point), point.name)))
 
 
 def _readable_points(group: str) -> list[EntryPoint]:
-    found: dict[str, list[EntryPoint]] = {}
+    by_distribution: dict[str, list[EntryPoint]] = {}
     for distribution in distributions():
         with contextlib.suppress(Exception):
             points = [point for point in distribution.entry_points if point.group == group]
-            found.setdefault(distribution.name, points)  # the first on the path counts, as in importlib.metadata
-    return [point for points in found.values() for point in points]
+            # the first on the path counts, as in importlib.metadata
+            by_distribution.setdefault(distribution.name, points)
+    return [point for points in by_distribution.values() for point in points]
 
 
 def _dist(point: EntryPoint) -> tuple[str, str]:
-    found = point.dist
-    return (found.name or "unknown", found.version or "0") if found is not None else ("unknown", "0")
+    distribution = point.dist
+    return (
+        (distribution.name or "unknown", distribution.version or "0") if distribution is not None else ("unknown", "0")
+    )
 
 
 def source_of(point: EntryPoint) -> str:
@@ -98,11 +101,11 @@ def clash(point: EntryPoint) -> Clash | None:
 
 def owners() -> dict[str, str]:
     """Top-level package of every installed plugin but medcoss's own, and what to call it: "ecg (medcoss-ecg 1.0)"."""
-    found: dict[str, dict[str, str]] = {}
+    sources: dict[str, dict[str, str]] = {}
     for point in (point for group in (GROUP, STRATEGIES, TASKS, FORMATS) for point in points(group)):
         if _dist(point)[0] != GROUP:
-            found.setdefault(point.module.partition(".")[0], {})[point.name] = source_of(point)
-    return {package: f"{', '.join(names)} ({next(iter(names.values()))})" for package, names in found.items()}
+            sources.setdefault(point.module.partition(".")[0], {})[point.name] = source_of(point)
+    return {package: f"{', '.join(names)} ({next(iter(names.values()))})" for package, names in sources.items()}
 
 
 def forget() -> None:
@@ -143,20 +146,20 @@ def how_to_get(name: str, installed: Sequence[str]) -> str:
     Only distributions that medcoss knows are named in a command: a name that a user or a file gives could be anybody's
     package on an index.
     """
-    known = _maintained()
-    if name in known:
-        return f"pip install {known[name]}"
-    near = difflib.get_close_matches(name, [*installed, *known], 1, 0.6)
+    maintained = _maintained()
+    if name in maintained:
+        return f"pip install {maintained[name]}"
+    candidates = difflib.get_close_matches(name, [*installed, *maintained], 1, 0.6)
     return (
-        f"did you mean {near[0]}? " if near else ""
+        f"did you mean {candidates[0]}? " if candidates else ""
     ) + "install the plugin that brings it; `medcoss plugins new` makes one"
 
 
 @lru_cache
 def _maintained() -> dict[str, str]:
     """Modality and distribution of the plugins that medcoss's authors maintain: extras of the main distribution."""
-    wanted = (re.fullmatch(rf"({GROUP}-[a-z0-9-]+).*extra == .(\w+).", line) for line in requires(GROUP) or [])
-    return {found[2]: found[1] for found in wanted if found}
+    matches = (re.fullmatch(rf"({GROUP}-[a-z0-9-]+).*extra == .(\w+).", line) for line in requires(GROUP) or [])
+    return {match[2]: match[1] for match in matches if match}
 
 
 @lru_cache
@@ -176,23 +179,23 @@ def load_modality(name: str) -> CompleteModality:
 
 
 def _repair(point: EntryPoint, error: Broken) -> str:
-    both = f"{GROUP} " if isinstance(error, OtherApi) and _dist(point)[0] != GROUP else ""
-    return f"pip install --upgrade {both}{_dist(point)[0]}, or report it to its author"
+    prefix = f"{GROUP} " if isinstance(error, OtherApi) and _dist(point)[0] != GROUP else ""
+    return f"pip install --upgrade {prefix}{_dist(point)[0]}, or report it to its author"
 
 
 def statuses() -> list[Status]:
     """Every entry point of a modality loaded, one after another, each behind its own guard."""
-    found: list[Status] = []
+    listed: list[Status] = []
     for point in points(GROUP):
         status, modality = "ok", None
         try:
-            if (taken := clash(point)) is not None:
-                raise taken
+            if (refusal := clash(point)) is not None:
+                raise refusal
             modality = _load(point)
         except Broken as error:
             status = f"{error.prefix}{error}"
-        found.append(Status(point.name, *_dist(point), status, modality))
-    return [_beside(status, found) for status in found]
+        listed.append(Status(point.name, *_dist(point), status, modality))
+    return [_beside(status, listed) for status in listed]
 
 
 def _beside(status: Status, others: Sequence[Status]) -> Status:
@@ -200,8 +203,10 @@ def _beside(status: Status, others: Sequence[Status]) -> Status:
     if status.modality is None or status.distribution == GROUP:
         return status
     key, spec = status.modality.tokenizer.key, status.modality.tokenizer.spec
-    own = [o for o in others if o.distribution == GROUP and o.modality is not None and o.modality.tokenizer.key == key]
-    for other in own or others:
+    defaults = [
+        o for o in others if o.distribution == GROUP and o.modality is not None and o.modality.tokenizer.key == key
+    ]
+    for other in defaults or others:
         part = other.modality.tokenizer if other.modality is not None else None
         if part is not None and part.key == key and part.spec != spec:
             reason = Clash(
@@ -214,7 +219,7 @@ def _beside(status: Status, others: Sequence[Status]) -> Status:
 
 def _load(point: EntryPoint) -> CompleteModality:
     """Import, check the API version, call the hook, check every part. Raises: Broken with the reason."""
-    modalities = brought(point, "medcoss_modalities")
+    modalities = hook_results(point, "medcoss_modalities")
     wrong = next((m for m in modalities if not isinstance(m, Modality)), None)
     if wrong is not None:
         raise Broken(f"its hook medcoss_modalities returns {type(wrong).__name__}, not Modality")
@@ -224,7 +229,7 @@ def _load(point: EntryPoint) -> CompleteModality:
     raise Broken(f"it brings {', '.join(str(m.name) for m in modalities)}, but its entry point is called {point.name}")
 
 
-def brought(point: EntryPoint, hook: str) -> list[Any]:
+def hook_results(point: EntryPoint, hook: str) -> list[Any]:
     """What a plugin's hook returns, as one list that is not empty."""
     module = guarded(point.load, "it cannot be imported")
     api = getattr(module, "PLUGIN_API", None)
@@ -235,8 +240,8 @@ def brought(point: EntryPoint, hook: str) -> list[Any]:
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(plugin)
     guarded(lambda: manager.register(module, point.name), "it cannot be registered")
-    given = guarded(getattr(manager.hook, hook), f"its hook {hook} fails")
-    things = [thing for some in given for thing in (some if isinstance(some, list | tuple) else [some])]
+    results = guarded(getattr(manager.hook, hook), f"its hook {hook} fails")
+    things = [thing for some in results for thing in (some if isinstance(some, list | tuple) else [some])]
     if not things:
         raise Broken(f"its hook {hook} is missing or returns nothing")
     return things
@@ -284,14 +289,14 @@ def make_strategy(name: str, settings: Any) -> Any:
 
 def _strategy(point: EntryPoint) -> Any:
     """The class that an entry point names, or that the hook of the plugin it names brings."""
-    named = guarded(point.load, "it cannot be imported")
-    classes = [named] if inspect.isclass(named) else brought(point, "medcoss_strategies")
+    loaded = guarded(point.load, "it cannot be imported")
+    classes = [loaded] if inspect.isclass(loaded) else hook_results(point, "medcoss_strategies")
     for cls in classes:
         guarded(partial(check_strategy, cls), "it cannot be looked at")
     called = {getattr(c, "name", c.__name__.lower()): c for c in classes}
-    if not inspect.isclass(named) and point.name not in called:
+    if not inspect.isclass(loaded) and point.name not in called:
         raise Broken(f"it brings {', '.join(called)}, but its entry point is called {point.name}")
-    return named if inspect.isclass(named) else called[point.name]
+    return loaded if inspect.isclass(loaded) else called[point.name]
 
 
 def load_class(group: str, name: str, contract: type) -> Any:
@@ -308,16 +313,16 @@ def load_class(group: str, name: str, contract: type) -> Any:
         installed = ", ".join(dict.fromkeys(point.name for point in points(group)))
         raise UsageError(f"there is no {kind} {name!r}", fix=f"installed are {installed}")
     try:
-        found = guarded(point.load, "it cannot be imported")
-        if not (inspect.isclass(found) and issubclass(found, contract)):
+        loaded = guarded(point.load, "it cannot be imported")
+        if not (inspect.isclass(loaded) and issubclass(loaded, contract)):
             place = f"{contract.__module__}.{contract.__name__}"
-            raise Broken(f"{getattr(found, '__name__', repr(found))} is no subclass of {place}")
+            raise Broken(f"{getattr(loaded, '__name__', repr(loaded))} is no subclass of {place}")
     except Broken as error:
         raise PluginError(
             f"the {kind} {name} ({source_of(point)}) cannot be used: {error.prefix}{error}",
             fix=_repair(point, error),
         ) from error.__cause__
-    return found
+    return loaded
 
 
 def task_names() -> list[str]:
@@ -344,11 +349,11 @@ def load_task(name: str) -> type[TaskKind]:
 
 def make_task(name: str, settings: Mapping[str, Any]) -> TaskKind:
     """A kind of task with its settings. Raises: UsageError for settings that it refuses, and as `load_task`."""
-    found = load_task(name)
+    kind = load_task(name)
     try:
-        return found(settings)
+        return kind(settings)
     except ValueError as error:
-        allowed = ", ".join(found.Settings.model_fields) if found.Settings is not None else ""
+        allowed = ", ".join(kind.Settings.model_fields) if kind.Settings is not None else ""
         raise UsageError(
             f"the settings of the task {name} are not valid: {_faults(error)}",
             fix=f"its settings are {allowed}" if allowed else f"write task: {name}",
@@ -359,8 +364,8 @@ def _task_point(name: str) -> EntryPoint:
     point = claim(TASKS, "task", name)
     if point is None:
         installed = task_names()
-        near = difflib.get_close_matches(name, installed, 1, 0.6)
-        meant = f"did you mean {near[0]}? " if near else ""
+        candidates = difflib.get_close_matches(name, installed, 1, 0.6)
+        meant = f"did you mean {candidates[0]}? " if candidates else ""
         raise UsageError(
             f"there is no task {name!r}; installed are {', '.join(installed) or 'none'}",
             fix=f"{meant}install the plugin that brings it; `medcoss plugins new --task` makes one",
@@ -372,17 +377,17 @@ def _task(point: EntryPoint) -> type[TaskKind]:
     """The class that an entry point names, with the members that every kind has."""
     from medcoss_cli.tasks import TaskKind
 
-    found = guarded(point.load, "it cannot be imported")
-    if not (inspect.isclass(found) and issubclass(found, TaskKind)):
-        raise Broken(f"{getattr(found, '__name__', repr(found))} is no subclass of medcoss_cli.tasks.TaskKind")
-    if found.__abstractmethods__:
-        raise Broken(f"it lacks {', '.join(sorted(found.__abstractmethods__))}")
-    missing = [member for member in ("name", "metrics", "main", "baseline") if not hasattr(found, member)]
+    loaded = guarded(point.load, "it cannot be imported")
+    if not (inspect.isclass(loaded) and issubclass(loaded, TaskKind)):
+        raise Broken(f"{getattr(loaded, '__name__', repr(loaded))} is no subclass of medcoss_cli.tasks.TaskKind")
+    if loaded.__abstractmethods__:
+        raise Broken(f"it lacks {', '.join(sorted(loaded.__abstractmethods__))}")
+    missing = [member for member in ("name", "metrics", "main", "baseline") if not hasattr(loaded, member)]
     if missing:
         raise Broken(f"it lacks {', '.join(missing)}")
-    if found.name != point.name:
-        raise Broken(f"its name is {found.name!r}, but its entry point is called {point.name}")
-    return found
+    if loaded.name != point.name:
+        raise Broken(f"its name is {loaded.name!r}, but its entry point is called {point.name}")
+    return loaded
 
 
 def _faults(error: ValueError) -> str:
@@ -404,15 +409,15 @@ def task_statuses() -> list[Status]:
 
 
 def _loaded(group: str, load: Callable[[EntryPoint], Any]) -> list[Status]:
-    found = []
+    listed = []
     for point in points(group):
         status = "ok"
         try:
-            if (taken := clash(point)) is not None:
-                raise taken
+            if (refusal := clash(point)) is not None:
+                raise refusal
             if _dist(point)[0] != GROUP:
                 load(point)
         except Broken as error:
             status = f"{error.prefix}{error}"
-        found.append(Status(point.name, *_dist(point), status))
-    return found
+        listed.append(Status(point.name, *_dist(point), status))
+    return listed

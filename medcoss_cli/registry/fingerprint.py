@@ -55,7 +55,7 @@ def _intensity(modality: CompleteModality) -> dict[str, Any]:
 
 
 def check_unchanged(
-    known: Mapping[str, Any] | None,
+    trained: Mapping[str, Any] | None,
     modality: CompleteModality,
     screen: Screen,
     *,
@@ -66,54 +66,54 @@ def check_unchanged(
 
     Prints a note where another version or source reads the same. Raises: CheckpointError that names what differs.
     """
-    if not known:
+    if not trained:
         return
-    now = fingerprint(modality, decodes=decodes)
-    before = source_line(known)
-    if reasons := list(_differences(known, now, modality)):
-        same = before == source_line(now)
+    installed = fingerprint(modality, decodes=decodes)
+    version_trained = source_line(trained)
+    if reasons := list(_differences(trained, installed, modality)):
+        same_source = version_trained == source_line(installed)
         raise CheckpointError(
             f"the installed {modality.name} plugin is another one than in training: {'; '.join(reasons)}",
             where=where,
-            fix="bring its source back to what it was, or train again" if same else f"install {before}",
+            fix="bring its source back to what it was, or train again" if same_source else f"install {version_trained}",
         )
     notes = []
-    if known.get("augment") != now["augment"]:
-        notes.append(f"augment was {_text(known.get('augment'))}, is now {_text(now['augment'])}")
-    if known.get("source") != now["source"]:
+    if trained.get("augment") != installed["augment"]:
+        notes.append(f"augment was {_text(trained.get('augment'))}, is now {_text(installed['augment'])}")
+    if trained.get("source") != installed["source"]:
         notes.append("its source has changed")
-    if before != source_line(now) and (notes or now["distribution"] != GROUP):
-        notes.insert(0, f"it was {before}, is now {source_line(now)}")
+    if version_trained != source_line(installed) and (notes or installed["distribution"] != GROUP):
+        notes.insert(0, f"it was {version_trained}, is now {source_line(installed)}")
     if notes:
         screen.warn(f"the {modality.name} plugin: {'; '.join(notes)}")
 
 
-def source_line(known: Mapping[str, Any]) -> str:
+def source_line(facts: Mapping[str, Any]) -> str:
     """Distribution and version as a file states them; a stranger's file gets to name nothing but that."""
-    distribution, version = str(known.get("distribution", "")), str(known.get("version", ""))
+    distribution, version = str(facts.get("distribution", "")), str(facts.get("version", ""))
     if not _DISTRIBUTION.fullmatch(distribution) or not _VERSION.fullmatch(version):
         return "the version it was trained with"
     return f"{distribution} {version}"
 
 
-def _differences(known: Mapping[str, Any], now: Mapping[str, Any], modality: CompleteModality) -> Iterator[str]:
+def _differences(trained: Mapping[str, Any], installed: Mapping[str, Any], modality: CompleteModality) -> Iterator[str]:
     """What changes numbers, each by its name, as it was and as it is."""
     described_alike = True
     for name, part in (("loader", modality.loader), ("intensity", modality.intensity)):
-        was, new = dict(known.get(name) or {}), dict(now[name])
-        for key in defaults_of(part) - was.keys():  # a setting that is new, at the value that is as before
+        old, new = dict(trained.get(name) or {}), dict(installed[name])
+        for key in defaults_of(part) - old.keys():  # a setting that is new, at the value that is as before
             new.pop(key, None)
-        if was != new:
+        if old != new:
             described_alike = False
-            yield f"{name} was {_text(was, new)}, is now {_text(new, was)}"
+            yield f"{name} was {_text(old, new)}, is now {_text(new, old)}"
     for name in ("size", "channels", "tokenizer"):
-        if known.get(name) != now[name]:
-            yield f"{name} was {_text(known.get(name), now[name])}, is now {_text(now[name], known.get(name))}"
-    for name, told in (("stored", "stores"), ("seen", "shows the encoder")):
-        once, today = known.get(name), now.get(name)
-        if described_alike and once and today and (at := _furthest(once, today)) is not None:
+        if trained.get(name) != installed[name]:
+            yield f"{name} was {_text(trained.get(name), installed[name])}, is now {_text(installed[name], trained.get(name))}"
+    for name, verb in (("stored", "stores"), ("seen", "shows the encoder")):
+        old_values, new_values = trained.get(name), installed.get(name)
+        if described_alike and old_values and new_values and (at := _furthest(old_values, new_values)) is not None:
             described_alike = False
-            yield f"of a fixed sample its intensity {told} {today[at]:.4g} where it was {once[at]:.4g}"
+            yield f"of a fixed sample its intensity {verb} {new_values[at]:.4g} where it was {old_values[at]:.4g}"
 
 
 def _furthest(was: list[float], new: list[float]) -> int | None:
@@ -129,10 +129,10 @@ def _text(value: Any, other: Any = None) -> str:
     if not isinstance(value, Mapping):
         return str(value)
     name = value.get("part", "")
-    alike = isinstance(other, Mapping) and other.get("part", "") == name
+    same_part = isinstance(other, Mapping) and other.get("part", "") == name
     shown = [
         f"{key}={_text(inner)}"
         for key, inner in sorted(value.items())
-        if key != "part" and not (alike and key in other and other[key] == inner)
+        if key != "part" and not (same_part and key in other and other[key] == inner)
     ]
     return f"{name}({', '.join(shown)})" if name else ", ".join(shown)

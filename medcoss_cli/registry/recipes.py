@@ -8,7 +8,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 from medcoss_cli.errors import PluginError
-from medcoss_cli.registry.discovery import GROUP, Status, brought, points, source_of
+from medcoss_cli.registry.discovery import GROUP, Status, hook_results, points, source_of
 from medcoss_cli.registry.validate import Broken, Clash, guarded
 
 RECIPES = f"{GROUP}.recipes"
@@ -31,15 +31,19 @@ def own_recipes() -> dict[str, Path]:
 
 def plugin_recipes() -> dict[str, Path]:
     """Recipes of plugins by name, without names that medcoss has or that two plugins bring; broken plugins are skipped."""
-    claims, own = _claims(), own_recipes()
-    return {name: found[0].path for name, found in claims.items() if name not in own and not _clash(name, found)}
+    claims, shipped = _claims(), own_recipes()
+    return {
+        name: claimants[0].path
+        for name, claimants in claims.items()
+        if name not in shipped and not _clash(name, claimants)
+    }
 
 
 def refuse_clash(name: str) -> None:
     """Raises: PluginError where two plugins bring a recipe of this name, naming them."""
-    found = _claims().get(name, [])
-    if _clash(name, found):
-        sources = dict.fromkeys(source_of(claim.point) for claim in found)
+    claimants = _claims().get(name, [])
+    if _clash(name, claimants):
+        sources = dict.fromkeys(source_of(claim.point) for claim in claimants)
         raise PluginError(
             f"{' and '.join(sources)} both bring a recipe {name!r}", fix="uninstall one of them, or name the file"
         )
@@ -47,49 +51,49 @@ def refuse_clash(name: str) -> None:
 
 def recipe_statuses() -> list[Status]:
     """Every recipe of a plugin, or its entry point where that is broken; as `discovery.statuses`, without a modality."""
-    found, claims, own = [], _claims(), own_recipes()
+    statuses, claims, shipped = [], _claims(), own_recipes()
     for point, paths in _points():
         distribution, _, version = source_of(point).rpartition(" ")
         if isinstance(paths, Broken):
-            found.append(Status(point.name, distribution, version, f"{paths.prefix}{paths}"))
+            statuses.append(Status(point.name, distribution, version, f"{paths.prefix}{paths}"))
             continue
         for path in paths:
             reason = None
-            others = [claim for claim in claims[path.stem] if source_of(claim.point) != source_of(point)]
-            if path.stem in own:
+            rivals = [claim for claim in claims[path.stem] if source_of(claim.point) != source_of(point)]
+            if path.stem in shipped:
                 reason = Clash(f"the name {path.stem} is taken by medcoss")
-            elif others:
-                reason = Clash(f"{source_of(others[0].point)} brings the name {path.stem} as well")
-            found.append(Status(path.stem, distribution, version, f"{reason.prefix}{reason}" if reason else "ok"))
-    return found
+            elif rivals:
+                reason = Clash(f"{source_of(rivals[0].point)} brings the name {path.stem} as well")
+            statuses.append(Status(path.stem, distribution, version, f"{reason.prefix}{reason}" if reason else "ok"))
+    return statuses
 
 
 def _claims() -> dict[str, list[Brought]]:
-    found: dict[str, list[Brought]] = {}
+    claims: dict[str, list[Brought]] = {}
     for point, paths in _points():
         for path in [] if isinstance(paths, Broken) else paths:
-            found.setdefault(path.stem, []).append(Brought(path, point))
-    return found
+            claims.setdefault(path.stem, []).append(Brought(path, point))
+    return claims
 
 
-def _clash(name: str, found: list[Brought]) -> bool:
-    return name not in own_recipes() and len({source_of(claim.point) for claim in found}) > 1
+def _clash(name: str, claimants: list[Brought]) -> bool:
+    return name not in own_recipes() and len({source_of(claim.point) for claim in claimants}) > 1
 
 
 def _points() -> list[tuple[EntryPoint, list[Path] | Broken]]:
-    found: list[tuple[EntryPoint, list[Path] | Broken]] = []
+    listed: list[tuple[EntryPoint, list[Path] | Broken]] = []
     for point in points(RECIPES):
         try:
-            named = guarded(point.load, "it cannot be imported")
-            if inspect.isfunction(named):  # the entry point may as well name a function that returns paths
-                things = guarded(lambda call=named: list(call()), "it fails")  # type: ignore[misc]  # bound at once
+            target = guarded(point.load, "it cannot be imported")
+            if inspect.isfunction(target):  # the entry point may as well name a function that returns paths
+                things = guarded(lambda call=target: list(call()), "it fails")  # type: ignore[misc]  # bound at once
             else:
-                things = brought(point, "medcoss_recipes")
+                things = hook_results(point, "medcoss_recipes")
             paths = guarded(lambda these=things: [Path(path) for path in these], "it does not bring paths")  # type: ignore[misc]  # bound at once
             missing = next((path.name for path in paths if not path.is_file()), None)
             if missing is not None:
                 raise Broken(f"its recipe {missing} is not there")
-            found.append((point, paths))
+            listed.append((point, paths))
         except Broken as error:
-            found.append((point, error))
-    return found
+            listed.append((point, error))
+    return listed

@@ -161,14 +161,14 @@ def _checked(modality: Modality) -> CompleteModality:
         raise Broken(f"channels is {modality.channels!r}, not a positive whole number")
     for name, protocol in (_PARTS | {"tokenizer": _TOKENIZERS[modality.pretext]}).items():
         _check_part(name, getattr(modality, name), protocol)
-    given: tuple[object, object] = modality.intensity, modality.tokenizer
-    if modality.pretext == "masked_words" and given[0] is not None and given[0] != given[1]:
+    parts: tuple[object, object] = modality.intensity, modality.tokenizer
+    if modality.pretext == "masked_words" and parts[0] is not None and parts[0] != parts[1]:
         raise Broken("its intensity is not its tokenizer, which says what is stored of a text; leave the intensity out")
-    whole: CompleteModality = guarded(lambda: complete(modality), "its parts do not fit together")
-    _check_tokenizer(whole, whole.tokenizer)
+    completed: CompleteModality = guarded(lambda: complete(modality), "its parts do not fit together")
+    _check_tokenizer(completed, completed.tokenizer)
     if modality.demo is not None and not callable(modality.demo):
         raise Broken("its demo cannot be called")
-    return whole
+    return completed
 
 
 def _check_part(name: str, part: object, protocol: type) -> None:

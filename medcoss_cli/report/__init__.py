@@ -12,7 +12,7 @@ from medcoss_cli.store import atomic
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenPage:
     """What became of a page.
 
     Args:
@@ -23,7 +23,7 @@ class Written:
     samples: int
 
 
-def write(folders: Sequence[Path], out: Path | None = None, *, with_samples: bool = False) -> Written:
+def write(folders: Sequence[Path], out: Path | None = None, *, with_samples: bool = False) -> WrittenPage:
     """Write the page of a run, or one that compares several.
 
     Args:
@@ -40,4 +40,4 @@ def write(folders: Sequence[Path], out: Path | None = None, *, with_samples: boo
         path = folders[0] / "report.html"
     path = out or path
     atomic.write(path, page)
-    return Written(path, sum(len(run.pictures) for run in runs if isinstance(run, Finetuning)))
+    return WrittenPage(path, sum(len(run.pictures) for run in runs if isinstance(run, Finetuning)))

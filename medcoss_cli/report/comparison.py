@@ -44,9 +44,9 @@ def by_task(runs: Sequence[Finetuning]) -> dict[tuple[str, str], dict[str, Finet
     return tasks
 
 
-def _free(name: str, taken: Mapping[str, object]) -> str:
+def _free(name: str, titles: Mapping[str, object]) -> str:
     number = 1
-    while (free := name if number == 1 else f"{name} {number}") in taken:
+    while (free := name if number == 1 else f"{name} {number}") in titles:
         number += 1
     return free
 
@@ -85,23 +85,23 @@ def _tasks(tasks: Mapping[tuple[str, str], Mapping[str, Finetuning]]) -> str:
 
 
 def _trainings(runs: Sequence[Pretraining]) -> str:
-    named: dict[str, Pretraining] = {}
+    by_title: dict[str, Pretraining] = {}
     for run in runs:
-        named[_free(run.strategy, named)] = run
-    if not named:
+        by_title[_free(run.strategy, by_title)] = run
+    if not by_title:
         return ""
-    facts = [pretraining.summary(run) for run in named.values()]
+    facts = [pretraining.summary(run) for run in by_title.values()]
     lines = [[name, *(fact[name] for fact in facts)] for name in facts[0] if name != "strategy"]
-    overview = section("Pre-training", table(["", *named], lines), _after_all(named))
-    return overview + pretraining.remembered([*named.items()])
+    overview = section("Pre-training", table(["", *by_title], lines), _after_all(by_title))
+    return overview + pretraining.remembered([*by_title.items()])
 
 
-def _after_all(named: Mapping[str, Pretraining]) -> str:
+def _after_all(by_title: Mapping[str, Pretraining]) -> str:
     """CKA of every modality after the last stage of each run."""
-    last = {name: run.retention[-1]["retention"] for name, run in named.items() if run.retention}
+    last = {name: run.retention[-1]["retention"] for name, run in by_title.items() if run.retention}
     modalities = dict.fromkeys(m for rows in last.values() for m in rows)
     lines = [[m, *(shown(rows.get(m, {}).get("cka")) for rows in last.values())] for m in modalities]
-    least = [retention.lowest(named[name].retention) for name in last]
+    lowest = [retention.lowest(by_title[name].retention) for name in last]
     if lines:
-        lines.append(["least remembered", *(f"{x[0]}, {x[1]:.3f}" if x else MISSING for x in least)])
+        lines.append(["least remembered", *(f"{x[0]}, {x[1]:.3f}" if x else MISSING for x in lowest)])
     return table(["anchors of", *last], lines, "CKA after the last stage")

@@ -47,9 +47,9 @@ def page(run: Finetuning, with_samples: bool) -> bytes:
     )
 
 
-def samples(run: Finetuning, wanted: bool, title: str = "Cases") -> str:
+def samples(run: Finetuning, with_samples: bool, title: str = "Cases") -> str:
     """Pictures of samples, or the word that there are none; nothing where they are not wanted."""
-    if not wanted:
+    if not with_samples:
         return ""
     return section(title, cases(run.pictures) or '<p class="quiet">This run holds no pictures of samples.</p>\n')
 
@@ -77,17 +77,17 @@ def _about(run: Finetuning) -> str:
 
 def _metrics(run: Finetuning) -> str:
     tests = [_test(seed, "metrics") for seed in run.seeds]
-    known = dict.fromkeys((*run.summary, *(metric for test in tests for metric in test)))
+    metrics = dict.fromkeys((*run.summary, *(metric for test in tests for metric in test)))
     columns = ["metric", "mean ± std", "baseline", *(f"seed {seed.get('seed', i)}" for i, seed in enumerate(run.seeds))]
     lines = []
     classes = [str(name) for name in listing(run.results.get("classes"))]
 
     def place(metric: str) -> int:
         """The run's main metric, then those of all classes together, then class by class."""
-        own = [i for i, name in enumerate(classes) if metric.endswith(f"_{name}")]
-        return -2 if metric == run.main else own[0] if own else -1
+        matches = [i for i, name in enumerate(classes) if metric.endswith(f"_{name}")]
+        return -2 if metric == run.main else matches[0] if matches else -1
 
-    for metric in sorted(known, key=place):
+    for metric in sorted(metrics, key=place):
         base = [x for seed in run.seeds if (x := number(_test(seed, "baseline").get(metric))) is not None]
         line = [
             run.kind.title_of(metric),
@@ -96,8 +96,8 @@ def _metrics(run: Finetuning) -> str:
         ]
         for seed, test in zip(run.seeds, tests, strict=True):
             ends = listing(_test(seed, "intervals").get(metric))
-            both = len(ends) == 2 and None not in map(number, ends)
-            line.append(shown(test.get(metric)) + (f" [{shown(ends[0])}, {shown(ends[1])}]" if both else ""))
+            has_interval = len(ends) == 2 and None not in map(number, ends)
+            line.append(shown(test.get(metric)) + (f" [{shown(ends[0])}, {shown(ends[1])}]" if has_interval else ""))
         lines.append(line)
     return table(columns, lines)
 
@@ -131,8 +131,8 @@ def _figure(drawn: Figure) -> str:
     if isinstance(drawn, Confusion):
         return section(drawn.title, heat_map("true \\ predicted", drawn.names, drawn.counts), about=drawn.about)
     cases = [(seed, {k: x for k, v in case.items() if (x := number(v)) is not None}) for seed, case in drawn.cases]
-    found = dict.fromkeys(name for _, case in cases for name in case)
-    names = [name for name in drawn.names if name in found] or list(found)
+    present = dict.fromkeys(name for _, case in cases for name in case)
+    names = [name for name in drawn.names if name in present] or list(present)
     return section(drawn.title, figure(pictures.strips(names, cases, drawn.axis), drawn.about)) if names else ""
 
 

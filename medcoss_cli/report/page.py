@@ -170,14 +170,14 @@ def settings(recipe: dict[str, Any]) -> str:
     """A recipe as YAML."""
     if not recipe:
         return ""
-    return f"<pre>{escape(yaml.dump(recipe, Dumper=_Recipe, sort_keys=False, allow_unicode=True))}</pre>\n"
+    return f"<pre>{escape(yaml.dump(recipe, Dumper=_RecipeDumper, sort_keys=False, allow_unicode=True))}</pre>\n"
 
 
-class _Recipe(yaml.SafeDumper):
+class _RecipeDumper(yaml.SafeDumper):
     """Writes a list of plain values, such as a size, on one line."""
 
 
-_Recipe.add_representer(
+_RecipeDumper.add_representer(
     list,
     lambda dumper, values: dumper.represent_sequence(
         "tag:yaml.org,2002:seq", values, flow_style=not any(isinstance(value, dict | list) for value in values)
@@ -207,6 +207,6 @@ def duration(seconds: object) -> str:
     x = number(seconds)
     if x is None:
         return MISSING
-    minutes, rest = divmod(round(x), 60)
+    minutes, remainder = divmod(round(x), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{x:.1f} s"
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {remainder:02d} s" if minutes else f"{x:.1f} s"

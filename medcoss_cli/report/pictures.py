@@ -154,8 +154,8 @@ def retention(figure: Any, runs: Sequence[tuple[str, Sequence[Mapping[str, Any]]
             ticks = [f"{stage['stage']}\n{textwrap.shorten(stage['modality'], 12)}" for stage in stages]
             axes.set_xticks(range(len(stages)), ticks, fontsize="small")
     for column, low, high in ((0, 0.9, 1), (1, 0.95, 1.1)):  # an axis that is never narrower: noise is to look small
-        found = [y for axes in grid[:, column] for line in axes.lines for y in line.get_ydata() if math.isfinite(y)]
-        low, high = min([low, *found]), max([high, *found])
+        heights = [y for axes in grid[:, column] for line in axes.lines for y in line.get_ydata() if math.isfinite(y)]
+        low, high = min([low, *heights]), max([high, *heights])
         grid[0][column].set_ylim(low - 0.03 * (high - low), high + 0.03 * (high - low))
     grid[0][1].legend(title="anchors of", loc="upper left", bbox_to_anchor=(1, 1.05))
     grid[-1][0].set_xlabel("after stage")
@@ -177,8 +177,8 @@ def learning(
         _curve(left, loss.get(seed, ()), look)
         line = validation.get(seed, ())
         right.plot([x for x, _ in line], [y for _, y in line], label=f"seed {seed}", **look)
-        kept = [(x, y) for x, y in line if x == best.get(seed)]
-        right.plot([x for x, _ in kept], [y for _, y in kept], "o", color=colour(i), markersize=7)
+        best_points = [(x, y) for x, y in line if x == best.get(seed)]
+        right.plot([x for x, _ in best_points], [y for _, y in best_points], "o", color=colour(i), markersize=7)
     left.set(title="Training", xlabel="step", ylabel="loss")
     right.set(title="Validation (dot: the state that was kept)", xlabel="step", ylabel=metric)
     right.legend(loc="upper left", bbox_to_anchor=(1, 1.05))
@@ -254,8 +254,8 @@ def _curve(axes: Any, line: Line, look: Mapping[str, Any], *, band: bool = True)
 
 
 def _ratio(row: Mapping[str, float]) -> float:
-    then = row.get("loss_then")
-    return row["loss"] / then if then and "loss" in row else math.nan
+    reference = row.get("loss_then")
+    return row["loss"] / reference if reference and "loss" in row else math.nan
 
 
 def _plain(axes: Any) -> None:

@@ -20,8 +20,8 @@ def page(run: Pretraining) -> bytes:
         title = f"One more modality: {new}"
     else:
         title = "Pre-training of one encoder"
-    asked = len(listing(run.recipe.get("stages")))
-    done = f"{len(run.retention)} of {asked} stages are done" if asked else "the new stage is not done"
+    count = len(listing(run.recipe.get("stages")))
+    state = f"{len(run.retention)} of {count} stages are done" if count else "the new stage is not done"
     return document(
         title,
         " → ".join(stages.values()) or "no stage has begun",
@@ -34,14 +34,14 @@ def page(run: Pretraining) -> bytes:
             section("Recipe", settings(run.recipe)),
             section("Versions", table(["part", "version"], [[*item] for item in run.versions.items()])),
         ),
-        unfinished=None if run.finished else f"Unfinished: {done}.",
+        unfinished=None if run.finished else f"Unfinished: {state}.",
     )
 
 
 def summary(run: Pretraining) -> dict[str, str]:
     """The few facts that stand at the top."""
     samples = [number(entry.get("samples")) for entry in run.history]
-    least = retention.lowest(run.retention)
+    lowest = retention.lowest(run.retention)
     shape = [number(run.encoder.get(key)) for key in ("width", "depth")]
     return {
         "modalities": str(len(set(run.stages.values()))),
@@ -50,7 +50,7 @@ def summary(run: Pretraining) -> dict[str, str]:
         "strategy": run.strategy,
         "steps of this run": shown(len({(row["stage"], row["step"]) for row in run.steps})),
         "time of this run": duration(_seconds(run.steps)),
-        "least remembered": f"{least[0]}, CKA {least[1]:.3f}" if least else MISSING,
+        "least remembered": f"{lowest[0]}, CKA {lowest[1]:.3f}" if lowest else MISSING,
         "finished": run.finished or "not yet",
     }
 
@@ -142,5 +142,5 @@ def _data(run: Pretraining) -> str:
 
 
 def _seconds(rows: Sequence[Mapping[str, Any]]) -> float | None:
-    known = [x for row in rows if (x := number(row.get("seconds"))) is not None]
-    return sum(known) if known else None
+    seconds = [x for row in rows if (x := number(row.get("seconds"))) is not None]
+    return sum(seconds) if seconds else None

@@ -47,19 +47,20 @@ class Pretraining:
 
     @property
     def strategy(self) -> str:
-        said = self.history[-1].get("strategy") if self.history else None  # with the settings that differ from defaults
-        given = self.recipe.get("strategy")
-        return str(said or (given.get("name") if isinstance(given, Mapping) else given) or "–")
+        # with the settings that differ from defaults
+        recorded = self.history[-1].get("strategy") if self.history else None
+        choice = self.recipe.get("strategy")
+        return str(recorded or (choice.get("name") if isinstance(choice, Mapping) else choice) or "–")
 
     @property
     def stages(self) -> dict[int, str]:
         """Modality by number of stage: those that are done, and the one that is at work."""
-        known = {entry["stage"]: entry["modality"] for entry in (*self.history, *self.retention)}
+        titles = {entry["stage"]: entry["modality"] for entry in (*self.history, *self.retention)}
         fresh: dict[int, dict[str, None]] = {}
         for row in self.steps:
-            if row["new"] and row["stage"] not in known:
+            if row["new"] and row["stage"] not in titles:
                 fresh.setdefault(row["stage"], {})[row["modality"]] = None
-        return dict(sorted((known | {stage: "+".join(names) for stage, names in fresh.items()}).items()))
+        return dict(sorted((titles | {stage: "+".join(names) for stage, names in fresh.items()}).items()))
 
 
 @dataclass(frozen=True)
@@ -150,18 +151,18 @@ def read(folder: Path, with_samples: bool = False) -> Run:
         )
     if kind not in ("pretrain", "extend"):
         raise DataError("no page is made of a run of this kind", where=folder / "run.json")
-    known = checkpoint.load(folder / "ckpt.pt") if (folder / "ckpt.pt").exists() else None
+    content = checkpoint.load(folder / "ckpt.pt") if (folder / "ckpt.pt").exists() else None
     if kind == "extend":
         recipe["stage"] = mapping(facts.get("stage"))
-    history = known.history if known else []
+    history = content.history if content else []
     return Pretraining(
         kind,
         finished,
         _settings(recipe),
         versions | (_versions(history[-1]) if history else {}),
         history,
-        known.modalities if known else {},
-        known.encoder if known else mapping(recipe.get("encoder")),
+        content.modalities if content else {},
+        content.encoder if content else mapping(recipe.get("encoder")),
         _retention(folder / "retention.json"),
         [row for row in _lines(folder / "metrics.jsonl") if _is_step(row)],
     )
@@ -263,8 +264,8 @@ def _versions(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _seeds(folder: Path) -> list[Path]:
-    found = [path for path in folder.glob("seed-*") if re.fullmatch(r"seed-\d{1,9}", path.name)]
-    return sorted(found, key=lambda path: int(path.name[5:]))
+    folders = [path for path in folder.glob("seed-*") if re.fullmatch(r"seed-\d{1,9}", path.name)]
+    return sorted(folders, key=lambda path: int(path.name[5:]))
 
 
 def _pictures(folder: Path) -> Iterator[tuple[str, bytes]]:

@@ -107,33 +107,33 @@ def check_header(about: object, path: Path, file: str | None = None) -> None:
         )
 
 
-def find_checkpoint(given: Path | str | None) -> tuple[Path, str | None]:
+def find_checkpoint(name: Path | str | None) -> tuple[Path, str | None]:
     """The file to go on from, and what to say where it was not named.
 
     A run folder stands for its ckpt.pt. Without a name: ./ckpt.pt, else the only finished runs/*/ckpt.pt.
 
     Raises: CheckpointError if there is none, or more than one run.
     """
-    path = Path("ckpt.pt") if given is None else Path(given)
+    path = Path("ckpt.pt") if name is None else Path(name)
     if path.is_dir():
         if not (path / "ckpt.pt").exists():
             raise CheckpointError("there is no ckpt.pt in this folder", where=path, fix="name a finished run's folder")
         path = path / "ckpt.pt"
     if path.exists():
         return path, None
-    if given is not None and path != Path("ckpt.pt"):
+    if name is not None and path != Path("ckpt.pt"):
         raise CheckpointError("the file does not exist", where=path, fix="check the path")
-    known = sorted(Path("runs").glob("*/ckpt.pt"))
-    runs = [path for path in known if finished(path.parent)]
+    files = sorted(Path("runs").glob("*/ckpt.pt"))
+    runs = [path for path in files if finished(path.parent)]
     if len(runs) == 1:
         return runs[0], f"continuing from {runs[0]}, the only finished run in ./runs"
     if runs:
         raise CheckpointError(
             "there are several finished runs in ./runs", fix="name one: --from " + " | ".join(map(str, runs))
         )
-    if known:
+    if files:
         raise CheckpointError(
-            f"no run in ./runs is finished ({', '.join(str(path.parent) for path in known)})",
+            f"no run in ./runs is finished ({', '.join(str(path.parent) for path in files)})",
             fix="continue with --resume RUN, or name its ckpt.pt with --from",
         )
     raise CheckpointError("no checkpoint was found", fix="name one with --from, or train one: medcoss pretrain mini")
@@ -178,8 +178,8 @@ def _holds(sound: Any, value: Any) -> bool:
         return False
     if None in sound:
         return all(_holds(sound[None], entry) for entry in value.values())
-    same = len({len(value[key]) for key in _STORED if key in value and _rows(value[key])}) <= 1
-    return same and all(_holds(kind, value.get(key)) for key, kind in sound.items())
+    same_length = len({len(value[key]) for key in _STORED if key in value and _rows(value[key])}) <= 1
+    return same_length and all(_holds(kind, value.get(key)) for key, kind in sound.items())
 
 
 def _rows(value: Any) -> bool:

@@ -42,54 +42,54 @@ def save_arrays(path: Path, content: dict[str, Any]) -> None:
     atomic.write(path, written.getvalue())
 
 
-def write(done: Embedded, out: Path) -> None:
+def write(embedded: Embedded, out: Path) -> None:
     """In the form that its ending says."""
     if out.suffix == ".npz":
-        content: dict[str, Any] = {"ids": np.array(done.ids), "pooled": done.pooled}
-        content |= {"tokens": done.tokens} if done.tokens is not None else {}
-        content |= {"labels": np.array(done.labels)} if done.labels is not None else {}
+        content: dict[str, Any] = {"ids": np.array(embedded.ids), "pooled": embedded.pooled}
+        content |= {"tokens": embedded.tokens} if embedded.tokens is not None else {}
+        content |= {"labels": np.array(embedded.labels)} if embedded.labels is not None else {}
         save_arrays(out, content)
     elif out.suffix == ".jsonl":
-        atomic.write(out, "".join(json.dumps(row) + "\n" for row in _rows(done)).encode("utf-8", "surrogateescape"))
+        atomic.write(out, "".join(json.dumps(row) + "\n" for row in _rows(embedded)).encode("utf-8", "surrogateescape"))
     else:
         arrow, tables = parquet()
-        rows = list(_rows(done))
+        rows = list(_rows(embedded))
         atomic.write(out, lambda file: tables.write_table(arrow.Table.from_pylist(rows), file))
 
 
-def draw(done: Embedded, path: Path) -> None:
+def draw(embedded: Embedded, path: Path) -> None:
     """A picture of the embedding in two dimensions (t-SNE of pooled features, scikit-learn), coloured by label."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from sklearn.manifold import TSNE
 
-    few = len(done.ids)
-    if few < 4:
-        raise UsageError(f"a map needs at least 4 samples, not {few}", where="--map", fix="give at least 4")
-    places = TSNE(perplexity=min(30, (few - 1) / 3), init="pca", random_state=0).fit_transform(done.pooled)
+    count = len(embedded.ids)
+    if count < 4:
+        raise UsageError(f"a map needs at least 4 samples, not {count}", where="--map", fix="give at least 4")
+    places = TSNE(perplexity=min(30, (count - 1) / 3), init="pca", random_state=0).fit_transform(embedded.pooled)
     figure = Figure(figsize=(7, 6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for label in sorted(set(done.labels)) if done.labels else [None]:
-        own = [i for i in range(few) if done.labels is None or done.labels[i] == label]
-        axes.scatter(places[own, 0], places[own, 1], s=14, label=label, alpha=0.8)
+    for label in sorted(set(embedded.labels)) if embedded.labels else [None]:
+        members = [i for i in range(count) if embedded.labels is None or embedded.labels[i] == label]
+        axes.scatter(places[members, 0], places[members, 1], s=14, label=label, alpha=0.8)
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.set_title(f"{few} samples, t-SNE of pooled features")
-    if done.labels:
+    axes.set_title(f"{count} samples, t-SNE of pooled features")
+    if embedded.labels:
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=140)
     atomic.write(path, content.getvalue())
 
 
-def _rows(done: Embedded) -> Iterator[dict[str, Any]]:
-    for i, name in enumerate(done.ids):
-        row: dict[str, Any] = {"id": name, "pooled": [round(float(v), 7) for v in done.pooled[i]]}
-        if done.labels is not None:
-            row["label"] = done.labels[i]
-        if done.tokens is not None:
-            row["tokens"] = done.tokens[i].astype(float).round(7).tolist()
+def _rows(embedded: Embedded) -> Iterator[dict[str, Any]]:
+    for i, name in enumerate(embedded.ids):
+        row: dict[str, Any] = {"id": name, "pooled": [round(float(v), 7) for v in embedded.pooled[i]]}
+        if embedded.labels is not None:
+            row["label"] = embedded.labels[i]
+        if embedded.tokens is not None:
+            row["tokens"] = embedded.tokens[i].astype(float).round(7).tolist()
         yield row
 
 

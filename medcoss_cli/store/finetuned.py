@@ -18,7 +18,7 @@ KIND = "fine-tuned model"
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredTask:
     """A task in plain values, weights, and facts such as the validation scores."""
 
     task: dict[str, Any]
@@ -26,20 +26,20 @@ class Stored:
     facts: dict[str, Any]
 
 
-def save(stored: Stored, path: Path) -> None:
+def save(stored: StoredTask, path: Path) -> None:
     """Write it atomically. Raises: ResourceError without space or permission."""
     header = {"schema": SCHEMA, "version": __version__, "file": KIND}
     plain.save({"medcoss": header, "task": stored.task, "weights": stored.weights, "facts": stored.facts}, path)
 
 
-def load(path: Path) -> Stored:
+def load(path: Path) -> StoredTask:
     """Read it; nothing in the file is executed. Raises: CheckpointError with what is wrong."""
     content = plain.load(path)
     check_header(content.get("medcoss"), path, KIND)
     parts = [content.get(name) for name in ("task", "weights", "facts")]
     if not all(isinstance(part, Mapping) for part in parts) or not _tensors(content["weights"]):
         raise CheckpointError(f"the {KIND} is damaged", where=path, fix=plain.AGAIN)
-    return Stored(content["task"], content["weights"], content["facts"])
+    return StoredTask(content["task"], content["weights"], content["facts"])
 
 
 def _tensors(weights: Mapping[Any, Any]) -> bool:

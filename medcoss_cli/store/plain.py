@@ -52,8 +52,8 @@ def load(path: Path, fix: str = AGAIN, allowed: Sequence[type] = ()) -> dict[str
     except MemoryError:
         raise
     except Exception as error:
-        said = str(error).lower()
-        if "weights only load failed" in said and any(word in said.split("error:")[-1] for word in _FOREIGN):
+        message = str(error).lower()
+        if "weights only load failed" in message and any(word in message.split("error:")[-1] for word in _FOREIGN):
             raise CheckpointError(
                 "the file holds more than tensors and plain values; it was refused, nothing was executed",
                 where=path,
@@ -106,7 +106,7 @@ def _fault(path: Path) -> str | None:
             return "the file is truncated"
         if head[8:10] == b'{"':
             return "this is a safetensors file: weights without what is needed to go on training"
-        if head[0] == 0x80:
+        if head[0] == 0x80:  # the opcode with which a pickle begins
             return "this is a bare pickle, or a file of torch before 1.6; it was not opened, nothing was executed"
         return "the file is truncated, or it is not a checkpoint"
     try:
@@ -131,8 +131,8 @@ def plain(value: Any) -> Any:
     """
     if isinstance(value, Tensor):
         value = value.detach().cpu()
-        whole = value.untyped_storage().nbytes() == value.numel() * value.element_size() and value.is_contiguous()
-        return value if whole else value.clone(memory_format=torch.contiguous_format)
+        compact = value.untyped_storage().nbytes() == value.numel() * value.element_size() and value.is_contiguous()
+        return value if compact else value.clone(memory_format=torch.contiguous_format)
     if isinstance(value, Mapping):
         return {plain(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -36,15 +36,15 @@ class Progress:
         path = self.folder / "metrics.jsonl"
         if not self.writes or not path.exists():
             return
-        kept = []
+        lines_kept = []
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
                 row = json.loads(line)
                 if tuple(row[key] for key in at) <= tuple(at.values()):
-                    kept.append(line)
+                    lines_kept.append(line)
             except (ValueError, KeyError, TypeError):
                 continue  # torn by a kill
-        atomic.write(path, "".join(f"{line}\n" for line in kept).encode())
+        atomic.write(path, "".join(f"{line}\n" for line in lines_kept).encode())
 
     def save_resume(self, state: Mapping[str, Any]) -> None:
         """Write resume.pt: where the stage stands."""

@@ -68,7 +68,7 @@ class Run(Progress):
                 f"{name!r} is not a valid name for a run", where="--name", fix="give a plain name, without a folder"
             )
         folder = _make_folder(runs, name, overwrite=overwrite, exact=exact)
-        known = {
+        run_facts = {
             **facts,
             "command": sys.argv[1:],
             "versions": {
@@ -78,7 +78,7 @@ class Run(Progress):
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "finished": None,
         }
-        run = cls(folder, known)
+        run = cls(folder, run_facts)
         try:
             run._empty()
             atomic.write(run.recipe, yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True).encode())

@@ -1,4 +1,4 @@
-"""Augmentation for fine-tuning, the authors' values (METHOD, section 6); MONAI and torchvision do the work.
+"""Augmentation for fine-tuning, the authors' values; MONAI and torchvision do the work.
 
 Every result is a function of its key: libraries that draw from global generators are seeded inside.
 """
@@ -22,8 +22,12 @@ Augment = Callable[[Tensor, Key], Tensor]
 
 def of_batches(name: str | None) -> Augment | None:
     """What the recipe's `input.augment` names, for samples without masks; None is the modality's own augmentation."""
-    known: dict[str, Augment] = {"none": lambda inputs, key: inputs, "colour": colour, "elastic": elastic_images}
-    return None if name in (None, "modality") else known[name]
+    augmentations: dict[str, Augment] = {
+        "none": lambda inputs, key: inputs,
+        "colour": colour,
+        "elastic": elastic_images,
+    }
+    return None if name in (None, "modality") else augmentations[name]
 
 
 def colour(inputs: Tensor, key: Key) -> Tensor:
@@ -59,8 +63,8 @@ def elastic(image: Tensor, labels: Tensor, key: Key) -> tuple[Tensor, Tensor]:
     """
     transform = _elastic(image.ndim - 1)
     transform.set_random_state(seed=seed_of(*key, "view") % 2**32)
-    both = transform({"image": image, "labels": labels})
-    return both["image"].as_tensor(), both["labels"].as_tensor().to(labels.dtype)
+    transformed = transform({"image": image, "labels": labels})
+    return transformed["image"].as_tensor(), transformed["labels"].as_tensor().to(labels.dtype)
 
 
 def elastic_images(inputs: Tensor, key: Key) -> Tensor:
@@ -73,14 +77,14 @@ def elastic_images(inputs: Tensor, key: Key) -> Tensor:
 def _elastic(dims: int) -> Any:
     mt: Any = import_module("monai.transforms")  # MONAI does not say what it exports
 
-    both, image = ["image", "labels"], ["image"]
+    keys, image = ["image", "labels"], ["image"]
     modes = ("bilinear", "nearest")
     turn = 15 / 180 * torch.pi
     if dims == 2:
         shape = [
-            mt.RandAffined(both, prob=0.1, rotate_range=turn, mode=modes, padding_mode="zeros"),
-            mt.RandAffined(both, prob=0.1, scale_range=(-0.25, 0.25), mode=modes, padding_mode="zeros"),
-            mt.Rand2DElasticd(both, (24, 24), (0, 1.5), prob=0.1, mode=modes, padding_mode="zeros"),
+            mt.RandAffined(keys, prob=0.1, rotate_range=turn, mode=modes, padding_mode="zeros"),
+            mt.RandAffined(keys, prob=0.1, scale_range=(-0.25, 0.25), mode=modes, padding_mode="zeros"),
+            mt.Rand2DElasticd(keys, (24, 24), (0, 1.5), prob=0.1, mode=modes, padding_mode="zeros"),
         ]
         shade = [
             mt.RandScaleIntensityd(image, (-0.3, 0.5), prob=0.15, channel_wise=True),
@@ -90,9 +94,9 @@ def _elastic(dims: int) -> Any:
         ]
     else:
         shape = [
-            mt.RandAffined(both, prob=0.2, rotate_range=(turn, turn, turn), mode=modes, padding_mode="zeros"),
-            mt.RandAffined(both, prob=0.2, scale_range=((-0.15, 0.25),) * 3, mode=modes, padding_mode="zeros"),
-            mt.Rand3DElasticd(both, (9, 13), (0, 900), prob=0.2, mode=modes, padding_mode="zeros"),
+            mt.RandAffined(keys, prob=0.2, rotate_range=(turn, turn, turn), mode=modes, padding_mode="zeros"),
+            mt.RandAffined(keys, prob=0.2, scale_range=((-0.15, 0.25),) * 3, mode=modes, padding_mode="zeros"),
+            mt.Rand3DElasticd(keys, (9, 13), (0, 900), prob=0.2, mode=modes, padding_mode="zeros"),
         ]
         shade = [
             mt.RandGaussianNoised(image, prob=0.1, std=0.1**0.5),
@@ -102,5 +106,5 @@ def _elastic(dims: int) -> Any:
             mt.RandSimulateLowResolutiond(image, prob=0.25, zoom_range=(0.5, 1.0)),
             mt.RandAdjustContrastd(image, prob=0.15, gamma=(0.7, 1.5), retain_stats=True),
         ]
-    mirror = [mt.RandFlipd(both, prob=0.5, spatial_axis=axis) for axis in range(dims)]
+    mirror = [mt.RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in range(dims)]
     return mt.Compose([*shape, *shade, *mirror]).flatten()

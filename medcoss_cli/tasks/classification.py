@@ -99,8 +99,8 @@ class Classification(PooledTask):
         rows = sorted(evaluation.rows, key=lambda row: -float(row[f"p_{row['predicted']}"]))
         captions = {}
         for kind, right in (("right", True), ("wrong", False)):
-            chosen = [row for row in rows if (row["label"] == row["predicted"]) == right][:3]
-            for number, row in enumerate(chosen, 1):
+            selection = [row for row in rows if (row["label"] == row["predicted"]) == right][:3]
+            for number, row in enumerate(selection, 1):
                 share = float(row[f"p_{row['predicted']}"])
                 caption = f"{row['label']}, predicted {row['predicted']} ({share:.2f})"
                 captions[f"{kind}-{number}"] = (row["where"], caption)

@@ -97,28 +97,28 @@ class PooledTask(TaskKind):
         import torch
 
         from medcoss_cli.data.prepare import prepare
-        from medcoss_cli.data.read import Found
+        from medcoss_cli.data.read import Listing
         from medcoss_cli.tasks.augmentation import of_batches
         from medcoss_cli.tasks.samples import SampleData
 
-        found = Found(labelled.root, [case.record for case in labelled.cases if case.record is not None], [])
+        listing = Listing(labelled.root, [case.record for case in labelled.cases if case.record is not None], [])
         prepared = prepare(
             labelled.modality,
-            found,
+            listing,
             labelled.prepared,
             workers=labelled.workers,
             bad_share=labelled.bad_share,
             screen=labelled.screen,
         )
-        kept = [labelled.cases[record] for record in prepared.records]
-        targets = np.array([self.read(spec, case) for case in kept])
-        train = np.array([case.split == "train" for case in kept], bool)
+        cases = [labelled.cases[record] for record in prepared.records]
+        targets = np.array([self.read(spec, case) for case in cases])
+        train = np.array([case.split == "train" for case in cases], bool)
         weight = self.weights(spec, targets[train]) if balance else None
 
-        def score(outputs: Array, wanted: Array, parts: Sequence[Sequence[int]]) -> Scores:
-            loss = self.loss(torch.from_numpy(outputs), torch.from_numpy(wanted)).item()
-            first = [own[0] for own in parts]
-            return {**self.score(averaged(self.finish(outputs), parts), wanted[first]), "loss": loss}
+        def score(outputs: Array, truth: Array, parts: Sequence[Sequence[int]]) -> Scores:
+            loss = self.loss(torch.from_numpy(outputs), torch.from_numpy(truth)).item()
+            first = [places[0] for places in parts]
+            return {**self.score(averaged(self.finish(outputs), parts), truth[first]), "loss": loss}
 
         return SampleData(
             labelled.modality,
@@ -126,7 +126,7 @@ class PooledTask(TaskKind):
             labelled.cases,
             targets,
             of_batches(augment),
-            loss=lambda outputs, wanted: self.loss(outputs, wanted, weight),
+            loss=lambda outputs, truth: self.loss(outputs, truth, weight),
             score=score,
             begin=lambda head: self.initialise(head, spec),
         )
@@ -139,22 +139,22 @@ class PooledTask(TaskKind):
         if not len(rows):
             raise DataError("no case of split 'test' can be used")
         parts = data.parts(rows)
-        first = rows[[own[0] for own in parts]]
+        first = rows[[places[0] for places in parts]]
         outputs = averaged(self.finish(data.outputs(predictor.network, rows)), parts)
         targets, cases = data.targets[first], [data.kept[row] for row in first]
         trivial = np.repeat(self.trivial(spec)[None], len(first), axis=0)
         result = {
             "metrics": self.score(outputs, targets),
             "intervals": bootstrap(
-                [case.group for case in cases], lambda own: self.score(outputs[own], targets[own]), seed
+                [case.group for case in cases], lambda sample: self.score(outputs[sample], targets[sample]), seed
             ),
             "baseline": self.score(trivial, targets),
             **self.details(spec, outputs, targets),
             "samples": len(first),
         }
         table = [
-            {"where": case.where, self.target.column: case.target, **self.row(spec, own)}
-            for case, own in zip(cases, outputs, strict=True)
+            {"where": case.where, self.target.column: case.target, **self.row(spec, output)}
+            for case, output in zip(cases, outputs, strict=True)
         ]
         return Evaluation(result, table, [])
 

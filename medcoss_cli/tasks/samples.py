@@ -57,9 +57,9 @@ class SampleData:
     def _inputs(self, rows: Array, device: torch.device, key: tuple[int | str, ...] | None = None) -> Tensor:
         integers, scale, offset = (torch.from_numpy(part) for part in self.prepared.read(rows))
         if key is not None and self.augment is None:
-            own = self.modality.augment
+            augment = self.modality.augment
             integers = torch.cat(
-                [own(integers[i : i + 1], generator(*key, "augment", i)) for i in range(len(integers))]
+                [augment(integers[i : i + 1], generator(*key, "augment", i)) for i in range(len(integers))]
             )
         return self.modality.intensity.decode(*(part.to(device) for part in (integers, scale, offset)))
 

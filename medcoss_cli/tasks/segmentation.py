@@ -115,8 +115,10 @@ class Segmentation(TaskKind):
             bad_share=labelled.bad_share,
             screen=labelled.screen,
         )
-        chosen = elastic if augment in (None, "elastic") else None
-        return MaskData(labelled.modality, prepared, values, tuple(spec.size), chosen, spec.predict, balance=balance)
+        augmentation = elastic if augment in (None, "elastic") else None
+        return MaskData(
+            labelled.modality, prepared, values, tuple(spec.size), augmentation, spec.predict, balance=balance
+        )
 
     def criterion(self, scores: Mapping[str, float]) -> float:
         return scores["dice"]
@@ -139,18 +141,18 @@ class Segmentation(TaskKind):
                 finally:
                     bar.advance()
                 numbers = read_numbers(modality, case, sample)
-                wanted = _masks(labels_of(numbers, values, case.where), values)
-                objects = _objects(numbers, wanted, values) if modality.dims == 2 else None
-                scored.append(mask_case(_masks(labels, values), wanted, sample.spacing, objects))
-                nothing = {name: np.zeros_like(mask) for name, mask in wanted.items()}
-                trivial.append(mask_case(nothing, wanted, sample.spacing, objects))
+                truth = _masks(labels_of(numbers, values, case.where), values)
+                objects = _objects(numbers, truth, values) if modality.dims == 2 else None
+                scored.append(mask_case(_masks(labels, values), truth, sample.spacing, objects))
+                nothing = {name: np.zeros_like(mask) for name, mask in truth.items()}
+                trivial.append(mask_case(nothing, truth, sample.spacing, objects))
                 rows.append({"where": case.where, **scored[-1]})
                 groups.append(case.group)
         if not scored:
             raise DataError("no case can be used", where=cases[0].path if cases else None)
         result = {
             "metrics": mask_summary(scored),
-            "intervals": bootstrap(groups, lambda own: mask_summary([scored[i] for i in own]), seed),
+            "intervals": bootstrap(groups, lambda drawn: mask_summary([scored[i] for i in drawn]), seed),
             "baseline": mask_summary(trivial),
             "cases": scored,
             "samples": len(scored),
@@ -163,11 +165,13 @@ class Segmentation(TaskKind):
         at = {case.where: case for case in cases}
         dice = [np.mean([row[f"dice_{name}"] for name in spec.classes]) for row in evaluation.rows]
         ranking = [evaluation.rows[i]["where"] for i in np.argsort(dice, kind="stable")]
-        few = min(3, (len(ranking) + 1) // 2)
-        chosen = {f"worst-{n}": where for n, where in enumerate(ranking[:few], 1)}
-        chosen |= {f"best-{n}": where for n, where in enumerate(ranking[::-1][: min(few, len(ranking) - few)], 1)}
+        count = min(3, (len(ranking) + 1) // 2)
+        selection = {f"worst-{n}": where for n, where in enumerate(ranking[:count], 1)}
+        selection |= {
+            f"best-{n}": where for n, where in enumerate(ranking[::-1][: min(count, len(ranking) - count)], 1)
+        }
         folder.mkdir(parents=True, exist_ok=True)
-        for name, where in chosen.items():
+        for name, where in selection.items():
             case = at[where]
             assert case.record is not None
             sample = read_checked(modality, case.record)
@@ -284,9 +288,9 @@ def _available() -> float:
         return float("inf")
 
 
-def _objects(numbers: Array, wanted: dict[str, Array], values: Values) -> dict[str, Array]:
+def _objects(numbers: Array, truth: dict[str, Array], values: Values) -> dict[str, Array]:
     """Masks whose numbers tell objects apart where a class takes any number, as GlaS files have them."""
-    return {name: numbers if values[name] == "any" else mask for name, mask in wanted.items()}
+    return {name: numbers if values[name] == "any" else mask for name, mask in truth.items()}
 
 
 def _masks(labels: Array, values: Values) -> dict[str, Array]:

@@ -51,20 +51,20 @@ class MaskData:
         self.predict = {key: predict[key] for key in ("overlap", "pad")}
         self.train, self.val = prepared.rows("train"), prepared.rows("val")
         self.cases, self.data_hash = len(self.train), prepared.data_hash
-        # 1 - 2 sum(p g) / (sum p + sum g + 1), the mean over samples and channels (METHOD, section 6)
+        # 1 - 2 sum(p g) / (sum p + sum g + 1), the mean over samples and channels
         self.dice = DiceLoss(sigmoid=True, smooth_nr=0.0, smooth_dr=1.0)
         voxels = np.array([prepared.index["cases"][row]["voxels"] for row in self.train], dtype=float).sum(0)
-        every = sum(prepared.mask(row).size for row in self.train)
+        total = sum(prepared.mask(row).size for row in self.train)
         inside = targets_of(np.arange(1, len(values) + 1), values)  # of each class, the labels that are it
-        self.shares = [float(voxels[own].sum()) / max(1, every) for own in inside]
+        self.shares = [float(voxels[labels].sum()) / max(1, total) for labels in inside]
         rare = voxels.max() / np.maximum(voxels, 1) if balance else np.ones(len(values))
         self.weight = torch.tensor(rare, dtype=torch.float32).clamp(max=20)
 
     def decoded(self, row: int, device: torch.device, part: tuple[slice, ...] = ()) -> Tensor:
         """An image (C, *size), or a part of it, as the network sees it."""
         integers, scale, offset = self.prepared.image(row)
-        taken = np.array(integers[(slice(None), *part)])
-        return _decode(self.modality, taken, scale, offset, device)
+        stored = np.array(integers[(slice(None), *part)])
+        return _decode(self.modality, stored, scale, offset, device)
 
     def batch(self, seed: int, step: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Patches (N, C, *size) and labels (N, 1, *size) uint8."""
@@ -76,7 +76,7 @@ class MaskData:
                 torch.from_numpy(np.array(self.prepared.mask(int(row))[part])),
             )
             missing = [
-                n for s, own in zip(reversed(self.size), reversed(mask.shape), strict=True) for n in (0, s - own)
+                n for s, side in zip(reversed(self.size), reversed(mask.shape), strict=True) for n in (0, s - side)
             ]
             image, mask = F.pad(image, missing), F.pad(mask, missing).to(device)[None]
             if self.augment is not None:
@@ -93,8 +93,8 @@ class MaskData:
         first = [round(draw * free) for draw, free in zip(draws[3:], room, strict=True)]
         if draws[0] < 0.5 and len(points):
             present = np.unique(points[:, 0])
-            own = points[points[:, 0] == present[int(draws[1] * len(present))]]
-            middle = own[int(draws[2] * len(own)), 1:]
+            class_points = points[points[:, 0] == present[int(draws[1] * len(present))]]
+            middle = class_points[int(draws[2] * len(class_points)), 1:]
             first = [min(max(0, int(m) - s // 2), free) for m, s, free in zip(middle, self.size, room, strict=True)]
         return tuple(slice(f, f + min(s, n)) for f, s, n in zip(first, self.size, shape, strict=True))
 
@@ -105,10 +105,10 @@ class MaskData:
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Dice + binary cross-entropy over independent channels, 1 : 1 (Table 5)."""
         labels = targets[:, 0]
-        wanted = torch.stack(targets_of(labels, self.values), dim=1).float()
+        truth = torch.stack(targets_of(labels, self.values), dim=1).float()
         weight = self.weight.to(logits.device).view(-1, *(1,) * (logits.ndim - 2))
-        entropy = F.binary_cross_entropy_with_logits(logits.float(), wanted, pos_weight=weight)
-        dice: Tensor = self.dice(logits.float(), wanted)
+        entropy = F.binary_cross_entropy_with_logits(logits.float(), truth, pos_weight=weight)
+        dice: Tensor = self.dice(logits.float(), truth)
         return dice + entropy
 
     @torch.no_grad()
@@ -130,10 +130,10 @@ class MaskData:
                 **self.predict,
             )
             pairs = zip(targets_of(labels, self.values), targets_of(truth, self.values), strict=True)
-            for name, (found, wanted) in zip(dices, pairs, strict=True):
-                both, either = int((found & wanted).sum()), int(found.sum() + wanted.sum())
-                dices[name].append(2 * both / either if either else 1.0)
-        scores = {f"dice_{name}": float(np.mean(own)) for name, own in dices.items()}
+            for name, (predicted, expected) in zip(dices, pairs, strict=True):
+                overlap, total = int((predicted & expected).sum()), int(predicted.sum() + expected.sum())
+                dices[name].append(2 * overlap / total if total else 1.0)
+        scores = {f"dice_{name}": float(np.mean(values)) for name, values in dices.items()}
         return {"dice": float(np.mean(list(scores.values()))), **scores}
 
 

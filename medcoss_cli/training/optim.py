@@ -30,13 +30,13 @@ def by_depth(
         layer_decay: factor of the learning rate from one block to the block below it; 1: the same everywhere.
         depth_of: a parameter's depth by name: 0 the tokenizer, `depth` the head.
     """
-    found: dict[int, list[nn.Parameter]] = {}
+    groups: dict[int, list[nn.Parameter]] = {}
     for name, parameter in parameters:
         if parameter.requires_grad:
-            found.setdefault(depth_of(name) if layer_decay < 1 else depth, []).append(parameter)
+            groups.setdefault(depth_of(name) if layer_decay < 1 else depth, []).append(parameter)
     return [
         {"params": group, "weight_decay": weight_decay, "scale": layer_decay ** (depth - at)}
-        for at, group in sorted(found.items())
+        for at, group in sorted(groups.items())
     ]
 
 

@@ -53,13 +53,13 @@ def outline(shape: tuple[Array, Array], angle: Array) -> Array:
 
 def places(rng: np.random.Generator, gap: float, tries: int) -> list[tuple[float, float, float]]:
     """Glands (x, y, radius) that do not overlap, some cut by the border."""
-    found: list[tuple[float, float, float]] = []
+    glands: list[tuple[float, float, float]] = []
     for _ in range(tries):
         x, y = rng.uniform(-15, SIDE + 15, 2)
         radius = rng.uniform(26, 52)
-        if all(np.hypot(x - a, y - b) > radius + r + gap for a, b, r in found):
-            found.append((float(x), float(y), float(radius)))
-    return found
+        if all(np.hypot(x - a, y - b) > radius + r + gap for a, b, r in glands):
+            glands.append((float(x), float(y), float(radius)))
+    return glands
 
 
 def tissue(case: Case) -> tuple[Array, Array, Array]:
@@ -135,8 +135,8 @@ def rim(
         a += rng.normal(0, 0.12 if malignant else 0.04, len(a))
         r = radius * outline(shape, a) * (level + rng.normal(0, 0.05 if malignant else 0.015, len(a)))
         x, y = gx + r * np.cos(a), gy + r * np.sin(a)
-        seen = (np.minimum(x, y) > -8) & (np.maximum(x, y) < SIDE + 8)
-        x, y, a = x[seen], y[seen], a[seen]
+        visible = (np.minimum(x, y) > -8) & (np.maximum(x, y) < SIDE + 8)
+        x, y, a = x[visible], y[visible], a[visible]
         if malignant:
             size = rng.uniform(3.4, 5.6, len(x))
             turn, long, short = a + rng.normal(0, 0.5, len(x)), size * rng.uniform(1.0, 1.5, len(x)), 0.85 * size

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from medcoss_cli.console import Screen
-from medcoss_cli.embed import embedder
+from medcoss_cli.embed import load_embedder
 from medcoss_cli.errors import CheckpointError, PluginError
 from medcoss_cli.evaluate import evaluate
 from medcoss_cli.export import export
@@ -60,7 +60,7 @@ def test_going_on_needs_all_plugins(checkpoint: Path) -> None:
 
 
 def test_embed_and_export_need_the_plugin_in_use(place: Path, checkpoint: Path) -> None:
-    assert embedder(checkpoint, "toy", Screen()).modality.name == "toy"
+    assert load_embedder(checkpoint, "toy", Screen()).modality.name == "toy"
     more = {
         "form": Onnx(),
         "run": None,
@@ -73,9 +73,9 @@ def test_embed_and_export_need_the_plugin_in_use(place: Path, checkpoint: Path) 
     for name in ("toy", None):
         export(checkpoint, place / f"{name}.onnx", modality=name, screen=Screen(), **more)  # type: ignore[arg-type]
     with pytest.raises(PluginError, match="there is no modality 'gone'"):
-        embedder(checkpoint, "gone", Screen())
+        load_embedder(checkpoint, "gone", Screen())
     with pytest.raises(CheckpointError, match="the checkpoint knows gone, toy, not xray"):
-        embedder(checkpoint, "xray", Screen())
+        load_embedder(checkpoint, "xray", Screen())
 
 
 @pytest.mark.parametrize("name", ["toy", "xray"])

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medcoss_cli.data.batches import Plan, Pool, Stored, batches
+from medcoss_cli.data.batches import Plan, Pool, StoredSamples, batches
 from medcoss_cli.model.batch import Batch
 from medcoss_cli.registry.discovery import load_modality
 
@@ -20,7 +20,7 @@ def pool(name: str, count: int) -> Pool:
     modality = load_modality(name).with_size((16, 16))
     rng = np.random.default_rng(count)
     integers = torch.from_numpy(rng.integers(0, 256, (count, modality.channels, 16, 16)).astype(np.uint8))
-    return Pool(modality, Stored(integers, torch.ones(count), torch.zeros(count)), np.arange(count))
+    return Pool(modality, StoredSamples(integers, torch.ones(count), torch.zeros(count)), np.arange(count))
 
 
 @settings(max_examples=50, deadline=None)

@@ -60,7 +60,7 @@ def write_segmentation(
             )
         planes, frames = restored(labels, stored), _frames(files)
         if frames:
-            planes = planes[np.argsort(frames)]  # in the order of the file
+            planes = planes[np.argsort(frames)]  # DICOM pairs planes with frames by the order of the file
         sources, notes = _sources(files, stored)
         if not labels.any():
             notes = (*notes, "the mask is empty: nothing was found")
@@ -118,11 +118,11 @@ def _sources(files: Sequence[Path], stored: plugin.Grid) -> tuple[list[Any], tup
             sources.append(pydicom.dcmread(path, force=True, stop_before_pixels=True))
     first = sources[0]
     missing = [name for name in _STUDY if not first.get(name)]
-    made = {name: generate_uid() for name in missing}
+    uids = {name: generate_uid() for name in missing}
     unnamed = 0
     for data in sources:
         for name in _STUDY:
-            setattr(data, name, made.get(name) or first.get(name))
+            setattr(data, name, uids.get(name) or first.get(name))
         _empty_where_unreadable(data)
         data.SOPClassUID = data.get("SOPClassUID") or data.file_meta.get("MediaStorageSOPClassUID")
         data.SOPInstanceUID = data.get("SOPInstanceUID") or data.file_meta.get("MediaStorageSOPInstanceUID") or ""
@@ -188,7 +188,7 @@ def _segmentation(hd: Any, sources: list[Any], planes: Array, classes: Sequence[
         )
         for number, name in enumerate(classes, 1)
     ]
-    made = hd.seg.Segmentation(
+    segmentation = hd.seg.Segmentation(
         source_images=sources,
         pixel_array=planes,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
@@ -205,5 +205,5 @@ def _segmentation(hd: Any, sources: list[Any], planes: Array, classes: Sequence[
         content_label="SEGMENTATION",
         omit_empty_frames=bool(planes.any()),
     )
-    made.SpecificCharacterSet = "ISO_IR 192"  # UTF-8: names of classes in any script
-    return made
+    segmentation.SpecificCharacterSet = "ISO_IR 192"  # UTF-8: names of classes in any script
+    return segmentation

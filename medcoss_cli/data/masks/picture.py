@@ -100,11 +100,11 @@ def _window(image: Array) -> Array:
 def _slices(mask: Array) -> list[int]:
     """The fullest slice and those halfway from it to either end of the mask; of an empty mask, at quarters."""
     filled = (mask > 0).sum(axis=(1, 2))
-    there = np.flatnonzero(filled)
-    if not there.size:
+    occupied = np.flatnonzero(filled)
+    if not occupied.size:
         return sorted({len(mask) * n // 4 for n in (1, 2, 3)})
     fullest = int(filled.argmax())
-    return sorted({(int(there[0]) + fullest) // 2, fullest, (fullest + int(there[-1]) + 1) // 2})
+    return sorted({(int(occupied[0]) + fullest) // 2, fullest, (fullest + int(occupied[-1]) + 1) // 2})
 
 
 def _draw(axes: Any, mask: Array, classes: int, aspect: float) -> None:
@@ -114,6 +114,6 @@ def _draw(axes: Any, mask: Array, classes: int, aspect: float) -> None:
         fill[mask == label] = (*(level / 255 for level in colour(label)), 0.3)
     axes.imshow(fill, interpolation="nearest", aspect=aspect)
     for label in range(1, classes + 1):
-        there = mask == label
-        if there.any() and min(mask.shape) > 1:
-            axes.contour(there, levels=[0.5], colors=[np.array(colour(label)) / 255], linewidths=1.0)
+        inside = mask == label
+        if inside.any() and min(mask.shape) > 1:
+            axes.contour(inside, levels=[0.5], colors=[np.array(colour(label)) / 255], linewidths=1.0)

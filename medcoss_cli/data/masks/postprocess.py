@@ -13,7 +13,7 @@ SMALL = 50
 
 
 def largest_organ(labels: Array, organ: int = 1, tumour: int = 2) -> Array:
-    """The largest organ alone, tumours only inside it, and no tiny ones (LiTS; METHOD, section 6).
+    """The largest organ alone, tumours only inside it, and no tiny ones (LiTS).
 
     Args:
         labels: (D, H, W) or (H, W), 0 is background; every other label counts as organ, the tumour too.

@@ -11,7 +11,7 @@ import numpy as np
 from medcoss_cli import plugin
 from medcoss_cli.errors import DataError, PluginError
 from medcoss_cli.kit.readers import IMAGES, VOLUMES, WHAT, kind_of, nifti, plainly
-from medcoss_cli.kit.readers.volume import Grid, Plan
+from medcoss_cli.kit.readers.volume import FileGrid, VolumePlan
 from medcoss_cli.plugin import Sample
 
 Array = np.ndarray[Any, Any]
@@ -24,7 +24,7 @@ WHOLE = 1e-3
 """How far from a whole number a value may be: a file that stores floats as scaled integers gives 1 back as 1.00002."""
 
 
-def read_mask(path: Path, dims: int) -> tuple[Array, Grid | None]:
+def read_mask(path: Path, dims: int) -> tuple[Array, FileGrid | None]:
     """The labels of a mask file, and for volumes the grid they have in it.
 
     Images (dims 2) are PNG, BMP or TIFF of one channel, (H, W): palette indices and single bits as stored; a colour file
@@ -45,7 +45,7 @@ def read_mask(path: Path, dims: int) -> tuple[Array, Grid | None]:
             raise DataError(f"{count} volumes in one file (4D) where one mask is expected", where=path)
         array, grid = nifti.read(path)
         labels = _labels(array, path)
-        return Plan().apply(labels, grid, path)[0].astype(labels.dtype), grid
+        return VolumePlan().apply(labels, grid, path)[0].astype(labels.dtype), grid
     if kind not in IMAGES or kind == "jpeg":
         what = "a JPEG, which does not keep labels exactly," if kind == "jpeg" else WHAT[kind]
         raise DataError(f"{what} where the mask of an image is expected", where=path, fix="save it as PNG, BMP or TIFF")
@@ -78,19 +78,19 @@ def _pixels(path: Path) -> Array:
 @np.errstate(invalid="ignore")  # of what is not finite: refused here
 def _labels(array: Array, path: Path) -> Array:
     """The same values in the smallest type of whole numbers."""
-    whole = array
+    labels = array
     if array.dtype.kind == "f":
-        whole = np.rint(array)
-        if (astray := ~(np.abs(array - whole) <= WHOLE)).any():  # not finite: neither
+        labels = np.rint(array)
+        if (fractions := ~(np.abs(array - labels) <= WHOLE)).any():  # not finite: neither
             raise DataError(
-                f"the mask has the value {array[astray][0]:g}; labels are whole numbers",
+                f"the mask has the value {array[fractions][0]:g}; labels are whole numbers",
                 where=path,
                 fix="set a threshold, and save the mask as integers",
             )
-    low, high = whole.min(), whole.max()
+    low, high = labels.min(), labels.max()
     for kind in (np.uint8, np.int16, np.uint16):
         if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
-            return whole.astype(kind)
+            return labels.astype(kind)
     raise DataError(f"values from {low:g} to {high:g} are more than a mask's 16 bits hold", where=path)
 
 
@@ -109,9 +109,9 @@ def check_on(mask_shape: Sequence[int], mask_grid: plugin.Grid | None, sample: S
     if mask_grid is None:
         return
     image, mask = grid_of(sample, where), _turned(mask_grid)
-    for one, other in ((mask_grid, sample.stored), (sample.stored, mask_grid)):
-        if other is not None and one is not None and other.direction is None and _must_turn(one):
-            names = ("mask", "image") if one is mask_grid else ("image", "mask")
+    for grid, other in ((mask_grid, sample.stored), (sample.stored, mask_grid)):
+        if other is not None and grid is not None and other.direction is None and _must_turn(grid):
+            names = ("mask", "image") if grid is mask_grid else ("image", "mask")
             raise DataError(
                 f"the {names[0]} says how its axes lie and the {names[1]} does not, so they cannot be laid over each other",
                 where=where,
@@ -120,19 +120,19 @@ def check_on(mask_shape: Sequence[int], mask_grid: plugin.Grid | None, sample: S
     fix = "resample the mask to the image's grid, with nearest neighbours"
     spacing = image.spacing
     if mask.spacing and spacing and not _close(mask.spacing, spacing, ALIKE * np.array(spacing)):
-        said = f"the voxels of the mask are {_by(mask.spacing)} mm, of the image {_by(spacing)} mm"
-        raise DataError(said, where=where, fix=fix)
+        text = f"the voxels of the mask are {_by(mask.spacing)} mm, of the image {_by(spacing)} mm"
+        raise DataError(text, where=where, fix=fix)
     if mask.direction and image.direction and not _close(mask.direction, image.direction, ALIKE):
-        said = f"the axes of the mask lie along {_axes(mask.direction)}, of the image along {_axes(image.direction)}"
-        raise DataError(said, where=where, fix=fix)
+        text = f"the axes of the mask lie along {_axes(mask.direction)}, of the image along {_axes(image.direction)}"
+        raise DataError(text, where=where, fix=fix)
     if mask.origin and image.origin and spacing and image.direction:
         shift = np.array(image.direction).reshape(3, 3).T @ (np.array(mask.origin) - np.array(image.origin))
         if not _close(shift / spacing, (0, 0, 0), APART):
-            said = f"the mask begins at {_at(mask.origin)} mm, the image at {_at(image.origin)} mm"
-            raise DataError(said, where=where, fix=fix)
+            text = f"the mask begins at {_at(mask.origin)} mm, the image at {_at(image.origin)} mm"
+            raise DataError(text, where=where, fix=fix)
 
 
-def grid_of(sample: Sample, where: object) -> Grid:
+def grid_of(sample: Sample, where: object) -> FileGrid:
     """The grid of a volume's array (D, H, W), its axes to left, posterior and superior: `stored`, turned.
 
     Raises: PluginError where the loader gives no such grid, or an array whose size or axes are not those of the grid.
@@ -172,12 +172,12 @@ def _must_turn(grid: plugin.Grid) -> bool:
     return _turned(grid).direction != grid.direction
 
 
-def _turned(grid: plugin.Grid) -> Grid:
-    return Plan().resampled(Grid(grid.size, grid.spacing, grid.origin, grid.direction), Path())
+def _turned(grid: plugin.Grid) -> FileGrid:
+    return VolumePlan().resampled(FileGrid(grid.size, grid.spacing, grid.origin, grid.direction), Path())
 
 
-def _close(one: Sequence[float], other: Sequence[float], tolerance: Any) -> bool:
-    return bool((np.abs(np.array(one) - np.array(other)) <= tolerance).all())
+def _close(values: Sequence[float], other: Sequence[float], tolerance: Any) -> bool:
+    return bool((np.abs(np.array(values) - np.array(other)) <= tolerance).all())
 
 
 def _by(numbers: Sequence[float]) -> str:

@@ -34,14 +34,14 @@ def write_volume(labels: Array, stored: plugin.Grid, path: Path) -> None:
 
     def content(file: BinaryIO) -> None:
         with TemporaryDirectory() as folder:  # SimpleITK writes to names alone
-            whole = Path(folder) / "mask.nii.gz"
+            temporary = Path(folder) / "mask.nii.gz"
             try:
-                sitk.WriteImage(image, str(whole), useCompression=True)
+                sitk.WriteImage(image, str(temporary), useCompression=True)
             except RuntimeError as error:
                 raise ResourceError(
                     "there is no space for temporary files", where=folder, fix="make room, or set TMPDIR"
                 ) from error
-            file.write(whole.read_bytes())
+            file.write(temporary.read_bytes())
 
     atomic.write(path, content)
 

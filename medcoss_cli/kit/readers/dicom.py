@@ -62,7 +62,7 @@ _CODECS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class DicomHeader:
     """What a DICOM file says of itself, as far as it is needed to find and order images."""
 
     path: Path
@@ -103,7 +103,7 @@ def _quietly(path: Path) -> Iterator[None]:
         yield
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path) -> DicomHeader:
     """Read everything but the pixels, and check that these can be there. Raises DataError."""
     with _quietly(path), path.open("rb") as file:
         size = path.stat().st_size
@@ -149,13 +149,13 @@ def _check_deflated(path: Path) -> None:
             raise DataError(f"it unpacks to more than the limit of {MAX_DEFLATED:,} bytes", where=path)
 
 
-def _header(path: Path, data: Any, at: int) -> Header:
+def _header(path: Path, data: Any, at: int) -> DicomHeader:
     rows, columns = int(data.get("Rows") or 0), int(data.get("Columns") or 0)
     frames = int(data.get("NumberOfFrames") or 1)
     patient = str(data.get("PatientID") or "").strip()
     orientation, positions, spacing = _place(data, frames)
     number = data.get("InstanceNumber")
-    return Header(
+    return DicomHeader(
         path=path,
         not_an_image=_not_an_image(data, rows),
         modality=str(data.get("Modality") or ""),
@@ -224,15 +224,15 @@ def _place(data: Any, frames: int) -> tuple[Any, Any, Any]:
         for n in range(len(places))
     }
     spacing = _numbers(getattr(group_of(data, 0, "PixelMeasuresSequence"), "PixelSpacing", None), 2)
-    known = len(places) == frames and None not in places
-    return turns.pop() if len(turns) == 1 else None, tuple(places) if known else None, _positive(spacing)
+    complete = len(places) == frames and None not in places
+    return turns.pop() if len(turns) == 1 else None, tuple(places) if complete else None, _positive(spacing)
 
 
 def _positive(spacing: tuple[float, ...] | None) -> tuple[float, ...] | None:
     return spacing if spacing is not None and min(spacing) > 0 else None
 
 
-def _check_pixels(path: Path, data: Any, header: Header, left: int | None) -> None:
+def _check_pixels(path: Path, data: Any, header: DicomHeader, length: int | None) -> None:
     """Size limits, decoder at hand, and for uncompressed pixels: as many bytes as declared."""
     samples = int(data.get("SamplesPerPixel") or 1)
     check_size(header.columns, header.rows, path)
@@ -247,8 +247,8 @@ def _check_pixels(path: Path, data: Any, header: Header, left: int | None) -> No
     photometric = str(data.get("PhotometricInterpretation") or "")
     need = count * int(data.get("BitsAllocated") or 8) // 8
     need = need * 2 // 3 if photometric == "YBR_FULL_422" else need
-    if left is not None and left < need:
-        raise DataError(f"the file is truncated: {left:,} bytes of pixels where {need:,} are declared", where=path)
+    if length is not None and length < need:
+        raise DataError(f"the file is truncated: {length:,} bytes of pixels where {need:,} are declared", where=path)
 
 
 def _check_decoder(syntax: UID, path: Path) -> None:
@@ -267,7 +267,7 @@ def _check_decoder(syntax: UID, path: Path) -> None:
 
 
 @functools.lru_cache(maxsize=1)  # the frames of a clip are asked for one by one
-def _whole(path: Path, changed: int) -> Any:
+def _read_whole(path: Path, changed: int) -> Any:
     data = pydicom.dcmread(path, force=True)
     if not getattr(data.file_meta, "TransferSyntaxUID", None):
         data.file_meta.TransferSyntaxUID = _syntax(data)
@@ -280,7 +280,7 @@ def read_dataset(path: Path) -> Any:
     if header.not_an_image is not None:
         raise DataError(header.not_an_image, where=path)
     with _quietly(path):
-        return _whole(path, path.stat().st_mtime_ns)
+        return _read_whole(path, path.stat().st_mtime_ns)
 
 
 def stored(path: Path, data: Any, frame: int | None) -> Array:

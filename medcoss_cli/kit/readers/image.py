@@ -33,7 +33,7 @@ _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class ImageHeader:
     """What an image says of itself before it is decoded."""
 
     width: int
@@ -67,11 +67,11 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             yield image
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path) -> ImageHeader:
     """Size, pages and kind, without decoding. Raises DataError."""
     with _opened(path) as image:
         pages = int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
-        header = Header(image.width, image.height, pages, image.mode in _GREY_MODES)
+        header = ImageHeader(image.width, image.height, pages, image.mode in _GREY_MODES)
     check_size(header.width, header.height, path)
     return header
 
@@ -89,10 +89,10 @@ def read(path: Path, page: int = 0) -> tuple[Array, tuple[str, ...]]:
         check_size(image.width, image.height, path)
         inverted = image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(262) == 0
         image.load()
-        turned = ImageOps.exif_transpose(image)
-        if turned is not None and image.getexif().get(0x0112, 1) != 1:
+        upright = ImageOps.exif_transpose(image)
+        if upright is not None and image.getexif().get(0x0112, 1) != 1:
             notes.append("rotated by its EXIF orientation")
-            image = turned
+            image = upright
         if image.mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in image.info:
             notes.append("alpha channel dropped")
         if image.mode == "CMYK":
@@ -113,8 +113,8 @@ def _decoded(image: Image.Image) -> Array:
         return np.asarray(image).astype(np.uint16)[None]
     if mode in ("I", "F"):
         array = np.asarray(image)[None]
-        whole = mode == "I" and array.min() >= 0 and array.max() <= 65535
-        return np.asarray(array, np.uint16) if whole else array
+        fits = mode == "I" and array.min() >= 0 and array.max() <= 65535
+        return np.asarray(array, np.uint16) if fits else array
     if mode in ("P", "PA"):
         palette = np.asarray(image.convert("RGB"))
         return _first_if_equal(np.moveaxis(palette, -1, 0))

@@ -15,7 +15,7 @@ import numpy as np
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers import HEAD, kind_of, plainly
-from medcoss_cli.kit.readers.volume import Array, Grid
+from medcoss_cli.kit.readers.volume import Array, FileGrid
 
 SLACK = 2**20
 """Bytes a gzip stream may hold beyond what its header declares before it is refused."""
@@ -28,17 +28,17 @@ _SITK = {"nrrd": "NrrdImageIO", "metaimage": "MetaImageIO"}
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class NiftiHeader:
     """What is needed to find and read the voxels of a NIfTI file."""
 
-    grid: Grid
+    grid: FileGrid
     dtype: np.dtype[Any]
     offset: int
     slope: float
     intercept: float
 
 
-def read_header(path: Path) -> Grid:
+def read_header(path: Path) -> FileGrid:
     """The grid of a volume file, from its header. Raises DataError."""
     kind = kind_of(path)
     if kind == "nifti":
@@ -48,7 +48,7 @@ def read_header(path: Path) -> Grid:
     raise DataError("the file is empty" if kind == "empty" else "not a volume", where=path)
 
 
-def read(path: Path, volume: int = 0) -> tuple[Array, Grid]:
+def read(path: Path, volume: int = 0) -> tuple[Array, FileGrid]:
     """Decode one volume: (z, y, x) in physical values, and its grid. Raises DataError."""
     kind = kind_of(path)
     if kind == "nifti":
@@ -68,7 +68,7 @@ def _stream(path: Path) -> Iterator[IO[bytes]]:
             yield file
 
 
-def _nifti_header(path: Path) -> Header:
+def _nifti_header(path: Path) -> NiftiHeader:
     with _stream(path) as file:
         head = file.read(HEAD)
     if len(head) < 352:
@@ -92,7 +92,7 @@ class _Fields:
         code, offset = second if self.second else first
         return struct.unpack_from(self.order + code, self.head, offset)
 
-    def header(self) -> Header:
+    def header(self) -> NiftiHeader:
         dims = self.of(("8h", 40), ("8q", 16))
         code = self.of(("h", 70), ("h", 12))[0]
         offset = int(self.of(("f", 108), ("q", 168))[0])
@@ -105,7 +105,7 @@ class _Fields:
         if not (math.isfinite(slope) and math.isfinite(intercept)) or slope == 0:
             slope, intercept = 1.0, 0.0  # the standard's way to say: not scaled
         grid = self._place(size, volumes).check(self.path)
-        return Header(grid, np.dtype(self.order + _TYPES[code]), max(offset, 352), slope, intercept)
+        return NiftiHeader(grid, np.dtype(self.order + _TYPES[code]), max(offset, 352), slope, intercept)
 
     def _size(self, dims: tuple[int, ...]) -> tuple[tuple[int, int, int], int]:
         count = dims[0]
@@ -118,7 +118,7 @@ class _Fields:
         return (dims[1], dims[2], dims[3]), dims[4] if count >= 4 else 1
 
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # of a damaged header: what comes out is checked
-    def _place(self, size: tuple[int, int, int], volumes: int) -> Grid:
+    def _place(self, size: tuple[int, int, int], volumes: int) -> FileGrid:
         pixdim = self.of(("8f", 76), ("8d", 104))
         unit = _UNITS.get(self.of(("b", 123), ("i", 500))[0] & 7, 1.0)
         steps = tuple(float(step) for step in pixdim[1:4])
@@ -138,16 +138,16 @@ class _Fields:
         if matrix is None and qcode > 0:
             matrix = self._quaternion(pixdim)
         if matrix is None:  # the sizes are known, the place is not
-            return Grid(size, tuple(step * unit for step in steps), volumes=volumes)  # type: ignore[arg-type]
+            return FileGrid(size, tuple(step * unit for step in steps), volumes=volumes)  # type: ignore[arg-type]
         matrix = matrix * unit
         matrix[:2] *= -1  # RAS, as NIfTI has it, to LPS
         spacing = np.linalg.norm(matrix[:, :3], axis=0)
         if np.abs(spacing / unit / steps - 1).max() > 0.01:
             notes = (*notes, "the header's voxel sizes and its affine differ: the affine is used")
         cosines = matrix[:, :3] / spacing
-        return Grid(
+        return FileGrid(
             size,
-            tuple(float(x) for x in spacing),  # type: ignore[arg-type]  # three of three
+            tuple(float(x) for x in spacing),  # type: ignore[arg-type]  # three of three, which mypy cannot count
             tuple(float(x) for x in matrix[:, 3]),  # type: ignore[arg-type]
             tuple(float(x) for x in cosines.flatten()),
             volumes,
@@ -181,15 +181,15 @@ def _square(matrix: Array) -> bool:
     return bool(np.abs(cosines.T @ cosines - np.eye(3)).max() <= SQUARE)
 
 
-def _nifti(path: Path, volume: int) -> tuple[Array, Grid]:
+def _nifti(path: Path, volume: int) -> tuple[Array, FileGrid]:
     header = _nifti_header(path)
     x, y, z = header.grid.size
-    one = x * y * z * header.dtype.itemsize
+    volume_bytes = x * y * z * header.dtype.itemsize
     with _stream(path) as file:
-        _skip(file, header.offset + one * volume)
-        data = file.read(one)
-        rest = one * (header.grid.volumes - volume - 1)
-        if len(data) < one:
+        _skip(file, header.offset + volume_bytes * volume)
+        data = file.read(volume_bytes)
+        rest = volume_bytes * (header.grid.volumes - volume - 1)
+        if len(data) < volume_bytes:
             raise DataError("the file is truncated", where=path)
         _skip(file, rest)
         if isinstance(file, gzip.GzipFile) and len(file.read(SLACK + 1)) > SLACK:
@@ -216,7 +216,7 @@ def _quiet() -> Any:
     return sitk
 
 
-def _sitk_header(path: Path, kind: str) -> tuple[Any, Grid]:
+def _sitk_header(path: Path, kind: str) -> tuple[Any, FileGrid]:
     for file in sidecars(path):
         if not file.is_file():
             raise DataError(f"{file.name}, which holds its voxels, is not there", where=path)
@@ -231,7 +231,7 @@ def _sitk_header(path: Path, kind: str) -> tuple[Any, Grid]:
             raise DataError("an image (2D) where a volume is expected", where=path)
         if dims > 3 or reader.GetNumberOfComponents() > 1:
             raise DataError(f"{dims} axes or several values a voxel where one value on 3 axes is expected", where=path)
-        grid = Grid(size, reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
+        grid = FileGrid(size, reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
         if not _square(np.column_stack([np.array(grid.direction).reshape(3, 3), np.zeros(3)])):
             raise DataError("the axes of the grid are not at right angles", where=path)
     return reader, grid.check(path)
@@ -259,12 +259,12 @@ def sidecars(path: Path) -> tuple[Path, ...]:
                     "the header points to voxels in another folder; only files in the same folder are read", where=path
                 )
             return (path.parent / value,)
-        if not line.strip() and kind == "nrrd":  # the voxels begin
+        if not line.strip() and kind == "nrrd":  # an empty line ends the header of NRRD
             break
     return ()
 
 
-def _sitk(path: Path, kind: str) -> tuple[Array, Grid]:
+def _sitk(path: Path, kind: str) -> tuple[Array, FileGrid]:
     reader, grid = _sitk_header(path, kind)
     sitk = _quiet()
     with plainly(path):

@@ -12,8 +12,8 @@ from pydicom.pixels import apply_rescale
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers import dicom, kind_of, plainly
-from medcoss_cli.kit.readers.dicom import Header
-from medcoss_cli.kit.readers.volume import Array, Grid
+from medcoss_cli.kit.readers.dicom import DicomHeader
+from medcoss_cli.kit.readers.volume import Array, FileGrid
 from medcoss_cli.plugin import Skipped
 
 GAP = 1.5
@@ -43,7 +43,7 @@ class Series:
     """In order of position."""
     frames: tuple[int, ...]
     """Of the one file, in order of position."""
-    grid: Grid
+    grid: FileGrid
     patient: str | None
 
 
@@ -52,7 +52,7 @@ class _Order:
     """Slices or frames from first to last, and where they lie."""
 
     numbers: list[int]
-    grid: Grid
+    grid: FileGrid
 
 
 def find(paths: Sequence[Path], codes: tuple[str, ...] | None, *, placed: bool = False) -> Iterator[Series | Skipped]:
@@ -63,7 +63,7 @@ def find(paths: Sequence[Path], codes: tuple[str, ...] | None, *, placed: bool =
         codes: the modalities that are read; None for all.
         placed: take slices without positions for single images, instead of ordering them by InstanceNumber.
     """
-    groups: list[list[Header]] = []
+    groups: list[list[DicomHeader]] = []
     for path in paths:
         try:
             header = dicom.read_header(path)
@@ -83,7 +83,7 @@ def find(paths: Sequence[Path], codes: tuple[str, ...] | None, *, placed: bool =
         yield from _assembled(group)
 
 
-def _not_a_slice(header: Header) -> str | None:
+def _not_a_slice(header: DicomHeader) -> str | None:
     if not header.grey:
         return "a colour image where a volume is expected"
     if header.frames > 1 and header.positions is None:
@@ -91,15 +91,15 @@ def _not_a_slice(header: Header) -> str | None:
     return None
 
 
-def _join(groups: list[list[Header]], header: Header) -> None:
+def _join(groups: list[list[DicomHeader]], header: DicomHeader) -> None:
     """Add a slice to the group it belongs to, or begin one."""
     for group in groups:
         first = group[0]
-        same = all(
+        is_one_grid = all(
             getattr(first, name) == getattr(header, name) for name in ("series", "phase", "modality", "rows", "columns")
         )
         if (
-            same
+            is_one_grid
             and first.frames == 1
             and first.path.parent == header.path.parent
             and _close(first.orientation, header.orientation, 1.0)
@@ -116,7 +116,7 @@ def _close(a: tuple[float, ...] | None, b: tuple[float, ...] | None, unit: float
     return all(abs(x - y) <= ALIKE * unit for x, y in zip(a, b, strict=True))
 
 
-def _assembled(group: list[Header]) -> Iterator[Series | Skipped]:
+def _assembled(group: list[DicomHeader]) -> Iterator[Series | Skipped]:
     first = group[0]
     if first.frames == 1 and len({_place(header) for header in group}) == 1:  # one slice, perhaps in several forms
         yield from (Skipped(header.path, ONE_SLICE) for header in group)
@@ -142,38 +142,38 @@ def _assembled(group: list[Header]) -> Iterator[Series | Skipped]:
     yield Series(source, digest.hexdigest()[:12], paths, frames, grid, first.patient)
 
 
-def _without_repeats(group: list[Header]) -> tuple[list[Header], list[Header]]:
+def _without_repeats(group: list[DicomHeader]) -> tuple[list[DicomHeader], list[DicomHeader]]:
     """Slices once each, and copies: at the same place with the same pixels. Raises DataError for unlike ones."""
     if group[0].frames > 1:
         return group, []
-    kept: dict[object, Header] = {}
+    first_at: dict[object, DicomHeader] = {}
     repeated = []
     for header in group:
-        other = kept.setdefault(_place(header), header)
+        other = first_at.setdefault(_place(header), header)
         if other is header:
             continue
         if header.instance == other.instance or _pixels(header) == _pixels(other):
             repeated.append(header)
         else:
             raise DataError("several different images at one position", where=header.path)
-    return list(kept.values()), repeated
+    return list(first_at.values()), repeated
 
 
-def _place(header: Header) -> object:
+def _place(header: DicomHeader) -> object:
     """Equal for slices that are at one place; without a position, of one number; without either, never equal."""
     if header.positions:
         return tuple(round(x, 3) for x in header.positions[0])
     return header.path if header.number is None else header.number
 
 
-def _pixels(header: Header) -> bytes:
+def _pixels(header: DicomHeader) -> bytes:
     """The stored pixels as they are in the file: only ever read of two slices at one place."""
     with plainly(header.path), header.path.open("rb") as file:
         file.seek(header.at)
         return file.read()
 
 
-def _ordered(group: list[Header], source: Path) -> _Order:
+def _ordered(group: list[DicomHeader], source: Path) -> _Order:
     """Slices or frames by position along their normal. Raises DataError where one is missing or two share a place."""
     first = group[0]
     size = (first.columns, first.rows, len(group) * first.frames)
@@ -196,7 +196,7 @@ def _ordered(group: list[Header], source: Path) -> _Order:
     spacing = None if first.spacing is None else (first.spacing[1], first.spacing[0], gap)
     direction = np.column_stack([cosines[0], cosines[1], normal])
     x, y, z = (float(v) for v in points[numbers[0]])
-    return _Order(numbers, Grid(size, spacing, (x, y, z), tuple(float(v) for v in direction.flatten()), 1, notes))
+    return _Order(numbers, FileGrid(size, spacing, (x, y, z), tuple(float(v) for v in direction.flatten()), 1, notes))
 
 
 def _steps(along: Array, source: Path) -> tuple[float, tuple[str, ...]]:
@@ -205,22 +205,22 @@ def _steps(along: Array, source: Path) -> tuple[float, tuple[str, ...]]:
     usual = float(np.median(steps))
     if usual < 1e-3 or steps.min() < 1e-3:
         raise DataError("several different images at one position", where=source)
-    wide = np.flatnonzero(steps > GAP * usual)
-    if len(wide):
-        where = ", ".join(f"after slice {n + 1}: {steps[n]:.4g} mm" for n in wide[:3])
+    gaps = np.flatnonzero(steps > GAP * usual)
+    if len(gaps):
+        where = ", ".join(f"after slice {n + 1}: {steps[n]:.4g} mm" for n in gaps[:3])
         raise DataError(f"slices are missing ({where}, where {usual:.4g} mm is usual)", where=source)
     uneven = float(np.abs(steps / usual - 1).max()) > 0.05
     return usual, (UNEVEN,) if uneven else ()
 
 
-def _by_number(group: list[Header], size: tuple[int, int, int]) -> _Order:
+def _by_number(group: list[DicomHeader], size: tuple[int, int, int]) -> _Order:
     """Without positions the files' own count is all there is; how far apart slices are is then not known."""
     if any(header.number is None for header in group):
         raise DataError(
             "the slices have neither positions nor instance numbers, so their order is unknown", where=group[0].path
         )
     numbers = sorted(range(len(group)), key=lambda n: group[n].number or 0)
-    return _Order(numbers, Grid(size, notes=("no positions: slices ordered by InstanceNumber",)))
+    return _Order(numbers, FileGrid(size, notes=("no positions: slices ordered by InstanceNumber",)))
 
 
 def open_series(source: Path, key: str) -> Series:
@@ -233,7 +233,7 @@ def open_series(source: Path, key: str) -> Series:
     raise DataError("the files of the series have changed since it was found", where=source)
 
 
-def read(item: Series) -> tuple[Array, Grid]:
+def read(item: Series) -> tuple[Array, FileGrid]:
     """Decode the slices of a series, or the frames of one file: (z, y, x) float32 in physical units, and the grid.
 
     Raises DataError, naming the file.

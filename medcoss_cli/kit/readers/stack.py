@@ -9,24 +9,24 @@ import numpy as np
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers import nifti, series
-from medcoss_cli.kit.readers.volume import Array, Grid, Plan, moved
+from medcoss_cli.kit.readers.volume import Array, FileGrid, VolumePlan, cut_grid
 from medcoss_cli.plugin import Record, Sample
 
 AIR = -200
 """HU; a volume in which nothing is below has no air in it, so its values are hardly Hounsfield units."""
 
 
-def read_window(record: Record, plan: Plan, hounsfield: bool) -> Sample:
+def read_window(record: Record, plan: VolumePlan, hounsfield: bool) -> Sample:
     """The slices of a record with part (…, "window", first, end). Raises DataError."""
-    *which, _, first, end = record.part or ("window", 0, 0)
+    *place, _, first, end = record.part or ("window", 0, 0)
     stats = [path.stat() for path in (record.source, *record.files) if path.exists()]
     changed = tuple((stat.st_mtime_ns, stat.st_size) for stat in stats)
-    volume, grid, stored = _volume(record.source, tuple(which), plan, hounsfield, changed)
+    volume, grid, stored = _volume(record.source, tuple(place), plan, hounsfield, changed)
     depth, height, width = volume.shape
     begin, stop = int(first), int(end) or depth
     if stop > depth:
         raise DataError("the volume has fewer slices than when it was found", where=record.source)
-    part = moved(grid, (slice(begin, stop), slice(0, height), slice(0, width)))
+    part = cut_grid(grid, (slice(begin, stop), slice(0, height), slice(0, width)))
     # a copy, so that a window does not keep its whole volume in memory
     array = np.array(volume[begin:stop], dtype=np.float32)[None]
     spacing = None if part.spacing is None else part.spacing[::-1]
@@ -35,13 +35,13 @@ def read_window(record: Record, plan: Plan, hounsfield: bool) -> Sample:
 
 @functools.lru_cache(maxsize=1)
 def _volume(
-    source: Path, which: tuple[str | int, ...], plan: Plan, hounsfield: bool, changed: tuple[tuple[int, int], ...]
-) -> tuple[Array, Grid, Grid]:
+    source: Path, place: tuple[str | int, ...], plan: VolumePlan, hounsfield: bool, changed: tuple[tuple[int, int], ...]
+) -> tuple[Array, FileGrid, FileGrid]:
     """The whole volume (D, H, W) as `plan` wants it, its grid, and the grid of its file."""
-    if which[:1] == ("series",):
-        array, grid = series.read(series.open_series(source, str(which[1])))
+    if place[:1] == ("series",):
+        array, grid = series.read(series.open_series(source, str(place[1])))
     else:
-        array, grid = nifti.read(source, int(which[1]) if which else 0)
+        array, grid = nifti.read(source, int(place[1]) if place else 0)
     if hounsfield and not bool((array < AIR).any()):
         raise DataError(f"no air (no voxel below {AIR}): the values are not Hounsfield units", where=source)
     return *plan.apply(array, grid, source), grid

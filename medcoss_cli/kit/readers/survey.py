@@ -41,7 +41,7 @@ _CLAIMS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class SurveyEntry:
     """What became of one file, or of one series of slices."""
 
     path: str
@@ -53,20 +53,20 @@ class Verdict:
     notes: tuple[str, ...] = ()
 
 
-def survey(root: Path) -> Iterator[Verdict]:
+def survey(root: Path) -> Iterator[SurveyEntry]:
     """Try to read everything under `root` as what it is, sorted by path; files first decide, series follow.
 
     A manifest's splits and masks do not matter here. Raises DataError where nothing is there.
     """
     slices: list[Path] = []
-    verdicts: list[Verdict] = []
+    verdicts: list[SurveyEntry] = []
     items = [(item, item.path if isinstance(item, Entry) else item.source) for item in entries(root, "all")]
-    beside = {file for _, path in items if path.is_file() for file in _sidecars(path)}
+    sidecars = {file for _, path in items if path.is_file() for file in _sidecars(path)}
     for item, path in items:
-        if path in beside:
+        if path in sidecars:
             continue
         if isinstance(item, Skipped) and item.bad:
-            verdicts.append(Verdict(_relative(root, path), "other", "quarantine", item.reason))
+            verdicts.append(SurveyEntry(_relative(root, path), "other", "quarantine", item.reason))
             continue
         verdicts.extend(_file(path, _relative(root, path), slices))
     verdicts.extend(_dicom(root, slices))
@@ -84,7 +84,7 @@ def _relative(root: Path, path: Path) -> str:
     return path.name if path == root else path.relative_to(root).as_posix()
 
 
-def _file(path: Path, name: str, slices: list[Path]) -> Iterator[Verdict]:
+def _file(path: Path, name: str, slices: list[Path]) -> Iterator[SurveyEntry]:
     kind: Kind = "other"
     try:
         what = kind_of(path)
@@ -100,7 +100,7 @@ def _file(path: Path, name: str, slices: list[Path]) -> Iterator[Verdict]:
             yield _volume(path, name)
         elif what == "npy":
             kind = "signal"
-            yield Verdict(name, kind, "read", _by(table.read_signal(path)[0].shape))
+            yield SurveyEntry(name, kind, "read", _by(table.read_signal(path)[0].shape))
         elif what == "text" and path.suffix.lower() in (*table.DOCUMENTS, *table.TABLES):
             kind = "text"
             yield from _text(path, name)
@@ -109,9 +109,9 @@ def _file(path: Path, name: str, slices: list[Path]) -> Iterator[Verdict]:
         elif path.suffix.lower() in _CLAIMS:
             raise DataError(f"not what its name says, but {WHAT[what]}", where=path)
         else:
-            yield Verdict(name, kind, "ignored", WHAT[what])
+            yield SurveyEntry(name, kind, "ignored", WHAT[what])
     except DataError as error:
-        yield Verdict(name, kind, "quarantine", error.what)
+        yield SurveyEntry(name, kind, "quarantine", error.what)
 
 
 def _by(shape: tuple[int, ...]) -> str:
@@ -129,31 +129,31 @@ def _check_content(array: Array, path: Path) -> tuple[str, ...]:
     return () if finite.all() else ("NaN or infinite values",)
 
 
-def _image(path: Path, name: str) -> Verdict:
+def _image(path: Path, name: str) -> SurveyEntry:
     notes: list[str] = []
     pages = image.read_header(path).pages
     for page in range(pages):
-        array, said = image.read(path, page)
-        notes += [*said, *_check_content(array, path)]
+        array, page_notes = image.read(path, page)
+        notes += [*page_notes, *_check_content(array, path)]
     if pages > 1:
         notes.append(f"{pages} pages, each an image")
-    return Verdict(name, "image", "read", _by(array.shape), tuple(dict.fromkeys(notes)))
+    return SurveyEntry(name, "image", "read", _by(array.shape), tuple(dict.fromkeys(notes)))
 
 
-def _volume(path: Path, name: str) -> Verdict:
+def _volume(path: Path, name: str) -> SurveyEntry:
     grid = nifti.read_header(path)
     notes = list(grid.notes)
     for number in range(grid.volumes):
         notes += _check_content(nifti.read(path, number)[0], path)
     if grid.volumes > 1:
         notes.append(f"{grid.volumes} volumes (4D)")
-    return Verdict(name, "volume", "read", _by(grid.size[::-1]), tuple(dict.fromkeys(notes)))
+    return SurveyEntry(name, "volume", "read", _by(grid.size[::-1]), tuple(dict.fromkeys(notes)))
 
 
-def _text(path: Path, name: str) -> Iterator[Verdict]:
+def _text(path: Path, name: str) -> Iterator[SurveyEntry]:
     if path.suffix.lower() in table.DOCUMENTS:
         text, notes = table.read_document(path)
-        yield Verdict(name, "text", "read", f"{len(text.split())} words", notes)
+        yield SurveyEntry(name, "text", "read", f"{len(text.split())} words", notes)
         return
     try:
         content = table.read_table(path, "text")
@@ -163,14 +163,14 @@ def _text(path: Path, name: str) -> Iterator[Verdict]:
         try:
             array, notes = table.read_signal(path)
         except DataError:
-            yield Verdict(name, "other", "ignored", f"a table without a column 'text' ({error.what})")
+            yield SurveyEntry(name, "other", "ignored", f"a table without a column 'text' ({error.what})")
         else:
-            yield Verdict(name, "signal", "read", _by(array.shape), notes)
+            yield SurveyEntry(name, "signal", "read", _by(array.shape), notes)
         return
-    yield Verdict(name, "text", "read", f"{len(content.rows)} rows", (*content.notes, *content.broken))
+    yield SurveyEntry(name, "text", "read", f"{len(content.rows)} rows", (*content.notes, *content.broken))
 
 
-def _dicom(root: Path, paths: list[Path]) -> Iterator[Verdict]:
+def _dicom(root: Path, paths: list[Path]) -> Iterator[SurveyEntry]:
     for item in series.find(paths, None, placed=True):
         if isinstance(item, Skipped):
             yield from _single(root, item)
@@ -180,19 +180,19 @@ def _dicom(root: Path, paths: list[Path]) -> Iterator[Verdict]:
             array, grid = series.read(item)
             notes = (*grid.notes, *_check_content(array, item.source))
         except DataError as error:
-            yield Verdict(name, "volume", "quarantine", f"series of {len(item.files)} slices: {error.what}")
+            yield SurveyEntry(name, "volume", "quarantine", f"series of {len(item.files)} slices: {error.what}")
         else:
-            yield Verdict(name, "volume", "read", _by(array.shape), notes)
+            yield SurveyEntry(name, "volume", "read", _by(array.shape), notes)
 
 
-def _single(root: Path, item: Skipped) -> Iterator[Verdict]:
+def _single(root: Path, item: Skipped) -> Iterator[SurveyEntry]:
     """A DICOM file that is no part of a volume: an image by itself, or none."""
     name = _relative(root, item.source)
     if item.reason == series.REPEATED:
-        yield Verdict(name, "volume", "ignored", item.reason)
+        yield SurveyEntry(name, "volume", "ignored", item.reason)
         return
     if item.bad or item.source.is_dir():
-        yield Verdict(name, "volume" if item.source.is_dir() else "other", "quarantine", item.reason)
+        yield SurveyEntry(name, "volume" if item.source.is_dir() else "other", "quarantine", item.reason)
         return
     try:
         header = dicom.read_header(item.source)
@@ -200,10 +200,10 @@ def _single(root: Path, item: Skipped) -> Iterator[Verdict]:
             raise DataError(header.not_an_image, where=item.source)
         notes: list[str] = []
         for frame in range(header.frames):
-            array, spacing, said = dicom.read_frame(item.source, frame)
-            notes += [*said, *_check_content(array, item.source)]
+            array, spacing, frame_notes = dicom.read_frame(item.source, frame)
+            notes += [*frame_notes, *_check_content(array, item.source)]
         notes += ["no pixel spacing"] if spacing is None else []
         notes += [f"{header.frames} frames, each an image"] if header.frames > 1 else []
-        yield Verdict(name, "image", "read", _by(array.shape), tuple(dict.fromkeys(notes)))
+        yield SurveyEntry(name, "image", "read", _by(array.shape), tuple(dict.fromkeys(notes)))
     except DataError as error:
-        yield Verdict(name, "image", "quarantine", error.what)
+        yield SurveyEntry(name, "image", "quarantine", error.what)

@@ -31,7 +31,7 @@ DOCUMENTS = ("", ".txt", ".text")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TableRow:
     """One data row of a table, counted from 0 below the header."""
 
     index: int
@@ -43,7 +43,7 @@ class Row:
 class Table:
     """The rows of one file, and what was wrong in it."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     empty: int
     """Rows without text."""
     broken: tuple[str, ...]
@@ -113,7 +113,7 @@ def _table(path: Path, column: str, group: str | None, changed: int, size: int) 
 
 
 def _lines(path: Path, text: str, column: str, group: str | None, notes: tuple[str, ...]) -> Table:
-    rows, empty, broken, seen = [], 0, [], set[str]()
+    rows, empty, broken, columns = [], 0, [], set[str]()
     index = -1
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -127,16 +127,16 @@ def _lines(path: Path, text: str, column: str, group: str | None, notes: tuple[s
         if not isinstance(item, dict):
             broken.append(f"line {number} is not a JSON object")
             continue
-        seen.update(item)
+        columns.update(item)
         value = item.get(column)
         if value is not None and not isinstance(value, str):
             broken.append(f"line {number}: {column!r} is not text")
         elif not value or not value.strip():
             empty += 1
         else:
-            rows.append(Row(index, value, _group(item.get(group) if group else None)))
-    if seen and column not in seen:
-        _no_column(path, column, sorted(seen))
+            rows.append(TableRow(index, value, _group(item.get(group) if group else None)))
+    if columns and column not in columns:
+        _no_column(path, column, sorted(columns))
     if broken and not rows:
         raise DataError(f"no line can be read ({broken[0]})", where=path)
     return Table(tuple(rows), empty, tuple(broken), notes, index + 1)
@@ -146,9 +146,9 @@ def _group(value: object) -> str | None:
     return None if value is None or str(value).strip() == "" else str(value).strip()
 
 
-def _no_column(path: Path, column: str, found: list[str]) -> None:
-    columns = ", ".join(found[:20])
-    raise DataError(f"there is no column {column!r}; found: {columns}", where=path)
+def _no_column(path: Path, column: str, columns: list[str]) -> None:
+    listed = ", ".join(columns[:20])
+    raise DataError(f"there is no column {column!r}; found: {listed}", where=path)
 
 
 def _separator(text: str, suffix: str, column: str) -> str:
@@ -182,7 +182,7 @@ def _separated(path: Path, text: str, column: str, group: str | None, notes: tup
             elif not fields[at].strip():
                 empty += 1
             else:
-                rows.append(Row(index, fields[at], _group(fields[of]) if of is not None else None))
+                rows.append(TableRow(index, fields[at], _group(fields[of]) if of is not None else None))
     if len(ragged) > MAX_RAGGED * (index + 1):
         lines = ", ".join(map(str, ragged[:10])) + (", …" if len(ragged) > 10 else "")
         raise DataError(f"{len(ragged)} of {index + 1} rows do not match the header (lines {lines})", where=path)

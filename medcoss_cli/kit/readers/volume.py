@@ -24,14 +24,14 @@ OBLIQUE = 0.9986
 
 
 @dataclass(frozen=True, slots=True)
-class Grid(plugin.Grid):
+class FileGrid(plugin.Grid):
     """Size and place of a volume, and how many a file holds."""
 
     volumes: int = 1
     """More than one where a file holds a time series."""
     notes: tuple[str, ...] = ()
 
-    def check(self, path: Path) -> Grid:
+    def check(self, path: Path) -> FileGrid:
         """The same grid. Raises DataError for a size or spacing that cannot be."""
         if min(self.size) < 1:
             raise DataError(f"a size of {_by(self.size)} voxels is not a volume", where=path)
@@ -48,7 +48,7 @@ def _by(numbers: tuple[float, ...]) -> str:
     return " x ".join(f"{number:g}" for number in numbers)
 
 
-def _turn(grid: Grid) -> tuple[tuple[int, int, int], tuple[bool, bool, bool], Grid]:
+def _turn(grid: FileGrid) -> tuple[tuple[int, int, int], tuple[bool, bool, bool], FileGrid]:
     """Which grid axis becomes x, y, z (nearest to left, posterior, superior), which are flipped, and the new grid."""
     if grid.direction is None:
         note = "no orientation in the header: axes taken as they are stored"
@@ -65,8 +65,8 @@ def _turn(grid: Grid) -> tuple[tuple[int, int, int], tuple[bool, bool, bool], Gr
     notes = grid.notes
     if min(turned[w, w] for w in range(3)) < OBLIQUE:
         notes = (*notes, "oblique axes: turned to the nearest of the patient's, not resampled")
-    new = Grid(
-        size=tuple(grid.size[a] for a in order),  # type: ignore[arg-type]  # three of three
+    new = FileGrid(
+        size=tuple(grid.size[a] for a in order),  # type: ignore[arg-type]  # three of three, which mypy cannot count
         spacing=None if grid.spacing is None else tuple(grid.spacing[a] for a in order),  # type: ignore[arg-type]
         origin=None if origin is None else tuple(float(x) for x in origin),  # type: ignore[arg-type]
         direction=tuple(float(x) for x in turned.flatten()),
@@ -77,14 +77,14 @@ def _turn(grid: Grid) -> tuple[tuple[int, int, int], tuple[bool, bool, bool], Gr
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class VolumePlan:
     """What a loader makes of a volume, known from its header alone."""
 
     spacing: float | None = None
     crop_above: int = MAX_VOXELS
     trim: float = 0.0
 
-    def resampled(self, grid: Grid, path: Path) -> Grid:
+    def resampled(self, grid: FileGrid, path: Path) -> FileGrid:
         """The grid after turning and resampling. Raises DataError."""
         grid = _turn(grid)[2]
         if self.spacing is None:
@@ -99,8 +99,8 @@ class Plan:
         origin = grid.origin
         if origin is not None and grid.direction is not None:
             shift = (np.array(spacing) - np.array(grid.spacing)) / 2
-            moved = np.array(origin) + np.array(grid.direction).reshape(3, 3) @ shift
-            origin = tuple(float(x) for x in moved)  # type: ignore[assignment]
+            shifted = np.array(origin) + np.array(grid.direction).reshape(3, 3) @ shift
+            origin = tuple(float(x) for x in shifted)  # type: ignore[assignment]
         new = replace(grid, size=size, spacing=spacing, origin=origin)  # type: ignore[arg-type]
         return new.check(path)
 
@@ -113,22 +113,22 @@ class Plan:
         middle = [slice(int(0.1 * n), max(int(0.1 * n) + 1, int(0.9 * n))) for n in (height, width)]
         return slice(ends, depth - ends), middle[0], middle[1]
 
-    def depth(self, grid: Grid, path: Path) -> int:
+    def depth(self, grid: FileGrid, path: Path) -> int:
         """Slices that are cut into windows."""
         deep = self.cut(self.resampled(grid, path).size)[0]
         return int(deep.stop - deep.start)
 
-    def apply(self, array: Array, grid: Grid, path: Path) -> tuple[Array, Grid]:
+    def apply(self, array: Array, grid: FileGrid, path: Path) -> tuple[Array, FileGrid]:
         """Turn, resample and cut an array (z, y, x) of physical values: (D, H, W) float32 and its grid."""
-        order, flips, turned = _turn(grid)
+        order, flips, turned_grid = _turn(grid)
         array = array.transpose([2 - order[w] for w in (2, 1, 0)])
         array = array[tuple(slice(None, None, -1) if flips[w] else slice(None) for w in (2, 1, 0))]
         array = np.ascontiguousarray(array, dtype=np.float32)
         new = self.resampled(grid, path)
-        if new.size != turned.size:
+        if new.size != turned_grid.size:
             array = _resample(array, new.size)
-        kept = self.cut(new.size)
-        return np.ascontiguousarray(array[kept]), moved(new, kept)
+        box = self.cut(new.size)
+        return np.ascontiguousarray(array[box]), cut_grid(new, box)
 
 
 def whole_volume(array: Array, grid: plugin.Grid, notes: tuple[str, ...] = ()) -> plugin.Sample:
@@ -138,26 +138,26 @@ def whole_volume(array: Array, grid: plugin.Grid, notes: tuple[str, ...] = ()) -
     """
     if array.shape != grid.size[::-1]:
         raise DataError(f"an array of {_by(array.shape[::-1])} voxels on a grid of {_by(grid.size)}")
-    own = Grid(grid.size, grid.spacing, grid.origin, grid.direction, notes=notes)
-    turned, place = Plan().apply(array, own, Path())
+    file_grid = FileGrid(grid.size, grid.spacing, grid.origin, grid.direction, notes=notes)
+    turned, place = VolumePlan().apply(array, file_grid, Path())
     spacing = None if place.spacing is None else place.spacing[::-1]
     return plugin.Sample(turned[None], spacing, place.origin, place.direction, place.notes, stored=grid)
 
 
 def restored(array: Array, stored: plugin.Grid) -> Array:
     """An array (D, H, W) with axes turned to L, P, S back on the grid of its file: (z, y, x). The inverse of turning."""
-    order, flips, _ = _turn(Grid(stored.size, stored.spacing, stored.origin, stored.direction))
+    order, flips, _ = _turn(FileGrid(stored.size, stored.spacing, stored.origin, stored.direction))
     array = array[tuple(slice(None, None, -1) if flips[w] else slice(None) for w in (2, 1, 0))]
-    turned = [2 - order[w] for w in (2, 1, 0)]  # what `Plan.apply` transposes by
+    turned = [2 - order[w] for w in (2, 1, 0)]  # what `VolumePlan.apply` transposes by
     return np.ascontiguousarray(array.transpose(np.argsort(turned)))
 
 
-def moved(grid: Grid, kept: tuple[slice, slice, slice]) -> Grid:
-    """The grid of array[kept]; `kept` has the array's order (D, H, W)."""
-    size = tuple(kept[2 - a].stop - kept[2 - a].start for a in range(3))
+def cut_grid(grid: FileGrid, box: tuple[slice, slice, slice]) -> FileGrid:
+    """The grid of array[box]; `box` has the array's order (D, H, W)."""
+    size = tuple(box[2 - a].stop - box[2 - a].start for a in range(3))
     origin = grid.origin
     if origin is not None and grid.spacing is not None and grid.direction is not None:
-        steps = np.array([kept[2 - a].start for a in range(3)]) * np.array(grid.spacing)
+        steps = np.array([box[2 - a].start for a in range(3)]) * np.array(grid.spacing)
         first = np.array(origin) + np.array(grid.direction).reshape(3, 3) @ steps
         origin = tuple(float(x) for x in first)  # type: ignore[assignment]
     return replace(grid, size=size, origin=origin)

@@ -34,10 +34,10 @@ def test_it_passes_the_conformance_suite(tmp_path: Path) -> None:
 
 
 def test_medcoss_finds_it_by_its_entry_point() -> None:
-    found = {entry.name: entry.value for entry in entry_points(group="medcoss")}
-    if "ultrasound" not in found:
+    plugins = {entry.name: entry.value for entry in entry_points(group="medcoss")}
+    if "ultrasound" not in plugins:
         pytest.skip("medcoss-ultrasound is not installed (pip install -e plugins/medcoss-ultrasound)")
-    assert found["ultrasound"] == "medcoss_ultrasound"
+    assert plugins["ultrasound"] == "medcoss_ultrasound"
 
 
 def test_the_same_seed_draws_the_same_stills(tmp_path: Path) -> None:
