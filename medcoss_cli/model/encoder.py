@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import cast
 
 import torch
-from timm.models.vision_transformer import Block
 from torch import Generator, Tensor, nn
 
+from medcoss_cli.model.block import Block
 from medcoss_cli.model.pooling import with_cls
 
 
@@ -28,10 +27,9 @@ class EncoderShape:
 def blocks(
     width: int, depth: int, heads: int, mlp_ratio: float, layer_scale: float | None, norm_eps: float
 ) -> nn.ModuleList:
-    """Pre-norm transformer blocks of timm."""
-    norm = partial(nn.LayerNorm, eps=norm_eps)
+    """Pre-norm transformer blocks."""
     return nn.ModuleList(
-        Block(width, heads, mlp_ratio, qkv_bias=True, init_values=layer_scale, norm_layer=norm) for _ in range(depth)
+        Block(width, heads, mlp_ratio, layer_scale=layer_scale, norm_eps=norm_eps) for _ in range(depth)
     )
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import torch
-from timm.layers import DropPath
 from torch import Tensor, nn
 
 from medcoss_cli.model import pooling
+from medcoss_cli.model.block import DropPath
 from medcoss_cli.model.encoder import EncoderShape, TransformerEncoder, initialise
 from medcoss_cli.model.heads import Head
 from medcoss_cli.model.networks import build_tokenizer
@@ -54,7 +54,7 @@ class FinetunedNetwork(nn.Module):
             self.encoder.requires_grad_(False)
         elif drop_path:
             for block in cast("Iterator[Any]", self.encoder.blocks):
-                block.drop_path1 = block.drop_path2 = DropPath(drop_path)
+                block.drop_path = DropPath(drop_path)
 
     def forward(self, inputs: Tensor) -> Tensor:
         network = cast(PatchNetwork, self.tokenizer)
