@@ -30,7 +30,8 @@ def test_it_computes_what_timm_does_to_the_bit(layer_scale: float | None, masked
     for result in results:
         result.square().sum().backward()
     for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
-        assert a.grad is not None and b.grad is not None
+        assert a.grad is not None
+        assert b.grad is not None
         assert torch.equal(a.grad, b.grad), name
 
 
@@ -46,6 +47,8 @@ def test_a_dropped_path_is_dropped_as_in_timm() -> None:
 
 def test_a_model_is_built_without_the_libraries_that_are_slow_to_import() -> None:
     code = "import sys, medcoss_cli.pretrain, medcoss_cli.finetune, medcoss_cli.embed; "
-    code += "print(sorted({'timm', 'torchvision', 'torch._dynamo', 'monai', 'matplotlib', 'sklearn'} & set(sys.modules)))"
+    code += (
+        "print(sorted({'timm', 'torchvision', 'torch._dynamo', 'monai', 'matplotlib', 'sklearn'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
