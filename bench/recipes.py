@@ -17,6 +17,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +27,24 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the layouts are 
 
 import torch
 from step import PAPER, vocabulary
-from torch import Tensor
+from torch import Tensor, nn
 
 from medcoss_cli.console import Screen
 from medcoss_cli.datasets import PUBLISHED
-from medcoss_cli.finetuning.spec import for_task
+from medcoss_cli.finetuning.setup import described_head
+from medcoss_cli.finetuning.spec import build, for_task
 from medcoss_cli.finetuning.trainer import Training, parameters_of
 from medcoss_cli.model.encoder import EncoderShape
-from medcoss_cli.model.finetuned import HeadShape, Tuned
+from medcoss_cli.model.finetuned import FinetunedNetwork
 from medcoss_cli.plugin import Modality
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import FinetuneRecipe
 from medcoss_cli.registry.configure import for_stage
 from medcoss_cli.store.progress import Progress
-from medcoss_cli.tasks.classification import Classification
-from medcoss_cli.tasks.segmentation import Segmentation
+from medcoss_cli.tasks import TaskKind
+from medcoss_cli.tasks.pooled import PooledTask
+from medcoss_cli.tasks.segmentation_data import masks_loss
+from medcoss_cli.tasks.spec import TaskSpec
 from medcoss_cli.training.distributed import Devices
 
 NAMES = [name for name in PUBLISHED if name != "folder"]  # that one is for sets of one's own
@@ -56,7 +62,7 @@ def medcoss(folder: Path, *words: str) -> str:
 
 
 def recipe_of(name: str) -> FinetuneRecipe:
-    """A recipe of the paper."""
+    """A recipe of the paper, or of a run."""
     recipe = read_recipe(name, [], kind="finetune")
     assert isinstance(recipe, FinetuneRecipe)
     return recipe
@@ -67,38 +73,29 @@ def small_size(size: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(min(side, 32) for side in size)
 
 
-class RandomClasses(Classification):
-    """Noise of a recipe's shape, with classes; the loss is the real one."""
+class RandomSamples:
+    """Noise of a recipe's shape, with targets; the loss is the real one (see `medcoss_cli.tasks.TaskData`)."""
 
-    def __init__(self, inputs: Tensor, classes: int) -> None:
-        self.inputs, self.weight, self.cases = inputs, None, len(inputs)
-        self.targets = torch.arange(len(inputs), device=inputs.device) % classes
+    data_hash = ""
 
-    def batch(self, seed: int, step: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """The same at every step."""
-        return self.inputs, self.targets
-
-    def validate(self, network: Tuned, device: torch.device) -> None:
-        """There is nothing to validate on."""
-
-
-class RandomMasks(Segmentation):
-    """Noise of a recipe's shape, with masks; the loss is the real one."""
-
-    def __init__(self, inputs: Tensor, values: dict[str, Any]) -> None:
-        from monai.losses.dice import DiceLoss
-
-        self.inputs, self.values, self.cases = inputs, values, len(inputs)
-        self.dice, self.weight = DiceLoss(sigmoid=True, smooth_nr=0.0, smooth_dr=1.0), torch.ones(len(values))
-        labels = (inputs[:, :1] > inputs.mean()).to(torch.uint8)
-        self.targets = labels * len(values)
+    def __init__(self, inputs: Tensor, spec: TaskSpec, kind: TaskKind) -> None:
+        self.inputs, self.cases = inputs, len(inputs)
+        if isinstance(kind, PooledTask):
+            self.targets = torch.arange(len(inputs), device=inputs.device) % len(spec.classes)
+            self.loss: Callable[[Tensor, Tensor], Tensor] = kind.loss
+        else:
+            self.targets = (inputs[:, :1] > inputs.mean()).to(torch.uint8) * len(spec.classes)
+            self.loss = partial(masks_loss, values=spec.target["values"], weight=torch.ones(len(spec.classes)))
 
     def batch(self, seed: int, step: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """The same at every step."""
         return self.inputs, self.targets
 
-    def validate(self, network: Tuned, device: torch.device) -> None:
+    def validate(self, network: FinetunedNetwork, device: torch.device) -> None:
         """There is nothing to validate on."""
+
+    def initialise(self, head: nn.Module) -> None:
+        """Nothing is known of the targets."""
 
 
 def random_steps(name: str, devices: Devices, steps: int, *, tiny: bool) -> dict[str, Any]:
@@ -114,16 +111,30 @@ def random_steps(name: str, devices: Devices, steps: int, *, tiny: bool) -> dict
     words = 300 if tiny else PAPER.words
     text = fitted.pretext == "masked_words"
     modality = for_task(fitted, fitted.tokenizer.key, size, vocabulary(words) if text else None, None)
-    head, classes = recipe.head, len(recipe.classes or "12")
-    shape = HeadShape(recipe.task, classes, head.layers, head.pool, head.features)
-    encoder = SMALL if tiny else EncoderShape()
-    network = Tuned(modality, encoder, shape, drop_path=head.drop_path)
+    kind, classes = recipe.task_kind(), list(recipe.classes or "12")
+    spec = TaskSpec(
+        kind=kind.name,
+        settings=recipe.task_settings(),
+        title=recipe.title,
+        modality=recipe.modality,
+        classes=classes,
+        target={"values": recipe.classes, "shares": [1 / len(classes)] * len(classes)},
+        tokenizer=modality.tokenizer.key,
+        tokenizer_spec=modality.tokenizer.spec.to_plain(),
+        vocabulary=modality.vocabulary,
+        size=list(size),
+        spacing=recipe.input.spacing,
+        crop=recipe.input.crop,
+        intensity=None,
+        predict=recipe.predict.model_dump(),
+        encoder=asdict(SMALL if tiny else EncoderShape()),
+        head=described_head(recipe.head),
+    )
+    network = build(spec, modality, drop_path=recipe.head.drop_path)
     tune = recipe.train.model_copy(update={"steps": steps, "batch": batch, "validate_every": None})
-    x = noise(modality, batch, words).to(devices.device)
-    masks = recipe.classes if isinstance(recipe.classes, dict) and recipe.task == "segmentation" else None
-    lesson = RandomClasses(x, classes) if masks is None else RandomMasks(x, masks)
+    data = RandomSamples(noise(modality, batch, words).to(devices.device), spec, kind)
     with tempfile.TemporaryDirectory() as scratch:
-        Training(network, lesson, tune, 0, Progress(Path(scratch)), "", devices, Screen()).run()
+        Training(network, kind, data, tune, 0, Progress(Path(scratch)), devices, Screen()).run()
         rows = [json.loads(line) for line in (Path(scratch) / "metrics.jsonl").read_text().splitlines()]
     took = [row["seconds"] for row in rows if "seconds" in row]
     return {
@@ -160,14 +171,15 @@ def main() -> None:
             medcoss(folder, "recipes", "validate", name)
             common = ["finetune", name, "--from", "scratch", "--data-root", "data"]
             dry = medcoss(folder, *common, "--dry-run").strip().splitlines()[-1]
-            medcoss(folder, *common, "--name", "one", *overrides)
-            run = folder / "runs" / "one"
+            medcoss(folder, *common, "--name", "steps", *overrides)
+            run = folder / "runs" / "steps"
+            tuned = recipe_of(str(run / "recipe.yaml"))
             step = json.loads((run / f"seed-{recipe.seed}" / "metrics.jsonl").read_text().splitlines()[STEPS - 1])
             seed = json.loads((run / "results.json").read_text())["seeds"][0]
         gpu = f"{seed['peak_gpu_memory_gib']:5.1f} GiB of the GPU's" if "peak_gpu_memory_gib" in seed else ""
-        size = "x".join(map(str, recipe.input.size or ["default"]))
+        size = "x".join(map(str, tuned.input.size or ["default"]))
         print(
-            f"{name:10} {recipe.train.batch:5} {size:>14} {seed['weights']['weights'] / 1e6:7.1f} M {step['seconds']:6.1f} s "
+            f"{name:10} {tuned.train.batch:5} {size:>14} {seed['weights']['weights'] / 1e6:7.1f} M {step['seconds']:6.1f} s "
             f"{seed['peak_memory_gib']:5.1f} GiB {gpu} {dry}",
             flush=True,
         )

@@ -22,7 +22,7 @@ from medcoss_cli.model.heads import HybridDecoder
 from medcoss_cli.plugin import CompleteModality, Skipped
 from medcoss_cli.pretraining.state import described_modalities, rebuild, shape_of, versions
 from medcoss_cli.recipe.read import read_recipe
-from medcoss_cli.recipe.schema import FinetuneRecipe
+from medcoss_cli.recipe.schema import FinetuneRecipe, Head
 from medcoss_cli.registry.configure import for_stage, resized
 from medcoss_cli.registry.fingerprint import fingerprint
 from medcoss_cli.store import checkpoint, finetuned, plain
@@ -163,7 +163,6 @@ def settle(
     modality = for_task(fitted, key, size, vocabulary, intensity)
     if note := resized(modality):
         screen.warn(note)
-    head = recipe.head
     spec = TaskSpec(
         kind=kind.name,
         settings=recipe.task_settings(),
@@ -180,16 +179,21 @@ def settle(
         intensity=intensity,
         predict=recipe.predict.model_dump(),
         encoder=asdict(shape),
-        head={
-            "layers": 1 if head.probe else head.layers,
-            "pool": head.pool,
-            "features": head.features,
-            "hybrid": head.hybrid.depth if head.hybrid else None,
-            "frozen": head.freeze or head.probe or head.hybrid is not None,
-        },
+        head=described_head(recipe.head),
         plugin=fingerprint(modality),
     )
     return kind, spec, weights, replace(labelled, modality=modality), lost
+
+
+def described_head(head: Head) -> dict[str, Any]:
+    """A recipe's head in plain values; see `TaskSpec`."""
+    return {
+        "layers": 1 if head.probe else head.layers,
+        "pool": head.pool,
+        "features": head.features,
+        "hybrid": head.hybrid.depth if head.hybrid else None,
+        "frozen": head.freeze or head.probe or head.hybrid is not None,
+    }
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

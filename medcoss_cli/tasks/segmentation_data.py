@@ -45,14 +45,10 @@ class MaskData:
         *,
         balance: bool,
     ) -> None:
-        from monai.losses.dice import DiceLoss
-
         self.modality, self.prepared, self.values, self.size, self.augment = modality, prepared, values, size, augment
         self.predict = {key: predict[key] for key in ("overlap", "pad")}
         self.train, self.val = prepared.rows("train"), prepared.rows("val")
         self.cases, self.data_hash = len(self.train), prepared.data_hash
-        # 1 - 2 sum(p g) / (sum p + sum g + 1), the mean over samples and channels
-        self.dice = DiceLoss(sigmoid=True, smooth_nr=0.0, smooth_dr=1.0)
         voxels = np.array([prepared.index["cases"][row]["voxels"] for row in self.train], dtype=float).sum(0)
         total = sum(prepared.mask(row).size for row in self.train)
         inside = targets_of(np.arange(1, len(values) + 1), values)  # of each class, the labels that are it
@@ -103,13 +99,8 @@ class MaskData:
         expect(head, self.shares)
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Dice + binary cross-entropy over independent channels, 1 : 1 (Table 5)."""
-        labels = targets[:, 0]
-        truth = torch.stack(targets_of(labels, self.values), dim=1).float()
-        weight = self.weight.to(logits.device).view(-1, *(1,) * (logits.ndim - 2))
-        entropy = F.binary_cross_entropy_with_logits(logits.float(), truth, pos_weight=weight)
-        dice: Tensor = self.dice(logits.float(), truth)
-        return dice + entropy
+        """See `masks_loss`."""
+        return masks_loss(logits, targets, self.values, self.weight)
 
     @torch.no_grad()
     def validate(self, network: FinetunedNetwork, device: torch.device) -> Scores | None:
@@ -135,6 +126,25 @@ class MaskData:
                 dices[name].append(2 * overlap / total if total else 1.0)
         scores = {f"dice_{name}": float(np.mean(values)) for name, values in dices.items()}
         return {"dice": float(np.mean(list(scores.values()))), **scores}
+
+
+def masks_loss(logits: Tensor, labels: Tensor, values: Values, weight: Tensor) -> Tensor:
+    """Dice + binary cross-entropy over independent channels, 1 : 1 (Table 5).
+
+    Args:
+        logits: (N, c, *size).
+        labels: (N, 1, *size) uint8.
+        weight: (c,), of the positive voxels of each class.
+
+    Returns: a scalar; Dice is 1 - 2 sum(p g) / (sum p + sum g + 1), the mean over samples and channels.
+    """
+    from monai.losses.dice import DiceLoss
+
+    truth = torch.stack(targets_of(labels[:, 0], values), dim=1).float()
+    weight = weight.to(logits.device).view(-1, *(1,) * (logits.ndim - 2))
+    entropy = F.binary_cross_entropy_with_logits(logits.float(), truth, pos_weight=weight)
+    dice: Tensor = DiceLoss(sigmoid=True, smooth_nr=0.0, smooth_dr=1.0)(logits.float(), truth)
+    return dice + entropy
 
 
 def _decode(modality: CompleteModality, integers: Any, scale: float, offset: float, device: torch.device) -> Tensor:
