@@ -38,7 +38,7 @@ WRITING, LEARNING, DRAWING = {1: 1.0, 2: 15.0, 3: 5.0}, {1: 8.0, 2: 12.0, 3: 8.0
 """Seconds for a modality's data and stage, by dims, and for the picture: measured once, for the time left."""
 HEAD = (
     "head.probe=true",
-    "train.lr=3e-3",
+    "train.lr=3e-2",
     "train.steps=60",
     "train.warmup=5",
     "train.validate_every=20",
@@ -118,9 +118,10 @@ def _goes_on(folder: Path, seed: int) -> Iterator[None]:
 
 
 def _another(names: Sequence[str]) -> str | None:
-    """An installed modality that the recipe does not use and that can write a demo set."""
-    usable = (s.name for s in statuses() if s.modality is not None and s.modality.demo is not None)
-    return next((name for name in usable if name not in names), None)
+    """An installed modality that the recipe does not use and that can write a demo set; best one that others brought."""
+    usable = [s for s in statuses() if s.modality is not None and s.modality.demo is not None and s.name not in names]
+    usable.sort(key=lambda status: status.distribution == "medcoss")
+    return usable[0].name if usable else None
 
 
 def _write_data(work: _Demonstration, counts: Mapping[int, int], seed: int) -> None:
