@@ -87,7 +87,13 @@ def _remembered(figure: Any, heads: Mapping[str, Head], titles: Mapping[str, str
         last = 100 * list(head.accuracy.values())[-1]
         if apart:
             axes.annotate(
-                f"{last:.0f} %", (places[-1], last), (10, -5), textcoords="offset points", fontsize=14, color=colour
+                f"{last:.0f} %",
+                (places[-1], last),
+                (10, -5),
+                textcoords="offset points",
+                fontsize=14,
+                color=colour,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},  # else the line of guessing runs through it
             )
     axes.axhline(100 * first.guessing, color=GREY, linestyle="--", linewidth=1.5, label="guessing")
     learned = list(first.accuracy)
