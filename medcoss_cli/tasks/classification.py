@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,7 +12,7 @@ import numpy as np
 from medcoss_cli.console import Screen
 from medcoss_cli.data.labelled import Case, classes_of, one_each, only_labels
 from medcoss_cli.metrics import classification, confusion
-from medcoss_cli.model.outputs import Array, softmax
+from medcoss_cli.model.outputs import Array, log_softmax
 from medcoss_cli.tasks import Evaluation, Scores, count_labels
 from medcoss_cli.tasks.figures import Confusion, Figure
 from medcoss_cli.tasks.pooled import PooledTask, portraits
@@ -77,26 +78,34 @@ class Classification(PooledTask):
         return sum(value for key in ("accuracy", "auc_ovo", "f1") if (value := scores[key]) == value)
 
     def finish(self, outputs: Array) -> Array:
-        return softmax(outputs)
+        """Logarithms of the probabilities: they can be ranked where probabilities are all 1 or 0."""
+        return log_softmax(outputs)
+
+    def average(self, outputs: Array, parts: Sequence[Sequence[int]]) -> Array:
+        """The logarithm of the mean of the parts' probabilities, see `data.recordings.averaged`."""
+        means = [np.logaddexp.reduce(outputs[list(places)], axis=0) - math.log(len(places)) for places in parts]
+        return np.stack(means)
 
     def score(self, outputs: Array, targets: Array) -> Scores:
         return classification(outputs, targets)
 
     def trivial(self, spec: TaskSpec) -> Array:
-        """The classes' shares of the training cases, for every case."""
-        return np.array(spec.target["shares"])
+        """The classes' shares of the training cases, for every case, as logarithms."""
+        logarithms: Array = np.log(np.array(spec.target["shares"]))
+        return logarithms
 
     def details(self, spec: TaskSpec, outputs: Array, targets: Array) -> dict[str, Any]:
         return {"confusion": confusion(outputs, targets, len(spec.classes))}
 
     def row(self, spec: TaskSpec, output: Array) -> dict[str, Any]:
-        """The likeliest class, and the probability of each."""
-        shares = {f"p_{name}": round(float(p), 6) for name, p in zip(spec.classes, output, strict=True)}
-        return {"predicted": spec.classes[int(output.argmax())], **shares}
+        """The likeliest class, the probability of each, and its logarithm, which is what to rank cases by."""
+        shares = {f"p_{name}": round(math.exp(x), 6) for name, x in zip(spec.classes, output, strict=True)}
+        logarithms = {f"log_p_{name}": float(f"{x:.9g}") for name, x in zip(spec.classes, output, strict=True)}
+        return {"predicted": spec.classes[int(output.argmax())], **shares, **logarithms}
 
     def draw(self, predictor: Predictor, cases: Sequence[Case], evaluation: Evaluation, folder: Path) -> None:
         """The three surest right and the three surest wrong cases."""
-        rows = sorted(evaluation.rows, key=lambda row: -float(row[f"p_{row['predicted']}"]))
+        rows = sorted(evaluation.rows, key=lambda row: -float(row[f"log_p_{row['predicted']}"]))
         captions = {}
         for kind, right in (("right", True), ("wrong", False)):
             selection = [row for row in rows if (row["label"] == row["predicted"]) == right][:3]
