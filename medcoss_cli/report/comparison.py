@@ -97,11 +97,16 @@ def _trainings(runs: Sequence[Pretraining]) -> str:
 
 
 def _after_all(by_title: Mapping[str, Pretraining]) -> str:
-    """CKA of every modality after the last stage of each run."""
+    """How alike features are to what they were, of every modality after the last stage of each run."""
     last = {name: run.retention[-1]["retention"] for name, run in by_title.items() if run.retention}
     modalities = dict.fromkeys(m for rows in last.values() for m in rows)
-    lines = [[m, *(shown(rows.get(m, {}).get("cka")) for rows in last.values())] for m in modalities]
+    lines = [
+        [m, *(shown(retention.similarity(rows[m]) if m in rows else None) for rows in last.values())]
+        for m in modalities
+    ]
     lowest = [retention.lowest(by_title[name].retention) for name in last]
     if lines:
         lines.append(["least remembered", *(f"{x[0]}, {x[1]:.3f}" if x else MISSING for x in lowest)])
-    return table(["anchors of", *last], lines, "CKA after the last stage")
+    return table(
+        ["anchors of", *last], lines, "Features after the last stage (lower of debiased CKA and centred cosine)"
+    )
