@@ -244,7 +244,7 @@ def _compare(histories: Mapping[str, Sequence[Mapping[str, Any]]], screen: Scree
         cells = [f"{retention.similarity(row):.3f}" for row in then] + [
             f"{row['loss'] / unit[name]:.3f}" for row in then
         ]
-        rows.append([name, *cells, f"{then[0]['loss_then'] / unit[name]:.3f}"])
+        rows.append([retention.named(name, then[0]), *cells, f"{then[0]['loss_then'] / unit[name]:.3f}"])
     screen.table("Retention at the end (features 1: unchanged; loss 1: predicting the mean)", columns, rows)
 
 

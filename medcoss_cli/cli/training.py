@@ -36,6 +36,7 @@ def carry_out(job: Job, *, min_retention: float | None = None, as_json: bool = F
         "checkpoint": str(job.run.checkpoint),
         "strategy": str(job.strategy),
         "stages": [_stage(entry) for entry in state.history],
+        "learned_nothing": retention.unlearned(state.history),
         "seconds": round(time.monotonic() - began, 1),
         **peak_memory(),
     }
@@ -70,6 +71,12 @@ def show_retention(job: Job, history: list[dict[str, Any]]) -> None:
     job.screen.say("features: the lower of debiased CKA and centred cosine")
     title = "Loss of masked modelling after each stage (1: as bad as predicting the mean)"
     job.screen.table(title, columns, retention.rows(history, "loss"))
+    for modality, loss in retention.unlearned(history).items():
+        job.screen.warn(
+            f"{modality}: nothing was learned that could be forgotten; on held-out samples the loss of its own stage was "
+            f"{loss:.3f} of that of predicting the mean, not below {retention.LEARNED}; train longer (train.epochs=...) or "
+            "with another train.lr="
+        )
 
 
 def _stage(entry: dict[str, Any]) -> dict[str, Any]:

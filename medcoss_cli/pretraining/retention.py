@@ -28,6 +28,8 @@ from medcoss_cli.store.history import parts
 CHUNK = 64  # samples at a time
 ANCHORS = 256
 """Samples of a stage that are held out, as far as a fifth of its data allows: of few, any measure is mostly noise."""
+LEARNED = 0.95
+"""Loss on held-out samples, relative to predicting the mean, below which something was learned."""
 FEWEST = 4
 """Samples that unbiased HSIC is defined for."""
 
@@ -133,8 +135,14 @@ def centred_cosine(a: Tensor, b: Tensor) -> float:
     return float(torch.nn.functional.cosine_similarity(a, b, dim=1).mean())
 
 
-def measure(model: Model, anchors: Mapping[str, Anchors]) -> dict[str, dict[str, float]]:
-    """Per earlier modality: debiased CKA and centred cosine of features now against then, the masked loss now and then."""
+def measure(
+    model: Model, anchors: Mapping[str, Anchors], baselines: Mapping[str, float]
+) -> dict[str, dict[str, float]]:
+    """Per earlier modality: debiased CKA and centred cosine of features now against then, the masked loss now and then.
+
+    Args:
+        baselines: the loss of predicting the mean, of each modality.
+    """
     report = {}
     for modality, reference in anchors.items():
         current = anchors_of(model, modality, reference.samples)
@@ -143,9 +151,25 @@ def measure(model: Model, anchors: Mapping[str, Anchors]) -> dict[str, dict[str,
             "cosine": centred_cosine(current.features, reference.features),
             "loss": current.loss,
             "loss_then": reference.loss,
+            "relative_then": reference.loss / (baselines.get(modality) or 1.0),
             "anchors": float(len(reference.samples)),
         }
     return report
+
+
+def learned(row: Mapping[str, float]) -> bool:
+    """Was anything learned of a modality at the end of its own stage? What was not cannot be forgotten.
+
+    Args:
+        row: of `measure`; its relative_then is the loss of then on the anchors, 1 that of predicting the mean.
+    """
+    return row.get("relative_then", 0.0) < LEARNED
+
+
+def unlearned(history: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The modalities of which nothing was learned, with the relative loss of their own stage."""
+    last = history[-1].get("retention", {}) if history else {}
+    return {m: row["relative_then"] for m, row in last.items() if not learned(row)}
 
 
 def similarity(row: Mapping[str, float]) -> float:
@@ -166,12 +190,28 @@ def rows(history: Sequence[Mapping[str, Any]], value: str = "similarity") -> lis
     Args:
         value: "similarity", or a key of `measure`.
 
-    A loss is told as on the screen of training: relative to that of predicting the mean.
+    A loss is told as on the screen of training: relative to that of predicting the mean. A modality of which nothing was
+    learned is called so.
     """
     about = {m: part for stage in history for m, part in parts(stage).items()}
-    unit = {m: part.get("baseline") or 1.0 if value == "loss" else 1.0 for m, part in about.items()}
+    last = history[-1].get("retention", {}) if history else {}
+    unit = {m: _mean(part, last.get(m, {})) if value == "loss" else 1.0 for m, part in about.items()}
     cell = {m: [_value(stage.get("retention", {}).get(m, {}), value) for stage in history] for m in unit}
-    return [[m, *("" if x is None else f"{x / unit[m]:.3f}" for x in line)] for m, line in cell.items()]
+    return [
+        [named(m, last.get(m, {})), *("" if x is None else f"{x / unit[m]:.3f}" for x in line)]
+        for m, line in cell.items()
+    ]
+
+
+def named(modality: str, row: Mapping[str, float]) -> str:
+    """How a table or a picture calls a modality: "ct (learned nothing)" where that is so."""
+    return modality if learned(row) else f"{modality} (learned nothing)"
+
+
+def _mean(part: Mapping[str, Any], row: Mapping[str, float]) -> float:
+    """The loss of predicting the mean; 1 where it is not kept."""
+    relative = row.get("relative_then")
+    return part.get("baseline") or (row["loss_then"] / relative if relative else 1.0)
 
 
 def _value(row: Mapping[str, float], value: str) -> float | None:
@@ -192,6 +232,7 @@ def write(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
     lowest_row = lowest(history)
     summary = {
         "stages": stages,
+        "learned_nothing": unlearned(history),
         "lowest": None if lowest_row is None else {"modality": lowest_row[0], "similarity": lowest_row[1]},
     }
     atomic.write(folder / "retention.json", json.dumps(summary, indent=2).encode())
@@ -214,7 +255,8 @@ def _picture(history: Sequence[Mapping[str, Any]]) -> bytes:
             (i, stage["retention"][modality]) for i, stage in enumerate(history) if modality in stage["retention"]
         ]
         at = [i for i, _ in measured]
-        left.plot(at, [similarity(row) for _, row in measured], marker="o", label=modality)
+        label = named(modality, measured[-1][1] if measured else {})
+        left.plot(at, [similarity(row) for _, row in measured], marker="o", label=label)
         right.plot(at, [row["loss"] / row["loss_then"] for _, row in measured], marker="o", label=modality)
     words = "lower of debiased CKA and centred cosine"
     left.set(title="Features now against then (1: unchanged)", ylabel=words, ylim=(min(0, left.get_ylim()[0]), 1.05))

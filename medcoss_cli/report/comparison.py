@@ -91,7 +91,8 @@ def _trainings(runs: Sequence[Pretraining]) -> str:
     if not by_title:
         return ""
     facts = [pretraining.summary(run) for run in by_title.values()]
-    lines = [[name, *(fact[name] for fact in facts)] for name in facts[0] if name != "strategy"]
+    names = [name for name in dict.fromkeys(name for fact in facts for name in fact) if name != "strategy"]
+    lines = [[name, *(fact.get(name, MISSING) for fact in facts)] for name in names]
     overview = section("Pre-training", table(["", *by_title], lines), _after_all(by_title))
     return overview + pretraining.remembered([*by_title.items()])
 

@@ -51,6 +51,7 @@ def summary(run: Pretraining) -> dict[str, str]:
         "steps of this run": shown(len({(row["stage"], row["step"]) for row in run.steps})),
         "time of this run": duration(_seconds(run.steps)),
         "least remembered": f"{lowest[0]}, {lowest[1]:.3f}" if lowest else MISSING,
+        **({"learned nothing of": ", ".join(unlearned)} if (unlearned := retention.unlearned(run.retention)) else {}),
         "finished": run.finished or "not yet",
     }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medcoss_cli.pretraining.retention import centred_cosine, choose_anchors, cka, lowest, rows, similarity
+from medcoss_cli.pretraining.retention import (
+    centred_cosine,
+    choose_anchors,
+    cka,
+    lowest,
+    rows,
+    similarity,
+    unlearned,
+    write,
+)
 
 
 def brute_cka(a: np.ndarray, b: np.ndarray) -> float:
@@ -86,6 +97,25 @@ def test_the_lowest_is_of_an_earlier_modality() -> None:
     assert lowest(history[:1]) is None
     assert lowest([]) is None
     assert rows(history) == [["a", "1.000", "0.700"], ["b", "", "0.600"]]
+
+
+def test_a_modality_that_was_not_learned_is_called_so_wherever_retention_is_told(tmp_path: Path) -> None:
+    """Of the issue: CKA 1.000 beside losses .981 and 1.049 relative to predicting the mean."""
+    row = {"cka": 1.0, "cosine": 1.0, "loss": 0.5, "loss_then": 0.5, "anchors": 16.0}
+    history = [
+        {"stage": 1, "modality": "a", "baseline": 0.7, "retention": {"a": row | {"relative_then": 0.5 / 0.7}}},
+        {
+            "stage": 2,
+            "modality": "b",
+            "baseline": 0.5 / 0.981,
+            "retention": {"a": row | {"relative_then": 0.5 / 0.7}, "b": row | {"relative_then": 0.981}},
+        },
+    ]
+    assert unlearned(history) == {"b": 0.981}
+    assert [line[0] for line in rows(history)] == ["a", "b (learned nothing)"]
+    assert rows(history, "loss")[1] == ["b (learned nothing)", "", "0.981"]
+    write(tmp_path, history)
+    assert json.loads((tmp_path / "retention.json").read_text())["learned_nothing"] == {"b": 0.981}
 
 
 def test_losses_are_told_relative_to_predicting_the_mean() -> None:
