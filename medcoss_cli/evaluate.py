@@ -10,6 +10,7 @@ from typing import Any
 from medcoss_cli.console import Screen
 from medcoss_cli.data.labelled import LabelledSet
 from medcoss_cli.errors import UsageError
+from medcoss_cli.finetuning import overlap
 from medcoss_cli.finetuning.checkpoints import renewed, trained_seeds
 from medcoss_cli.finetuning.dataset import bounded, facts_of, find_cases, for_test
 from medcoss_cli.finetuning.results import json_values, mean_sd
@@ -22,7 +23,14 @@ from medcoss_cli.training.runs import Options, folders
 
 
 def evaluate(
-    run: Path, data: Path | None, encoder: Path | None, out: Path | None, options: Options, screen: Screen
+    run: Path,
+    data: Path | None,
+    encoder: Path | None,
+    out: Path | None,
+    options: Options,
+    screen: Screen,
+    *,
+    allow_overlap: bool = False,
 ) -> dict[str, Any]:
     """Every seed's metrics on a folder's test cases.
 
@@ -30,13 +38,17 @@ def evaluate(
         data: a folder with a manifest; None: the run's own.
         encoder: a newer checkpoint, whose encoder takes the place of the frozen one the heads were trained on.
         out: folder for results.json and cases.csv.
+        allow_overlap: test on patients and samples of the training, too; how many is printed and kept.
 
-    Returns: what --json prints. Raises: UsageError for an encoder under a head that was trained together with its own.
+    Returns: what --json prints.
+    Raises: UsageError for an encoder under a head that was trained together with its own; DataError for data that the run was
+        trained on.
     """
     device = one_device().device
     recipe, root, prepared = _recipe(run, data, options)
     seeds: list[dict[str, Any]] = []
     labelled: LabelledSet | None = None
+    shared: overlap.Overlap | None = None
     for trained in trained_seeds(run, screen):
         if labelled is None:
             fold = None if data else recipe.data.fold
@@ -46,6 +58,7 @@ def evaluate(
             trained.kind.check_cases(trained.spec, cases)
             workers, bad_share = recipe.data.workers, recipe.data.bad_share
             labelled = LabelledSet(trained.modality, root, cases, prepared, workers, bad_share, screen)
+            shared = overlap.check(run, labelled, allowed=allow_overlap) if data else None
         networks = {"as trained": trained.network}
         if encoder is not None:
             networks["newer encoder"] = renewed(trained, encoder, screen)
@@ -65,6 +78,7 @@ def evaluate(
         "modality": trained.spec.modality,
         "classes": trained.spec.classes,
         "data": facts_of(trained.kind, labelled.cases),
+        "overlap": None if shared is None else shared.to_plain(),
         "seeds": seeds,
         "summary": {
             label: _summary([e["test"]["metrics"] for e in seeds if e["encoder"] == label]) for label in labels

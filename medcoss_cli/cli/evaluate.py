@@ -28,6 +28,10 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder for results.json and cases (private).")
     ] = None,
+    allow_overlap: Annotated[
+        bool,
+        typer.Option("--allow-overlap", help="Test on patients or samples of the training, too; the results say so."),
+    ] = False,
     as_json: options.Json = False,
     data_root: options.DataRoot = None,
     prepared: options.Prepared = None,
@@ -41,7 +45,8 @@ def evaluate(
     from medcoss_cli.training import runs
 
     screen = terminal.screen(as_json)
-    results = verb.evaluate(run, data, encoder, out, runs.Options(None, False, data_root, prepared), screen)
+    choices = runs.Options(None, False, data_root, prepared)
+    results = verb.evaluate(run, data, encoder, out, choices, screen, allow_overlap=allow_overlap)
     labels = list(results["summary"])
     first = results["seeds"][0]["test"]
     kind, rows = load_task(results["task"]), []

@@ -13,6 +13,7 @@ from medcoss_cli.console import Logged, Screen
 from medcoss_cli.data.labelled import LabelledSet
 from medcoss_cli.data.read import Listing, with_vocabulary
 from medcoss_cli.errors import CheckpointError, DataError, UsageError
+from medcoss_cli.finetuning import overlap
 from medcoss_cli.finetuning.dataset import bounded, facts_of, find_cases
 from medcoss_cli.finetuning.spec import build, for_task, load_kind, load_modality
 from medcoss_cli.finetuning.trainer import parameters_of
@@ -88,6 +89,7 @@ def begin_finetune(
     facts = {"kind": "finetune", "seeds": numbers, "start": "checkpoint" if weights else SCRATCH, **in_use}
     run = create_run(recipe, stem, facts, options, screen)
     finetuned.save(finetuned.StoredTask(spec.to_plain(), dict(weights), {}), run.folder / START)
+    overlap.keep(labelled, run.folder)
     logged = Logged(screen, run.log)
     return FinetuneJob(recipe, kind, spec, weights, labelled, lost, data, numbers, run, place, logged)
 

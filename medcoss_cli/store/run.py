@@ -29,6 +29,7 @@ _MADE = (
     "retention.png",
     "results.json",
     "start.pt",
+    "training-data.json",
     "report.html",
 )  # run.json goes first: what is left is then no run any more
 _PATHS = ("init", "root", "prepared", "data", "vocabulary", "from", "cnn")
