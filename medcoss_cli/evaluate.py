@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from medcoss_cli.console import Screen
-from medcoss_cli.data.labelled import LabelledSet
+from medcoss_cli.data.labelled import Case, LabelledSet, one_each
 from medcoss_cli.errors import UsageError
 from medcoss_cli.finetuning import overlap
 from medcoss_cli.finetuning.checkpoints import renewed, trained_seeds
-from medcoss_cli.finetuning.dataset import bounded, facts_of, find_cases, for_test
+from medcoss_cli.finetuning.dataset import bounded, facts_of, find_cases, for_test, rows_in, whole
 from medcoss_cli.finetuning.results import json_values, mean_sd
 from medcoss_cli.finetuning.setup import one_device
+from medcoss_cli.pretraining.state import versions
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import FinetuneRecipe
 from medcoss_cli.store import atomic
+from medcoss_cli.store.run import without_paths
 from medcoss_cli.store.table import write_rows
 from medcoss_cli.training.runs import Options, folders
 
@@ -45,7 +49,7 @@ def evaluate(
         trained on.
     """
     device = one_device().device
-    recipe, root, prepared = _recipe(run, data, options)
+    recipe, facts, root, prepared = _recipe(run, data, options)
     seeds: list[dict[str, Any]] = []
     labelled: LabelledSet | None = None
     shared: overlap.Overlap | None = None
@@ -54,7 +58,7 @@ def evaluate(
             fold = None if data else recipe.data.fold
             listed, lost = find_cases(trained.modality, root, trained.kind.target, screen=screen, fold=fold)
             bounded(listed, lost, recipe.data.bad_share, screen)
-            cases = for_test(listed, screen)
+            cases = whole(listed, screen) if data else for_test(listed, screen)
             trained.kind.check_cases(trained.spec, cases)
             workers, bad_share = recipe.data.workers, recipe.data.bad_share
             labelled = LabelledSet(trained.modality, root, cases, prepared, workers, bad_share, screen)
@@ -66,16 +70,30 @@ def evaluate(
             predictor = replace(trained, network=network).predictor(device)
             evaluation = trained.kind.evaluate(predictor, labelled, trained.seed)
             seeds.append({"seed": trained.seed, "encoder": label, "test": json_values(evaluation.result)})
+            lost_later = len(one_each(cases)) - int(evaluation.result["samples"])
             if out is not None:
                 newer = "-newer" if label != "as trained" else ""
                 write_rows(out / f"cases-{trained.seed}{newer}.csv", evaluation.rows)
     assert labelled is not None
+    left_out = {
+        "unreadable": len(lost) + lost_later,
+        "without a target": rows_in(root) - len(lost) - len(rows_of(listed)),
+    }
+    if any(left_out.values()):
+        screen.warn("left out: " + ", ".join(f"{count} {what}" for what, count in left_out.items() if count))
     labels = list(dict.fromkeys(entry["encoder"] for entry in seeds))
     results = {
         "kind": "evaluate",
         "task": trained.spec.kind,
         "title": trained.spec.title,
         "modality": trained.spec.modality,
+        "dims": trained.modality.dims,
+        "start": facts["start"],
+        "recipe": without_paths(recipe.model_dump(mode="json")),
+        "versions": versions({trained.spec.modality: trained.modality}),
+        "tested": time.strftime("%Y-%m-%d"),
+        "foreign": data is not None,
+        "left_out": left_out,
         "classes": trained.spec.classes,
         "data": facts_of(trained.kind, labelled.cases),
         "overlap": None if shared is None else shared.to_plain(),
@@ -89,8 +107,8 @@ def evaluate(
     return results
 
 
-def _recipe(run: Path, data: Path | None, options: Options) -> tuple[FinetuneRecipe, Path, Path]:
-    """The run's recipe, the folder of labelled data, and the folder of prepared sets."""
+def _recipe(run: Path, data: Path | None, options: Options) -> tuple[FinetuneRecipe, dict[str, Any], Path, Path]:
+    """The run's recipe and facts, the folder of labelled data, and the folder of prepared sets."""
     if not (run / "run.json").is_file() or not (run / "recipe.yaml").is_file():
         raise UsageError("this is not a run's folder", where=run, fix="name a folder that `medcoss finetune` left")
     recipe = read_recipe(str(run / "recipe.yaml"), [], kind="finetune")
@@ -102,7 +120,12 @@ def _recipe(run: Path, data: Path | None, options: Options) -> tuple[FinetuneRec
         prepared=options.prepared or Path(facts["prepared"]),
     )
     root, prepared = folders(recipe, completed)
-    return recipe, data if data is not None else root / recipe.data.folder, prepared
+    return recipe, facts, data if data is not None else root / recipe.data.folder, prepared
+
+
+def rows_of(cases: Sequence[Case]) -> set[str]:
+    """The rows of the manifest that these cases are from."""
+    return {case.where for case in cases}
 
 
 def _summary(tests: list[dict[str, float]]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.evaluate import evaluate
+from tests.conftest import CommandLine
 from tests.finetuning_runs import CLASSES, tune
 from tests.pretraining_runs import StopAfter, options
 
@@ -47,6 +49,14 @@ def scores_on(place: Path, data: Path | None, **more: Any) -> dict[str, Any]:
     return evaluate(place / "runs" / "run", data, None, None, options(place, place / "data"), StopAfter(0), **more)
 
 
+def test_the_trivial_baseline_is_the_trainings_whatever_is_tested(place: Path) -> None:
+    known = json.loads((place / "runs" / "run" / "results.json").read_text())["seeds"][0]["test"]["baseline"]
+    assert known["accuracy"] == 0.75
+    assert scores_on(place, None)["seeds"][0]["test"]["baseline"] == known
+    theirs = scores_on(place, place / "data" / "theirs")["seeds"][0]["test"]["baseline"]
+    assert theirs["accuracy"] == pytest.approx(4 / 12)  # a is more frequent where it was trained, b is here
+
+
 def test_training_patients_under_another_file_are_refused(place: Path, tmp_path: Path) -> None:
     root = write(tmp_path / "new", [("test", "Smith0", "a"), ("test", "Smith1", "b"), ("test", "Jones0", "b")], 2)
     with pytest.raises(DataError, match=r"trained on or chosen by 2 of these 3 patients and 0 of these 3 samples"):
@@ -79,3 +89,29 @@ def test_no_patient_can_be_read_from_what_the_run_keeps(place: Path) -> None:
             assert hashlib.new(kind, name).hexdigest() not in text
         assert hashlib.blake2b(name, digest_size=16).hexdigest() not in text
     assert "Smith" not in text
+
+
+def test_data_of_others_is_tested_whole_and_what_is_left_out_is_counted(place: Path, tmp_path: Path) -> None:
+    results = scores_on(place, place / "data" / "theirs")
+    assert results["data"]["test"]["samples"] == 12
+    assert all(seed["test"]["samples"] == 12 for seed in results["seeds"])
+    assert results["left_out"] == {"unreadable": 0, "without a target": 0}
+    root = write(tmp_path / "new", [("train", f"Roe{i}", "ab"[i % 2]) for i in range(40)], 5)
+    (root / "7.png").write_bytes(b"broken")
+    results = scores_on(place, root)
+    assert (results["seeds"][0]["test"]["samples"], results["left_out"]["unreadable"]) == (39, 1)
+
+
+def test_a_test_on_other_data_is_told_with_intervals_and_has_a_page(
+    place: Path, tmp_path: Path, command_line: CommandLine
+) -> None:
+    run, theirs, out = place / "runs" / "run", place / "data" / "theirs", tmp_path / "out"
+    answer = command_line("evaluate", str(run), "--data", str(theirs), "-o", str(out))
+    assert answer.code == 0
+    assert "all 12 cases are tested, whatever their split (4 train, 4 val, 4 test)" in answer.err
+    [line] = [line for line in answer.out.splitlines() if line.startswith("Accuracy")]
+    assert len(re.findall(r"\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]", line)) == 2  # both seeds
+    assert command_line("report", str(out)).code == 0
+    page = (out / "report.html").read_text()
+    assert "scratch, other data" in page
+    assert str(place) not in page

@@ -53,10 +53,15 @@ def evaluate(
     for metric in results["summary"][labels[0]]:
         entries = [results["summary"][label][metric] for label in labels]
         cells = [terminal.spread(entry["mean"], entry["sd"]) for entry in entries]
+        cells += [terminal.interval(entry["test"], metric) for entry in results["seeds"]]
         rows.append([kind.title_of(metric), *cells, terminal.number(first["baseline"].get(metric))])
     count, seeds = first["samples"], len({entry["seed"] for entry in results["seeds"]})
-    screen.table(f"{count} cases, {seeds} seeds (mean ± std)", ["metric", *labels, "trivial"], rows)
+    several = len(labels) > 1
+    each = [f"seed {entry['seed']}" + (f", {entry['encoder']}" if several else "") for entry in results["seeds"]]
+    title = f"{count} cases, {seeds} seeds (mean ± std; each seed with its 95 % interval, by patient)"
+    screen.table(title, ["metric", *labels, *each, "trivial"], rows)
     if out is not None:
+        screen.say(f"next: medcoss report {out}")
         screen.say(f"results (shareable): {out / 'results.json'}; cases (private: name files): {out}/cases-*.csv")
     if as_json:
         terminal.result_json(results)

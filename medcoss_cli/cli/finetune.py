@@ -85,7 +85,7 @@ def show_results(results: dict[str, Any], folder: Path, screen: Any) -> None:
     kind, rows = load_task(results["task"]), []
     for metric, entry in results["summary"].items():
         cells = [terminal.spread(entry["mean"], entry["sd"])]
-        cells += [_with_interval(seed["test"], metric) for seed in tested]
+        cells += [terminal.interval(seed["test"], metric) for seed in tested]
         rows.append(
             [
                 kind.title_of(metric),
@@ -103,9 +103,3 @@ def show_results(results: dict[str, Any], folder: Path, screen: Any) -> None:
         f"results (shareable): {folder / 'results.json'}; cases (private: names files): {folder}/seed-*/cases.csv"
     )
     screen.say(f"next: medcoss predict {folder} FILES -o OUT, medcoss report {folder}")
-
-
-def _with_interval(test: dict[str, Any], metric: str) -> str:
-    low, high = test["intervals"].get(metric) or (None, None)
-    text = terminal.number(test["metrics"].get(metric))
-    return text if low is None or low != low else f"{text} [{terminal.number(low)}, {terminal.number(high)}]"

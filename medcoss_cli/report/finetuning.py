@@ -21,6 +21,7 @@ from medcoss_cli.report.page import (
 from medcoss_cli.report.runs import Finetuning, listing, mapping, number
 from medcoss_cli.tasks.figures import Confusion, Figure
 
+OVERLAP = {"groups": "patients", "samples": "samples"}
 STARTS = {"checkpoint": "from a checkpoint", "scratch": "from scratch"}
 
 
@@ -30,7 +31,7 @@ def page(run: Finetuning, with_samples: bool) -> bytes:
     kind = f"{run.task} of {run.modality}" + (f" ({shown(dims)}D)" if dims else "")
     return document(
         run.title,
-        f"{kind[:1].upper()}{kind[1:]}, {STARTS.get(run.start, 'start unknown')}",
+        f"{kind[:1].upper()}{kind[1:]}, {STARTS.get(run.start, run.start)}",
         _summary(run),
         (
             section("Test", _metrics(run), about=_about(run)),
@@ -64,8 +65,18 @@ def _summary(run: Finetuning) -> dict[str, str]:
         "seeds": shown(len(run.seeds) or len(run.steps)),
         "test samples": shown(test.get("samples")),
         "start": run.start,
+        **_trust(run),
         "finished": run.finished or "not yet",
     }
+
+
+def _trust(run: Finetuning) -> dict[str, str]:
+    """Of a later test, what was left out, and what of it the run was trained on."""
+    left_out = [f"{shown(count)} {what}" for what, count in mapping(run.results.get("left_out")).items() if count]
+    overlap = mapping(run.results.get("overlap"))
+    trained = [f"{shown(overlap[key])} {word}" for key, word in OVERLAP.items() if overlap.get(key)]
+    facts = {"left out": ", ".join(left_out), "trained on, of these": ", ".join(trained)}
+    return {name: text for name, text in facts.items() if text}
 
 
 def _about(run: Finetuning) -> str:

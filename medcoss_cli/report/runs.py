@@ -65,7 +65,7 @@ class Pretraining:
 
 @dataclass(frozen=True)
 class Finetuning:
-    """A run of kind finetune.
+    """A run of kind finetune, or a later test of one.
 
     Args:
         finished: the day, or None.
@@ -105,7 +105,14 @@ class Finetuning:
 
     @property
     def start(self) -> str:
-        return str(self.results.get("start") or "–")
+        start, encoder = str(self.results.get("start") or "–"), self.results.get("encoder", "as trained")
+        words = [start, *([str(encoder)] if encoder != "as trained" else []), *(["other data"] if self.foreign else [])]
+        return ", ".join(words)
+
+    @property
+    def foreign(self) -> bool:
+        """Was it tested on data that is not its own?"""
+        return self.results.get("foreign") is True
 
     @property
     def main(self) -> str:
@@ -126,13 +133,33 @@ class Finetuning:
 Run = Pretraining | Finetuning
 
 
-def read(folder: Path, with_samples: bool = False) -> Run:
-    """What there is of a run, finished or not.
+def read(folder: Path, with_samples: bool = False) -> list[Run]:
+    """What there is of a run, finished or not; of a folder that `evaluate` left, a test with each encoder.
 
     Raises: UsageError if the folder is none of a run's, DataError for a file that medcoss did not write like this.
     """
     if not (folder / "run.json").is_file() or not (folder / "recipe.yaml").is_file():
+        if (folder / "results.json").is_file():
+            return _evaluations(folder / "results.json")
         raise UsageError("this is not a run's folder", where=folder, fix="name a folder under runs/")
+    return [_run(folder, with_samples)]
+
+
+def _evaluations(path: Path) -> list[Run]:
+    results = _json(path)
+    if results.get("kind") != "evaluate":
+        raise _damaged(path)
+    recipe, tested = _settings(mapping(results.get("recipe"))), results.get("tested")
+    day = tested if isinstance(tested, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", tested) else "–"
+    runs: list[Run] = []
+    for label, summary in mapping(results.get("summary")).items():
+        seeds = [entry for entry in map(mapping, listing(results.get("seeds"))) if entry.get("encoder") == label]
+        of_label = {**results, "seeds": seeds, "summary": summary, "encoder": label}
+        runs.append(Finetuning(day, recipe, _versions(results), of_label, {}, []))
+    return runs
+
+
+def _run(folder: Path, with_samples: bool) -> Run:
     facts = _json(folder / "run.json")
     kind, end = facts.get("kind"), facts.get("finished")
     day = re.match(r"\d{4}-\d\d-\d\d", end) if isinstance(end, str) else None
