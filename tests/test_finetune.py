@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -41,7 +42,10 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 def test_classes_with_two_seeds_from_a_checkpoint(tmp_path: Path, data: Path, checkpoint: Path) -> None:
     results, run = tune(tmp_path, data, CLASSES, start=str(checkpoint), seeds=(0, 10))
-    assert results["start"] == "checkpoint"
+    start = results["start"]
+    assert (start["from"], start["strategy"], start["stages"]) == ("checkpoint", "medcoss", ["report", "xray"])
+    assert start["sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert start["settings"]["name"] == "medcoss"
     assert [seed["seed"] for seed in results["seeds"]] == [0, 10]
     values = [seed["test"]["metrics"]["accuracy"] for seed in results["seeds"]]
     assert results["summary"]["accuracy"]["mean"] == pytest.approx(sum(values) / 2)

@@ -79,6 +79,7 @@ def _numbers(seeds: str | None) -> list[int] | None:
 def show_results(results: dict[str, Any], folder: Path, screen: Any) -> None:
     """Test metrics: mean and std over the seeds, each seed with its interval, the trivial baseline."""
     from medcoss_cli.registry.discovery import load_task
+    from medcoss_cli.store.start import titled
     from medcoss_cli.training.distributed import memory_text
 
     tested = [seed for seed in results["seeds"] if seed["test"]]
@@ -95,7 +96,7 @@ def show_results(results: dict[str, Any], folder: Path, screen: Any) -> None:
         )
     if rows:
         columns = ["metric", "mean ± std", *(f"seed {seed['seed']}" for seed in tested), "trivial"]
-        screen.table(f"Test: {results['title'] or results['task']}, from {results['start']}", columns, rows)
+        screen.table(f"Test: {results['title'] or results['task']}, from {titled(results['start'])}", columns, rows)
     seconds = sum(seed["seconds"] for seed in results["seeds"])
     largest = max(results["seeds"], key=lambda seed: seed["peak_memory_gib"])
     screen.say(f"{seconds:.0f} s, at most {memory_text(largest)}")

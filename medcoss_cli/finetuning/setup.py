@@ -27,6 +27,7 @@ from medcoss_cli.recipe.schema import FinetuneRecipe
 from medcoss_cli.registry.configure import for_stage, resized
 from medcoss_cli.registry.fingerprint import fingerprint
 from medcoss_cli.store import checkpoint, finetuned, plain
+from medcoss_cli.store import start as begin
 from medcoss_cli.store.checkpoint import find_checkpoint
 from medcoss_cli.store.run import Run
 from medcoss_cli.tasks import TaskData, TaskKind
@@ -82,11 +83,11 @@ def begin_finetune(
 ) -> FinetuneJob:
     """A new run. Raises: CheckpointError, DataError, UsageError before anything is written."""
     place = one_device()
-    kind, spec, weights, labelled, lost = settle(recipe, start, options, screen)
+    kind, spec, weights, begun, labelled, lost = settle(recipe, start, options, screen)
     data = _data(recipe, kind, spec, labelled, lost)
     numbers = list(seeds or [recipe.seed])
     in_use = {"plugins": {spec.modality: spec.plugin}, "versions": versions([spec.modality])}
-    facts = {"kind": "finetune", "seeds": numbers, "start": "checkpoint" if weights else SCRATCH, **in_use}
+    facts = {"kind": "finetune", "seeds": numbers, "start": begun, **in_use}
     run = create_run(recipe, stem, facts, options, screen)
     finetuned.save(finetuned.StoredTask(spec.to_plain(), dict(weights), {}), run.folder / START)
     overlap.keep(labelled, run.folder)
@@ -119,7 +120,7 @@ def resume_finetune(folder: Path, options: Options, screen: Screen) -> FinetuneJ
 
 def outlook(recipe: FinetuneRecipe, start: str | None, options: Options, screen: Screen) -> None:
     """What a run would do, from headers alone: cases, classes, the size of the network; nothing is written."""
-    kind, spec, _, labelled, lost = settle(recipe, start, options, screen)
+    kind, spec, _, _, labelled, lost = settle(recipe, start, options, screen)
     modality = labelled.modality
     bounded(labelled.cases, lost, recipe.data.bad_share, screen)
     facts = facts_of(kind, labelled.cases)
@@ -134,10 +135,10 @@ def outlook(recipe: FinetuneRecipe, start: str | None, options: Options, screen:
 
 def settle(
     recipe: FinetuneRecipe, start: str | None, options: Options, screen: Screen
-) -> tuple[TaskKind, TaskSpec, Mapping[str, Tensor], LabelledSet, list[Skipped]]:
-    """What the recipe, the checkpoint and the manifest say together: the task in plain values, and its cases."""
+) -> tuple[TaskKind, TaskSpec, Mapping[str, Tensor], dict[str, Any], LabelledSet, list[Skipped]]:
+    """What the recipe, the checkpoint and the manifest say together: the task and its start in plain values, and its cases."""
     kind = recipe.task_kind()
-    shape, modalities, weights = _start(recipe, start or recipe.start, screen)
+    shape, modalities, weights, begun = _start(recipe, start or recipe.start, screen)
     fitted = for_stage(
         recipe.modality,
         modalities,
@@ -191,7 +192,7 @@ def settle(
         },
         plugin=fingerprint(modality),
     )
-    return kind, spec, weights, replace(labelled, modality=modality), lost
+    return kind, spec, weights, begun, replace(labelled, modality=modality), lost
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -213,22 +214,23 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def _start(
     recipe: FinetuneRecipe, start: str, screen: Screen
-) -> tuple[EncoderShape, Mapping[str, CompleteModality], Mapping[str, Tensor]]:
-    """The checkpoint's encoder, modalities and weights, or an encoder of the recipe's dimensions and none of these.
+) -> tuple[EncoderShape, Mapping[str, CompleteModality], Mapping[str, Tensor], dict[str, Any]]:
+    """The checkpoint's encoder, modalities, weights and what it is, or an encoder of the recipe's dimensions and none of these.
 
     Of the modalities only the recipe's needs its plugin; the others are what the checkpoint says of them.
     """
     if start == SCRATCH:
         shape = EncoderShape(**recipe.encoder.model_dump()) if recipe.encoder else EncoderShape()
         screen.say(f"from scratch: width {shape.width}, depth {shape.depth}")
-        return shape, {}, {}
+        return shape, {}, {}, dict(begin.SCRATCH)
     path, note = find_checkpoint(start)
     if note:
         screen.say(note)
     content = checkpoint.load(path)
     if recipe.modality in content.modalities:
         rebuild(recipe.modality, content, screen)
-    return shape_of(content), described_modalities(content), content.weights
+    begun = begin.described(path, content.history)
+    return shape_of(content), described_modalities(content), content.weights, begun
 
 
 def _encoder_weights(

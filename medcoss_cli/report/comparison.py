@@ -8,6 +8,7 @@ from medcoss_cli.pretraining import retention
 from medcoss_cli.report import finetuning, pictures, pretraining
 from medcoss_cli.report.page import MISSING, document, figure, section, shown, spread, table
 from medcoss_cli.report.runs import Finetuning, Pretraining, Run
+from medcoss_cli.store import start
 
 
 def page(runs: Sequence[Run], with_samples: bool) -> bytes:
@@ -36,12 +37,27 @@ def page(runs: Sequence[Run], with_samples: bool) -> bytes:
 
 
 def by_task(runs: Sequence[Finetuning]) -> dict[tuple[str, str], dict[str, Finetuning]]:
-    """Runs by title and modality, then by start; a second run of the same start is called "checkpoint 2"."""
+    """Runs by title and modality, then by what they began from; a second run of the same start has a 2 behind its name.
+
+    A start is called the same in every task, whatever the order of the runs.
+    """
+    names = starts(runs)
     tasks: dict[tuple[str, str], dict[str, Finetuning]] = {}
     for run in runs:
         group = tasks.setdefault((run.title, run.modality), {})
-        group[_free(run.start, group)] = run
+        group[_free(names[run.called(start.hashed)], group)] = run
     return tasks
+
+
+def starts(runs: Sequence[Finetuning]) -> dict[str, str]:
+    """How the starts are called, by strategy, settings and stages; where two would be the same, with title, then with hash."""
+    names: dict[str, str] = {}
+    for words_of in (start.hashed, start.titled, start.named):
+        groups: dict[str, set[str]] = {}
+        for run in runs:
+            groups.setdefault(run.called(words_of), set()).add(run.called(start.hashed))
+        names |= {next(iter(full)): short for short, full in groups.items() if len(full) == 1}
+    return names
 
 
 def _free(name: str, titles: Mapping[str, object]) -> str:

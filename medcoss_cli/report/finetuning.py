@@ -19,10 +19,10 @@ from medcoss_cli.report.page import (
     table,
 )
 from medcoss_cli.report.runs import Finetuning, listing, mapping, number
+from medcoss_cli.store import start
 from medcoss_cli.tasks.figures import Confusion, Figure
 
 OVERLAP = {"groups": "patients", "samples": "samples"}
-STARTS = {"checkpoint": "from a checkpoint", "scratch": "from scratch"}
 
 
 def page(run: Finetuning, with_samples: bool) -> bytes:
@@ -31,7 +31,7 @@ def page(run: Finetuning, with_samples: bool) -> bytes:
     kind = f"{run.task} of {run.modality}" + (f" ({shown(dims)}D)" if dims else "")
     return document(
         run.title,
-        f"{kind[:1].upper()}{kind[1:]}, {STARTS.get(run.start, run.start)}",
+        f"{kind[:1].upper()}{kind[1:]}, from {run.start}",
         _summary(run),
         (
             section("Test", _metrics(run), about=_about(run)),
@@ -64,7 +64,7 @@ def _summary(run: Finetuning) -> dict[str, str]:
         "trivial baseline": shown(sum(base) / len(base) if base else None),
         "seeds": shown(len(run.seeds) or len(run.steps)),
         "test samples": shown(test.get("samples")),
-        "start": run.start,
+        "start": run.called(start.hashed),
         **_trust(run),
         "finished": run.finished or "not yet",
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ import yaml
 
 from medcoss_cli.errors import DataError, UsageError
 from medcoss_cli.registry.discovery import make_task
-from medcoss_cli.store import checkpoint
+from medcoss_cli.store import checkpoint, start
 from medcoss_cli.store.run import without_paths
 from medcoss_cli.tasks import TaskKind
 
@@ -84,9 +84,11 @@ class Finetuning:
     @property
     def task(self) -> str:
         """The kind's name."""
-        written = self.recipe.get("task")
+        written, task = self.recipe.get("task"), self.results.get("task")
         return str(
-            self.results.get("task") or (written.get("name") if isinstance(written, Mapping) else written) or "task"
+            (task if isinstance(task, str) else None)
+            or (written.get("name") if isinstance(written, Mapping) else written)
+            or "task"
         )
 
     @cached_property
@@ -105,8 +107,20 @@ class Finetuning:
 
     @property
     def start(self) -> str:
-        start, encoder = str(self.results.get("start") or "–"), self.results.get("encoder", "as trained")
-        words = [start, *([str(encoder)] if encoder != "as trained" else []), *(["other data"] if self.foreign else [])]
+        return self.called(start.named)
+
+    def called(self, words_of: Callable[[object], str]) -> str:
+        """The start in words, with the encoder and the data where they are others than in training.
+
+        Args:
+            words_of: `store.start.named`, or one that says more, where several starts are named alike.
+        """
+        encoder = self.results.get("encoder", "as trained")
+        words = [
+            words_of(self.results.get("start")),
+            *([str(encoder)] if encoder != "as trained" else []),
+            *(["other data"] if self.foreign else []),
+        ]
         return ", ".join(words)
 
     @property

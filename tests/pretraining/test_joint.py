@@ -98,7 +98,7 @@ def test_verbs_show_it(command_line: CommandLine, joint: tuple[Path, State]) -> 
     page = joint[0] / "page.html"
     assert command_line("report", str(run), "--out", str(page)).code == 0
     assert "ultrasound" in page.read_text()
-    assert isinstance(found := read(run, False), Pretraining)
+    assert isinstance(found := read(run, False)[0], Pretraining)
     assert found.stages == {1: "xray+ultrasound", 2: "report"}
     assert command_line("checkpoint", "strip", str(run), str(joint[0] / "e.safetensors")).code == 0
 
