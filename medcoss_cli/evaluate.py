@@ -22,6 +22,7 @@ from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import FinetuneRecipe
 from medcoss_cli.store import atomic
 from medcoss_cli.store.run import without_paths
+from medcoss_cli.store.scrubbed import scrubbed
 from medcoss_cli.store.table import write_rows
 from medcoss_cli.training.runs import Options, folders
 
@@ -82,7 +83,7 @@ def evaluate(
     if any(left_out.values()):
         screen.warn("left out: " + ", ".join(f"{count} {what}" for what, count in left_out.items() if count))
     labels = list(dict.fromkeys(entry["encoder"] for entry in seeds))
-    results = {
+    results: dict[str, Any] = {
         "kind": "evaluate",
         "task": trained.spec.kind,
         "title": trained.spec.title,
@@ -102,6 +103,7 @@ def evaluate(
             label: _summary([e["test"]["metrics"] for e in seeds if e["encoder"] == label]) for label in labels
         },
     }
+    results = scrubbed(results)
     if out is not None:
         atomic.write(out / "results.json", json.dumps(results, indent=1).encode())
     return results

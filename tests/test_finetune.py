@@ -211,6 +211,8 @@ def test_nothing_of_the_data_is_in_what_may_be_shared(tmp_path: Path, data: Path
     assert names
     for word in (*names, str(tmp_path), str(data)):
         assert word not in told
+    _, run = tune(tmp_path, data, CLASSES, f"data.folder={data / 'xray'}", "train.steps=2", name="absolute")
+    assert str(data) not in (run / "results.json").read_text()
     text = "head: {hybrid: {depth: 10, cnn: /home/Zuckerbrodt/weights.pth}}"
     assert "Zuckerbrodt" not in str(
         without_paths(recipe_of(tmp_path, MASKS.replace("head: {features: 4}", text)).model_dump())
