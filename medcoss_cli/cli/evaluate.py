@@ -50,11 +50,12 @@ def evaluate(
     labels = list(results["summary"])
     first = results["seeds"][0]["test"]
     kind, rows = load_task(results["task"]), []
-    for metric in results["summary"][labels[0]]:
+    headings = kind.headings(results["classes"], {n: e["mean"] for n, e in results["summary"][labels[0]].items()})
+    for metric, heading in headings.items():
         entries = [results["summary"][label][metric] for label in labels]
         cells = [terminal.spread(entry["mean"], entry["sd"]) for entry in entries]
         cells += [terminal.interval(entry["test"], metric) for entry in results["seeds"]]
-        rows.append([kind.title_of(metric), *cells, terminal.number(first["baseline"].get(metric))])
+        rows.append([heading, *cells, terminal.number(first["baseline"].get(metric))])
     count, seeds = first["samples"], len({entry["seed"] for entry in results["seeds"]})
     several = len(labels) > 1
     each = [f"seed {entry['seed']}" + (f", {entry['encoder']}" if several else "") for entry in results["seeds"]]

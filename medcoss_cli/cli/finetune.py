@@ -83,13 +83,15 @@ def show_results(results: dict[str, Any], folder: Path, screen: Any) -> None:
     from medcoss_cli.training.distributed import memory_text
 
     tested = [seed for seed in results["seeds"] if seed["test"]]
-    kind, rows = load_task(results["task"]), []
-    for metric, entry in results["summary"].items():
+    kind, rows = load_task(results["task"]), list[list[str]]()
+    headings = kind.headings(results["classes"], {name: e["mean"] for name, e in results["summary"].items()})
+    for metric, heading in headings.items():
+        entry = results["summary"][metric]
         cells = [terminal.spread(entry["mean"], entry["sd"])]
         cells += [terminal.interval(seed["test"], metric) for seed in tested]
         rows.append(
             [
-                kind.title_of(metric),
+                heading,
                 *cells,
                 terminal.number(tested[0]["test"]["baseline"].get(metric)),
             ]

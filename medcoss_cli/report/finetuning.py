@@ -98,10 +98,12 @@ def _metrics(run: Finetuning) -> str:
         matches = [i for i, name in enumerate(classes) if metric.endswith(f"_{name}")]
         return -2 if metric == run.main else matches[0] if matches else -1
 
-    for metric in sorted(metrics, key=place):
+    means = {metric: run.summary.get(metric, (None, None))[0] for metric in metrics}
+    headings = run.kind.headings(classes, means)
+    for metric in sorted(headings, key=place):
         base = [x for seed in run.seeds if (x := number(_test(seed, "baseline").get(metric))) is not None]
         line = [
-            run.kind.title_of(metric),
+            headings[metric],
             spread(*run.summary.get(metric, (None, None))),
             shown(sum(base) / len(base) if base else None),
         ]

@@ -116,17 +116,23 @@ class Classification(PooledTask):
         portraits(predictor, cases, captions, folder)
 
     def figures(self, tests: Sequence[tuple[int, Mapping[str, Any]]], classes: Sequence[str]) -> list[Figure]:
-        """The confusions of all seeds together."""
-        tables = [table for _, test in tests if (table := _square(test.get("confusion")))]
-        if not tables or len({len(table) for table in tables}) > 1:
+        """The confusion of the first seed: added up over seeds, every sample would count several times."""
+        tables = [(seed, table) for seed, test in tests if (table := _square(test.get("confusion")))]
+        if not tables:
             return []
-        total = [[sum(cells) for cells in zip(*lines, strict=True)] for lines in zip(*tables, strict=True)]
-        names = list(classes) if len(classes) == len(total) else [str(i) for i in range(len(total))]
-        several = f", of all {len(tables)} seeds together" if len(tables) > 1 else ""
-        about = (
-            f"Test samples by true class (rows) and predicted class (columns){several}, with their share of the row."
-        )
-        return [Confusion("Confusion", about, names, total)]
+        seed, table = tables[0]
+        names = list(classes) if len(classes) == len(table) else [str(i) for i in range(len(table))]
+        alone = f", of seed {seed} alone" if len(tests) > 1 else ""
+        about = f"Test samples by true class (rows) and predicted class (columns){alone}, with their share of the row."
+        return [Confusion("Confusion", about, names, table)]
+
+    @classmethod
+    def headings(cls, classes: Sequence[str], scores: Mapping[str, Any]) -> dict[str, str]:
+        """The F1 of two classes is that of the second, which is named."""
+        lines = super().headings(classes, scores)
+        if len(classes) == 2 and "f1" in lines:
+            lines["f1"] = f"F1 of {classes[1]}"
+        return lines
 
 
 def _square(value: object) -> list[list[float]]:

@@ -26,6 +26,7 @@ from medcoss_cli.metrics import (
     mask_summary,
     object_f1,
 )
+from medcoss_cli.tasks.segmentation import Segmentation
 
 Array = np.ndarray[Any, Any]
 
@@ -239,7 +240,8 @@ def test_what_is_done_where_a_mask_is_empty() -> None:
 
 
 def test_a_case_has_every_measure_of_every_class() -> None:
-    kinds = ("dice", "dice_paper", "hd95", "hd95_directed", "missed", "false_alarm")
+    counts = ("missed", "with", "false_alarm", "without", "n_empty", "lesions", "lesions_found", "false_lesions")
+    kinds = ("dice", "dice_paper", "hd95", "hd95_directed", *counts)
     moved = np.roll(SOMETHING, 1, axis=0)
     found, wanted = {"a": SOMETHING, "b": SOMETHING}, {"a": moved, "b": NOTHING}
     flat = mask_case(found, wanted, None)
@@ -267,7 +269,8 @@ def test_a_summary_counts_what_it_leaves_out() -> None:
     cases = [mask_case({"a": f, "b": moved}, {"a": w, "b": SOMETHING}, (2.0, 1.0, 1.0)) for f, w in pairs]
     summary = mask_summary(cases)
     assert (summary["missed_a"], summary["false_alarm_a"], summary["n_empty_a"]) == (1.0, 1.0, 2.0)
-    assert (summary["missed_b"], summary["false_alarm_b"], summary["n_empty_b"]) == (0.0, 0.0, 0.0)
+    assert (summary["missed_b"], summary["n_empty_b"], summary["with_b"], summary["without_b"]) == (0.0, 0.0, 4.0, 0.0)
+    assert math.isnan(summary["false_alarm_b"])  # no case without it was there
     assert (summary["missed"], summary["false_alarm"], summary["n_empty"]) == (1.0, 1.0, 2.0)
     assert (summary["dice_a"], summary["hd95_a"], summary["hd95_mm_a"]) == (0.5, 250.0, 0.0)
     assert (summary["dice_b"], summary["hd95_b"], summary["hd95_mm_b"]) == (0.5, 1.0, 2.0)
@@ -277,6 +280,27 @@ def test_a_summary_counts_what_it_leaves_out() -> None:
     lost = mask_summary([mask_case({"a": NOTHING, "b": moved}, {"a": SOMETHING, "b": SOMETHING}, (2.0, 1.0, 1.0))])
     assert math.isnan(lost["hd95_mm_a"])
     assert lost["hd95_mm"] == lost["hd95_mm_b"] == 2.0  # of the classes that have one
+
+
+def test_lesions_are_counted_one_by_one() -> None:
+    """Two lesions, of which a corner of one is found, and something found where nothing is."""
+    truth, found = np.zeros((2, 4, 12, 12), bool)
+    truth[1:3, 1:4, 1:4] = truth[1:3, 7:10, 7:10] = True
+    found[2, 3, 3] = found[0, 11, 0:2] = True
+    case = mask_case({"a": found}, {"a": truth}, None)
+    assert (case["lesions_a"], case["lesions_found_a"], case["false_lesions_a"], case["missed_a"]) == (2, 1, 1, 0)
+    elsewhere = mask_case({"a": np.roll(truth, 6, axis=1) & ~truth}, {"a": truth}, None)
+    assert (elsewhere["lesions_found_a"], elsewhere["missed_a"], elsewhere["n_empty_a"]) == (
+        0,
+        1,
+        0,
+    )  # not empty, yet missed
+    total = mask_summary([case, elsewhere])
+    assert (total["lesions_a"], total["lesions_found_a"], total["missed_a"], total["with_a"]) == (4, 1, 1, 2)
+    headings = Segmentation().headings(["a"], total)
+    assert headings["missed_a"] == "nothing of it found, cases ↓: a, of 2"
+    assert headings["lesions_found_a"] == "lesions (connected parts) found: a, of 4"
+    assert not {"with_a", "without_a", "lesions_a", "with"} & headings.keys()
 
 
 def test_objects_are_found_by_more_than_half() -> None:

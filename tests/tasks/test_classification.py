@@ -46,6 +46,12 @@ def test_recordings_have_the_mean_of_their_parts_probabilities() -> None:
     assert np.array_equal(averages[1], kind.finish(logits)[1])
 
 
+def test_the_f1_of_two_classes_names_its_class() -> None:
+    scores = {"accuracy": 0.5, "f1": 0.5, "f1_macro": 0.5}
+    assert Classification().headings(["healthy", "ill"], scores)["f1"] == "F1 of ill"
+    assert Classification().headings(["a", "b", "c"], scores)["f1"] == "F1"
+
+
 def test_rare_classes_weigh_more() -> None:
     kind, targets = Classification(), torch.tensor([0, 0, 0, 1])
     weight = kind.weights(replace(SPEC, classes=["a", "b"]), targets.numpy())
@@ -59,8 +65,9 @@ def test_a_score_that_is_not_a_number_does_not_choose() -> None:
     assert Classification().criterion(scores) == 0.75
 
 
-def test_confusions_of_seeds_are_added_up_and_damage_is_passed_over() -> None:
+def test_a_confusion_is_one_seeds_and_damage_is_passed_over() -> None:
     kind, table = Classification(), [[1, 2], [3, 4]]
-    [drawn] = kind.figures([(0, {"confusion": table}), (1, {"confusion": table}), (2, {})], ["a", "b"])
-    assert drawn.counts == [[2, 4], [6, 8]]  # type: ignore[union-attr]
+    [drawn] = kind.figures([(3, {"confusion": table}), (5, {"confusion": [[4, 3], [2, 1]]}), (7, {})], ["a", "b"])
+    assert drawn.counts == table  # type: ignore[union-attr]
+    assert "of seed 3 alone" in drawn.about
     assert kind.figures([(0, {"confusion": [[1, 2], "damaged"]}), (1, {"confusion": 3})], ["a", "b"]) == []
