@@ -13,6 +13,7 @@ import torch
 
 from medcoss_cli.errors import CheckpointError, DataError, Interrupted, NonFiniteError, RecipeError, UsageError
 from medcoss_cli.finetune import finetune
+from medcoss_cli.importers.shareable import strip
 from medcoss_cli.recipe.read import shipped_recipes
 from medcoss_cli.store import finetuned
 from medcoss_cli.store.run import without_paths
@@ -78,6 +79,26 @@ def test_the_start_is_the_checkpoints_encoder_and_tokenizer(tmp_path: Path, data
             assert torch.equal(weight, known[name.replace("tokenizer.", "tokenizers.patch2d-8.")])
         else:
             assert name.startswith("head.")
+
+
+def test_what_a_stage_leaves_is_a_start(tmp_path: Path, data: Path, checkpoint: Path) -> None:
+    """Of every stage: else a task could be begun from the last one alone, and forgetting could not be drawn."""
+    first, last = (next(checkpoint.parent.glob(f"stages/{n}-*/encoder.safetensors")) for n in (1, 2))
+    strip(checkpoint, tmp_path / "stripped.safetensors")
+    assert last.read_bytes() == (tmp_path / "stripped.safetensors").read_bytes()
+    networks = []
+    for number, source in enumerate((checkpoint, last)):
+        job = begin(tmp_path, data, CLASSES, start=str(source), name=f"run-{number}")
+        networks.append(job.network(0).state_dict())
+        job.run.close()
+    assert same(*networks)
+    assert job.run.facts["start"]["stages"] == ["report", "xray"]
+    with pytest.raises(CheckpointError, match="has the tokenizers words; xray needs patch2d-8"):
+        begin(tmp_path, data, CLASSES, start=str(first), name="early")
+    texts = CLASSES.replace("xray", "report").replace("tokenizer: patch2d-8\n", "")
+    job = begin(tmp_path, data, texts, "input.size=[32]", "input.augment=none", start=str(first), name="text")
+    assert job.run.facts["start"]["stages"] == ["report"]
+    job.run.close()
 
 
 def test_a_frozen_encoder_stays_as_it_came_also_in_the_hybrid(tmp_path: Path, data: Path) -> None:

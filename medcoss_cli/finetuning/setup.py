@@ -26,7 +26,7 @@ from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import FinetuneRecipe
 from medcoss_cli.registry.configure import for_stage, resized
 from medcoss_cli.registry.fingerprint import fingerprint
-from medcoss_cli.store import checkpoint, finetuned, plain
+from medcoss_cli.store import finetuned, plain, shareable
 from medcoss_cli.store import start as begin
 from medcoss_cli.store.checkpoint import find_checkpoint
 from medcoss_cli.store.run import Run
@@ -226,7 +226,7 @@ def _start(
     path, note = find_checkpoint(start)
     if note:
         screen.say(note)
-    content = checkpoint.load(path)
+    content = shareable.read(path)
     if recipe.modality in content.modalities:
         rebuild(recipe.modality, content, screen)
     begun = begin.described(path, content.history)

@@ -253,7 +253,7 @@ def rebuild(name: str, checkpoint: Checkpoint, screen: Screen) -> CompleteModali
         tokenizer=key,
         spec=spec,
         size=tuple(facts["size"]),
-        decoder=facts["decoder"],
+        decoder=facts.get("decoder"),  # a stripped file has none
         vocabulary=checkpoint.vocabularies.get(key),
     )
     check_unchanged(facts.get("fingerprint"), modality, screen)

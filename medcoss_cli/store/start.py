@@ -34,7 +34,10 @@ def described(path: Path, history: Sequence[Mapping[str, Any]]) -> dict[str, Any
         "strategy": ", then ".join(strategies) or None,
         "settings": settings,
         "stages": ["+".join(parts(entry)) for entry in history],
-        "title": _title(path.parent / "recipe.yaml"),
+        # a stage's file lies in stages/N-MODALITY of the run
+        "title": next(
+            filter(None, (_title(folder / "recipe.yaml") for folder in (path.parent, *path.parents[2:3]))), None
+        ),
     }
 
 
