@@ -248,7 +248,29 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, data: Path) -> 
 def test_a_checkpoint_without_the_tokenizer_says_what_it_has(tmp_path: Path, data: Path, checkpoint: Path) -> None:
     with pytest.raises(CheckpointError, match=r"has the tokenizers .*patch2d-8.*; ct needs patch3d-8"):
         tune(tmp_path, data, MASKS, start=str(checkpoint))
+    with pytest.raises(CheckpointError, match="add tokenizer=new"):
+        tune(tmp_path, data, MASKS, start=str(checkpoint))
     assert not (tmp_path / "runs").exists()
+
+
+def test_an_encoder_crosses_dimensions_with_a_new_tokenizer(tmp_path: Path, data: Path, checkpoint: Path) -> None:
+    from medcoss_cli.pretraining.state import read_state
+
+    screen = StopAfter(0)
+    pretrained = read_state(checkpoint).model.state_dict()
+    job = begin(tmp_path, data, MASKS, "tokenizer=new patch3d-8", start=str(checkpoint), screen=screen)
+    networks = [job.network(seed).state_dict() for seed in (0, 1)]
+    finetune(job)
+    job.run.close()
+    for network in networks:
+        encoder = {name: weight for name, weight in network.items() if name.startswith("encoder.")}
+        assert same(encoder, {name: weight for name, weight in pretrained.items() if name.startswith("encoder.")})
+    assert "the tokenizer patch3d-8 is new, with random weights" in " ".join(screen.said)
+    assert weights(job.run.folder)["tokenizer.projection.weight"].isfinite().all()
+    job = begin(tmp_path, data, CLASSES, "tokenizer=new patch2d-8", start=str(checkpoint), name="same")
+    drawn = job.network(0).state_dict()["tokenizer.projection.weight"]
+    job.run.close()
+    assert not torch.equal(drawn, pretrained["tokenizers.patch2d-8.projection.weight"])  # also where it has it
 
 
 def test_a_volume_smaller_than_the_patch_is_padded(tmp_path: Path, data: Path) -> None:

@@ -139,16 +139,19 @@ def settle(
     """What the recipe, the checkpoint and the manifest say together: the task and its start in plain values, and its cases."""
     kind = recipe.task_kind()
     shape, modalities, weights, begun = _start(recipe, start or recipe.start, screen)
+    fresh, _, asked = (
+        (recipe.tokenizer or "").partition(" ") if _is_new(recipe.tokenizer) else ("", "", recipe.tokenizer)
+    )
     fitted = for_stage(
         recipe.modality,
-        modalities,
+        {} if fresh else modalities,
         screen,
-        tokenizer=recipe.tokenizer,
+        tokenizer=asked or None,
         vocabulary_size=recipe.vocabulary_size,
     )
     key = fitted.tokenizer.key
     if weights:
-        weights = _encoder_weights(shape, weights, key, recipe.modality, screen)
+        weights = _encoder_weights(shape, weights, key, recipe.modality, screen, fresh=bool(fresh))
     size = tuple(recipe.input.size or fitted.size)
     vocabulary = fitted.vocabulary
     intensity: dict[str, Any] | None = {"zscore": True} if recipe.input.intensity == "zscore" else None
@@ -234,14 +237,28 @@ def _start(
 
 
 def _encoder_weights(
-    shape: EncoderShape, weights: Mapping[str, Tensor], key: str, modality: str, screen: Screen
+    shape: EncoderShape, weights: Mapping[str, Tensor], key: str, modality: str, screen: Screen, *, fresh: bool
 ) -> dict[str, Tensor]:
-    """Encoder and tokenizer of a checkpoint; says what was taken. Raises: CheckpointError without the tokenizer."""
+    """Encoder and tokenizer of a checkpoint, or the encoder alone; says what was taken.
+
+    Args:
+        fresh: the tokenizer is to be random, as in rows of the paper's Table 2 that cross dimensions.
+
+    Raises: CheckpointError without the tokenizer.
+    """
+    if fresh:
+        tensors = {name: weight.clone() for name, weight in weights.items() if name.startswith("encoder.")}
+        screen.say(
+            f"taken: the encoder (width {shape.width}, depth {shape.depth}), {len(tensors)} tensors; the tokenizer {key} is "
+            f"new, with random weights; left: {len(weights) - len(tensors)} (decoders, tokenizers)"
+        )
+        return tensors
     tokenizers = list(dict.fromkeys(name.split(".", 2)[1] for name in weights if name.startswith("tokenizers.")))
     if key not in tokenizers:
         raise CheckpointError(
             f"the checkpoint has the tokenizers {', '.join(tokenizers)}; {modality} needs {key}",
-            fix=f"medcoss extend --modality {modality} --from CKPT first, or --from {SCRATCH}",
+            fix=f"add tokenizer=new for its encoder with a random tokenizer, medcoss extend --modality {modality} --from CKPT "
+            f"first, or --from {SCRATCH}",
         )
     tensors = {n: w.clone() for n, w in weights.items() if n.startswith(("encoder.", f"tokenizers.{key}."))}
     screen.say(
@@ -249,6 +266,11 @@ def _encoder_weights(
         f"{len(tensors)} tensors; left: {len(weights) - len(tensors)} (decoders, other tokenizers)"
     )
     return tensors
+
+
+def _is_new(tokenizer: str | None) -> bool:
+    """Is a random tokenizer asked for, of the modality's own key ("new") or of another ("new patch2d-8")?"""
+    return tokenizer is not None and tokenizer.split(" ", 1)[0] == "new"
 
 
 def _labelled(
