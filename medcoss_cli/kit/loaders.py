@@ -127,8 +127,8 @@ class VolumeFolder:
     """Resample to voxels of so many mm on every side; None: as scanned."""
     trim: float = 0.0
     """Share of the slices left out at either end."""
-    crop_above: int = 320
-    """Of a volume larger in-plane the middle 80 % is kept."""
+    crop_above: int | None = None
+    """Of a volume with more pixels in-plane the middle 80 % is kept (CT scans of a wide field of view); None: all of any."""
     split_4d: bool = False
     """Read every volume of a 4D file; False: refuse it."""
     hounsfield: bool = False
@@ -139,7 +139,7 @@ class VolumeFolder:
     def whole(self) -> VolumeFolder:
         """The same files, each volume one sample as it was scanned, its axes turned: for masks and whole-volume labels."""
         deepest = 2**30
-        return replace(self, window=deepest, stride=deepest, spacing=None, trim=0.0, crop_above=deepest, placed=True)
+        return replace(self, window=deepest, stride=deepest, spacing=None, trim=0.0, crop_above=None, placed=True)
 
     @property
     def _plan(self) -> VolumePlan:

@@ -81,7 +81,7 @@ class VolumePlan:
     """What a loader makes of a volume, known from its header alone."""
 
     spacing: float | None = None
-    crop_above: int = MAX_VOXELS
+    crop_above: int | None = None
     trim: float = 0.0
 
     def resampled(self, grid: FileGrid, path: Path) -> FileGrid:
@@ -108,7 +108,7 @@ class VolumePlan:
         """What is kept of an array (D, H, W) whose grid has `size` (x, y, z)."""
         width, height, depth = size
         ends = int(depth * self.trim)
-        if max(width, height) <= self.crop_above:
+        if self.crop_above is None or max(width, height) <= self.crop_above:
             return slice(ends, depth - ends), slice(0, height), slice(0, width)
         middle = [slice(int(0.1 * n), max(int(0.1 * n) + 1, int(0.9 * n))) for n in (height, width)]
         return slice(ends, depth - ends), middle[0], middle[1]

@@ -18,6 +18,7 @@ from medcoss_cli.errors import DataError
 from medcoss_cli.kit import VolumeFolder
 from medcoss_cli.kit.readers.volume import windows
 from medcoss_cli.plugin import Record, Sample, Skipped
+from medcoss_cli.registry.discovery import load_modality
 
 NATIVE = VolumeFolder(window=64, stride=64, spacing=None)
 TURNS = [(order, signs) for order in itertools.permutations(range(3)) for signs in itertools.product((1, -1), repeat=3)]
@@ -262,11 +263,22 @@ def test_nan_is_kept_for_the_core_to_replace(tmp_path: Path) -> None:
     assert np.isnan(only(write(tmp_path / "a.nii", values)).array).sum() == 1
 
 
-def test_wide_volumes_are_cropped_to_their_middle(tmp_path: Path) -> None:
+def test_wide_volumes_are_cropped_to_their_middle_where_that_is_asked_for(tmp_path: Path) -> None:
     path = write(tmp_path / "a.nii", np.zeros((400, 330, 3), np.int16))
-    assert only(path, VolumeFolder(spacing=None)).array.shape == (1, 3, 264, 320)
+    assert only(path, VolumeFolder(spacing=None, crop_above=320)).array.shape == (1, 3, 264, 320)
+    assert only(path, VolumeFolder(spacing=None)).array.shape == (1, 3, 330, 400)
     small = write(tmp_path / "b.nii", np.zeros((320, 300, 3), np.int16))
-    assert only(small, VolumeFolder(spacing=None)).array.shape == (1, 3, 300, 320)
+    assert only(small, VolumeFolder(spacing=None, crop_above=320)).array.shape == (1, 3, 300, 320)
+
+
+def test_of_the_modalities_only_ct_is_cropped(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.nii", np.full((400, 330, 20), -900, np.int16))
+    widths = {}
+    for name in ("mri", "ct"):
+        loader = load_modality(name).loader
+        record = next(item for item in loader.find(path) if isinstance(item, Record))
+        widths[name] = loader.read(record).array.shape[2:]
+    assert widths == {"mri": (330, 400), "ct": (264, 320)}
 
 
 def test_depth_is_trimmed_at_both_ends(tmp_path: Path) -> None:
