@@ -368,6 +368,50 @@ def test_starts_that_are_called_alike_have_title_or_hash(tmp_path: Path) -> None
     assert sorted(starts(tuned).values()) == sorted(words)
 
 
+def test_a_modality_that_was_not_learned_is_called_so_on_the_page(tmp_path: Path) -> None:
+    run = pretrain_run(tmp_path / "run")
+    content = json.loads((run / "retention.json").read_text())
+    for stage in content["stages"]:
+        for name, row in stage["retention"].items():
+            row["relative_then"] = 1.138 if name == "beta" else 0.4
+    (run / "retention.json").write_text(json.dumps(content))
+    page = made(run)
+    assert "learned nothing of beta" in page.text
+    features, loss = (table for table in page.tables if table[0][0] == "anchors of")
+    assert (
+        [row[0] for row in features[1:]] == [row[0] for row in loss[1:]] == ["alpha", "beta (learned nothing)", "gamma"]
+    )
+    assert page.source.count("beta (learned nothing)") > 2  # in the picture's legend too
+
+
+def test_a_test_with_two_encoders_is_a_comparison(tmp_path: Path) -> None:
+    """What `evaluate --encoder -o` leaves: no run.json, a summary for each encoder."""
+    out = finetune_run(tmp_path / "out")
+    results = json.loads((out / "results.json").read_text())
+    for path in out.iterdir():
+        if path.is_file() and path.name != "results.json":
+            path.unlink()
+    labels = {"as trained": 0.9, "newer encoder": 0.6}
+    results |= {
+        "kind": "evaluate",
+        "tested": "2026-02-03",
+        "seeds": [entry | {"encoder": label} for label in labels for entry in results["seeds"]],
+        "summary": {label: {"accuracy": {"mean": mean, "sd": None}} for label, mean in labels.items()},
+        "overlap": {"groups": 2, "samples": 0, "allowed": True},
+        "left_out": {"unreadable": 3, "without a target": 0},
+    }
+    (out / "results.json").write_text(json.dumps(results))
+    page = made(out)
+    starts = ("medcoss: alpha, gamma", "medcoss: alpha, gamma, newer encoder")
+    assert page.table("task", *starts)["Colon tissue"][2:] == ["0.900", "0.600"]
+    del results["summary"]["newer encoder"]
+    (out / "results.json").write_text(json.dumps(results))
+    page = made(out)
+    assert "left out 3 unreadable" in page.text
+    assert "trained on, of these 2 patients" in page.text
+    assert "finished 2026-02-03" in page.text
+
+
 def test_several_pretrainings_are_compared_by_strategy(tmp_path: Path) -> None:
     runs = [
         pretrain_run(tmp_path / "a"),
