@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from medcoss_cli.console import Screen
-from medcoss_cli.data.labelled import Case, LabelledSet, one_each
+from medcoss_cli.data.labelled import LabelledSet, one_each
 from medcoss_cli.errors import UsageError
 from medcoss_cli.finetuning import overlap
 from medcoss_cli.finetuning.checkpoints import renewed, trained_seeds
@@ -78,7 +77,7 @@ def evaluate(
     assert labelled is not None
     left_out = {
         "unreadable": len(lost) + lost_later,
-        "without a target": rows_in(root) - len(lost) - len(rows_of(listed)),
+        "without a target": max(0, rows_in(root) - len(lost) - len({case.where for case in listed})),
     }
     if any(left_out.values()):
         screen.warn("left out: " + ", ".join(f"{count} {what}" for what, count in left_out.items() if count))
@@ -123,11 +122,6 @@ def _recipe(run: Path, data: Path | None, options: Options) -> tuple[FinetuneRec
     )
     root, prepared = folders(recipe, completed)
     return recipe, facts, data if data is not None else root / recipe.data.folder, prepared
-
-
-def rows_of(cases: Sequence[Case]) -> set[str]:
-    """The rows of the manifest that these cases are from."""
-    return {case.where for case in cases}
 
 
 def _summary(tests: list[dict[str, float]]) -> dict[str, Any]:

@@ -139,19 +139,17 @@ def settle(
     """What the recipe, the checkpoint and the manifest say together: the task and its start in plain values, and its cases."""
     kind = recipe.task_kind()
     shape, modalities, weights, begun = _start(recipe, start or recipe.start, screen)
-    fresh, _, asked = (
-        (recipe.tokenizer or "").partition(" ") if _is_new(recipe.tokenizer) else ("", "", recipe.tokenizer)
-    )
+    asked, fresh = _tokenizer(recipe.tokenizer)
     fitted = for_stage(
         recipe.modality,
         {} if fresh else modalities,
         screen,
-        tokenizer=asked or None,
+        tokenizer=asked,
         vocabulary_size=recipe.vocabulary_size,
     )
     key = fitted.tokenizer.key
     if weights:
-        weights = _encoder_weights(shape, weights, key, recipe.modality, screen, fresh=bool(fresh))
+        weights = _encoder_weights(shape, weights, key, recipe.modality, screen, fresh=fresh)
     size = tuple(recipe.input.size or fitted.size)
     vocabulary = fitted.vocabulary
     intensity: dict[str, Any] | None = {"zscore": True} if recipe.input.intensity == "zscore" else None
@@ -268,9 +266,11 @@ def _encoder_weights(
     return tensors
 
 
-def _is_new(tokenizer: str | None) -> bool:
-    """Is a random tokenizer asked for, of the modality's own key ("new") or of another ("new patch2d-8")?"""
-    return tokenizer is not None and tokenizer.split(" ", 1)[0] == "new"
+def _tokenizer(words: str | None) -> tuple[str | None, bool]:
+    """The key that a recipe names, if any, and whether its weights are to be random: "new", "new patch2d-8"."""
+    if words is None or words.split(" ", 1)[0] != "new":
+        return words, False
+    return words[len("new ") :].strip() or None, True
 
 
 def _labelled(
