@@ -50,9 +50,9 @@ def scores_on(place: Path, data: Path | None, **more: Any) -> dict[str, Any]:
 
 
 def test_the_trivial_baseline_is_the_trainings_whatever_is_tested(place: Path) -> None:
-    known = json.loads((place / "runs" / "run" / "results.json").read_text())["seeds"][0]["test"]["baseline"]
-    assert known["accuracy"] == 0.75
-    assert scores_on(place, None)["seeds"][0]["test"]["baseline"] == known
+    trained = json.loads((place / "runs" / "run" / "results.json").read_text())["seeds"][0]["test"]["baseline"]
+    assert trained["accuracy"] == 0.75
+    assert scores_on(place, None)["seeds"][0]["test"]["baseline"] == trained
     theirs = scores_on(place, place / "data" / "theirs")["seeds"][0]["test"]["baseline"]
     assert theirs["accuracy"] == pytest.approx(4 / 12)  # a is more frequent where it was trained, b is here
 

@@ -114,12 +114,12 @@ def test_the_order_of_saturated_logits_counts(classes: int, scale: float) -> Non
     """A frozen head under a changed encoder is sure of one class everywhere: softmax is 1 for all, the order is not lost."""
     logits, truth = scores(200, classes, 0)
     logits[:, 0] += 40  # float32 and float64 probabilities of class 0 are 1
-    known, wanted = classification(scale * logits, truth), classification(logits - [40, *[0] * (classes - 1)], truth)
-    assert known["accuracy"] == pytest.approx((truth == 0).mean())
+    scored, wanted = classification(scale * logits, truth), classification(logits - [40, *[0] * (classes - 1)], truth)
+    assert scored["accuracy"] == pytest.approx((truth == 0).mean())
     if classes == 2:
-        assert known["auc_ovo"] == known["auc_ovr"] == wanted["auc_ovr"] > 0.6
+        assert scored["auc_ovo"] == scored["auc_ovr"] == wanted["auc_ovr"] > 0.6
     else:
-        assert known["auc_ovr"] > 0.6
+        assert scored["auc_ovr"] > 0.6
     assert classification(logits.astype(np.float32), truth)["auc_ovr"] > 0.6
 
 
