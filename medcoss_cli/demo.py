@@ -23,7 +23,7 @@ from medcoss_cli.finetune import finetune
 from medcoss_cli.finetuning.setup import FinetuneJob, begin_finetune
 from medcoss_cli.plugin import Modality
 from medcoss_cli.pretrain import pretrain
-from medcoss_cli.pretraining import setup
+from medcoss_cli.pretraining import retention, setup
 from medcoss_cli.pretraining.job import Job
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import ExtendRecipe, FinetuneRecipe, PretrainRecipe
@@ -233,13 +233,20 @@ def _compare(histories: Mapping[str, Sequence[Mapping[str, Any]]], screen: Scree
     last = {label: history[-1]["retention"] for label, history in histories.items()}
     stages = next(iter(histories.values()))
     unit = {stage["modality"]: stage["baseline"] or 1.0 for stage in stages}
-    columns = ["modality", *(f"CKA {label}" for label in last), *(f"loss {label}" for label in last), "loss at first"]
+    columns = [
+        "modality",
+        *(f"features {label}" for label in last),
+        *(f"loss {label}" for label in last),
+        "loss at first",
+    ]
     rows = []
     for name in next(iter(last.values())):
-        then = [retention.get(name, {}) for retention in last.values()]
-        cells = [f"{row['cka']:.3f}" for row in then] + [f"{row['loss'] / unit[name]:.3f}" for row in then]
-        rows.append([name, *cells, f"{then[0]['loss_then'] / unit[name]:.3f}"])
-    screen.table("Retention at the end (CKA 1: unchanged; loss 1: predicting the mean)", columns, rows)
+        then = [measured.get(name, {}) for measured in last.values()]
+        cells = [f"{retention.similarity(row):.3f}" for row in then] + [
+            f"{row['loss'] / unit[name]:.3f}" for row in then
+        ]
+        rows.append([retention.named(name, then[0]), *cells, f"{then[0]['loss_then'] / unit[name]:.3f}"])
+    screen.table("Retention at the end (features 1: unchanged; loss 1: predicting the mean)", columns, rows)
 
 
 def _draw(work: _Demonstration, jobs: Mapping[str, Job]) -> None:

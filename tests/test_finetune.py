@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 from medcoss_cli.errors import CheckpointError, DataError, Interrupted, NonFiniteError, RecipeError, UsageError
 from medcoss_cli.finetune import finetune
+from medcoss_cli.importers.shareable import strip
 from medcoss_cli.recipe.read import shipped_recipes
 from medcoss_cli.store import finetuned
 from medcoss_cli.store.run import without_paths
@@ -41,7 +43,10 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 def test_classes_with_two_seeds_from_a_checkpoint(tmp_path: Path, data: Path, checkpoint: Path) -> None:
     results, run = tune(tmp_path, data, CLASSES, start=str(checkpoint), seeds=(0, 10))
-    assert results["start"] == "checkpoint"
+    start = results["start"]
+    assert (start["from"], start["strategy"], start["stages"]) == ("checkpoint", "medcoss", ["report", "xray"])
+    assert start["sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert start["settings"]["name"] == "medcoss"
     assert [seed["seed"] for seed in results["seeds"]] == [0, 10]
     values = [seed["test"]["metrics"]["accuracy"] for seed in results["seeds"]]
     assert results["summary"]["accuracy"]["mean"] == pytest.approx(sum(values) / 2)
@@ -74,6 +79,26 @@ def test_the_start_is_the_checkpoints_encoder_and_tokenizer(tmp_path: Path, data
             assert torch.equal(weight, known[name.replace("tokenizer.", "tokenizers.patch2d-8.")])
         else:
             assert name.startswith("head.")
+
+
+def test_what_a_stage_leaves_is_a_start(tmp_path: Path, data: Path, checkpoint: Path) -> None:
+    """Of every stage: else a task could be begun from the last one alone, and forgetting could not be drawn."""
+    first, last = (next(checkpoint.parent.glob(f"stages/{n}-*/encoder.safetensors")) for n in (1, 2))
+    strip(checkpoint, tmp_path / "stripped.safetensors")
+    assert last.read_bytes() == (tmp_path / "stripped.safetensors").read_bytes()
+    networks = []
+    for number, source in enumerate((checkpoint, last)):
+        job = begin(tmp_path, data, CLASSES, start=str(source), name=f"run-{number}")
+        networks.append(job.network(0).state_dict())
+        job.run.close()
+    assert same(*networks)
+    assert job.run.facts["start"]["stages"] == ["report", "xray"]
+    with pytest.raises(CheckpointError, match="has the tokenizers words; xray needs patch2d-8"):
+        begin(tmp_path, data, CLASSES, start=str(first), name="early")
+    texts = CLASSES.replace("xray", "report").replace("tokenizer: patch2d-8\n", "")
+    job = begin(tmp_path, data, texts, "input.size=[32]", "input.augment=none", start=str(first), name="text")
+    assert job.run.facts["start"]["stages"] == ["report"]
+    job.run.close()
 
 
 def test_a_frozen_encoder_stays_as_it_came_also_in_the_hybrid(tmp_path: Path, data: Path) -> None:
@@ -207,6 +232,8 @@ def test_nothing_of_the_data_is_in_what_may_be_shared(tmp_path: Path, data: Path
     assert names
     for word in (*names, str(tmp_path), str(data)):
         assert word not in told
+    _, run = tune(tmp_path, data, CLASSES, f"data.folder={data / 'xray'}", "train.steps=2", name="absolute")
+    assert str(data) not in (run / "results.json").read_text()
     text = "head: {hybrid: {depth: 10, cnn: /home/Zuckerbrodt/weights.pth}}"
     assert "Zuckerbrodt" not in str(
         without_paths(recipe_of(tmp_path, MASKS.replace("head: {features: 4}", text)).model_dump())
@@ -221,7 +248,29 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, data: Path) -> 
 def test_a_checkpoint_without_the_tokenizer_says_what_it_has(tmp_path: Path, data: Path, checkpoint: Path) -> None:
     with pytest.raises(CheckpointError, match=r"has the tokenizers .*patch2d-8.*; ct needs patch3d-8"):
         tune(tmp_path, data, MASKS, start=str(checkpoint))
+    with pytest.raises(CheckpointError, match="add tokenizer=new"):
+        tune(tmp_path, data, MASKS, start=str(checkpoint))
     assert not (tmp_path / "runs").exists()
+
+
+def test_an_encoder_crosses_dimensions_with_a_new_tokenizer(tmp_path: Path, data: Path, checkpoint: Path) -> None:
+    from medcoss_cli.pretraining.state import read_state
+
+    screen = StopAfter(0)
+    pretrained = read_state(checkpoint).model.state_dict()
+    job = begin(tmp_path, data, MASKS, "tokenizer=new patch3d-8", start=str(checkpoint), screen=screen)
+    networks = [job.network(seed).state_dict() for seed in (0, 1)]
+    finetune(job)
+    job.run.close()
+    for network in networks:
+        encoder = {name: weight for name, weight in network.items() if name.startswith("encoder.")}
+        assert same(encoder, {name: weight for name, weight in pretrained.items() if name.startswith("encoder.")})
+    assert "the tokenizer patch3d-8 is new, with random weights" in " ".join(screen.said)
+    assert weights(job.run.folder)["tokenizer.projection.weight"].isfinite().all()
+    job = begin(tmp_path, data, CLASSES, "tokenizer=new patch2d-8", start=str(checkpoint), name="same")
+    drawn = job.network(0).state_dict()["tokenizer.projection.weight"]
+    job.run.close()
+    assert not torch.equal(drawn, pretrained["tokenizers.patch2d-8.projection.weight"])  # also where it has it
 
 
 def test_a_volume_smaller_than_the_patch_is_padded(tmp_path: Path, data: Path) -> None:

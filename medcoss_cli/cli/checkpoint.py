@@ -48,7 +48,17 @@ def show_checkpoint(path: File, as_json: options.Json = False) -> None:
         for name, m in facts["modalities"].items()
     ]
     screen.table("", ["modality", "size", "tokenizer", "buffer", "anchors", "plugin"], _printable(rows))
-    columns = ["stage", "modality", "strategy", "trained on", "epochs", "steps", "of them old", "loss", "lowest CKA"]
+    columns = [
+        "stage",
+        "modality",
+        "strategy",
+        "trained on",
+        "epochs",
+        "steps",
+        "of them old",
+        "loss",
+        "least remembered",
+    ]
     keys = ("stage", "modality", "strategy", "train", "epochs", "steps", "rehearsal_steps", "loss", "lowest")
     rows = [["" if s[key] is None else _cell(s[key]) for key in keys] for s in facts["stages"]]
     screen.table("", columns, _printable(rows))
@@ -60,7 +70,7 @@ def show_checkpoint(path: File, as_json: options.Json = False) -> None:
     for name, values in facts["memory"].items():
         terminal.result(_printable([[f"Memory of the strategy {name}: {values:,} values"]])[0][0])
     if facts["lowest"] is not None:
-        terminal.result(f"Least remembered: {facts['lowest'][0]}, CKA {facts['lowest'][1]:.3f}")
+        terminal.result(f"Least remembered: {facts['lowest'][0]}, {facts['lowest'][1]:.3f}")
     if facts["versions"]:
         terminal.result("Written with " + ", ".join(f"{name} {version}" for name, version in facts["versions"].items()))
 

@@ -28,6 +28,10 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder for results.json and cases (private).")
     ] = None,
+    allow_overlap: Annotated[
+        bool,
+        typer.Option("--allow-overlap", help="Test on patients or samples of the training, too; the results say so."),
+    ] = False,
     as_json: options.Json = False,
     data_root: options.DataRoot = None,
     prepared: options.Prepared = None,
@@ -41,17 +45,24 @@ def evaluate(
     from medcoss_cli.training import runs
 
     screen = terminal.screen(as_json)
-    results = verb.evaluate(run, data, encoder, out, runs.Options(None, False, data_root, prepared), screen)
+    choices = runs.Options(None, False, data_root, prepared)
+    results = verb.evaluate(run, data, encoder, out, choices, screen, allow_overlap=allow_overlap)
     labels = list(results["summary"])
     first = results["seeds"][0]["test"]
     kind, rows = load_task(results["task"]), []
-    for metric in results["summary"][labels[0]]:
+    headings = kind.headings(results["classes"], {n: e["mean"] for n, e in results["summary"][labels[0]].items()})
+    for metric, heading in headings.items():
         entries = [results["summary"][label][metric] for label in labels]
         cells = [terminal.spread(entry["mean"], entry["sd"]) for entry in entries]
-        rows.append([kind.title_of(metric), *cells, terminal.number(first["baseline"].get(metric))])
+        cells += [terminal.interval(entry["test"], metric) for entry in results["seeds"]]
+        rows.append([heading, *cells, terminal.number(first["baseline"].get(metric))])
     count, seeds = first["samples"], len({entry["seed"] for entry in results["seeds"]})
-    screen.table(f"{count} cases, {seeds} seeds (mean ± std)", ["metric", *labels, "trivial"], rows)
+    several = len(labels) > 1
+    each = [f"seed {entry['seed']}" + (f", {entry['encoder']}" if several else "") for entry in results["seeds"]]
+    title = f"{count} cases, {seeds} seeds (mean ± std; each seed with its 95 % interval, by patient)"
+    screen.table(title, ["metric", *labels, *each, "trivial"], rows)
     if out is not None:
+        screen.say(f"next: medcoss report {out}")
         screen.say(f"results (shareable): {out / 'results.json'}; cases (private: name files): {out}/cases-*.csv")
     if as_json:
         terminal.result_json(results)

@@ -68,7 +68,7 @@ def extend(
     if dry_run:
         from medcoss_cli.pretraining.dry_run import outlook
 
-        state, stage = setup.start_of_extend(read, modality, checkpoint, data, choices)
+        read, state, stage = setup.start_of_extend(read, modality, checkpoint, data, choices, screen)
         outlook(read, [stage], state, choices, screen)
         return
     job = setup.begin_extend(read, modality, checkpoint, data, choices, screen)

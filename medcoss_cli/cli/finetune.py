@@ -79,23 +79,26 @@ def _numbers(seeds: str | None) -> list[int] | None:
 def show_results(results: dict[str, Any], folder: Path, screen: Any) -> None:
     """Test metrics: mean and std over the seeds, each seed with its interval, the trivial baseline."""
     from medcoss_cli.registry.discovery import load_task
+    from medcoss_cli.store.start import titled
     from medcoss_cli.training.distributed import memory_text
 
     tested = [seed for seed in results["seeds"] if seed["test"]]
-    kind, rows = load_task(results["task"]), []
-    for metric, entry in results["summary"].items():
+    kind, rows = load_task(results["task"]), list[list[str]]()
+    headings = kind.headings(results["classes"], {name: e["mean"] for name, e in results["summary"].items()})
+    for metric, heading in headings.items():
+        entry = results["summary"][metric]
         cells = [terminal.spread(entry["mean"], entry["sd"])]
-        cells += [_with_interval(seed["test"], metric) for seed in tested]
+        cells += [terminal.interval(seed["test"], metric) for seed in tested]
         rows.append(
             [
-                kind.title_of(metric),
+                heading,
                 *cells,
                 terminal.number(tested[0]["test"]["baseline"].get(metric)),
             ]
         )
     if rows:
         columns = ["metric", "mean ± std", *(f"seed {seed['seed']}" for seed in tested), "trivial"]
-        screen.table(f"Test: {results['title'] or results['task']}, from {results['start']}", columns, rows)
+        screen.table(f"Test: {results['title'] or results['task']}, from {titled(results['start'])}", columns, rows)
     seconds = sum(seed["seconds"] for seed in results["seeds"])
     largest = max(results["seeds"], key=lambda seed: seed["peak_memory_gib"])
     screen.say(f"{seconds:.0f} s, at most {memory_text(largest)}")
@@ -103,9 +106,3 @@ def show_results(results: dict[str, Any], folder: Path, screen: Any) -> None:
         f"results (shareable): {folder / 'results.json'}; cases (private: names files): {folder}/seed-*/cases.csv"
     )
     screen.say(f"next: medcoss predict {folder} FILES -o OUT, medcoss report {folder}")
-
-
-def _with_interval(test: dict[str, Any], metric: str) -> str:
-    low, high = test["intervals"].get(metric) or (None, None)
-    text = terminal.number(test["metrics"].get(metric))
-    return text if low is None or low != low else f"{text} [{terminal.number(low)}, {terminal.number(high)}]"

@@ -31,6 +31,7 @@ MinRetention = Annotated[
         "--min-retention",
         min=0.0,
         max=1.0,
-        help="Exit with code 9 if an earlier modality is remembered less (CKA, 0 to 1); everything is kept.",
+        help="Exit with code 9 if an earlier modality is remembered less (the lower of debiased CKA and centred cosine, "
+        "0 to 1); everything is kept.",
     ),
 ]

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from functools import wraps
 from typing import Any, TextIO
@@ -245,3 +245,10 @@ def number(value: float | None) -> str:
 def spread(mean: float | None, sd: float | None) -> str:
     """Mean ± standard deviation."""
     return number(mean) if mean is None or sd is None else f"{number(mean)} ± {number(sd)}"
+
+
+def interval(test: Mapping[str, Any], metric: str) -> str:
+    """A metric of one test, and its 95 % interval."""
+    low, high = test["intervals"].get(metric) or (None, None)
+    text = number(test["metrics"].get(metric))
+    return text if low is None or low != low else f"{text} [{number(low)}, {number(high)}]"

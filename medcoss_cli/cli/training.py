@@ -36,6 +36,7 @@ def carry_out(job: Job, *, min_retention: float | None = None, as_json: bool = F
         "checkpoint": str(job.run.checkpoint),
         "strategy": str(job.strategy),
         "stages": [_stage(entry) for entry in state.history],
+        "learned_nothing": retention.unlearned(state.history),
         "seconds": round(time.monotonic() - began, 1),
         **peak_memory(),
     }
@@ -52,7 +53,8 @@ def carry_out(job: Job, *, min_retention: float | None = None, as_json: bool = F
     lowest = retention.lowest(state.history)
     if min_retention is not None and lowest is not None and not lowest[1] >= min_retention:
         raise RetentionError(
-            f"{lowest[0]} is remembered with a CKA of {lowest[1]:.3f}, --min-retention is {min_retention}",
+            f"{lowest[0]} is remembered with {lowest[1]:.3f} (the lower of debiased CKA and centred cosine), "
+            f"--min-retention is {min_retention}",
             where=job.run.folder,
             fix="everything is kept; raise rehearsal.share or rehearsal.ratio and start again",
         )
@@ -64,10 +66,17 @@ def show_retention(job: Job, history: list[dict[str, Any]]) -> None:
     from medcoss_cli.pretraining import retention
 
     columns = ["modality", *(f"{stage['stage']} {stage['modality']}" for stage in history)]
-    title = f"Retention ({job.strategy}): CKA of features after each stage (1: as they were then)"
-    job.screen.table(title, columns, retention.rows(history, "cka"))
+    title = f"Retention ({job.strategy}): features after each stage (1: as they were then)"
+    job.screen.table(title, columns, retention.rows(history))
+    job.screen.say("features: the lower of debiased CKA and centred cosine")
     title = "Loss of masked modelling after each stage (1: as bad as predicting the mean)"
     job.screen.table(title, columns, retention.rows(history, "loss"))
+    for modality, loss in retention.unlearned(history).items():
+        job.screen.warn(
+            f"{modality}: nothing was learned that could be forgotten; on held-out samples the loss of its own stage was "
+            f"{loss:.3f} of that of predicting the mean, not below {retention.LEARNED}; train longer (train.epochs=...) or "
+            "with another train.lr="
+        )
 
 
 def _stage(entry: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from medcoss_cli.console import Screen
@@ -17,7 +18,7 @@ from medcoss_cli.errors import DataError
 from medcoss_cli.finetuning.checkpoints import best_seed, renewed
 from medcoss_cli.finetuning.dataset import find_cases, for_test
 from medcoss_cli.model.multimodal import Model
-from medcoss_cli.model.outputs import softmax
+from medcoss_cli.model.outputs import log_softmax
 
 
 def strips(model: Model, data: Path) -> list[Strip]:
@@ -64,7 +65,7 @@ def first_of_each(run: Path, folder: Path) -> list[Prediction]:
         if case is None or case.record is None:
             continue
         sample = read_checked(head.modality, case.record)
-        scores = softmax(predictor.outputs(sample))
+        scores = np.exp(log_softmax(predictor.outputs(sample)))
         seen = head.modality.intensity.decode(*stored(head.modality, [sample]))
         likely = int(scores.argmax())
         image = cells(head.modality, seen)[0]

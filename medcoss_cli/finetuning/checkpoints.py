@@ -16,7 +16,7 @@ from medcoss_cli.model.finetuned import FinetunedNetwork
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.pretraining.state import rebuild, shape_of
-from medcoss_cli.store import checkpoint, finetuned
+from medcoss_cli.store import finetuned, shareable
 from medcoss_cli.tasks import TaskKind
 from medcoss_cli.tasks.predictor import Decode, Predictor
 from medcoss_cli.tasks.spec import TaskSpec
@@ -92,7 +92,7 @@ def renewed(trained: TrainedSeed, source: Path, screen: Screen) -> FinetunedNetw
             where="--encoder",
             fix="fine-tune with head.probe=true or head.freeze=true",
         )
-    newer = checkpoint.load(source)
+    newer = shareable.read(source)
     if spec.modality in newer.modalities:
         rebuild(spec.modality, newer, screen)
     key, shape = spec.tokenizer, shape_of(newer)

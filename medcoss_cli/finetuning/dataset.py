@@ -12,6 +12,7 @@ from medcoss_cli.data.labelled import MASK, SPLITS, Case, Target, one_each, read
 from medcoss_cli.data.read import find, reason_counts
 from medcoss_cli.data.segmented import check_grid
 from medcoss_cli.errors import DataError
+from medcoss_cli.kit.manifest import NAME, rows_of
 from medcoss_cli.plugin import CompleteModality, Skipped
 from medcoss_cli.tasks import TaskKind
 
@@ -66,6 +67,20 @@ def facts_of(kind: TaskKind, cases: Sequence[Case]) -> dict[str, Any]:
             "classes": kind.counts(members),
         }
     return facts
+
+
+def rows_in(root: Path) -> int:
+    """Rows of a folder's manifest that name a file."""
+    return sum(1 for _, row in rows_of(root / NAME) if row.get("path"))
+
+
+def whole(cases: Sequence[Case], screen: Screen) -> list[Case]:
+    """All cases as test cases: data of others was not trained on, whatever splits its manifest has; printed."""
+    counts = {split: sum(case.split == split for case in one_each(cases)) for split in SPLITS}
+    if counts["test"] < sum(counts.values()):
+        splits = ", ".join(f"{count} {split}" for split, count in counts.items() if count)
+        screen.say(f"all {sum(counts.values())} cases are tested, whatever their split ({splits})")
+    return [replace(case, split="test") for case in cases]
 
 
 def for_test(cases: Sequence[Case], screen: Screen) -> list[Case]:

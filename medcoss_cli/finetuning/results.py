@@ -12,10 +12,11 @@ from medcoss_cli.finetuning.setup import FinetuneJob
 from medcoss_cli.pretraining.state import versions
 from medcoss_cli.store import atomic
 from medcoss_cli.store.run import without_paths
+from medcoss_cli.store.scrubbed import scrubbed
 
 
 def write_results(job: FinetuneJob) -> dict[str, Any]:
-    """results.json from the seeds that are done: numbers, classes and the recipe without paths."""
+    """results.json from the seeds that are done: numbers, classes and the recipe; no absolute path is in any field."""
     paths = [job.run.folder / f"seed-{seed}" / "result.json" for seed in job.seeds]
     seeds = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
     tests = [entry["test"]["metrics"] for entry in seeds if entry["test"]]
@@ -37,8 +38,9 @@ def write_results(job: FinetuneJob) -> dict[str, Any]:
             name: mean_sd([test[name] for test in tests if name in test]) for name in (tests[0] if tests else {})
         },
     }
-    atomic.write(job.run.folder / "results.json", json.dumps(results, indent=1).encode())
-    return results
+    shareable: dict[str, Any] = scrubbed(results)
+    atomic.write(job.run.folder / "results.json", json.dumps(shareable, indent=1).encode())
+    return shareable
 
 
 def json_values(value: Any) -> Any:

@@ -13,6 +13,7 @@ from medcoss_cli.console import Logged, Screen
 from medcoss_cli.data.labelled import LabelledSet
 from medcoss_cli.data.read import Listing, with_vocabulary
 from medcoss_cli.errors import CheckpointError, DataError, UsageError
+from medcoss_cli.finetuning import overlap
 from medcoss_cli.finetuning.dataset import bounded, facts_of, find_cases
 from medcoss_cli.finetuning.spec import build, for_task, load_kind, load_modality
 from medcoss_cli.finetuning.trainer import parameters_of
@@ -25,7 +26,8 @@ from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import FinetuneRecipe, Head
 from medcoss_cli.registry.configure import for_stage, resized
 from medcoss_cli.registry.fingerprint import fingerprint
-from medcoss_cli.store import checkpoint, finetuned, plain
+from medcoss_cli.store import finetuned, plain, shareable
+from medcoss_cli.store import start as begin
 from medcoss_cli.store.checkpoint import find_checkpoint
 from medcoss_cli.store.run import Run
 from medcoss_cli.tasks import TaskData, TaskKind
@@ -81,13 +83,14 @@ def begin_finetune(
 ) -> FinetuneJob:
     """A new run. Raises: CheckpointError, DataError, UsageError before anything is written."""
     place = one_device()
-    kind, spec, weights, labelled, lost = settle(recipe, start, options, screen)
+    kind, spec, weights, begun, labelled, lost = settle(recipe, start, options, screen)
     data = _data(recipe, kind, spec, labelled, lost)
     numbers = list(seeds or [recipe.seed])
     in_use = {"plugins": {spec.modality: spec.plugin}, "versions": versions([spec.modality])}
-    facts = {"kind": "finetune", "seeds": numbers, "start": "checkpoint" if weights else SCRATCH, **in_use}
+    facts = {"kind": "finetune", "seeds": numbers, "start": begun, **in_use}
     run = create_run(recipe, stem, facts, options, screen)
     finetuned.save(finetuned.StoredTask(spec.to_plain(), dict(weights), {}), run.folder / START)
+    overlap.keep(labelled, run.folder)
     logged = Logged(screen, run.log)
     return FinetuneJob(recipe, kind, spec, weights, labelled, lost, data, numbers, run, place, logged)
 
@@ -117,7 +120,7 @@ def resume_finetune(folder: Path, options: Options, screen: Screen) -> FinetuneJ
 
 def outlook(recipe: FinetuneRecipe, start: str | None, options: Options, screen: Screen) -> None:
     """What a run would do, from headers alone: cases, classes, the size of the network; nothing is written."""
-    kind, spec, _, labelled, lost = settle(recipe, start, options, screen)
+    kind, spec, _, _, labelled, lost = settle(recipe, start, options, screen)
     modality = labelled.modality
     bounded(labelled.cases, lost, recipe.data.bad_share, screen)
     facts = facts_of(kind, labelled.cases)
@@ -132,20 +135,21 @@ def outlook(recipe: FinetuneRecipe, start: str | None, options: Options, screen:
 
 def settle(
     recipe: FinetuneRecipe, start: str | None, options: Options, screen: Screen
-) -> tuple[TaskKind, TaskSpec, Mapping[str, Tensor], LabelledSet, list[Skipped]]:
-    """What the recipe, the checkpoint and the manifest say together: the task in plain values, and its cases."""
+) -> tuple[TaskKind, TaskSpec, Mapping[str, Tensor], dict[str, Any], LabelledSet, list[Skipped]]:
+    """What the recipe, the checkpoint and the manifest say together: the task and its start in plain values, and its cases."""
     kind = recipe.task_kind()
-    shape, modalities, weights = _start(recipe, start or recipe.start, screen)
+    shape, modalities, weights, begun = _start(recipe, start or recipe.start, screen)
+    asked, fresh = _tokenizer(recipe.tokenizer)
     fitted = for_stage(
         recipe.modality,
-        modalities,
+        {} if fresh else modalities,
         screen,
-        tokenizer=recipe.tokenizer,
+        tokenizer=asked,
         vocabulary_size=recipe.vocabulary_size,
     )
     key = fitted.tokenizer.key
     if weights:
-        weights = _encoder_weights(shape, weights, key, recipe.modality, screen)
+        weights = _encoder_weights(shape, weights, key, recipe.modality, screen, fresh=fresh)
     size = tuple(recipe.input.size or fitted.size)
     vocabulary = fitted.vocabulary
     intensity: dict[str, Any] | None = {"zscore": True} if recipe.input.intensity == "zscore" else None
@@ -182,7 +186,7 @@ def settle(
         head=described_head(recipe.head),
         plugin=fingerprint(modality),
     )
-    return kind, spec, weights, replace(labelled, modality=modality), lost
+    return kind, spec, weights, begun, replace(labelled, modality=modality), lost
 
 
 def described_head(head: Head) -> dict[str, Any]:
@@ -215,33 +219,48 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def _start(
     recipe: FinetuneRecipe, start: str, screen: Screen
-) -> tuple[EncoderShape, Mapping[str, CompleteModality], Mapping[str, Tensor]]:
-    """The checkpoint's encoder, modalities and weights, or an encoder of the recipe's dimensions and none of these.
+) -> tuple[EncoderShape, Mapping[str, CompleteModality], Mapping[str, Tensor], dict[str, Any]]:
+    """The checkpoint's encoder, modalities, weights and what it is, or an encoder of the recipe's dimensions and none of these.
 
     Of the modalities only the recipe's needs its plugin; the others are what the checkpoint says of them.
     """
     if start == SCRATCH:
         shape = EncoderShape(**recipe.encoder.model_dump()) if recipe.encoder else EncoderShape()
         screen.say(f"from scratch: width {shape.width}, depth {shape.depth}")
-        return shape, {}, {}
+        return shape, {}, {}, dict(begin.SCRATCH)
     path, note = find_checkpoint(start)
     if note:
         screen.say(note)
-    content = checkpoint.load(path)
+    content = shareable.read(path)
     if recipe.modality in content.modalities:
         rebuild(recipe.modality, content, screen)
-    return shape_of(content), described_modalities(content), content.weights
+    begun = begin.described(path, content.history)
+    return shape_of(content), described_modalities(content), content.weights, begun
 
 
 def _encoder_weights(
-    shape: EncoderShape, weights: Mapping[str, Tensor], key: str, modality: str, screen: Screen
+    shape: EncoderShape, weights: Mapping[str, Tensor], key: str, modality: str, screen: Screen, *, fresh: bool
 ) -> dict[str, Tensor]:
-    """Encoder and tokenizer of a checkpoint; says what was taken. Raises: CheckpointError without the tokenizer."""
+    """Encoder and tokenizer of a checkpoint, or the encoder alone; says what was taken.
+
+    Args:
+        fresh: the tokenizer is to be random, as in rows of the paper's Table 2 that cross dimensions.
+
+    Raises: CheckpointError without the tokenizer.
+    """
+    if fresh:
+        tensors = {name: weight.clone() for name, weight in weights.items() if name.startswith("encoder.")}
+        screen.say(
+            f"taken: the encoder (width {shape.width}, depth {shape.depth}), {len(tensors)} tensors; the tokenizer {key} is "
+            f"new, with random weights; left: {len(weights) - len(tensors)} (decoders, tokenizers)"
+        )
+        return tensors
     tokenizers = list(dict.fromkeys(name.split(".", 2)[1] for name in weights if name.startswith("tokenizers.")))
     if key not in tokenizers:
         raise CheckpointError(
             f"the checkpoint has the tokenizers {', '.join(tokenizers)}; {modality} needs {key}",
-            fix=f"medcoss extend --modality {modality} --from CKPT first, or --from {SCRATCH}",
+            fix=f"add tokenizer=new for its encoder with a random tokenizer, medcoss extend --modality {modality} --from CKPT "
+            f"first, or --from {SCRATCH}",
         )
     tensors = {n: w.clone() for n, w in weights.items() if n.startswith(("encoder.", f"tokenizers.{key}."))}
     screen.say(
@@ -249,6 +268,13 @@ def _encoder_weights(
         f"{len(tensors)} tensors; left: {len(weights) - len(tensors)} (decoders, other tokenizers)"
     )
     return tensors
+
+
+def _tokenizer(words: str | None) -> tuple[str | None, bool]:
+    """The key that a recipe names, if any, and whether its weights are to be random: "new", "new patch2d-8"."""
+    if words is None or words.split(" ", 1)[0] != "new":
+        return words, False
+    return words[len("new ") :].strip() or None, True
 
 
 def _labelled(

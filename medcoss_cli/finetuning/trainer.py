@@ -27,6 +27,8 @@ from medcoss_cli.training.resume import check_data, check_loss
 
 PATIENCE = 4
 """Validations without a better one, while the training loss falls, before overfitting is reported."""
+WAIT = 0.25
+"""Share of all steps without a better validation before that; half of all must be done, since the first say little."""
 
 
 def rate(step: int, tune: Tune, epoch: int) -> float:
@@ -49,6 +51,18 @@ class TrainerState:
     """Mean training loss between validations, up to the newest."""
     losses_at_best: float = math.inf
     warned: bool = False
+
+
+def overfits(at: TrainerState, steps: int, interval: int) -> bool:
+    """Has validation long been worse than at its best, while the training loss went on falling?
+
+    Args:
+        steps: of the whole training.
+        interval: steps between two validations.
+    """
+    since = at.step - at.best_step
+    long = since >= max(PATIENCE * interval, WAIT * steps) and at.step >= steps / 2
+    return long and at.losses[-1] < 0.8 * at.losses_at_best
 
 
 class Training:
@@ -150,7 +164,7 @@ class Training:
             at.best, at.best_step, at.scores, at.losses_at_best = value, at.step, scores, at.losses[-1]
             at.weights = copy.deepcopy({k: v.detach().cpu() for k, v in self.network.state_dict().items()})
         interval = self.tune.validate_every or self.epoch
-        if not at.warned and at.step - at.best_step >= PATIENCE * interval and at.losses[-1] < 0.8 * at.losses_at_best:
+        if not at.warned and overfits(at, self.tune.steps, interval):
             at.warned = True
             self.screen.warn(
                 f"seed {self.seed} overfits: best on validation at step {at.best_step}, while the training loss fell "

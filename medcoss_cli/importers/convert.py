@@ -10,11 +10,12 @@ from medcoss_cli.console import Screen
 from medcoss_cli.errors import CheckpointError
 from medcoss_cli.importers.imported import DECODERS, WORDS, Imported, state_of
 from medcoss_cli.importers.perceiver import is_perceiver, perceiver
-from medcoss_cli.importers.shareable import is_stripped, unstripped
+from medcoss_cli.importers.shareable import unstripped
 from medcoss_cli.importers.vit import is_vit, vit
 from medcoss_cli.importers.weights import read
 from medcoss_cli.kit.vocabulary import read_vocabulary
 from medcoss_cli.pretraining.state import State
+from medcoss_cli.store.shareable import is_stripped
 
 
 @dataclass(frozen=True)

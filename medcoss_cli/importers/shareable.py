@@ -5,13 +5,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from safetensors import safe_open
-from safetensors.torch import save as safetensors_bytes
 
 from medcoss_cli.console import Screen
 from medcoss_cli.errors import CheckpointError, UsageError
@@ -23,34 +18,7 @@ from medcoss_cli.registry.configure import fit
 from medcoss_cli.registry.discovery import load_modality
 from medcoss_cli.registry.fingerprint import check_unchanged
 from medcoss_cli.store import atomic, checkpoint, plain
-from medcoss_cli.store.checkpoint import SCHEMA, Checkpoint
-from medcoss_cli.store.history import parts
-from medcoss_cli.store.run import without_paths
-
-FORMAT = "medcoss-encoder"
-_HISTORY = (
-    "stage",
-    "modality",
-    "samples",
-    "train",
-    "anchors",
-    "groups",
-    "buffer",
-    "strategy",
-    "origin",
-    "seed",
-    "steps",
-    "rehearsal_steps",
-    "batch",
-    "learning_rate",
-    "baseline",
-    "recipe",
-    "versions",
-    "retention",
-)
-
-_MODALITY = ("tokenizer", "size", "dims", "channels", "pretext", "distribution", "fingerprint")
-_PART = ("modality", "samples", "train", "anchors", "groups", "buffer", "baseline")
+from medcoss_cli.store.shareable import described, shareable
 
 
 def strip(source: Path, out: Path) -> int:
@@ -67,47 +35,6 @@ def strip(source: Path, out: Path) -> int:
     return len(data)
 
 
-def shareable(checkpoint: Checkpoint) -> bytes:
-    """The bytes of a shareable file: what is listed here and nothing else."""
-    weights = {
-        name: tensor.contiguous() for name, tensor in checkpoint.weights.items() if not name.startswith("decoders.")
-    }
-    history = [_allowed(entry, _HISTORY) for entry in checkpoint.history]
-    for entry, original in zip(history, checkpoint.history, strict=True):
-        if "modalities" in original:  # a joint stage, of several modalities
-            entry["modalities"] = {name: _allowed(dict(part), _PART) for name, part in parts(original).items()}
-        if isinstance(entry.get("recipe"), dict):
-            entry["recipe"] = without_paths(entry["recipe"])
-    modalities = {name: _allowed(facts, _MODALITY) for name, facts in checkpoint.modalities.items()}
-    metadata = {
-        "format": FORMAT,
-        "schema": str(SCHEMA),
-        "encoder": json.dumps(checkpoint.encoder),
-        "tokenizers": json.dumps(checkpoint.tokenizers),
-        "modalities": json.dumps(modalities),
-        "vocabularies": json.dumps(checkpoint.vocabularies),
-        "history": json.dumps(history),
-    }
-    return _in_order(safetensors_bytes(weights, metadata))
-
-
-def _allowed(entry: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
-    return {key: entry[key] for key in keys if key in entry}
-
-
-def _in_order(data: bytes) -> bytes:
-    """The same safetensors file with its header sorted: the library writes metadata in an order that changes."""
-    end = 8 + int.from_bytes(data[:8], "little")
-    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header + data[end:]
-
-
-def is_stripped(path: Path) -> bool:
-    """Does its metadata say so?"""
-    return plain.is_safetensors(path) and _metadata(path).get("format") == FORMAT
-
-
 def unstripped(path: Path, names: Sequence[str] = (), screen: Screen | None = None) -> tuple[State, list[str]]:
     """A state with its encoder, tokenizers and history, and the names of what is random: decoders.
 
@@ -119,7 +46,7 @@ def unstripped(path: Path, names: Sequence[str] = (), screen: Screen | None = No
     """
     weights = plain.load_safetensors(path)
     try:
-        about: dict[str, Any] = {key: json.loads(_metadata(path)[key]) for key in _PARTS}
+        about = described(path)
         encoder = dict(about["encoder"])
         model = Model(
             EncoderShape(**{k: v for k, v in encoder.items() if k not in ("seed", "masking")}), encoder["seed"]
@@ -147,16 +74,3 @@ def unstripped(path: Path, names: Sequence[str] = (), screen: Screen | None = No
         raise CheckpointError("its metadata and its weights do not fit", where=path, fix=plain.AGAIN)
     history = [{**entry, "retention": {}} for entry in about["history"] if entry["modality"] in model.modalities]
     return State(model, history=history), random
-
-
-_PARTS = ("encoder", "tokenizers", "modalities", "vocabularies", "history")
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    from safetensors import SafetensorError
-
-    try:
-        with safe_open(path, "pt") as file:
-            return dict(file.metadata() or {})
-    except SafetensorError:
-        return {}

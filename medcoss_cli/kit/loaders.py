@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.manifest import Entry, entries
@@ -114,7 +114,9 @@ class ImageFolder:
 class VolumeFolder:
     """3D volumes: DICOM series and multi-frame files, NIfTI, NRRD and MetaImage, cut into windows of slices.
 
-    Samples are (1, D, H, W) float32 in physical units, axes to superior, posterior and left; each is a window along D.
+    Samples are (1, D, H, W) float32 in physical units; each is a window along D. The axes point to superior, posterior and left;
+    with slices "acquired", D is the axis of the acquisition's slices, and in the plane H points to inferior of sagittal and
+    coronal slices, W to posterior or left.
     """
 
     dicom: tuple[str, ...] = ("CT",)
@@ -127,8 +129,10 @@ class VolumeFolder:
     """Resample to voxels of so many mm on every side; None: as scanned."""
     trim: float = 0.0
     """Share of the slices left out at either end."""
-    crop_above: int = 320
-    """Of a volume larger in-plane the middle 80 % is kept."""
+    crop_above: int | None = None
+    """Of a volume with more pixels in-plane the middle 80 % is kept (CT scans of a wide field of view); None: all of any."""
+    slices: Literal["axial", "acquired"] = "axial"
+    """Cut windows of axial slices, or along the axis of the largest spacing (the last stored one where spacings are equal)."""
     split_4d: bool = False
     """Read every volume of a 4D file; False: refuse it."""
     hounsfield: bool = False
@@ -139,13 +143,22 @@ class VolumeFolder:
     def whole(self) -> VolumeFolder:
         """The same files, each volume one sample as it was scanned, its axes turned: for masks and whole-volume labels."""
         deepest = 2**30
-        return replace(self, window=deepest, stride=deepest, spacing=None, trim=0.0, crop_above=deepest, placed=True)
+        return replace(
+            self,
+            window=deepest,
+            stride=deepest,
+            spacing=None,
+            trim=0.0,
+            crop_above=None,
+            slices="axial",
+            placed=True,
+        )
 
     @property
     def _plan(self) -> VolumePlan:
         from medcoss_cli.kit.readers.volume import VolumePlan
 
-        return VolumePlan(self.spacing, self.crop_above, self.trim)
+        return VolumePlan(self.spacing, self.crop_above, self.trim, self.slices)
 
     def find(self, root: Path, split: str = "train") -> Iterator[Record | Skipped]:
         """One record for each window of each volume under `root`; see Loader.find."""

@@ -4,6 +4,7 @@ from medcoss_cli.metrics.classes import classification, confusion
 from medcoss_cli.metrics.intervals import bootstrap
 from medcoss_cli.metrics.masks import (
     EMPTY_PENALTY,
+    OF,
     dice,
     dice_paper,
     hd95,
@@ -15,6 +16,7 @@ from medcoss_cli.metrics.masks import (
 
 __all__ = [
     "EMPTY_PENALTY",
+    "OF",
     "bootstrap",
     "classification",
     "confusion",

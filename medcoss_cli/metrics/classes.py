@@ -11,11 +11,12 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 
-def classification(probabilities: Array, truth: Array) -> dict[str, float]:
+def classification(logits: Array, truth: Array) -> dict[str, float]:
     """Accuracy, AUC and F1.
 
     Args:
-        probabilities: (N, c), rows that add up to 1.
+        logits: (N, c), or logarithms of probabilities: a constant added to a row changes nothing. Not probabilities: those of
+            sure predictions are all 1 or 0, and such ties have an AUC near 0.5 whatever the order was.
         truth: (N,) class numbers.
 
     Returns: accuracy (by argmax); auc_ovo, every pair of classes against each other (Hand and Till 2001), macro, the
@@ -23,18 +24,19 @@ def classification(probabilities: Array, truth: Array) -> dict[str, float]:
     paper's RICORD); f1_macro. With two classes both AUCs are that of class 1. Classes without a sample are left out of
     the averages of AUC and F1 unless they are predicted; NaN where nothing is left.
     """
-    predicted = probabilities.argmax(1)
-    count = probabilities.shape[1]
+    predicted = logits.argmax(1)
+    count = logits.shape[1]
+    odds = _log_odds(logits)
     present = [k for k in range(count) if (truth == k).any()]
     f1 = [_f1(predicted == k, truth == k) for k in range(count) if (truth == k).any() or (predicted == k).any()]
     macro = float(np.mean(f1)) if f1 else math.nan
     if count == 2:
-        auc = _auc(probabilities[:, 1], truth == 1)
+        auc = _auc(odds[:, 1], truth == 1)
         ovo = ovr = auc
-        first = _f1(probabilities[:, 1] >= 0.5, truth == 1)
+        first = _f1(odds[:, 1] >= 0, truth == 1)
     else:
-        pairs = [_pair(probabilities, truth, a, b) for a, b in combinations(present, 2)]
-        one_vs_rest = [_auc(probabilities[:, k], truth == k) for k in present]
+        pairs = [_pair(odds, truth, a, b) for a, b in combinations(present, 2)]
+        one_vs_rest = [_auc(odds[:, k], truth == k) for k in present]
         ovo, ovr, first = _mean(pairs), _mean(one_vs_rest), macro
     return {
         "accuracy": float((predicted == truth).mean()) if len(truth) else math.nan,
@@ -45,17 +47,28 @@ def classification(probabilities: Array, truth: Array) -> dict[str, float]:
     }
 
 
-def confusion(probabilities: Array, truth: Array, classes: int) -> list[list[int]]:
-    """(c, c) counts: rows are true classes, columns predicted ones."""
+def confusion(logits: Array, truth: Array, classes: int) -> list[list[int]]:
+    """(c, c) counts: rows are true classes, columns those of the highest logit (N, c)."""
     table = np.zeros((classes, classes), np.int64)
-    np.add.at(table, (truth, probabilities.argmax(1)), 1)
+    np.add.at(table, (truth, logits.argmax(1)), 1)
     return [[int(cell) for cell in row] for row in table]
 
 
-def _pair(probabilities: Array, truth: Array, a: int, b: int) -> float:
+def _log_odds(logits: Array) -> Array:
+    """(N, c) log(p / (1 - p)) of each class: in the order of p, and never saturated."""
+    logits = logits.astype(np.float64)
+    logits = logits - logits.max(1, keepdims=True)
+    columns = []
+    for k in range(logits.shape[1]):
+        others = np.sort(np.delete(logits, k, axis=1), axis=1)  # sorted: what differs in their order alone is a tie
+        columns.append(logits[:, k] - np.logaddexp.reduce(others, axis=1))
+    return np.stack(columns, axis=1)
+
+
+def _pair(odds: Array, truth: Array, a: int, b: int) -> float:
     rows = np.isin(truth, (a, b))
-    first = _auc(probabilities[rows, a], truth[rows] == a)
-    return (first + _auc(probabilities[rows, b], truth[rows] == b)) / 2
+    first = _auc(odds[rows, a], truth[rows] == a)
+    return (first + _auc(odds[rows, b], truth[rows] == b)) / 2
 
 
 def _auc(score: Array, positive: Array) -> float:

@@ -12,7 +12,10 @@ Array = np.ndarray[Any, Any]
 
 EMPTY_PENALTY = 500.0
 """HD95 in voxels where one of two masks is empty (the authors' code)."""
-_SUMS = ("missed", "false_alarm", "n_empty")
+_LESIONS = ("lesions_found", "lesions", "false_lesions")
+_SUMS = ("missed", "with", "false_alarm", "without", "n_empty", *_LESIONS)
+OF = {"missed": "with", "false_alarm": "without", "lesions_found": "lesions"}
+"""What is counted, and of how many; where there are none of these, the count is NaN: nothing was tested."""
 
 
 def dice(predicted: Array, truth: Array) -> float:
@@ -86,8 +89,14 @@ def mask_case(
     spacing: Sequence[float] | None,
     objects: Mapping[str, Array] | None = None,
 ) -> dict[str, float]:
-    """All measures of one case, by class: dice_c, dice_paper_c, hd95_c (voxels), hd95_directed_c, hd95_mm_c (with spacing),
-    missed_c (there, but nothing found) and false_alarm_c (found, but nothing there).
+    """All measures of one case, by class: dice_c, dice_paper_c, hd95_c (voxels), hd95_directed_c, hd95_mm_c (with spacing).
+
+    Detection: with_c or without_c is 1 as the class is there or not; missed_c is 1 where it is there and no voxel of it was
+    found; false_alarm_c where it is not there and something was found; n_empty_c where one of both masks is empty. lesions_c
+    counts the true mask's connected components (corners touch), lesions_found_c those that the prediction overlaps by a voxel or
+    more, false_lesions_c the prediction's components that overlap nothing true.
+
+    Source: detection by overlap as in Gatidis et al. 2022 (autoPET).
 
     Args:
         objects: (H, W) true masks with numbers that tell touching objects apart; given in the plane, object_f1_c is there.
@@ -102,9 +111,31 @@ def mask_case(
             measured[f"hd95_mm_{name}"] = hd95(prediction, mask, spacing)
         if objects is not None:
             measured[f"object_f1_{name}"] = object_f1(prediction, objects[name])
-        measured[f"missed_{name}"] = float(mask.any() and not prediction.any())
-        measured[f"false_alarm_{name}"] = float(prediction.any() and not mask.any())
+        measured |= {f"{kind}_{name}": value for kind, value in _detection(prediction, mask).items()}
     return measured
+
+
+def _detection(predicted: Array, truth: Array) -> dict[str, float]:
+    present, something = bool(truth.any()), bool(predicted.any())
+    lesions = found = false = 0
+    if present or something:
+        box = _box(predicted | truth)
+        predicted, truth = predicted[box], truth[box]
+        parts, lesions = _components(truth)
+        found = len(np.unique(parts[predicted & truth]))
+        parts, count = _components(predicted)
+        false = count - len(np.unique(parts[predicted & truth]))
+    counts = {
+        "missed": present and not found,
+        "with": present,
+        "false_alarm": something and not present,
+        "without": not present,
+        "n_empty": present != something,
+        "lesions_found": found,
+        "lesions": lesions,
+        "false_lesions": false,
+    }
+    return {kind: float(count) for kind, count in counts.items()}
 
 
 def mask_summary(cases: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -112,8 +143,8 @@ def mask_summary(cases: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
     Where both masks of a case are empty, it counts as solved: Dice 1 (dice_paper in space 0), distance 0. Where one is,
     Dice is 0, hd95 and hd95_directed are 500 voxels, and hd95_mm, being NaN, is left out of its mean: n_empty_c tells how
-    many cases that are, missed_c and false_alarm_c of which kind. A class whose mm are NaN in every case is left out of
-    `hd95_mm`, which is missing if all are.
+    many cases that are. A count of `OF` is NaN where there was nothing to count among. A class whose mm are NaN in every
+    case is left out of `hd95_mm`, which is missing if all are.
     """
     names = list(dict.fromkeys(key for case in cases for key in case))
     classes = [name.removeprefix("missed_") for name in names if name.startswith("missed_")]
@@ -125,7 +156,9 @@ def mask_summary(cases: Sequence[Mapping[str, float]]) -> dict[str, float]:
         else:
             by_class[name] = float(np.mean(values)) if values else math.nan
     for c in classes:
-        by_class[f"n_empty_{c}"] = by_class[f"missed_{c}"] + by_class[f"false_alarm_{c}"]
+        for kind, among in OF.items():
+            if not by_class[f"{among}_{c}"]:
+                by_class[f"{kind}_{c}"] = math.nan
     means: dict[str, float] = {}
     for kind in ("dice", "dice_paper", "object_f1", "hd95", "hd95_directed", "hd95_mm", *_SUMS):
         class_values = [
@@ -163,5 +196,5 @@ def object_f1(predicted: Array, truth: Array) -> float:
 def _components(mask: Array) -> tuple[Array, int]:
     from scipy import ndimage
 
-    parts, count = ndimage.label(mask, np.ones((3, 3)))
+    parts, count = ndimage.label(mask, np.ones((3,) * mask.ndim))
     return parts, int(count)

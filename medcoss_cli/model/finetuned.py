@@ -95,9 +95,14 @@ class FinetunedNetwork(nn.Module):
         return self
 
     def take(self, weights: Mapping[str, Tensor], key: str) -> None:
-        """Take tokenizer and encoder from a model's state dict. Raises: RuntimeError where one does not fit."""
+        """Take tokenizer and encoder from a model's state dict; without weights of the tokenizer it stays as it was drawn.
+
+        Raises: RuntimeError where one does not fit.
+        """
         for prefix, part in ((f"tokenizers.{key}.", self.tokenizer), ("encoder.", self.encoder)):
-            part.load_state_dict({n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)})
+            taken = {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
+            if taken or part is self.encoder:
+                part.load_state_dict(taken)
 
     def depth_of(self, name: str) -> int:
         """How deep a weight lies: 0 the tokenizer and cls token, 1 the first block, depth + 1 the head."""

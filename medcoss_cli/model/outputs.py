@@ -1,4 +1,7 @@
-"""What a network gives, as probabilities; numpy alone, so that an exported network is used in the same way as a torch module."""
+"""What a network gives, as probabilities or their logarithms.
+
+numpy alone, so that an exported network is used in the same way as a torch module.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +33,11 @@ def sigmoid(logits: Array) -> Array:
     return probabilities
 
 
-def softmax(logits: Array) -> Array:
-    """Over the last axis."""
-    powers = np.exp(logits.astype(np.float32) - logits.max(-1, keepdims=True))
-    probabilities: Array = powers / powers.sum(-1, keepdims=True)
-    return probabilities
+def log_softmax(logits: Array) -> Array:
+    """Logarithms of the probabilities over the last axis, in double precision.
+
+    Probabilities of sure predictions are all 1 or 0, and cannot be ranked; their logarithms can.
+    """
+    logits = logits.astype(np.float64)
+    logarithms: Array = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+    return logarithms

@@ -124,7 +124,7 @@ class Sample:
     stored: Grid | None = None
     """The whole volume's grid in its file, before its axes were turned.
 
-    Segmentation of volumes needs it: masks are compared with it and written on it. Where it has a direction, the array's
+    Segmentation of volumes needs it: masks are compared with it and written on it. Where it has a direction, a whole array's
     axes (D, H, W) point to superior, posterior and left; a file that says nothing gives `Grid(size=(W, H, D))`.
     """
 

@@ -15,6 +15,7 @@ from medcoss_cli.recipe.schema import AnyStage, ExtendRecipe, PretrainRecipe
 from medcoss_cli.recipe.strategy import StrategyChoice
 from medcoss_cli.store import checkpoint
 from medcoss_cli.store.run import Run
+from medcoss_cli.store.shareable import shareable
 from medcoss_cli.strategies import StageInfo, Strategy
 from medcoss_cli.training.distributed import Devices
 
@@ -96,8 +97,9 @@ class Job:
     def save(self, state: State) -> None:
         """A stage is done: checkpoint, encoder, retention; then the resume file is no longer needed."""
         if self.devices.first:
-            checkpoint.save(state.to_checkpoint(), self.run.checkpoint)
-            self.run.save_encoder(len(state.history), state.history[-1]["modality"], state.shared_weights())
+            content = state.to_checkpoint()
+            checkpoint.save(content, self.run.checkpoint)
+            self.run.save_encoder(len(state.history), state.history[-1]["modality"], shareable(content))
             retention.write(self.run.folder, state.history)
             self.run.drop_resume()
         self.devices.wait()

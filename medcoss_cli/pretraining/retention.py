@@ -26,6 +26,12 @@ from medcoss_cli.store import atomic
 from medcoss_cli.store.history import parts
 
 CHUNK = 64  # samples at a time
+ANCHORS = 256
+"""Samples of a stage that are held out, as far as a fifth of its data allows: of few, any measure is mostly noise."""
+LEARNED = 0.95
+"""Loss on held-out samples, relative to predicting the mean, below which something was learned."""
+FEWEST = 4
+"""Samples that unbiased HSIC is defined for."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +44,13 @@ class Anchors:
 
 
 def choose_anchors(groups: np.ndarray[Any, Any], key: tuple[int | str, ...]) -> np.ndarray[Any, Any]:
-    """Rows to set aside: 2 % of n, 16 to 256 (never more than a fifth), whole groups only; empty if there is one group.
+    """Rows to set aside: 256, or a fifth of n where that is less, whole groups only; none where it would be under 4.
 
     Args:
         groups: (n,) the patient or document number of each row.
     """
     n = len(groups)
-    size = min(max(round(0.02 * n), 16), 256, n // 5)
+    size = min(ANCHORS, n // 5)
     numbers, counts = np.unique(groups, return_counts=True)
     chosen: list[int] = []
     total = 0
@@ -53,7 +59,7 @@ def choose_anchors(groups: np.ndarray[Any, Any], key: tuple[int | str, ...]) -> 
         if total < size and total + counts[i] <= max(size, n // 3):
             chosen.append(numbers[i])
             total += counts[i]
-    return np.flatnonzero(np.isin(groups, chosen))
+    return np.flatnonzero(np.isin(groups, chosen if total >= FEWEST else []))
 
 
 def decoded(model: Model, modality: str, source: Source, rows: np.ndarray[Any, Any]) -> Tensor:
@@ -98,12 +104,29 @@ def anchors_of(model: Model, modality: str, samples: StoredSamples) -> Anchors:
 
 
 def cka(a: Tensor, b: Tensor) -> float:
-    """Linear centred kernel alignment of two sets of features (N, D): 1 the same up to rotation and scale, 0 unrelated.
+    """Debiased linear centred kernel alignment of two sets of features (N, D), N of 4 or more.
 
-    Source: Kornblith et al. 2019, eq. 6.
+    1: the same up to rotation and scale; 0: unrelated, whatever N and D are (the biased estimate of Kornblith et al. 2019 gives
+    unrelated features .98 at N = 16, D = 768); a little below 0 by chance; 0 where one set does not vary.
+
+    Source: Nguyen et al. 2021, eq. 3, with HSIC of Song et al. 2012, eq. 5.
     """
-    a, b = (x.double() - x.double().mean(0) for x in (a, b))
-    return float((a.T @ b).square().sum() / ((a.T @ a).norm() * (b.T @ b).norm()).clamp(min=1e-30))
+    a, b = (_off_diagonal(x) for x in (a, b))
+    scale = _hsic(a, a) * _hsic(b, b)
+    return float(_hsic(a, b) / math.sqrt(scale)) if scale > 1e-30 else 0.0
+
+
+def _off_diagonal(x: Tensor) -> Tensor:
+    """Products (N, N) of centred features with each other, 0 for a sample with itself."""
+    x = x.double() - x.double().mean(0)
+    return (x @ x.T).fill_diagonal_(0.0)
+
+
+def _hsic(k: Tensor, m: Tensor) -> float:
+    """Unbiased Hilbert-Schmidt independence criterion of two kernels (N, N) with zero diagonals."""
+    n = len(k)
+    sums = k.sum() * m.sum() / ((n - 1) * (n - 2))
+    return float(((k * m).sum() + sums - 2 / (n - 2) * (k.sum(0) @ m.sum(0))) / (n * (n - 3)))
 
 
 def centred_cosine(a: Tensor, b: Tensor) -> float:
@@ -112,8 +135,14 @@ def centred_cosine(a: Tensor, b: Tensor) -> float:
     return float(torch.nn.functional.cosine_similarity(a, b, dim=1).mean())
 
 
-def measure(model: Model, anchors: Mapping[str, Anchors]) -> dict[str, dict[str, float]]:
-    """Per earlier modality: CKA and centred cosine of features now against then, and the masked loss now and then."""
+def measure(
+    model: Model, anchors: Mapping[str, Anchors], baselines: Mapping[str, float]
+) -> dict[str, dict[str, float]]:
+    """Per earlier modality: debiased CKA and centred cosine of features now against then, the masked loss now and then.
+
+    Args:
+        baselines: the loss of predicting the mean, of each modality.
+    """
     report = {}
     for modality, reference in anchors.items():
         current = anchors_of(model, modality, reference.samples)
@@ -122,27 +151,71 @@ def measure(model: Model, anchors: Mapping[str, Anchors]) -> dict[str, dict[str,
             "cosine": centred_cosine(current.features, reference.features),
             "loss": current.loss,
             "loss_then": reference.loss,
+            "relative_then": reference.loss / (baselines.get(modality) or 1.0),
             "anchors": float(len(reference.samples)),
         }
     return report
 
 
+def learned(row: Mapping[str, float]) -> bool:
+    """Was anything learned of a modality at the end of its own stage? What was not cannot be forgotten.
+
+    Args:
+        row: of `measure`; its relative_then is the loss of then on the anchors, 1 that of predicting the mean.
+    """
+    return row.get("relative_then", 0.0) < LEARNED
+
+
+def unlearned(history: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The modalities of which nothing was learned, with the relative loss of their own stage."""
+    last = history[-1].get("retention", {}) if history else {}
+    return {m: row["relative_then"] for m, row in last.items() if not learned(row)}
+
+
+def similarity(row: Mapping[str, float]) -> float:
+    """The lower of debiased CKA and centred cosine, of which each alone can be high where a head no longer works."""
+    return min(row[key] for key in ("cka", "cosine") if key in row)
+
+
 def lowest(history: Sequence[Mapping[str, Any]]) -> tuple[str, float] | None:
-    """The modality that is remembered least after the last stage, and its CKA; None before a second stage."""
+    """The modality that is remembered least after the last stage, and its similarity; None before a second stage."""
     last = history[-1] if history else {}
-    earlier = {m: row["cka"] for m, row in last.get("retention", {}).items() if m not in parts(last)}
+    earlier = {m: similarity(row) for m, row in last.get("retention", {}).items() if m not in parts(last)}
     return min(earlier.items(), key=lambda item: item[1]) if earlier else None
 
 
-def rows(history: Sequence[Mapping[str, Any]], value: str = "cka") -> list[list[str]]:
+def rows(history: Sequence[Mapping[str, Any]], value: str = "similarity") -> list[list[str]]:
     """The table modalities x stages: a line per modality, a column per stage, empty before its own stage.
 
-    A loss is told as on the screen of training: relative to that of predicting the mean.
+    Args:
+        value: "similarity", or a key of `measure`.
+
+    A loss is told as on the screen of training: relative to that of predicting the mean. A modality of which nothing was
+    learned is called so.
     """
     about = {m: part for stage in history for m, part in parts(stage).items()}
-    unit = {m: part.get("baseline") or 1.0 if value == "loss" else 1.0 for m, part in about.items()}
-    cell = {m: [stage.get("retention", {}).get(m, {}).get(value) for stage in history] for m in unit}
-    return [[m, *("" if x is None else f"{x / unit[m]:.3f}" for x in line)] for m, line in cell.items()]
+    last = history[-1].get("retention", {}) if history else {}
+    unit = {m: _mean(part, last.get(m, {})) if value == "loss" else 1.0 for m, part in about.items()}
+    cell = {m: [_value(stage.get("retention", {}).get(m, {}), value) for stage in history] for m in unit}
+    return [
+        [named(m, last.get(m, {})), *("" if x is None else f"{x / unit[m]:.3f}" for x in line)]
+        for m, line in cell.items()
+    ]
+
+
+def named(modality: str, row: Mapping[str, float]) -> str:
+    """How a table or a picture calls a modality: "ct (learned nothing)" where that is so."""
+    return modality if learned(row) else f"{modality} (learned nothing)"
+
+
+def _mean(part: Mapping[str, Any], row: Mapping[str, float]) -> float:
+    """The loss of predicting the mean; 1 where it is not kept."""
+    relative = row.get("relative_then")
+    return part.get("baseline") or (row["loss_then"] / relative if relative else 1.0)
+
+
+def _value(row: Mapping[str, float], value: str) -> float | None:
+    return (similarity(row) if row else None) if value == "similarity" else row.get(value)
 
 
 def write(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
@@ -159,14 +232,15 @@ def write(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
     lowest_row = lowest(history)
     summary = {
         "stages": stages,
-        "lowest": None if lowest_row is None else {"modality": lowest_row[0], "cka": lowest_row[1]},
+        "learned_nothing": unlearned(history),
+        "lowest": None if lowest_row is None else {"modality": lowest_row[0], "similarity": lowest_row[1]},
     }
     atomic.write(folder / "retention.json", json.dumps(summary, indent=2).encode())
     atomic.write(folder / "retention.png", _picture(history))
 
 
 def _picture(history: Sequence[Mapping[str, Any]]) -> bytes:
-    """CKA and masked loss (relative to its own stage) of every modality over the stages, as PNG."""
+    """Similarity and masked loss (relative to its own stage) of every modality over the stages, as PNG."""
     import io
 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -181,9 +255,11 @@ def _picture(history: Sequence[Mapping[str, Any]]) -> bytes:
             (i, stage["retention"][modality]) for i, stage in enumerate(history) if modality in stage["retention"]
         ]
         at = [i for i, _ in measured]
-        left.plot(at, [row["cka"] for _, row in measured], marker="o", label=modality)
+        label = named(modality, measured[-1][1] if measured else {})
+        left.plot(at, [similarity(row) for _, row in measured], marker="o", label=label)
         right.plot(at, [row["loss"] / row["loss_then"] for _, row in measured], marker="o", label=modality)
-    left.set(title="Features now against then", ylabel="linear CKA (1: unchanged)", ylim=(0, 1.05))
+    words = "lower of debiased CKA and centred cosine"
+    left.set(title="Features now against then (1: unchanged)", ylabel=words, ylim=(min(0, left.get_ylim()[0]), 1.05))
     low, high = right.get_ylim()  # a change of a thousandth shall not look like one of a half
     limits = min(low, 0.9), max(high, 1.1)
     right.set(title="Masked loss now against then", ylabel="ratio (1: unchanged)", ylim=limits)

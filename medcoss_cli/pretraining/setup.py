@@ -15,6 +15,7 @@ from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
 from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.pretraining.job import Job, Recipe
+from medcoss_cli.pretraining.pace import paced
 from medcoss_cli.pretraining.state import State, read_state, versions
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import AnyStage, ExtendRecipe, FinetuneRecipe, PretrainRecipe, Stage
@@ -109,7 +110,7 @@ def begin_extend(
     place = distributed.join()
     screen = screen if place.first else Screen()
     in_use = _in_use([modality], recipe.strategy.name)
-    state, stage = start_of_extend(recipe, modality, source, data, options, screen)
+    recipe, state, stage = start_of_extend(recipe, modality, source, data, options, screen)
     facts = in_use | {"kind": "extend", "stage": stage.model_dump(mode="json"), "before": len(state.history)}
     run = _new_run(recipe, f"extend-{modality}", options, place, screen, facts)
     others = [name for name in state.memory if name != recipe.strategy.name]
@@ -134,8 +135,11 @@ def start_of_extend(
     data: Path | None,
     options: Options,
     screen: Screen | None = None,
-) -> tuple[State, Stage]:
-    """The checkpoint's state, and the stage that comes behind it. Raises: DataError where there is no data."""
+) -> tuple[ExtendRecipe, State, Stage]:
+    """The recipe with its pace, the checkpoint's state, and the stage that comes behind it.
+
+    Raises: DataError where there is no data.
+    """
     discovery.load_modality(modality)
     root, _ = folders(recipe, options)
     folder = data if data is not None else root / modality
@@ -154,7 +158,7 @@ def start_of_extend(
         vocabulary=recipe.vocabulary,
         vocabulary_size=recipe.vocabulary_size,
     )
-    return state, stage
+    return paced(recipe, state, stage, screen or Screen()), state, stage
 
 
 def resume(folder: Path, options: Options, screen: Screen) -> Job:

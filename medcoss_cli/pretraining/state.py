@@ -73,6 +73,8 @@ class State:
             anchors = StoredSamples.of(part.prepared, part.anchors)
             if len(anchors):
                 self.anchors[part.modality.name] = anchors_of(self.model, part.modality.name, anchors)
+        baselines = {m: part.get("baseline", 1.0) for entry in self.history for m, part in history.parts(entry).items()}
+        baselines |= facts["baselines"]
         self.history.append(
             {
                 "stage": number,
@@ -80,7 +82,7 @@ class State:
                 **{key: value for key, value in facts.items() if key != "baselines"},
                 **({"origin": self.origin} if self.origin is not None and not self.history else {}),
                 "versions": versions(self.model.modalities, facts.get("strategy")),
-                "retention": measure(self.model, self.anchors),
+                "retention": measure(self.model, self.anchors, baselines),
             }
         )
 
@@ -251,7 +253,7 @@ def rebuild(name: str, checkpoint: Checkpoint, screen: Screen) -> CompleteModali
         tokenizer=key,
         spec=spec,
         size=tuple(facts["size"]),
-        decoder=facts["decoder"],
+        decoder=facts.get("decoder"),  # a stripped file has none
         vocabulary=checkpoint.vocabularies.get(key),
     )
     check_unchanged(facts.get("fingerprint"), modality, screen)

@@ -61,9 +61,10 @@ def _pretrained(path: Path) -> Loaded:
     from medcoss_cli.export.checkpoint import in_numpy
     from medcoss_cli.export.networks import Features
     from medcoss_cli.finetuning.checkpoints import decoder
-    from medcoss_cli.importers.shareable import is_stripped, unstripped
+    from medcoss_cli.importers.shareable import unstripped
     from medcoss_cli.pretraining.state import read_state
     from medcoss_cli.store.checkpoint import find_checkpoint
+    from medcoss_cli.store.shareable import is_stripped
 
     if path.suffix == ".safetensors":
         if not is_stripped(path):

@@ -391,7 +391,11 @@ class FinetuneRecipe(Part):
     official: dict[str, Any] = Field({}, description="what the authors' code does differently")
     seed: Annotated[int, Field(ge=0)] = 0
     encoder: Annotated[Encoder, _OrPreset()] | None = Field(None, description="of scratch; else as the checkpoint's")
-    tokenizer: Text | None = Field(None, description="its key; else the checkpoint's, or the modality's own")
+    tokenizer: Text | None = Field(
+        None,
+        description="its key; else the checkpoint's, or the modality's own; `new` or `new KEY`: random, for the checkpoint's "
+        "encoder",
+    )
     vocabulary_size: Annotated[int, Field(ge=100)] | None = Field(None, description="of scratch")
     data: Labelled
     input: Input = Input()  # type: ignore[call-arg]  # every key has a default

@@ -31,12 +31,14 @@ def write(folders: Sequence[Path], out: Path | None = None, *, with_samples: boo
 
     Raises: UsageError for a folder that is no run's, DataError for a damaged file, ResourceError without space.
     """
-    runs = [read(folder, with_samples) for folder in folders]
+    runs = [run for folder in folders for run in read(folder, with_samples)]
+    path = Path("report.html")
     if len(runs) > 1:
-        page, path = comparison.page(runs, with_samples), Path("report.html")
+        page = comparison.page(runs, with_samples)
     else:
         [run] = runs
         page = finetuning.page(run, with_samples) if isinstance(run, Finetuning) else pretraining.page(run)
+    if len(folders) == 1:
         path = folders[0] / "report.html"
     path = out or path
     atomic.write(path, page)

@@ -8,6 +8,7 @@ from medcoss_cli.pretraining import retention
 from medcoss_cli.report import finetuning, pictures, pretraining
 from medcoss_cli.report.page import MISSING, document, figure, section, shown, spread, table
 from medcoss_cli.report.runs import Finetuning, Pretraining, Run
+from medcoss_cli.store import start
 
 
 def page(runs: Sequence[Run], with_samples: bool) -> bytes:
@@ -36,12 +37,27 @@ def page(runs: Sequence[Run], with_samples: bool) -> bytes:
 
 
 def by_task(runs: Sequence[Finetuning]) -> dict[tuple[str, str], dict[str, Finetuning]]:
-    """Runs by title and modality, then by start; a second run of the same start is called "checkpoint 2"."""
+    """Runs by title and modality, then by what they began from; a second run of the same start has a 2 behind its name.
+
+    A start is called the same in every task, whatever the order of the runs.
+    """
+    names = starts(runs)
     tasks: dict[tuple[str, str], dict[str, Finetuning]] = {}
     for run in runs:
         group = tasks.setdefault((run.title, run.modality), {})
-        group[_free(run.start, group)] = run
+        group[_free(names[run.called(start.hashed)], group)] = run
     return tasks
+
+
+def starts(runs: Sequence[Finetuning]) -> dict[str, str]:
+    """How the starts are called, by strategy, settings and stages; where two would be the same, with title, then with hash."""
+    names: dict[str, str] = {}
+    for words_of in (start.hashed, start.titled, start.named):
+        groups: dict[str, set[str]] = {}
+        for run in runs:
+            groups.setdefault(run.called(words_of), set()).add(run.called(start.hashed))
+        names |= {next(iter(full)): short for short, full in groups.items() if len(full) == 1}
+    return names
 
 
 def _free(name: str, titles: Mapping[str, object]) -> str:
@@ -91,17 +107,23 @@ def _trainings(runs: Sequence[Pretraining]) -> str:
     if not by_title:
         return ""
     facts = [pretraining.summary(run) for run in by_title.values()]
-    lines = [[name, *(fact[name] for fact in facts)] for name in facts[0] if name != "strategy"]
+    names = [name for name in dict.fromkeys(name for fact in facts for name in fact) if name != "strategy"]
+    lines = [[name, *(fact.get(name, MISSING) for fact in facts)] for name in names]
     overview = section("Pre-training", table(["", *by_title], lines), _after_all(by_title))
     return overview + pretraining.remembered([*by_title.items()])
 
 
 def _after_all(by_title: Mapping[str, Pretraining]) -> str:
-    """CKA of every modality after the last stage of each run."""
+    """How alike features are to what they were, of every modality after the last stage of each run."""
     last = {name: run.retention[-1]["retention"] for name, run in by_title.items() if run.retention}
     modalities = dict.fromkeys(m for rows in last.values() for m in rows)
-    lines = [[m, *(shown(rows.get(m, {}).get("cka")) for rows in last.values())] for m in modalities]
+    lines = [
+        [m, *(shown(retention.similarity(rows[m]) if m in rows else None) for rows in last.values())]
+        for m in modalities
+    ]
     lowest = [retention.lowest(by_title[name].retention) for name in last]
     if lines:
         lines.append(["least remembered", *(f"{x[0]}, {x[1]:.3f}" if x else MISSING for x in lowest)])
-    return table(["anchors of", *last], lines, "CKA after the last stage")
+    return table(
+        ["anchors of", *last], lines, "Features after the last stage (lower of debiased CKA and centred cosine)"
+    )

@@ -19,9 +19,10 @@ from medcoss_cli.report.page import (
     table,
 )
 from medcoss_cli.report.runs import Finetuning, listing, mapping, number
+from medcoss_cli.store import start
 from medcoss_cli.tasks.figures import Confusion, Figure
 
-STARTS = {"checkpoint": "from a checkpoint", "scratch": "from scratch"}
+OVERLAP = {"groups": "patients", "samples": "samples"}
 
 
 def page(run: Finetuning, with_samples: bool) -> bytes:
@@ -30,7 +31,7 @@ def page(run: Finetuning, with_samples: bool) -> bytes:
     kind = f"{run.task} of {run.modality}" + (f" ({shown(dims)}D)" if dims else "")
     return document(
         run.title,
-        f"{kind[:1].upper()}{kind[1:]}, {STARTS.get(run.start, 'start unknown')}",
+        f"{kind[:1].upper()}{kind[1:]}, from {run.start}",
         _summary(run),
         (
             section("Test", _metrics(run), about=_about(run)),
@@ -63,9 +64,19 @@ def _summary(run: Finetuning) -> dict[str, str]:
         "trivial baseline": shown(sum(base) / len(base) if base else None),
         "seeds": shown(len(run.seeds) or len(run.steps)),
         "test samples": shown(test.get("samples")),
-        "start": run.start,
+        "start": run.called(start.hashed),
+        **_trust(run),
         "finished": run.finished or "not yet",
     }
+
+
+def _trust(run: Finetuning) -> dict[str, str]:
+    """Of a later test, what was left out, and what of it the run was trained on."""
+    left_out = [f"{shown(count)} {what}" for what, count in mapping(run.results.get("left_out")).items() if count]
+    overlap = mapping(run.results.get("overlap"))
+    trained = [f"{shown(overlap[key])} {word}" for key, word in OVERLAP.items() if overlap.get(key)]
+    facts = {"left out": ", ".join(left_out), "trained on, of these": ", ".join(trained)}
+    return {name: text for name, text in facts.items() if text}
 
 
 def _about(run: Finetuning) -> str:
@@ -87,10 +98,12 @@ def _metrics(run: Finetuning) -> str:
         matches = [i for i, name in enumerate(classes) if metric.endswith(f"_{name}")]
         return -2 if metric == run.main else matches[0] if matches else -1
 
-    for metric in sorted(metrics, key=place):
+    means = {metric: run.summary.get(metric, (None, None))[0] for metric in metrics}
+    headings = run.kind.headings(classes, means)
+    for metric in sorted(headings, key=place):
         base = [x for seed in run.seeds if (x := number(_test(seed, "baseline").get(metric))) is not None]
         line = [
-            run.kind.title_of(metric),
+            headings[metric],
             spread(*run.summary.get(metric, (None, None))),
             shown(sum(base) / len(base) if base else None),
         ]

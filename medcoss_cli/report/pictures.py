@@ -13,6 +13,7 @@ from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 
+from medcoss_cli.pretraining.retention import named, similarity
 from medcoss_cli.store.history import parts
 
 Parameters = ParamSpec("Parameters")
@@ -145,10 +146,11 @@ def retention(figure: Any, runs: Sequence[tuple[str, Sequence[Mapping[str, Any]]
     for (title, stages), (left, right) in zip(runs, grid, strict=True):
         for i, name in enumerate(names):
             look = {"color": colour(i), "linestyle": dash(i), "marker": "o", "markersize": 4, "label": name}
+            look["label"] = named(name, stages[-1]["retention"].get(name, {}))
             rows = [(at, stage["retention"][name]) for at, stage in enumerate(stages) if name in stage["retention"]]
-            left.plot([at for at, _ in rows], [row["cka"] for _, row in rows], **look)
+            left.plot([at for at, _ in rows], [similarity(row) for _, row in rows], **look)
             right.plot([at for at, _ in rows], [_ratio(row) for _, row in rows], **look)
-        left.set(title=f"{title}: features" if title else "Features", ylabel="CKA, now against then")
+        left.set(title=f"{title}: features" if title else "Features", ylabel="similarity, now to then")
         right.set(title=f"{title}: masked loss" if title else "Masked loss", ylabel="ratio, now to then")
         for axes in (left, right):
             ticks = [f"{stage['stage']}\n{textwrap.shorten(stage['modality'], 12)}" for stage in stages]

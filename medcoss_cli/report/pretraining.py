@@ -50,7 +50,8 @@ def summary(run: Pretraining) -> dict[str, str]:
         "strategy": run.strategy,
         "steps of this run": shown(len({(row["stage"], row["step"]) for row in run.steps})),
         "time of this run": duration(_seconds(run.steps)),
-        "least remembered": f"{lowest[0]}, CKA {lowest[1]:.3f}" if lowest else MISSING,
+        "least remembered": f"{lowest[0]}, {lowest[1]:.3f}" if lowest else MISSING,
+        **({"learned nothing of": ", ".join(unlearned)} if (unlearned := retention.unlearned(run.retention)) else {}),
         "finished": run.finished or "not yet",
     }
 
@@ -63,15 +64,16 @@ def remembered(runs: Sequence[tuple[str, Pretraining]]) -> str:
     tables = ""
     for name, run in runs:
         columns = ["anchors of", *(f"{stage['stage']} {stage['modality']}" for stage in run.retention)]
-        for value, words in (("cka", "CKA after each stage"), ("loss", "Masked loss after each stage")):
+        for value, words in (("similarity", "Features after each stage"), ("loss", "Masked loss after each stage")):
             tables += table(columns, retention.rows(run.retention, value), f"{name}: {words}" if name else words)
     picture = pictures.retention([(name, run.retention) for name, run in runs])
     return section(
         "Retention",
         figure(picture, "What the encoder makes of the anchors after each stage, against the end of their own stage."),
         tables,
-        about="Linear CKA compares features (1: unchanged up to rotation and scale); "
-        "the masked loss is that of the decoder kept from the modality's own stage.",
+        about="Features: the lower of debiased CKA (unchanged up to rotation and scale) and centred cosine; 1 is unchanged, "
+        "0 unrelated. "
+        "The masked loss is that of the decoder kept from the modality's own stage.",
     )
 
 

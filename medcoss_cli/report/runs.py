@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ import yaml
 
 from medcoss_cli.errors import DataError, UsageError
 from medcoss_cli.registry.discovery import make_task
-from medcoss_cli.store import checkpoint
+from medcoss_cli.store import checkpoint, start
 from medcoss_cli.store.run import without_paths
 from medcoss_cli.tasks import TaskKind
 
@@ -65,7 +65,7 @@ class Pretraining:
 
 @dataclass(frozen=True)
 class Finetuning:
-    """A run of kind finetune.
+    """A run of kind finetune, or a later test of one.
 
     Args:
         finished: the day, or None.
@@ -84,9 +84,11 @@ class Finetuning:
     @property
     def task(self) -> str:
         """The kind's name."""
-        written = self.recipe.get("task")
+        written, task = self.recipe.get("task"), self.results.get("task")
         return str(
-            self.results.get("task") or (written.get("name") if isinstance(written, Mapping) else written) or "task"
+            (task if isinstance(task, str) else None)
+            or (written.get("name") if isinstance(written, Mapping) else written)
+            or "task"
         )
 
     @cached_property
@@ -105,7 +107,26 @@ class Finetuning:
 
     @property
     def start(self) -> str:
-        return str(self.results.get("start") or "–")
+        return self.called(start.named)
+
+    def called(self, words_of: Callable[[object], str]) -> str:
+        """The start in words, with the encoder and the data where they are others than in training.
+
+        Args:
+            words_of: `store.start.named`, or one that says more, where several starts are named alike.
+        """
+        encoder = self.results.get("encoder", "as trained")
+        words = [
+            words_of(self.results.get("start")),
+            *([str(encoder)] if encoder != "as trained" else []),
+            *(["other data"] if self.foreign else []),
+        ]
+        return ", ".join(words)
+
+    @property
+    def foreign(self) -> bool:
+        """Was it tested on data that is not its own?"""
+        return self.results.get("foreign") is True
 
     @property
     def main(self) -> str:
@@ -126,13 +147,33 @@ class Finetuning:
 Run = Pretraining | Finetuning
 
 
-def read(folder: Path, with_samples: bool = False) -> Run:
-    """What there is of a run, finished or not.
+def read(folder: Path, with_samples: bool = False) -> list[Run]:
+    """What there is of a run, finished or not; of a folder that `evaluate` left, a test with each encoder.
 
     Raises: UsageError if the folder is none of a run's, DataError for a file that medcoss did not write like this.
     """
     if not (folder / "run.json").is_file() or not (folder / "recipe.yaml").is_file():
+        if (folder / "results.json").is_file():
+            return _evaluations(folder / "results.json")
         raise UsageError("this is not a run's folder", where=folder, fix="name a folder under runs/")
+    return [_run(folder, with_samples)]
+
+
+def _evaluations(path: Path) -> list[Run]:
+    results = _json(path)
+    if results.get("kind") != "evaluate":
+        raise _damaged(path)
+    recipe, tested = _settings(mapping(results.get("recipe"))), results.get("tested")
+    day = tested if isinstance(tested, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", tested) else "–"
+    runs: list[Run] = []
+    for label, summary in mapping(results.get("summary")).items():
+        seeds = [entry for entry in map(mapping, listing(results.get("seeds"))) if entry.get("encoder") == label]
+        of_label = {**results, "seeds": seeds, "summary": summary, "encoder": label}
+        runs.append(Finetuning(day, recipe, _versions(results), of_label, {}, []))
+    return runs
+
+
+def _run(folder: Path, with_samples: bool) -> Run:
     facts = _json(folder / "run.json")
     kind, end = facts.get("kind"), facts.get("finished")
     day = re.match(r"\d{4}-\d\d-\d\d", end) if isinstance(end, str) else None

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from safetensors.torch import save as safetensors_bytes
-from torch import Tensor
 
 from medcoss_cli.errors import UsageError
 from medcoss_cli.store import atomic, lock
@@ -29,6 +27,7 @@ _MADE = (
     "retention.png",
     "results.json",
     "start.pt",
+    "training-data.json",
     "report.html",
 )  # run.json goes first: what is left is then no run any more
 _PATHS = ("init", "root", "prepared", "data", "vocabulary", "from", "cnn")
@@ -127,10 +126,9 @@ class Run(Progress):
         table_of_all.writerows([["stage", *header], *kept, *([str(stage), *row] for row in rows)])
         atomic.write(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
-    def save_encoder(self, number: int, modality: str, weights: Mapping[str, Tensor]) -> None:
-        """The stage's product: encoder and tokenizers."""
+    def save_encoder(self, number: int, modality: str, data: bytes) -> None:
+        """The stage's product: encoder and tokenizers, the bytes of `store.shareable.shareable`."""
         if self.writes:
-            data = safetensors_bytes(dict(weights), metadata={"format": "pt"})
             atomic.write(self.folder / "stages" / f"{number}-{modality}" / "encoder.safetensors", data)
 
     def finish(self) -> None:

@@ -97,6 +97,8 @@ class TaskKind(ABC):
     """Which of `SOME` this kind makes use of; a recipe that has another is refused."""
     metrics: ClassVar[Mapping[str, str]]
     """Titles of metrics by name; the title of "dice" is that of "dice_liver" too, as "Dice: liver"."""
+    among: ClassVar[Mapping[str, str]] = {}
+    """Metrics that are counts, and the metric that says of how many: {"missed": "with"}. The latter has no line of its own."""
     main: ClassVar[str]
     """The metric that runs are compared by."""
     unit_interval: ClassVar[bool] = True
@@ -217,6 +219,24 @@ class TaskKind(ABC):
             if metric.startswith(f"{start}_"):
                 return f"{cls.metrics[start]}: {metric[len(start) + 1 :]}"
         return metric.replace("_", " ")
+
+    @classmethod
+    def headings(cls, classes: Sequence[str], scores: Mapping[str, Any]) -> dict[str, str]:
+        """How the lines of a table of these metrics are called: titles, of counts with how many there are at most.
+
+        Args:
+            classes: names in order.
+            scores: mean over the seeds by metric; a metric that another one is counted among is left out.
+        """
+        lines = {}
+        for metric in scores:
+            kind = next((k for k in cls.among if metric == k or metric.startswith(f"{k}_")), None)
+            among = None if kind is None else scores.get(cls.among[kind] + metric[len(kind) :])
+            number = isinstance(among, int | float) and among == among
+            if any(metric == k or metric.startswith(f"{k}_") for k in cls.among.values()) and kind is None:
+                continue
+            lines[metric] = cls.title_of(metric) + (f", of {among:g}" if number else "")
+        return lines
 
 
 SOME: dict[str, Callable[[Any], bool]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,7 +12,7 @@ import numpy as np
 from medcoss_cli.console import Screen
 from medcoss_cli.data.labelled import Case, classes_of, one_each, only_labels
 from medcoss_cli.metrics import classification, confusion
-from medcoss_cli.model.outputs import Array, softmax
+from medcoss_cli.model.outputs import Array, log_softmax
 from medcoss_cli.tasks import Evaluation, Scores, count_labels
 from medcoss_cli.tasks.figures import Confusion, Figure
 from medcoss_cli.tasks.pooled import PooledTask, portraits
@@ -77,26 +78,34 @@ class Classification(PooledTask):
         return sum(value for key in ("accuracy", "auc_ovo", "f1") if (value := scores[key]) == value)
 
     def finish(self, outputs: Array) -> Array:
-        return softmax(outputs)
+        """Logarithms of the probabilities: they can be ranked where probabilities are all 1 or 0."""
+        return log_softmax(outputs)
+
+    def average(self, outputs: Array, parts: Sequence[Sequence[int]]) -> Array:
+        """The logarithm of the mean of the parts' probabilities, see `data.recordings.averaged`."""
+        means = [np.logaddexp.reduce(outputs[list(places)], axis=0) - math.log(len(places)) for places in parts]
+        return np.stack(means)
 
     def score(self, outputs: Array, targets: Array) -> Scores:
         return classification(outputs, targets)
 
     def trivial(self, spec: TaskSpec) -> Array:
-        """The classes' shares of the training cases, for every case."""
-        return np.array(spec.target["shares"])
+        """The classes' shares of the training cases, for every case, as logarithms."""
+        logarithms: Array = np.log(np.array(spec.target["shares"]))
+        return logarithms
 
     def details(self, spec: TaskSpec, outputs: Array, targets: Array) -> dict[str, Any]:
         return {"confusion": confusion(outputs, targets, len(spec.classes))}
 
     def row(self, spec: TaskSpec, output: Array) -> dict[str, Any]:
-        """The likeliest class, and the probability of each."""
-        shares = {f"p_{name}": round(float(p), 6) for name, p in zip(spec.classes, output, strict=True)}
-        return {"predicted": spec.classes[int(output.argmax())], **shares}
+        """The likeliest class, the probability of each, and its logarithm, which is what to rank cases by."""
+        shares = {f"p_{name}": round(math.exp(x), 6) for name, x in zip(spec.classes, output, strict=True)}
+        logarithms = {f"log_p_{name}": float(f"{x:.9g}") for name, x in zip(spec.classes, output, strict=True)}
+        return {"predicted": spec.classes[int(output.argmax())], **shares, **logarithms}
 
     def draw(self, predictor: Predictor, cases: Sequence[Case], evaluation: Evaluation, folder: Path) -> None:
         """The three surest right and the three surest wrong cases."""
-        rows = sorted(evaluation.rows, key=lambda row: -float(row[f"p_{row['predicted']}"]))
+        rows = sorted(evaluation.rows, key=lambda row: -float(row[f"log_p_{row['predicted']}"]))
         captions = {}
         for kind, right in (("right", True), ("wrong", False)):
             selection = [row for row in rows if (row["label"] == row["predicted"]) == right][:3]
@@ -107,17 +116,23 @@ class Classification(PooledTask):
         portraits(predictor, cases, captions, folder)
 
     def figures(self, tests: Sequence[tuple[int, Mapping[str, Any]]], classes: Sequence[str]) -> list[Figure]:
-        """The confusions of all seeds together."""
-        tables = [table for _, test in tests if (table := _square(test.get("confusion")))]
-        if not tables or len({len(table) for table in tables}) > 1:
+        """The confusion of the first seed: added up over seeds, every sample would count several times."""
+        tables = [(seed, table) for seed, test in tests if (table := _square(test.get("confusion")))]
+        if not tables:
             return []
-        total = [[sum(cells) for cells in zip(*lines, strict=True)] for lines in zip(*tables, strict=True)]
-        names = list(classes) if len(classes) == len(total) else [str(i) for i in range(len(total))]
-        several = f", of all {len(tables)} seeds together" if len(tables) > 1 else ""
-        about = (
-            f"Test samples by true class (rows) and predicted class (columns){several}, with their share of the row."
-        )
-        return [Confusion("Confusion", about, names, total)]
+        seed, table = tables[0]
+        names = list(classes) if len(classes) == len(table) else [str(i) for i in range(len(table))]
+        alone = f", of seed {seed} alone" if len(tests) > 1 else ""
+        about = f"Test samples by true class (rows) and predicted class (columns){alone}, with their share of the row."
+        return [Confusion("Confusion", about, names, table)]
+
+    @classmethod
+    def headings(cls, classes: Sequence[str], scores: Mapping[str, Any]) -> dict[str, str]:
+        """The F1 of two classes is that of the second, which is named."""
+        lines = super().headings(classes, scores)
+        if len(classes) == 2 and "f1" in lines:
+            lines["f1"] = f"F1 of {classes[1]}"
+        return lines
 
 
 def _square(value: object) -> list[list[float]]:

@@ -62,8 +62,16 @@ class PooledTask(TaskKind):
     # What it may say
 
     def finish(self, outputs: Array) -> Array:
-        """The network's outputs (N, c) as they are scored and written, such as probabilities; numpy alone."""
+        """The network's outputs (N, c) as they are scored and written, such as logarithms of probabilities; numpy alone."""
         return outputs
+
+    def average(self, outputs: Array, parts: Sequence[Sequence[int]]) -> Array:
+        """Outputs (n, c), after `finish`, of records as those of their recordings (recordings, c): the mean over the parts.
+
+        Args:
+            parts: of each recording the rows that are its own.
+        """
+        return averaged(outputs, parts)
 
     def weights(self, spec: TaskSpec, targets: Array) -> Tensor | None:
         """For `train.balance`: what the loss weights by, from the training targets."""
@@ -118,7 +126,7 @@ class PooledTask(TaskKind):
         def score(outputs: Array, truth: Array, parts: Sequence[Sequence[int]]) -> Scores:
             loss = self.loss(torch.from_numpy(outputs), torch.from_numpy(truth)).item()
             first = [places[0] for places in parts]
-            return {**self.score(averaged(self.finish(outputs), parts), truth[first]), "loss": loss}
+            return {**self.score(self.average(self.finish(outputs), parts), truth[first]), "loss": loss}
 
         return SampleData(
             labelled.modality,
@@ -140,7 +148,7 @@ class PooledTask(TaskKind):
             raise DataError("no case of split 'test' can be used")
         parts = data.parts(rows)
         first = rows[[places[0] for places in parts]]
-        outputs = averaged(self.finish(data.outputs(predictor.network, rows)), parts)
+        outputs = self.average(self.finish(data.outputs(predictor.network, rows)), parts)
         targets, cases = data.targets[first], [data.kept[row] for row in first]
         trivial = np.repeat(self.trivial(spec)[None], len(first), axis=0)
         result = {
@@ -172,7 +180,7 @@ class PooledTask(TaskKind):
     def combine(self, spec: TaskSpec, parts: Sequence[Prediction]) -> dict[str, Any]:
         """The row of the mean of the parts' outputs."""
         outputs = np.stack([part.outputs for part in parts if part.outputs is not None])
-        return self.row(spec, averaged(outputs, [range(len(outputs))])[0])
+        return self.row(spec, self.average(outputs, [range(len(outputs))])[0])
 
 
 def portraits(

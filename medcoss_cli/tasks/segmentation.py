@@ -25,7 +25,7 @@ from medcoss_cli.data.segmented import (
     targets_of,
 )
 from medcoss_cli.errors import DataError, ResourceError, UsageError
-from medcoss_cli.metrics import bootstrap, mask_case, mask_summary
+from medcoss_cli.metrics import OF, bootstrap, mask_case, mask_summary
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.model.sliding_window import memory, predict_labels
 from medcoss_cli.plugin import CompleteModality, Record, Sample, Skipped
@@ -54,10 +54,13 @@ class Segmentation(TaskKind):
         "hd95_mm": "HD95 in mm ↓",
         "hd95": "HD95 in voxels ↓",
         "object_f1": "F1 of objects",
-        "missed": "missed, cases ↓",
+        "missed": "nothing of it found, cases ↓",
         "false_alarm": "false alarms, cases ↓",
         "n_empty": "one of two masks empty, cases ↓",
+        "lesions_found": "lesions (connected parts) found",
+        "false_lesions": "false lesions ↓",
     }
+    among = OF
     main = "dice"
     baseline = "an empty mask"
     example: ClassVar = {"classes": {"any": "any"}, "head": {"features": 4}, "predict": {"mirror": False}}

@@ -24,8 +24,8 @@ def medcoss_modalities() -> list[Modality]:
             dims=3,
             size=(16, 192, 192),
             channels=1,
-            # slices are kept as they were scanned (no resampling); a tenth is cut off at either end of the volume
-            loader=VolumeFolder(dicom=("MR",), window=16, stride=8, spacing=None, trim=0.1),
+            # slices are kept as they were scanned (no resampling, no turning); a tenth is cut off at either end of the volume
+            loader=VolumeFolder(dicom=("MR",), window=16, stride=8, spacing=None, trim=0.1, slices="acquired"),
             intensity=ZScore(),
             tokenizer=Patches(key="patch3d-16"),
             demo=write_demo,

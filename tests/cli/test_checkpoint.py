@@ -53,14 +53,14 @@ def test_show_says_first_what_is_private(
         "them",
         "old",
         "loss",
-        "lowest",
-        "CKA",
+        "least",
+        "remembered",
     ]
     assert columns in table
     assert ["1", "xray", "medcoss", "10", "3", "4", "1", "0.5"] in table
     assert ["2", "pathology", "medcoss", "10", "7", "4", "1", "0.5", "0.9"] in table
     assert "Vocabulary words: 2 pieces" in lines
-    assert "Least remembered: xray, CKA 0.900" in lines
+    assert "Least remembered: xray, 0.900" in lines
     assert "Written with medcoss 0.1.0, torch 2.10" in lines
 
 

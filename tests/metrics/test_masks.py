@@ -26,6 +26,7 @@ from medcoss_cli.metrics import (
     mask_summary,
     object_f1,
 )
+from medcoss_cli.tasks.segmentation import Segmentation
 
 Array = np.ndarray[Any, Any]
 
@@ -33,38 +34,44 @@ Array = np.ndarray[Any, Any]
 def scores(n: int, classes: int, seed: int) -> tuple[Array, Array]:
     generator = np.random.default_rng(seed)
     truth = np.concatenate([np.arange(classes), generator.integers(classes, size=n - classes)])
-    logits = generator.normal(size=(n, classes)).round(1)  # ties
+    logits = (8 * generator.normal(size=(n, classes))).round() / 8  # ties, and sums without rounding
     logits[np.arange(n), truth] += 1.0
-    return np.exp(logits) / np.exp(logits).sum(1, keepdims=True), truth
+    return logits, truth
+
+
+def softmax(logits: Array) -> Array:
+    """In the order of the logits to the last bit but one, so that ties are ties."""
+    powers = np.exp(logits)
+    return (powers / powers.sum(1, keepdims=True)).round(12)
 
 
 @pytest.mark.parametrize("classes", [3, 5, 9])
 @pytest.mark.parametrize("seed", range(5))
 def test_classes_agree_with_scikit_learn(classes: int, seed: int) -> None:
-    probabilities, truth = scores(60, classes, seed)
-    known = classification(probabilities, truth)
-    predicted = probabilities.argmax(1)
+    logits, truth = scores(60, classes, seed)
+    known, probabilities = classification(logits, truth), softmax(logits)
+    predicted = logits.argmax(1)
     assert known["accuracy"] == pytest.approx(sk.accuracy_score(truth, predicted), abs=1e-12)
     for key, way in (("auc_ovo", "ovo"), ("auc_ovr", "ovr")):
         wanted = sk.roc_auc_score(truth, probabilities, average="macro", multi_class=way)
         assert known[key] == pytest.approx(wanted, abs=1e-9)
     assert known["f1"] == known["f1_macro"] == pytest.approx(sk.f1_score(truth, predicted, average="macro"), abs=1e-12)
-    assert confusion(probabilities, truth, classes) == sk.confusion_matrix(truth, predicted).tolist()
+    assert confusion(logits, truth, classes) == sk.confusion_matrix(truth, predicted).tolist()
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_two_classes_are_the_binary_case_of_scikit_learn(seed: int) -> None:
-    probabilities, truth = scores(40, 2, seed)
-    known = classification(probabilities, truth)
+    logits, truth = scores(40, 2, seed)
+    known, probabilities = classification(logits, truth), softmax(logits)
     assert known["auc_ovo"] == known["auc_ovr"] == pytest.approx(sk.roc_auc_score(truth, probabilities[:, 1]), abs=1e-9)
     assert known["f1"] == pytest.approx(sk.f1_score(truth, probabilities[:, 1] >= 0.5), abs=1e-12)
     assert known["f1_macro"] == pytest.approx(sk.f1_score(truth, probabilities.argmax(1), average="macro"), abs=1e-12)
 
 
 def test_a_class_nobody_has_is_left_out_of_averages() -> None:
-    probabilities, truth = scores(30, 4, 0)
+    logits, truth = scores(30, 4, 0)
     kept = truth != 2
-    known = classification(probabilities[kept], truth[kept])
+    known, probabilities = classification(logits[kept], truth[kept]), softmax(logits)
     pairs = [k for k in range(4) if k != 2]
     wanted = [
         sk.roc_auc_score(truth[own] == k, probabilities[own, k])
@@ -73,7 +80,7 @@ def test_a_class_nobody_has_is_left_out_of_averages() -> None:
         if (own := np.isin(truth, (a, b))).any()
     ]
     assert known["auc_ovo"] == pytest.approx(np.mean(wanted), abs=1e-9)
-    alone = classification(probabilities[truth == 1], truth[truth == 1])
+    alone = classification(logits[truth == 1], truth[truth == 1])
     assert math.isnan(alone["auc_ovr"])
     assert alone["accuracy"] >= 0
 
@@ -82,23 +89,38 @@ def test_a_class_nobody_has_is_left_out_of_averages() -> None:
 @given(seed=st.integers(0, 10**6), n=st.integers(1, 25), classes=st.integers(2, 5))
 def test_metrics_of_classes_lie_in_their_range_and_know_no_order(seed: int, n: int, classes: int) -> None:
     generator = np.random.default_rng(seed)
-    probabilities = generator.dirichlet(np.ones(classes), n).round(1)  # ties
+    logits = generator.normal(size=(n, classes)).round()  # ties
     truth = generator.integers(classes, size=n)  # classes may be absent
-    known = classification(probabilities, truth)
+    known = classification(logits, truth)
     assert all(math.isnan(value) or 0 <= value <= 1 for value in known.values())
     assert math.isnan(known["auc_ovo"]) == math.isnan(known["auc_ovr"]) == (len(set(truth)) < 2)
     shuffled = generator.permutation(n)
-    assert classification(probabilities[shuffled], truth[shuffled]) == pytest.approx(known, nan_ok=True)
+    assert classification(logits[shuffled], truth[shuffled]) == pytest.approx(known, nan_ok=True)
     sure = classification(np.eye(classes)[truth], truth)
     assert all(math.isnan(value) or value == 1 for key, value in sure.items() if key != "f1" or 1 in truth)
-    assert sum(map(sum, confusion(probabilities, truth, classes))) == n
+    assert sum(map(sum, confusion(logits, truth, classes))) == n
 
 
 def test_a_tie_at_one_half_is_class_0_for_accuracy_and_class_1_for_the_binary_f1() -> None:
-    known = classification(np.array([[0.5, 0.5], [0.9, 0.1]]), np.array([1, 0]))
+    known = classification(np.array([[0.5, 0.5], [0.9, 0.1]]), np.array([1, 0]))  # logits, or anything in their order
     assert (known["accuracy"], known["f1"]) == (0.5, 1.0)
     assert confusion(np.array([[0.5, 0.5], [0.9, 0.1]]), np.array([1, 0]), 2) == [[1, 0], [1, 0]]
     assert confusion(np.array([[0.1, 0.9, 0.0]]), np.array([0]), 3) == [[0, 1, 0], [0, 0, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("scale", [1.0, 1e3])
+def test_the_order_of_saturated_logits_counts(classes: int, scale: float) -> None:
+    """A frozen head under a changed encoder is sure of one class everywhere: softmax is 1 for all, the order is not lost."""
+    logits, truth = scores(200, classes, 0)
+    logits[:, 0] += 40  # float32 and float64 probabilities of class 0 are 1
+    scored, wanted = classification(scale * logits, truth), classification(logits - [40, *[0] * (classes - 1)], truth)
+    assert scored["accuracy"] == pytest.approx((truth == 0).mean())
+    if classes == 2:
+        assert scored["auc_ovo"] == scored["auc_ovr"] == wanted["auc_ovr"] > 0.6
+    else:
+        assert scored["auc_ovr"] > 0.6
+    assert classification(logits.astype(np.float32), truth)["auc_ovr"] > 0.6
 
 
 def blobs(seed: int, shape: tuple[int, ...]) -> tuple[Array, Array]:
@@ -218,7 +240,8 @@ def test_what_is_done_where_a_mask_is_empty() -> None:
 
 
 def test_a_case_has_every_measure_of_every_class() -> None:
-    kinds = ("dice", "dice_paper", "hd95", "hd95_directed", "missed", "false_alarm")
+    counts = ("missed", "with", "false_alarm", "without", "n_empty", "lesions", "lesions_found", "false_lesions")
+    kinds = ("dice", "dice_paper", "hd95", "hd95_directed", *counts)
     moved = np.roll(SOMETHING, 1, axis=0)
     found, wanted = {"a": SOMETHING, "b": SOMETHING}, {"a": moved, "b": NOTHING}
     flat = mask_case(found, wanted, None)
@@ -246,7 +269,8 @@ def test_a_summary_counts_what_it_leaves_out() -> None:
     cases = [mask_case({"a": f, "b": moved}, {"a": w, "b": SOMETHING}, (2.0, 1.0, 1.0)) for f, w in pairs]
     summary = mask_summary(cases)
     assert (summary["missed_a"], summary["false_alarm_a"], summary["n_empty_a"]) == (1.0, 1.0, 2.0)
-    assert (summary["missed_b"], summary["false_alarm_b"], summary["n_empty_b"]) == (0.0, 0.0, 0.0)
+    assert (summary["missed_b"], summary["n_empty_b"], summary["with_b"], summary["without_b"]) == (0.0, 0.0, 4.0, 0.0)
+    assert math.isnan(summary["false_alarm_b"])  # no case without it was there
     assert (summary["missed"], summary["false_alarm"], summary["n_empty"]) == (1.0, 1.0, 2.0)
     assert (summary["dice_a"], summary["hd95_a"], summary["hd95_mm_a"]) == (0.5, 250.0, 0.0)
     assert (summary["dice_b"], summary["hd95_b"], summary["hd95_mm_b"]) == (0.5, 1.0, 2.0)
@@ -256,6 +280,27 @@ def test_a_summary_counts_what_it_leaves_out() -> None:
     lost = mask_summary([mask_case({"a": NOTHING, "b": moved}, {"a": SOMETHING, "b": SOMETHING}, (2.0, 1.0, 1.0))])
     assert math.isnan(lost["hd95_mm_a"])
     assert lost["hd95_mm"] == lost["hd95_mm_b"] == 2.0  # of the classes that have one
+
+
+def test_lesions_are_counted_one_by_one() -> None:
+    """Two lesions, of which a corner of one is found, and something found where nothing is."""
+    truth, found = np.zeros((2, 4, 12, 12), bool)
+    truth[1:3, 1:4, 1:4] = truth[1:3, 7:10, 7:10] = True
+    found[2, 3, 3] = found[0, 11, 0:2] = True
+    case = mask_case({"a": found}, {"a": truth}, None)
+    assert (case["lesions_a"], case["lesions_found_a"], case["false_lesions_a"], case["missed_a"]) == (2, 1, 1, 0)
+    elsewhere = mask_case({"a": np.roll(truth, 6, axis=1) & ~truth}, {"a": truth}, None)
+    assert (elsewhere["lesions_found_a"], elsewhere["missed_a"], elsewhere["n_empty_a"]) == (
+        0,
+        1,
+        0,
+    )  # not empty, yet missed
+    total = mask_summary([case, elsewhere])
+    assert (total["lesions_a"], total["lesions_found_a"], total["missed_a"], total["with_a"]) == (4, 1, 1, 2)
+    headings = Segmentation().headings(["a"], total)
+    assert headings["missed_a"] == "nothing of it found, cases ↓: a, of 2"
+    assert headings["lesions_found_a"] == "lesions (connected parts) found: a, of 4"
+    assert not {"with_a", "without_a", "lesions_a", "with"} & headings.keys()
 
 
 def test_objects_are_found_by_more_than_half() -> None:

@@ -13,6 +13,7 @@ import pytest
 import SimpleITK
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 import medcoss_cli
 import medcoss_cli.finetune  # binds the verb to the package, which must not hide the function
@@ -169,12 +170,14 @@ def test_every_kind_of_source_gives_the_same_features(
     strip(place[1] / "ckpt.pt", stripped)
     more: dict[str, Any] = {"run": None, "seed": None, "precision": "fp32", "opset": None, "samples": None}
     export(place[1], onnx, form=Onnx(), modality="xray", licence="CC0-1.0", screen=Screen(), **more)
-    for source in (place[1] / "ckpt.pt", stripped, str(onnx)):
+    [left] = (place[1] / "stages").glob("3-*/encoder.safetensors")
+    for source in (place[1] / "ckpt.pt", stripped, left, str(onnx)):
         loaded = load(source)
         np.testing.assert_allclose(loaded.embed(images, "xray"), wanted, rtol=0, atol=1e-5)
     assert list(load(onnx).modalities) == ["xray"]
     batch = torch.rand(2, 1, 32, 32)
     torch.testing.assert_close(load(onnx).features(batch), model.features(batch, "xray"), rtol=0, atol=1e-5)
     assert model.features(batch, "xray", tokens=True).shape == (2, 17, 32)
+    save_file({"weight": torch.zeros(1)}, bare := tmp_path / "bare.safetensors")
     with pytest.raises(CheckpointError, match=r"load the run's ckpt\.pt"):
-        load(next((place[1] / "stages").glob("*/encoder.safetensors")))
+        load(bare)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 import re
@@ -19,6 +20,7 @@ from PIL import Image
 
 from medcoss_cli.errors import CheckpointError, DataError, UsageError
 from medcoss_cli.report import write
+from medcoss_cli.report.comparison import starts
 from medcoss_cli.report.page import duration, shown, table
 from medcoss_cli.report.runs import Finetuning, read
 
@@ -127,7 +129,7 @@ def finetune_run(
     *,
     task: str = "classification",
     title: str = "Colon tissue",
-    start: str = "checkpoint",
+    start: str = "medcoss",
     mean: float = 0.9,
     pictures: Sequence[str] = (),
 ) -> Path:
@@ -183,7 +185,18 @@ def finetune_run(
         for name, n in (("train", 1200), ("val", 150), ("test", 85))
     }
     summary = {main: {"mean": mean, "sd": 0.0141}}
-    results = {"kind": "finetune", "task": task, "title": title, "modality": "gamma", "dims": 2, "start": start}
+    results = {"kind": "finetune", "task": task, "title": title, "modality": "gamma", "dims": 2}
+    results["start"] = (
+        {"from": "scratch"}
+        if start == "scratch"
+        else {
+            "from": "checkpoint",
+            "sha256": hashlib.sha256(start.encode()).hexdigest(),
+            "strategy": start,
+            "stages": ["alpha", "gamma"],
+            "title": "",
+        }
+    )
     results |= {"recipe": recipe, "classes": LABELS, "data": data, "versions": {"medcoss": "0.1.0"}}
     (folder / "results.json").write_text(json.dumps(results | {"seeds": seeds, "summary": summary}))
     return folder
@@ -205,7 +218,7 @@ def test_a_pretraining_shows_curves_retention_stages_recipe_and_versions(tmp_pat
     assert loss[1] == ["alpha", "2.000", "2.000", "2.000"]
     assert page.table("of them rehearsal")["2"] == ["beta", "medcoss", "–", "–", "40", "10", "0.500", "20.0 s"]
     assert page.table("version")["torch"] == ["2.10.0"]
-    assert "least remembered alpha, CKA 0.980" in page.text
+    assert "least remembered alpha, 0.980" in page.text
     assert "epochs: 2.0" in page.text
     assert "Not a medical device. Made by medcoss" in page.text
 
@@ -217,8 +230,8 @@ def test_a_classification_shows_every_seed_beside_mean_and_baseline(tmp_path: Pa
     assert rows["AUC, one against the rest"] == ["–", "–", "–", "–"]  # NaN
     assert rows["F1"] == ["–", "–", "–", "–"]  # null
     confusion = page.table("true \\ predicted")
-    assert confusion["tumour"] == ["80 92 %", "4 5 %", "3 3 %"]
-    assert confusion["fat"] == ["0 0 %", "0 0 %", "14 100 %"]
+    assert confusion["tumour"] == ["40 93 %", "2 5 %", "1 2 %"]  # of seed 0
+    assert confusion["fat"] == ["0 0 %", "0 0 %", "7 100 %"]
     assert page.table("split", "fat")["train"] == ["1\u202f200", "600", "400", "400", "400"]
     assert page.table("best step")["0"] == ["60", "50", "1 min 15 s", "1.5 GiB", "0.890"]
     assert page.tags.count("svg") == 1
@@ -233,7 +246,7 @@ def test_a_segmentation_shows_a_strip_of_every_class(tmp_path: Path) -> None:
         "Dice as in the paper: fat",
         "HD95 in voxels ↓: fat",
         "HD95 in mm ↓: fat",
-        "missed, cases ↓: fat",
+        "nothing of it found, cases ↓: fat",
     } <= set(rows)
     assert page.tags.count("svg") == 2
     assert page.text.count("16 values") == 2  # the third class has no number in any case
@@ -318,17 +331,85 @@ def test_an_unfinished_run_shows_what_there_is(tmp_path: Path) -> None:
 def test_several_fine_tunings_are_compared_task_by_task(tmp_path: Path) -> None:
     runs = [
         finetune_run(tmp_path / f"{start}-{i}", title=f"Task {i}", task=task, start=start, mean=mean - 0.1 * i)
-        for start, mean in (("checkpoint", 0.9), ("scratch", 0.7))
+        for start, mean in (("medcoss", 0.9), ("scratch", 0.7))
         for i, task in enumerate(("classification", "segmentation", "classification"))
     ]
     page = made(*runs)
-    rows = page.table("task", "checkpoint", "scratch")
+    rows = page.table("task", "medcoss: alpha, gamma", "scratch")
     assert rows["Task 0"] == ["gamma", "Accuracy", "0.900 ± 0.014", "0.700 ± 0.014"]
     assert rows["Task 1"] == ["gamma", "Dice", "0.800 ± 0.014", "0.600 ± 0.014"]
     assert page.tags.count("svg") == 1
     page = made(*runs[:2], runs[0])  # two tasks: no radar; the same start twice: a column each
     assert page.tags.count("svg") == 0
-    assert page.table("task", "checkpoint 2")["Task 1"][2:] == ["0.800 ± 0.014", "–"]
+    assert page.table("task", "medcoss: alpha, gamma 2")["Task 1"][2:] == ["0.800 ± 0.014", "–"]
+
+
+def test_columns_are_starts_whatever_the_order_of_the_runs(tmp_path: Path) -> None:
+    """Two strategies on two tasks, given in another order for the second task: no value may change its column."""
+    runs = {
+        (start, task): finetune_run(tmp_path / f"{start}-{task}", title=task, start=start, mean=mean)
+        for task in ("One", "Two")
+        for start, mean in (("medcoss", 0.9), ("sequential", 0.5))
+    }
+    order = [("medcoss", "One"), ("sequential", "One"), ("sequential", "Two"), ("medcoss", "Two")]
+    rows = made(*(runs[key] for key in order)).table("task", "medcoss: alpha, gamma", "sequential: alpha, gamma")
+    for task in ("One", "Two"):
+        assert rows[task][2:] == ["0.900 ± 0.014", "0.500 ± 0.014"]
+
+
+def test_starts_that_are_called_alike_have_title_or_hash(tmp_path: Path) -> None:
+    folders = [finetune_run(tmp_path / str(i), start="medcoss") for i in range(3)]
+    for digest, title, folder in zip("abc", ("", "long", "long"), folders, strict=True):
+        results = json.loads((folder / "results.json").read_text())
+        results["start"] |= {"sha256": 64 * digest, "title": title}
+        (folder / "results.json").write_text(json.dumps(results))
+    tuned = [run for folder in folders for run in read(folder) if isinstance(run, Finetuning)]
+    words = [f"medcoss: alpha, gamma{more}" for more in ("", " (long) bbbbbbb", " (long) ccccccc")]
+    assert sorted(starts(tuned).values()) == sorted(words)
+
+
+def test_a_modality_that_was_not_learned_is_called_so_on_the_page(tmp_path: Path) -> None:
+    run = pretrain_run(tmp_path / "run")
+    content = json.loads((run / "retention.json").read_text())
+    for stage in content["stages"]:
+        for name, row in stage["retention"].items():
+            row["relative_then"] = 1.138 if name == "beta" else 0.4
+    (run / "retention.json").write_text(json.dumps(content))
+    page = made(run)
+    assert "learned nothing of beta" in page.text
+    features, loss = (table for table in page.tables if table[0][0] == "anchors of")
+    assert (
+        [row[0] for row in features[1:]] == [row[0] for row in loss[1:]] == ["alpha", "beta (learned nothing)", "gamma"]
+    )
+    assert page.source.count("beta (learned nothing)") > 2  # in the picture's legend too
+
+
+def test_a_test_with_two_encoders_is_a_comparison(tmp_path: Path) -> None:
+    """What `evaluate --encoder -o` leaves: no run.json, a summary for each encoder."""
+    out = finetune_run(tmp_path / "out")
+    results = json.loads((out / "results.json").read_text())
+    for path in out.iterdir():
+        if path.is_file() and path.name != "results.json":
+            path.unlink()
+    labels = {"as trained": 0.9, "newer encoder": 0.6}
+    results |= {
+        "kind": "evaluate",
+        "tested": "2026-02-03",
+        "seeds": [entry | {"encoder": label} for label in labels for entry in results["seeds"]],
+        "summary": {label: {"accuracy": {"mean": mean, "sd": None}} for label, mean in labels.items()},
+        "overlap": {"groups": 2, "samples": 0, "allowed": True},
+        "left_out": {"unreadable": 3, "without a target": 0},
+    }
+    (out / "results.json").write_text(json.dumps(results))
+    page = made(out)
+    starts = ("medcoss: alpha, gamma", "medcoss: alpha, gamma, newer encoder")
+    assert page.table("task", *starts)["Colon tissue"][2:] == ["0.900", "0.600"]
+    del results["summary"]["newer encoder"]
+    (out / "results.json").write_text(json.dumps(results))
+    page = made(out)
+    assert "left out 3 unreadable" in page.text
+    assert "trained on, of these 2 patients" in page.text
+    assert "finished 2026-02-03" in page.text
 
 
 def test_several_pretrainings_are_compared_by_strategy(tmp_path: Path) -> None:
@@ -339,8 +420,8 @@ def test_several_pretrainings_are_compared_by_strategy(tmp_path: Path) -> None:
     ]
     page = made(*runs)
     assert page.table("anchors of", "medcoss", "sequential")["alpha"] == ["0.980", "0.600"]
-    assert page.table("", "medcoss", "sequential")["least remembered"] == ["alpha, CKA 0.980", "alpha, CKA 0.600"]
-    assert page.table("task", "checkpoint")["Colon tissue"][2] == "0.900 ± 0.014"
+    assert page.table("", "medcoss", "sequential")["least remembered"] == ["alpha, 0.980", "alpha, 0.600"]
+    assert page.table("task", "medcoss: alpha, gamma")["Colon tissue"][2] == "0.900 ± 0.014"
     assert page.tags.count("svg") == 1
 
 
@@ -407,7 +488,7 @@ def test_results_may_lack_anything(tmp_path_factory: pytest.TempPathFactory, dat
     page = made(run)
     assert "Not a medical device" in page.text
     assert "<b>" not in page.source
-    assert isinstance(read(run), Finetuning)
+    assert isinstance(read(run)[0], Finetuning)
 
 
 def test_numbers_are_written_for_readers() -> None:

@@ -1,4 +1,4 @@
-"""What every volume goes through after decoding: axes to L, P, S, resampling, cropping, windows along depth.
+"""What every volume goes through after decoding: axes turned, resampling, cropping, windows along depth.
 
 A grid's index order is (x, y, z): x runs fastest in memory. Arrays have the reverse order (z, y, x).
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,9 +16,12 @@ from medcoss_cli import plugin
 from medcoss_cli.errors import DataError
 
 Array = np.ndarray[Any, Any]
+Slices = Literal["axial", "acquired"]
 
 MAX_VOXELS = 2**30
 """Of one volume, from the header before decoding, and again after resampling (4 GiB as float32)."""
+ALIKE = 0.01
+"""Share by which two spacings of a grid may differ and still be equal."""
 OBLIQUE = 0.9986
 """Cosine of 3 degrees: axes further from the patient's than that are said to be oblique."""
 
@@ -48,28 +51,53 @@ def _by(numbers: tuple[float, ...]) -> str:
     return " x ".join(f"{number:g}" for number in numbers)
 
 
-def _turn(grid: FileGrid) -> tuple[tuple[int, int, int], tuple[bool, bool, bool], FileGrid]:
-    """Which grid axis becomes x, y, z (nearest to left, posterior, superior), which are flipped, and the new grid."""
+PLANES = (((1, 1), (2, -1), (0, 1)), ((0, 1), (2, -1), (1, 1)), ((0, 1), (1, 1), (2, 1)))
+"""Where x, y, z point of slices along left (sagittal), posterior (coronal), superior (axial): (axis of L, P, S; its sign)."""
+
+
+def slice_axis(grid: plugin.Grid) -> int:
+    """The grid axis along which a volume was acquired: that of the largest spacing, among equal ones the last stored."""
+    steps = grid.spacing or (1.0, 1.0, 1.0)
+    return max(a for a in range(3) if steps[a] > (1 - ALIKE) * max(steps))
+
+
+def _turn(grid: FileGrid, slices: Slices = "axial") -> tuple[tuple[int, int, int], tuple[bool, bool, bool], FileGrid]:
+    """Which grid axis becomes x, y, z, which are flipped, and the new grid.
+
+    Args:
+        slices: axial: x, y, z are nearest to left, posterior, superior; acquired: z is the axis of `slice_axis`.
+    """
+    last = 2 if slices == "axial" else slice_axis(grid)
     if grid.direction is None:
         note = "no orientation in the header: axes taken as they are stored"
-        return (0, 1, 2), (False, False, False), replace(grid, notes=(*grid.notes, note))
+        order: tuple[int, ...] = (*(a for a in range(3) if a != last), last)
+        return _taken(grid, order, (False, False, False), (*grid.notes, note))
     cosines = np.array(grid.direction).reshape(3, 3)
-    order = max(itertools.permutations(range(3)), key=lambda o: sum(abs(cosines[w, a]) for w, a in enumerate(o)))
-    flips = tuple(bool(cosines[w, a] < 0) for w, a in enumerate(order))
+    nearest = max(itertools.permutations(range(3)), key=lambda o: sum(abs(cosines[w, a]) for w, a in enumerate(o)))
+    plane = PLANES[2 if slices == "axial" else nearest.index(last)]
+    order = tuple(nearest[w] for w, _ in plane)
+    flips = tuple(bool(sign * cosines[w, nearest[w]] < 0) for w, sign in plane)
+    notes = grid.notes
+    if min(abs(cosines[w, nearest[w]]) for w in range(3)) < OBLIQUE:
+        notes = (*notes, "oblique axes: turned to the nearest of the patient's, not resampled")
+    return _taken(grid, order, flips, notes)
+
+
+def _taken(
+    grid: FileGrid, order: tuple[int, ...], flips: tuple[bool, ...], notes: tuple[str, ...]
+) -> tuple[tuple[int, int, int], tuple[bool, bool, bool], FileGrid]:
+    """The grid whose axes are these of another one, some of them flipped."""
+    direction = None if grid.direction is None else np.array(grid.direction).reshape(3, 3)
     origin = None if grid.origin is None else np.array(grid.origin)
     for w, a in enumerate(order):
-        if flips[w] and origin is not None and grid.spacing is not None:
-            origin = origin + cosines[:, a] * grid.spacing[a] * (grid.size[a] - 1)
-    signs = np.where(flips, -1.0, 1.0)
-    turned = cosines[:, order] * signs
-    notes = grid.notes
-    if min(turned[w, w] for w in range(3)) < OBLIQUE:
-        notes = (*notes, "oblique axes: turned to the nearest of the patient's, not resampled")
+        if flips[w] and origin is not None and grid.spacing is not None and direction is not None:
+            origin = origin + direction[:, a] * grid.spacing[a] * (grid.size[a] - 1)
+    turned = None if direction is None else direction[:, order] * np.where(flips, -1.0, 1.0)
     new = FileGrid(
         size=tuple(grid.size[a] for a in order),  # type: ignore[arg-type]  # three of three, which mypy cannot count
         spacing=None if grid.spacing is None else tuple(grid.spacing[a] for a in order),  # type: ignore[arg-type]
         origin=None if origin is None else tuple(float(x) for x in origin),  # type: ignore[arg-type]
-        direction=tuple(float(x) for x in turned.flatten()),
+        direction=None if turned is None else tuple(float(x) for x in turned.flatten()),
         volumes=grid.volumes,
         notes=notes,
     )
@@ -81,12 +109,13 @@ class VolumePlan:
     """What a loader makes of a volume, known from its header alone."""
 
     spacing: float | None = None
-    crop_above: int = MAX_VOXELS
+    crop_above: int | None = None
     trim: float = 0.0
+    slices: Slices = "axial"
 
     def resampled(self, grid: FileGrid, path: Path) -> FileGrid:
         """The grid after turning and resampling. Raises DataError."""
-        grid = _turn(grid)[2]
+        grid = _turn(grid, self.slices)[2]
         if self.spacing is None:
             return grid
         if grid.spacing is None:
@@ -108,7 +137,7 @@ class VolumePlan:
         """What is kept of an array (D, H, W) whose grid has `size` (x, y, z)."""
         width, height, depth = size
         ends = int(depth * self.trim)
-        if max(width, height) <= self.crop_above:
+        if self.crop_above is None or max(width, height) <= self.crop_above:
             return slice(ends, depth - ends), slice(0, height), slice(0, width)
         middle = [slice(int(0.1 * n), max(int(0.1 * n) + 1, int(0.9 * n))) for n in (height, width)]
         return slice(ends, depth - ends), middle[0], middle[1]
@@ -120,7 +149,7 @@ class VolumePlan:
 
     def apply(self, array: Array, grid: FileGrid, path: Path) -> tuple[Array, FileGrid]:
         """Turn, resample and cut an array (z, y, x) of physical values: (D, H, W) float32 and its grid."""
-        order, flips, turned_grid = _turn(grid)
+        order, flips, turned_grid = _turn(grid, self.slices)
         array = array.transpose([2 - order[w] for w in (2, 1, 0)])
         array = array[tuple(slice(None, None, -1) if flips[w] else slice(None) for w in (2, 1, 0))]
         array = np.ascontiguousarray(array, dtype=np.float32)

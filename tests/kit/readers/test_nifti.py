@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit import VolumeFolder
-from medcoss_cli.kit.readers.volume import windows
-from medcoss_cli.plugin import Record, Sample, Skipped
+from medcoss_cli.kit.readers.volume import slice_axis, windows
+from medcoss_cli.plugin import Grid, Record, Sample, Skipped
+from medcoss_cli.registry.discovery import load_modality
 
 NATIVE = VolumeFolder(window=64, stride=64, spacing=None)
 TURNS = [(order, signs) for order in itertools.permutations(range(3)) for signs in itertools.product((1, -1), repeat=3)]
@@ -262,11 +263,71 @@ def test_nan_is_kept_for_the_core_to_replace(tmp_path: Path) -> None:
     assert np.isnan(only(write(tmp_path / "a.nii", values)).array).sum() == 1
 
 
-def test_wide_volumes_are_cropped_to_their_middle(tmp_path: Path) -> None:
+def test_wide_volumes_are_cropped_to_their_middle_where_that_is_asked_for(tmp_path: Path) -> None:
     path = write(tmp_path / "a.nii", np.zeros((400, 330, 3), np.int16))
-    assert only(path, VolumeFolder(spacing=None)).array.shape == (1, 3, 264, 320)
+    assert only(path, VolumeFolder(spacing=None, crop_above=320)).array.shape == (1, 3, 264, 320)
+    assert only(path, VolumeFolder(spacing=None)).array.shape == (1, 3, 330, 400)
     small = write(tmp_path / "b.nii", np.zeros((320, 300, 3), np.int16))
-    assert only(small, VolumeFolder(spacing=None)).array.shape == (1, 3, 300, 320)
+    assert only(small, VolumeFolder(spacing=None, crop_above=320)).array.shape == (1, 3, 300, 320)
+
+
+def test_of_the_modalities_only_ct_is_cropped(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.nii", np.full((400, 330, 20), -900, np.int16))
+    widths = {}
+    for name in ("mri", "ct"):
+        loader = load_modality(name).loader
+        record = next(item for item in loader.find(path) if isinstance(item, Record))
+        widths[name] = loader.read(record).array.shape[2:]
+    assert widths == {"mri": (330, 400), "ct": (264, 320)}
+
+
+def test_mri_is_cut_along_the_slices_of_its_acquisition(tmp_path: Path) -> None:
+    """A sagittal head as scanners store it, 166 slices: 16 windows, as the authors have it; of 256 x 256, 25 axially."""
+    affine = np.array(
+        [[0, 0, -1.2, 90], [0.94, 0, 0, -120], [0, -0.94, 0, 120], [0, 0, 0, 1.0]]
+    )  # x to A, y to I, z to L
+    values = ramp((64, 48, 166), affine)
+    path, loader = write(tmp_path / "a.nii", values, affine), load_modality("mri").loader
+    records = [item for item in loader.find(path) if isinstance(item, Record)]
+    assert len(records) == 16
+    assert len([*VolumeFolder(window=16, stride=8, spacing=None, trim=0.1).find(path)]) < 16
+    sample = loader.read(records[0])
+    assert sample.array.shape == (1, 16, 48, 64)
+    assert sample.spacing == pytest.approx((1.2, 0.94, 0.94))
+    places = world(sample) * (-1, -1, 1)  # to RAS
+    assert sample.array[0] == pytest.approx(places @ np.array([1.0, 10.0, 100.0]), abs=1e-2)
+    axes = np.array(sample.direction).reshape(3, 3).T
+    assert axes == pytest.approx(
+        np.array([[0, 1, 0], [0, 0, -1], [1, 0, 0]])
+    )  # W to posterior, H to inferior, D to left
+    whole = loader.whole()  # type: ignore[attr-defined]
+    [record] = whole.find(path)
+    assert whole.read(record).array.shape == (1, 48, 64, 166)  # masks and displays stay axial
+
+
+@pytest.mark.parametrize(
+    ("spacing", "axis"),
+    [((1, 1, 5), 2), ((5, 1, 1), 0), ((1, 5, 1), 1), ((1, 1, 1), 2), ((1.2, 1.2, 1), 1), ((1.001, 1, 1), 2), (None, 2)],
+)
+def test_the_slice_axis_is_that_of_the_largest_spacing_or_the_last(spacing: Any, axis: int) -> None:
+    found = slice_axis(Grid((9, 9, 9), spacing))
+    assert found == axis
+
+
+@pytest.mark.parametrize("turn", TURNS)
+@pytest.mark.parametrize("thick", range(3))
+def test_a_window_of_acquired_slices_lies_where_it_says(tmp_path: Path, turn: Any, thick: int) -> None:
+    (order, signs), steps = turn, [1.0, 1.0, 1.0]
+    steps[thick] = 3.0
+    affine = np.eye(4)
+    affine[:3, :3] = np.diag(signs) @ np.eye(3)[list(order)] @ np.diag(steps)
+    affine[:3, 3] = (3, -5, 7)
+    shape = (6, 7, 8)
+    path = write(tmp_path / "a.nii", ramp(shape, affine), affine)
+    sample = only(path, VolumeFolder(window=64, stride=64, spacing=None, slices="acquired"))
+    assert sample.spacing is not None
+    assert (sample.array.shape[1], sample.spacing[0]) == (shape[thick], 3.0)
+    assert sample.array[0] == pytest.approx(world(sample) * (-1, -1, 1) @ np.array([1.0, 10.0, 100.0]), abs=1e-3)
 
 
 def test_depth_is_trimmed_at_both_ends(tmp_path: Path) -> None:
