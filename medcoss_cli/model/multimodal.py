@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import cast
 
 import torch
@@ -67,6 +67,12 @@ class Model(nn.Module):
     def decoder(self, modality: str) -> DecoderNetwork:
         """The network that decodes this modality."""
         return cast(DecoderNetwork, self.decoders[modality])
+
+    def shared_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Those of encoder and tokenizers, by name: what is carried from stage to stage, without the decoders."""
+        for name, parameter in self.named_parameters():
+            if not name.startswith("decoders."):
+                yield name, parameter
 
     def encode(self, modality: str, inputs: Tensor, keep: Tensor | None = None) -> Tensor:
         """Inputs to features of the tokens in `keep`, or of all: (N, 1 + K, D) with cls first, or (N, L, D) for words."""

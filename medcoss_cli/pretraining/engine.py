@@ -21,7 +21,7 @@ from medcoss_cli.recipe.schema import AnyStage
 from medcoss_cli.store.run import without_paths
 from medcoss_cli.strategies import Loss, StageInfo, Strategy
 from medcoss_cli.training.interruption import Interruption
-from medcoss_cli.training.optim import adamw, cosine, decay_on_matrices, set_rate
+from medcoss_cli.training.optim import adamw, cosine, decay_on_matrices, decay_places, set_rate
 from medcoss_cli.training.resume import check_data, check_loss, check_parameters
 
 
@@ -141,7 +141,10 @@ class Engine:
         self.phase += 1
 
     def _new_optimiser(self) -> None:
-        groups = decay_on_matrices(self.strategy.parameters(self.model), self.train.weight_decay)
+        named = list(self.strategy.parameters(self.model))
+        places = {p: self.strategy.decay(name, p) for name, p in named if p.ndim == 2 and p.requires_grad}
+        self.decayed = {parameter: where for parameter, where in places.items() if where is not None}
+        groups = decay_on_matrices(named, self.train.weight_decay, self.decayed)
         self.optimiser = adamw(groups, 0.95, fused=True)
         self.parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
 
@@ -182,6 +185,7 @@ class Engine:
         self.strategy.after_backward(self.model)
         rate = cosine(self.at, self.plan.steps, self.warmup, self.peak)
         set_rate(self.optimiser, rate)
+        decay_places(self.decayed, rate, self.train.weight_decay)
         self.optimiser.step()
         self.strategy.after_step(self.model)
         self.at += 1

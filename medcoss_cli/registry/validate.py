@@ -71,7 +71,7 @@ def blame(who: str, what: str) -> Iterator[None]:
     """Run a stranger's code in the middle of work; what it prints goes to standard error.
 
     Args:
-        who: the plugin, as in "the strategy ewc (medcoss-ewc 0.1.0)".
+        who: the plugin, as in "the strategy synaptic (medcoss-synaptic 0.1.0)".
         what: the part that is called, as in "loss".
 
     Raises: PluginError for whatever it raises, except medcoss's own errors, a lack of memory and Ctrl-C.
@@ -92,7 +92,7 @@ def blame(who: str, what: str) -> Iterator[None]:
 
 
 STRATEGY_MEMBERS = (
-    *("load_memory", "begin_stage", "phases", "parameters", "loss", "after_backward", "after_step"),
+    *("load_memory", "begin_stage", "phases", "parameters", "decay", "loss", "after_backward", "after_step"),
     *("end_stage", "memory", "state", "load_state"),
 )
 

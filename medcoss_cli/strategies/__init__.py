@@ -4,7 +4,7 @@ A strategy is one object a run, made from its settings; it never sees files, com
 differs from plain training. A third party brings its own through the entry-point group `medcoss.strategies`.
 
 The members in the order of their calls: `load_memory`, then for every stage `begin_stage`, `phases`, for every phase
-`Phase.on_begin` and `parameters`, for every step `loss` (once per micro-batch), `after_backward`, `after_step`; then
+`Phase.on_begin`, `parameters` and `decay`, for every step `loss` (once per micro-batch), `after_backward`, `after_step`; then
 `end_stage` and `memory`. `state` and `load_state` are called where a run is interrupted and resumed inside a stage.
 """
 
@@ -101,6 +101,13 @@ class Strategy:
     def parameters(self, model: Model) -> Iterator[tuple[str, nn.Parameter]]:
         """What is trained: encoder, tokenizers and the new decoders get gradients, the kept decoders get none."""
         yield from model.named_parameters()
+
+    def decay(self, name: str, parameter: nn.Parameter) -> Tensor | None:
+        """Where weight decay moves one of the `parameters` that are matrices: bool of its shape; None: everywhere.
+
+        Asked for at the beginning of every phase, after its `on_begin`.
+        """
+        return None
 
     def loss(self, model: Model, batch: Batch) -> Loss:
         """The loss of one batch of one modality: a sum and the count it is to be divided by."""
