@@ -21,7 +21,7 @@ from medcoss_cli.conformance.toy_run import ToyRun
 from medcoss_cli.model.batch import Batch
 from medcoss_cli.registry import validate
 from medcoss_cli.store import plain
-from medcoss_cli.strategies import Loss, Strategy
+from medcoss_cli.strategies import Losses, Strategy, terms
 
 
 def check_strategy(strategy: type[Strategy], folder: Path) -> list[str]:
@@ -79,7 +79,7 @@ class _Suite:
         for number in (1, 2):
             run.add(number)  # building a network draws from the global generator
             random_state = _global_state()
-            for value, count in run.stage(number):
+            for value, count in (term for loss in run.stage(number) for term in terms(loss)):
                 if value.ndim != 0:
                     yield f"its loss has the shape {tuple(value.shape)}; it is a sum, one number"
                     return
@@ -105,13 +105,13 @@ class _Suite:
         strategy = run.begin(2)
         for batch in run.whole_batches():
             full, *halves = (_numbers(strategy.loss(run.model, part)) for part in (batch, *_halves(batch)))
-            value, count = full
             what = "new" if batch.new else "old"
-            sums, counts = (sum(half[i] for half in halves) for i in (0, 1))
-            if abs(counts - count) > 1e-4 * abs(count):
-                yield f"its loss counts {count:g} on {what} data, its halves {counts:g} together"
-            if abs(sums - value) > 1e-3 * max(abs(value), 1e-6):
-                yield f"its loss is {value:.4g} on {what} data, its halves {sums:.4g} together: give a sum, not a mean"
+            for (value, count), *parts in zip(full, *halves, strict=True):
+                sums, counts = (sum(half[i] for half in parts) for i in (0, 1))
+                if abs(counts - count) > 1e-4 * abs(count):
+                    yield f"its loss counts {count:g} on {what} data, its halves {counts:g} together"
+                if abs(sums - value) > 1e-3 * max(abs(value), 1e-6):
+                    yield f"its loss is {value:.4g} on {what} data, its halves {sums:.4g} together: give a sum, not a mean"
 
     def parameters(self) -> Iterator[str]:
         """Named parameters that can be trained, each once."""
@@ -170,9 +170,8 @@ class _Suite:
                 return
 
 
-def _numbers(loss: Loss) -> tuple[float, float]:
-    value, count = loss
-    return value.item(), float(count)
+def _numbers(loss: Losses) -> list[tuple[float, float]]:
+    return [(value.item(), float(count)) for value, count in terms(loss)]
 
 
 def _halves(batch: Batch) -> list[Batch]:

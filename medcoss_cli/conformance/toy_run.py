@@ -24,7 +24,7 @@ from medcoss_cli.recipe.schema import PretrainRecipe
 from medcoss_cli.recipe.strategy import StrategyChoice
 from medcoss_cli.registry.complete import complete
 from medcoss_cli.store.run import Run
-from medcoss_cli.strategies import Loss, StageInfo, Strategy
+from medcoss_cli.strategies import Losses, StageInfo, Strategy
 from medcoss_cli.training.distributed import Devices
 
 NAMES = ("first", "second")
@@ -64,7 +64,7 @@ class ToyRun:
         self.strategy.begin_stage(self.model, self.info)
         return self.strategy
 
-    def stage(self, number: int, stop_after: int | None = None) -> Iterator[Loss]:
+    def stage(self, number: int, stop_after: int | None = None) -> Iterator[Losses]:
         """Train a stage from where its resume.pt stands; yields the losses before they are used.
 
         Args:

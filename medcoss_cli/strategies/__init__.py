@@ -23,6 +23,14 @@ from medcoss_cli.model.multimodal import Model
 Loss = tuple[Tensor, Tensor | int]
 """A sum and a count: the engine adds them up over ranks and micro-batches and divides once."""
 
+Losses = Loss | list[Loss]
+"""One term, or several that count different things: each is divided by its own count, the quotients are added up."""
+
+
+def terms(losses: Losses) -> list[Loss]:
+    """The terms of a loss, one or several."""
+    return losses if isinstance(losses, list) else [losses]
+
 
 @dataclass(frozen=True)
 class StageInfo:
@@ -109,8 +117,12 @@ class Strategy:
         """
         return None
 
-    def loss(self, model: Model, batch: Batch) -> Loss:
-        """The loss of one batch of one modality: a sum and the count it is to be divided by."""
+    def loss(self, model: Model, batch: Batch) -> Losses:
+        """The loss of one batch of one modality: a sum and the count it is to be divided by; or several such terms.
+
+        Of several terms the first is the one that is shown. All are divided over ranks by the count of the whole batch;
+        where a batch is cut into micro-batches the further terms are averaged with the first one's counts.
+        """
         return model.masked_loss(batch)
 
     def after_backward(self, model: Model) -> None:
