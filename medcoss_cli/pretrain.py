@@ -41,7 +41,7 @@ def pretrain(job: Job, *, last: int | None = None) -> State:
         for pool in plan.new:
             state.keep(pool.modality.name, select(job, number, model, pool))  # line 16: B and Sample(D_i)
         state.remember(job.strategy.name, strategy.memory())
-        state.finish(number, data, engine.facts())
+        state.finish(number, data, engine.facts(), strategy.serving)
         job.save(state)
     return state
 

@@ -93,7 +93,7 @@ def blame(who: str, what: str) -> Iterator[None]:
 
 STRATEGY_MEMBERS = (
     *("load_memory", "begin_stage", "phases", "parameters", "decay", "loss", "after_backward", "after_step"),
-    *("end_stage", "memory", "state", "load_state"),
+    *("end_stage", "serving", "memory", "state", "load_state"),
 )
 
 

@@ -5,12 +5,13 @@ differs from plain training. A third party brings its own through the entry-poin
 
 The members in the order of their calls: `load_memory`, then for every stage `begin_stage`, `phases`, for every phase
 `Phase.on_begin`, `parameters` and `decay`, for every step `loss` (once per micro-batch), `after_backward`, `after_step`; then
-`end_stage` and `memory`. `state` and `load_state` are called where a run is interrupted and resumed inside a stage.
+`end_stage`, `memory` and `serving`. `state` and `load_state` are called where a run is interrupted and resumed inside a stage.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -133,6 +134,10 @@ class Strategy:
 
     def end_stage(self, model: Model, samples: Samples) -> None:
         """The stage's steps are done; the model is in eval mode and float32, gradients are cleared afterwards."""
+
+    def serving(self, model: Model, modality: str) -> AbstractContextManager[None]:
+        """Within it the model is as it serves this modality: retention is measured there, after `end_stage`."""
+        return nullcontext()
 
     def memory(self) -> dict[str, Any]:
         """Tensors and plain values that later stages and `extend` need; the checkpoint keeps them. Called after `end_stage`."""

@@ -12,7 +12,7 @@ from medcoss_cli.strategies import Strategy
 from tests.conformance.toy_strategies import BROKEN, Whole
 
 
-@pytest.mark.parametrize("name", ["medcoss", "er", "sequential", "ewc", "cassle"])
+@pytest.mark.parametrize("name", ["medcoss", "er", "sequential", "ewc", "cassle", "packnet"])
 def test_the_strategies_of_medcoss_conform(tmp_path: Path, name: str) -> None:
     assert conformance.check_strategy(load_strategy(name), tmp_path) == []
 
