@@ -16,7 +16,7 @@ from medcoss_cli.model.masking import random_keep
 from medcoss_cli.model.networks import build_decoder, build_tokenizer
 from medcoss_cli.model.pooling import with_cls
 from medcoss_cli.plugin import CompleteModality, DecoderNetwork, PatchNetwork, TextNetwork, TokenNetwork
-from medcoss_cli.randomness import generator
+from medcoss_cli.randomness import generator, seeded
 
 
 class Model(nn.Module):
@@ -55,10 +55,15 @@ class Model(nn.Module):
             if key in self._given:
                 tokenizer.load_state_dict(self._given.pop(key))
             self.tokenizers[key] = tokenizer.to(device)
-        decoder = build_decoder(modality, self.shape.width)
-        initialise(decoder, generator(self.seed, "weights", "decoder", modality.name))
-        self.decoders[modality.name] = decoder.to(device)
+        self.decoders[modality.name] = self.fresh_decoder(modality, "decoder", modality.name)
         self.modalities[modality.name] = modality
+
+    def fresh_decoder(self, modality: CompleteModality, *key: int | str) -> nn.Module:
+        """A decoder with random weights that are a function of the model's seed and the key."""
+        with seeded(self.seed, "weights", *key):  # torch draws while it builds; what is kept is drawn below
+            decoder = build_decoder(modality, self.shape.width)
+        initialise(decoder, generator(self.seed, "weights", *key))
+        return decoder.to(self.encoder.cls.device)
 
     def tokenizer(self, modality: str) -> nn.Module:
         """The network that embeds this modality."""

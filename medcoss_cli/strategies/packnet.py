@@ -71,9 +71,8 @@ class PackNet(Strategy):
         keep = round(free / left)
         if keep < 1 or stage.number > 255:
             raise CheckpointError(
-                f"packnet has no room for stage {stage.number}: the earlier stages own "
-                f"{'all' if free == 0 else 'nearly all'} weights of a layer",
-                fix="pre-train with strategy.spare=N, the number of stages that may come later, or choose another strategy",
+                f"packnet has no room for stage {stage.number}: {free or 'no'} weights of a layer are free, for {left} stages",
+                fix="strategy.spare, which is the recipe's to give, says how many stages may come behind it",
             )
         return keep
 

@@ -124,7 +124,7 @@ def test_extend_takes_half_of_what_is_free(folder: Path, data: Path, three: Stat
 
 def test_more_stages_than_room_is_a_sentence(folder: Path, data: Path) -> None:
     train(folder, data, "strategy=packnet", "train.epochs=1", name="full")
-    with pytest.raises(CheckpointError, match="packnet has no room for stage 3: the earlier stages own all weights"):
+    with pytest.raises(CheckpointError, match="packnet has no room for stage 3: no weights of a layer are free"):
         extend(folder, data, "full", "over")
     train(folder, data, "strategy=sequential", "train.epochs=1", name="other")
     with pytest.raises(CheckpointError, match="not trained with packnet"):
@@ -144,5 +144,5 @@ def test_a_stage_resumes_to_the_same_bits_before_and_after_pruning(folder: Path,
 
 def test_a_stage_without_room_is_refused_at_its_beginning(tmp_path: Path) -> None:
     run = ToyRun(PackNet, PackNet.Settings(spare=1000), tmp_path / "run")
-    with pytest.raises(CheckpointError, match="no room for stage 1: the earlier stages own nearly all"):
+    with pytest.raises(CheckpointError, match=r"no room for stage 1: \d+ weights of a layer are free, for 1002 stages"):
         run.begin(1)
