@@ -10,7 +10,7 @@ from medcoss_cli.model.multimodal import Model
 from medcoss_cli.pretraining import retention
 from medcoss_cli.pretraining.engine import Engine
 from medcoss_cli.pretraining.job import Job
-from medcoss_cli.pretraining.rehearsal import buffer_size, choose_kmeans, choose_random
+from medcoss_cli.pretraining.rehearsal import CENTERS, buffer_size, choose_kmeans, choose_random
 from medcoss_cli.pretraining.stage import prepare_stage
 from medcoss_cli.pretraining.state import State
 
@@ -53,12 +53,12 @@ def select(job: Job, number: int, model: Model, new: Pool) -> StoredSamples:
     keep = buffer_size(len(new.rows), rehearsal.ratio)
     chosen = torch.zeros(keep, dtype=torch.int64)
     if job.devices.first:
-        if rehearsal.select == "random":
+        if job.recipe.selection == "random":
             picked = choose_random(len(new.rows), keep, key)
         else:
             with job.screen.progress(f"stage {number} choosing {keep} for the buffer", len(new.rows)) as bar:
                 features = retention.features(model, new.modality.name, new.source, new.rows, bar)
-            picked = choose_kmeans(features.numpy(), keep, rehearsal.centers, key)
+            picked = choose_kmeans(features.numpy(), keep, rehearsal.centers or CENTERS, key)
         chosen = torch.from_numpy(picked)
     return StoredSamples.of(new.source, new.rows[job.devices.from_first(chosen).numpy()])
 

@@ -40,7 +40,12 @@ class ToyRun:
         train = {"batch": BATCH, "epochs": EPOCHS, "warmup": 1.0, "lr": 1e-2, "precision": "fp32", "workers": 0}
         stages = [{"modality": name, "data": name} for name in NAMES]
         recipe = PretrainRecipe.model_validate(
-            {"kind": "pretrain", "strategy": StrategyChoice(cls.__name__, settings), "train": train, "stages": stages}
+            {
+                "kind": "pretrain",
+                "strategy": StrategyChoice(cls.__name__, settings, cls),
+                "train": train,
+                "stages": stages,
+            }
         )
         run = Run.create(folder.parent, folder.name, recipe={}, facts={}, overwrite=True, exact=True)
         devices = Devices(torch.device("cpu"))

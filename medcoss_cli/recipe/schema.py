@@ -163,8 +163,10 @@ class Rehearsal(Part):
 
     ratio: Annotated[float, Field(ge=0, le=1)] = Field(0.05, description="share of a stage's data that is kept")
     share: Literal["proportional"] | Share = Field("proportional", description="least share of steps on old data")
-    select: Literal["kmeans", "random"] = "kmeans"
-    centers: Annotated[float, Field(gt=0, le=1)] = Field(0.01, description="cluster centres as a share of the data")
+    select: Literal["kmeans", "random"] | None = Field(None, description="null: kmeans, or random for er")
+    centers: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="of kmeans: cluster centres as a share of the data; null: 0.01"
+    )
 
 
 class Member(Part):
@@ -256,6 +258,19 @@ class _Recipe(Part):
     rehearsal: Rehearsal = Rehearsal()  # type: ignore[call-arg]  # every key has a default
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+    @property
+    def selection(self) -> Literal["kmeans", "random"]:
+        """How samples are chosen for the buffer: as the recipe says, else as the strategy does."""
+        return self.rehearsal.select or self.strategy.cls.selection
+
+    @model_validator(mode="after")
+    def selectable(self) -> Self:
+        """A setting that would have no effect is refused."""
+        if self.rehearsal.centers is not None and self.selection == "random":
+            chosen = "rehearsal.select: random" if self.rehearsal.select else f"strategy: {self.strategy.name}"
+            raise ValueError(f"rehearsal.centers has no effect with {chosen}, which chooses at random; leave it out")
+        return self
 
 
 class PretrainRecipe(_Recipe):

@@ -117,6 +117,8 @@ def check_strategy(strategy: type) -> None:
     for member in STRATEGY_MEMBERS:
         if not callable(getattr(strategy, member)):
             raise Broken(f"its {member} cannot be called")
+    if strategy.selection not in ("kmeans", "random"):
+        raise Broken(f"its selection is {strategy.selection!r}, not kmeans or random")
     for flag in ("rehearses", "trains_decoders"):
         if not isinstance(getattr(strategy, flag), bool):
             raise Broken(f"its {flag} is {getattr(strategy, flag)!r}, not True or False")

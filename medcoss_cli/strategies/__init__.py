@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
@@ -89,6 +89,8 @@ class Strategy:
 
     rehearses = False
     """True: steps on samples of the buffer come between those on new data, and `loss` says what is done with them."""
+    selection: Literal["kmeans", "random"] = "kmeans"
+    """How samples are chosen for the buffer where the recipe does not say."""
     trains_decoders = False
     """True: decoders of earlier modalities are trained on, so that retention no longer measures their loss alike."""
 

@@ -29,6 +29,7 @@ class ExperienceReplay(Strategy):
 
     settings: Settings
     rehearses = True
+    selection: Literal["kmeans", "random"] = "random"
     decoders: nn.ModuleDict
 
     def __init__(self, settings: Settings) -> None:

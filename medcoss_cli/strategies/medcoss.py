@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -37,6 +37,7 @@ class MedCoSS(ExperienceReplay):
             return self
 
     settings: Settings
+    selection: Literal["kmeans", "random"] = "kmeans"
 
     @property
     def partners(self) -> bool:
