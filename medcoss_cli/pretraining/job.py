@@ -91,6 +91,7 @@ class Job:
             old,
             mix=train.accumulate if train.mix else 1,
             uniform=stage.sampling == "uniform",
+            equal=self.recipe.rehearsal.turns == "equal",
         )
 
     def save(self, state: State) -> None:

@@ -163,6 +163,9 @@ class Rehearsal(Part):
 
     ratio: Annotated[float, Field(ge=0, le=1)] = Field(0.05, description="share of a stage's data that is kept")
     share: Literal["proportional"] | Share = Field("proportional", description="least share of steps on old data")
+    turns: Literal["size", "equal"] = Field(
+        "size", description="turns of earlier modalities: by what is kept of each, or equally"
+    )
     select: Literal["kmeans", "random"] | None = Field(None, description="null: kmeans, or random for er")
     centers: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None, description="of kmeans: cluster centres as a share of the data; null: 0.01"

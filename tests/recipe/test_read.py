@@ -127,7 +127,7 @@ def test_a_local_file_wins_over_a_shipped_name(tmp_path: Path, monkeypatch: pyte
         (SMALL + "encoder: huge\n", r"x.yaml:4: encoder: 'huge' is not one of tiny, small, base, large"),
         (SMALL + "encoder: 5\n", r"x.yaml:4: encoder: 5 where 'tiny' or 'small' or 'base' or 'large' or a part with"),
         (SMALL + "encoder: {width: 100, heads: 3}\n", r"x.yaml:4: encoder: .*width 100 is no multiple of heads 3"),
-        (SMALL + "strategy: magic\n", r"x.yaml:4: strategy: 'magic' is none of er, medcoss, sequential"),
+        (SMALL + "strategy: magic\n", r"x.yaml:4: strategy: 'magic' is none of .*er, .*medcoss, .*sequential"),
         (SMALL + "schema: 2\n", r"x.yaml:4: schema: 2 where 1 is allowed"),
         ("kind: pretrain\nstages:\n  - {modality: xray}\n", r"x.yaml:3: stages.0.data: this key is required: text"),
         ("kind: pretrain\nstages: [xray]\n", r"x.yaml:2: stages.0: 'xray' where a part with keys \(modality, data"),
