@@ -25,7 +25,8 @@ def pretrain(job: Job, *, last: int | None = None) -> State:
     model = state.model.to(job.devices.device)
     strategy = job.make_strategy()
     for number, stage in job.remaining(last):  # line 6; in the first stage the buffer is empty
-        data, info = prepare_stage(job, number, stage), job.info(number, stage)  # D_i, of one modality or several
+        data = prepare_stage(job, number, stage)  # D_i, of one modality or several
+        info = job.info(number, stage, data)
         for part in data:
             model.add(part.modality)  # its tokenizer if the key is new; a fresh decoder, psi_i
         strategy.begin_stage(model, info)  # medcoss: a frozen copy, M_(i-1)

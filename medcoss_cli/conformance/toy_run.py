@@ -61,7 +61,7 @@ class ToyRun:
         """The model with the parts of stage `number`, and the strategy at its beginning."""
         self.add(number)
         name = NAMES[number - 1]
-        self.info = StageInfo(number, len(NAMES), (name,), (name,))
+        self.info = StageInfo(number, len(NAMES), (name,), (name,), KEPT)
         old = [Pool(pool.modality, pool.source, pool.rows[:KEPT]) for pool in self.pools[: number - 1]]
         self.plan = Plan.make(
             0, number, BATCH, EPOCHS, 0.25, [self.pools[number - 1]], old if self.strategy.rehearses else []

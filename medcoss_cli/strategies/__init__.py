@@ -42,12 +42,14 @@ class StageInfo:
         total: how many stages there will be; None where nobody knows (`extend`).
         modalities: those whose new data the stage trains on.
         new: those of them that the model sees for the first time.
+        kept: samples of the stage that `rehearsal.ratio` keeps.
     """
 
     number: int
     total: int | None
     modalities: tuple[str, ...]
     new: tuple[str, ...]
+    kept: int = 0
 
 
 @dataclass(frozen=True)
