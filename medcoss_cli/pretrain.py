@@ -27,8 +27,9 @@ def pretrain(job: Job, *, last: int | None = None) -> State:
     for number, stage in job.remaining(last):  # line 6; in the first stage the buffer is empty
         data = prepare_stage(job, number, stage)  # D_i, of one modality or several
         info = job.info(number, stage, data)
-        for part in data:
-            model.add(part.modality)  # its tokenizer if the key is new; a fresh decoder, psi_i
+        names = [part.modality.name for part in data]
+        for at, part in enumerate(data):  # its tokenizer if the key is new; a fresh decoder, psi_i
+            model.add(part.modality, sharing=names[:at] if stage.decoders == "dimension" else ())
         strategy.begin_stage(model, info)  # medcoss: a frozen copy, M_(i-1)
         old = [Pool(model.modalities[name], stored, np.arange(len(stored))) for name, stored in state.buffer.items()]
         plan = job.plan(number, stage, [part.pool for part in data], old if strategy.rehearses else [])  # line 7: D, B
@@ -38,6 +39,7 @@ def pretrain(job: Job, *, last: int | None = None) -> State:
                 with engine.autocast():
                     loss = strategy.loss(model, batch)  # lines 10 to 14: L_mim or L_fd
                 engine.step(batch, loss)  # updates phi, T and, on new data, psi_i
+        model.separate_decoders()  # so that later stages, resumed or not, find the same
         engine.end_stage()  # what the strategy estimates from samples of D_i
         for pool in plan.new:
             state.keep(pool.modality.name, select(job, number, model, pool))  # line 16: B and Sample(D_i)

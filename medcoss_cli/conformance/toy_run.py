@@ -38,7 +38,8 @@ class ToyRun:
         self.model = Model(EncoderShape(width=16, depth=2, heads=2), seed=0)
         self.strategy = cls(settings)
         train = {"batch": BATCH, "epochs": EPOCHS, "warmup": 1.0, "lr": 1e-2, "precision": "fp32", "workers": 0}
-        stages = [{"modality": name, "data": name} for name in NAMES]
+        self.names = NAMES[:1] if cls.single_stage else NAMES
+        stages = [{"modality": name, "data": name} for name in self.names]
         recipe = PretrainRecipe.model_validate(
             {
                 "kind": "pretrain",
@@ -61,7 +62,7 @@ class ToyRun:
         """The model with the parts of stage `number`, and the strategy at its beginning."""
         self.add(number)
         name = NAMES[number - 1]
-        self.info = StageInfo(number, len(NAMES), (name,), (name,), KEPT)
+        self.info = StageInfo(number, len(self.names), (name,), (name,), KEPT)
         old = [Pool(pool.modality, pool.source, pool.rows[:KEPT]) for pool in self.pools[: number - 1]]
         self.plan = Plan.make(
             0, number, BATCH, EPOCHS, 0.25, [self.pools[number - 1]], old if self.strategy.rehearses else []

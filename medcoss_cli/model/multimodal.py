@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import cast
 
 import torch
@@ -45,8 +46,12 @@ class Model(nn.Module):
         self.offered = dict(other.modalities)
         self._given = {key: dict(part.state_dict()) for key, part in other.tokenizers.items()}
 
-    def add(self, modality: CompleteModality) -> None:
-        """Make room for a modality: its tokenizer if the key is new, and a fresh decoder (psi_i)."""
+    def add(self, modality: CompleteModality, *, sharing: Collection[str] = ()) -> None:
+        """Make room for a modality: its tokenizer if the key is new, and a fresh decoder (psi_i).
+
+        Args:
+            sharing: modalities whose decoder it takes instead, if theirs is for the same tokenizer and size.
+        """
         device = self.encoder.cls.device
         key = modality.tokenizer.key
         if key not in self.tokenizers:
@@ -55,8 +60,18 @@ class Model(nn.Module):
             if key in self._given:
                 tokenizer.load_state_dict(self._given.pop(key))
             self.tokenizers[key] = tokenizer.to(device)
-        self.decoders[modality.name] = self.fresh_decoder(modality, "decoder", modality.name)
+        alike = [name for name in sharing if _decoded_alike(self.modalities[name], modality)]
+        fresh = None if alike else self.fresh_decoder(modality, "decoder", modality.name)
+        self.decoders[modality.name] = self.decoders[alike[0]] if fresh is None else fresh
         self.modalities[modality.name] = modality
+
+    def separate_decoders(self) -> None:
+        """Give every modality a decoder of its own again, as a checkpoint has them; shared ones become copies."""
+        seen: set[nn.Module] = set()
+        for name, decoder in self.decoders.items():
+            if decoder in seen:
+                self.decoders[name] = copy.deepcopy(decoder)
+            seen.add(decoder)
 
     def fresh_decoder(self, modality: CompleteModality, *key: int | str) -> nn.Module:
         """A decoder with random weights that are a function of the model's seed and the key."""
@@ -133,3 +148,8 @@ class Model(nn.Module):
         features = self.encode(batch.modality, inputs, keep)
         shown, reconstruction = self.decoder(batch.modality).reconstruct(features, targets, batch.inputs)
         return (inputs if keep is None else shown), reconstruction
+
+
+def _decoded_alike(a: CompleteModality, b: CompleteModality) -> bool:
+    """Can one decoder serve both?"""
+    return (a.dims, a.tokenizer.key, a.size, a.decoder) == (b.dims, b.tokenizer.key, b.size, b.decoder)

@@ -209,6 +209,11 @@ class Stage(_Pace, Member):
         """Of one modality all ways of drawing are the same."""
         return "size"
 
+    @property
+    def decoders(self) -> Literal["modality", "dimension"]:
+        """One modality has one decoder."""
+        return "modality"
+
 
 def _by_name(value: Any) -> Any:
     """A name stands for a modality whose data is in the folder of its name."""
@@ -220,6 +225,9 @@ class JointStage(_Pace):
 
     modalities: Annotated[list[Annotated[Member, BeforeValidator(_by_name), _OrName()]], Field(min_length=1)]
     sampling: Literal["size", "uniform"] = Field("size", description="batches by modality: by its samples, or equally")
+    decoders: Literal["modality", "dimension"] = Field(
+        "modality", description="one for each modality, or for each kind of tokenizer and size (2D, 3D, text)"
+    )
 
     @property
     def members(self) -> list[Member]:
@@ -287,6 +295,16 @@ class PretrainRecipe(_Recipe):
     decoder: Decoder = Decoder()
     stages: Annotated[list[AnyStage], Field(min_length=1)]
 
+    @model_validator(mode="after")
+    def one_stage(self) -> Self:
+        """A strategy of a single stage gets one."""
+        if self.strategy.cls.single_stage and len(self.stages) > 1:
+            raise ValueError(
+                f"strategy: {self.strategy.name} trains all modalities in one stage, but the recipe has "
+                f"{len(self.stages)}; write one stage with modalities: [...]"
+            )
+        return self
+
     @property
     def members(self) -> list[Member]:
         """The modalities of all stages, in order."""
@@ -303,6 +321,15 @@ class ExtendRecipe(_Recipe):
     tokenizer: Text | None = None
     vocabulary: Text | None = None
     vocabulary_size: Annotated[int, Field(ge=100)] | None = None
+
+    @model_validator(mode="after")
+    def later_stage(self) -> Self:
+        """A strategy of a single stage has no later one."""
+        if self.strategy.cls.single_stage:
+            raise ValueError(
+                f"strategy: {self.strategy.name} trains all modalities in one stage, so it cannot extend; choose another"
+            )
+        return self
 
 
 class Labelled(Data):

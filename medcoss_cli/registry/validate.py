@@ -119,7 +119,7 @@ def check_strategy(strategy: type) -> None:
             raise Broken(f"its {member} cannot be called")
     if strategy.selection not in ("kmeans", "random"):
         raise Broken(f"its selection is {strategy.selection!r}, not kmeans or random")
-    for flag in ("rehearses", "trains_decoders"):
+    for flag in ("rehearses", "single_stage", "trains_decoders"):
         if not isinstance(getattr(strategy, flag), bool):
             raise Broken(f"its {flag} is {getattr(strategy, flag)!r}, not True or False")
 

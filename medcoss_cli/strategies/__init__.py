@@ -93,6 +93,8 @@ class Strategy:
     """True: steps on samples of the buffer come between those on new data, and `loss` says what is done with them."""
     selection: Literal["kmeans", "random"] = "kmeans"
     """How samples are chosen for the buffer where the recipe does not say."""
+    single_stage = False
+    """True: recipes of several stages are refused, and so is `extend`."""
     trains_decoders = False
     """True: decoders of earlier modalities are trained on, so that retention no longer measures their loss alike."""
 

@@ -15,7 +15,7 @@ from medcoss_cli.strategies.er import ExperienceReplay
 from tests.conformance.toy_strategies import BROKEN, Whole
 
 
-@pytest.mark.parametrize("name", ["medcoss", "er", "sequential", "ewc", "cassle", "packnet", "der", "derpp"])
+@pytest.mark.parametrize("name", ["medcoss", "er", "sequential", "ewc", "cassle", "packnet", "der", "derpp", "joint"])
 def test_the_strategies_of_medcoss_conform(tmp_path: Path, name: str) -> None:
     assert conformance.check_strategy(load_strategy(name), tmp_path) == []
 
