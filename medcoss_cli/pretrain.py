@@ -10,7 +10,7 @@ from medcoss_cli.model.multimodal import Model
 from medcoss_cli.pretraining import retention
 from medcoss_cli.pretraining.engine import Engine
 from medcoss_cli.pretraining.job import Job
-from medcoss_cli.pretraining.rehearsal import buffer_size, choose_kmeans, choose_random
+from medcoss_cli.pretraining.rehearsal import CENTERS, buffer_size, choose_kmeans, choose_random
 from medcoss_cli.pretraining.stage import prepare_stage
 from medcoss_cli.pretraining.state import State
 
@@ -25,9 +25,11 @@ def pretrain(job: Job, *, last: int | None = None) -> State:
     model = state.model.to(job.devices.device)
     strategy = job.make_strategy()
     for number, stage in job.remaining(last):  # line 6; in the first stage the buffer is empty
-        data, info = prepare_stage(job, number, stage), job.info(number, stage)  # D_i, of one modality or several
-        for part in data:
-            model.add(part.modality)  # its tokenizer if the key is new; a fresh decoder, psi_i
+        data = prepare_stage(job, number, stage)  # D_i, of one modality or several
+        info = job.info(number, stage, data)
+        names = [part.modality.name for part in data]
+        for at, part in enumerate(data):  # its tokenizer if the key is new; a fresh decoder, psi_i
+            model.add(part.modality, sharing=names[:at] if stage.decoders == "dimension" else ())
         strategy.begin_stage(model, info)  # medcoss: a frozen copy, M_(i-1)
         old = [Pool(model.modalities[name], stored, np.arange(len(stored))) for name, stored in state.buffer.items()]
         plan = job.plan(number, stage, [part.pool for part in data], old if strategy.rehearses else [])  # line 7: D, B
@@ -37,11 +39,12 @@ def pretrain(job: Job, *, last: int | None = None) -> State:
                 with engine.autocast():
                     loss = strategy.loss(model, batch)  # lines 10 to 14: L_mim or L_fd
                 engine.step(batch, loss)  # updates phi, T and, on new data, psi_i
+        model.separate_decoders()  # so that later stages, resumed or not, find the same
         engine.end_stage()  # what the strategy estimates from samples of D_i
         for pool in plan.new:
             state.keep(pool.modality.name, select(job, number, model, pool))  # line 16: B and Sample(D_i)
         state.remember(job.strategy.name, strategy.memory())
-        state.finish(number, data, engine.facts())
+        state.finish(number, data, engine.facts(), strategy.serving)
         job.save(state)
     return state
 
@@ -53,12 +56,12 @@ def select(job: Job, number: int, model: Model, new: Pool) -> StoredSamples:
     keep = buffer_size(len(new.rows), rehearsal.ratio)
     chosen = torch.zeros(keep, dtype=torch.int64)
     if job.devices.first:
-        if rehearsal.select == "random":
+        if job.recipe.selection == "random":
             picked = choose_random(len(new.rows), keep, key)
         else:
             with job.screen.progress(f"stage {number} choosing {keep} for the buffer", len(new.rows)) as bar:
                 features = retention.features(model, new.modality.name, new.source, new.rows, bar)
-            picked = choose_kmeans(features.numpy(), keep, rehearsal.centers, key)
+            picked = choose_kmeans(features.numpy(), keep, rehearsal.centers or CENTERS, key)
         chosen = torch.from_numpy(picked)
     return StoredSamples.of(new.source, new.rows[job.devices.from_first(chosen).numpy()])
 

@@ -21,14 +21,14 @@ from medcoss_cli.conformance.toy_run import ToyRun
 from medcoss_cli.model.batch import Batch
 from medcoss_cli.registry import validate
 from medcoss_cli.store import plain
-from medcoss_cli.strategies import Loss, Strategy
+from medcoss_cli.strategies import Losses, Strategy, terms
 
 
 def check_strategy(strategy: type[Strategy], folder: Path) -> list[str]:
     """Everything that is wrong with a strategy, one sentence each; empty if it conforms.
 
-    Two stages are trained on synthetic images, with the strategy's default settings, once as a whole and then
-    interrupted and resumed in each phase, and with memory taken back from a file.
+    Two stages (one, of a strategy of a single stage) are trained on synthetic images, with the strategy's default
+    settings, once as a whole and then interrupted and resumed in each phase, and with memory taken back from a file.
 
     Args:
         strategy: the class that the plugin's entry point or hook brings.
@@ -59,9 +59,14 @@ class _Suite:
     def __init__(self, strategy: type[Strategy], folder: Path) -> None:
         self.cls, self.folder = strategy, folder
         self.reference: ToyRun | None = None
+        self.last = 1 if strategy.single_stage else 2  # stages are interrupted and looked at in the last one
 
     def _run(self, name: str) -> ToyRun:
         return ToyRun(self.cls, self.cls.Settings(), self.folder / name)
+
+    def _earlier(self, run: ToyRun) -> None:
+        for number in range(1, self.last):
+            run.finish_stage(number)
 
     def settings(self) -> Iterator[str]:
         """Settings have defaults, and can be written into a recipe and read again."""
@@ -76,10 +81,10 @@ class _Suite:
         """Two stages with a finite loss; global random state and kept decoders stay as they are."""
         run = self._run("whole")
         decoder: dict[str, Tensor] = {}
-        for number in (1, 2):
+        for number in range(1, self.last + 1):
             run.add(number)  # building a network draws from the global generator
             random_state = _global_state()
-            for value, count in run.stage(number):
+            for value, count in (term for loss in run.stage(number) for term in terms(loss)):
                 if value.ndim != 0:
                     yield f"its loss has the shape {tuple(value.shape)}; it is a sum, one number"
                     return
@@ -101,17 +106,17 @@ class _Suite:
     def additive(self) -> Iterator[str]:
         """Parts of a batch give the sum and the count of the whole."""
         run = self._run("parts")
-        run.finish_stage(1)
-        strategy = run.begin(2)
+        self._earlier(run)
+        strategy = run.begin(self.last)
         for batch in run.whole_batches():
             full, *halves = (_numbers(strategy.loss(run.model, part)) for part in (batch, *_halves(batch)))
-            value, count = full
             what = "new" if batch.new else "old"
-            sums, counts = (sum(half[i] for half in halves) for i in (0, 1))
-            if abs(counts - count) > 1e-4 * abs(count):
-                yield f"its loss counts {count:g} on {what} data, its halves {counts:g} together"
-            if abs(sums - value) > 1e-3 * max(abs(value), 1e-6):
-                yield f"its loss is {value:.4g} on {what} data, its halves {sums:.4g} together: give a sum, not a mean"
+            for (value, count), *parts in zip(full, *halves, strict=True):
+                sums, counts = (sum(half[i] for half in parts) for i in (0, 1))
+                if abs(counts - count) > 1e-4 * abs(count):
+                    yield f"its loss counts {count:g} on {what} data, its halves {counts:g} together"
+                if abs(sums - value) > 1e-3 * max(abs(value), 1e-6):
+                    yield f"its loss is {value:.4g} on {what} data, its halves {sums:.4g} together: give a sum, not a mean"
 
     def parameters(self) -> Iterator[str]:
         """Named parameters that can be trained, each once."""
@@ -126,7 +131,7 @@ class _Suite:
     def repeated(self) -> Iterator[str]:
         """The same seed gives the same weights."""
         second = self._run("again")
-        for number in (1, 2):
+        for number in range(1, self.last + 1):
             second.finish_stage(number)
         if not _same(second, self.reference):
             yield "the same seed gives other weights the second time"
@@ -134,7 +139,7 @@ class _Suite:
     def memory(self) -> Iterator[str]:
         """What memory() gives can be stored, and is all that a later stage needs."""
         run = self._run("memory")
-        run.finish_stage(1)
+        self._earlier(run)
         state = run.strategy.memory()
         path = self.folder / "memory.pt"
         try:
@@ -145,7 +150,7 @@ class _Suite:
         run.strategy = self.cls(self.cls.Settings())
         if state:
             run.strategy.load_memory(plain.load(path))
-        run.finish_stage(2)
+        run.finish_stage(self.last)
         if not _same(run, self.reference):
             yield "a second stage gives other weights after load_memory(memory()); memory lacks something"
 
@@ -154,25 +159,24 @@ class _Suite:
         assert self.reference is not None
         for step in self.reference.steps_within_phases():
             run = self._run(f"resumed-{step}")
-            run.finish_stage(1)
+            self._earlier(run)
             start = _copy(run.model.state_dict()), plain.plain(run.strategy.memory())
             try:
-                run.finish_stage(2, stop_after=step)
+                run.finish_stage(self.last, stop_after=step)
             except TypeError as error:
                 yield f"its state cannot be kept in resume.pt ({error})"
                 return
             run.restart(start[0], self.cls(self.cls.Settings()))
             if start[1]:
                 run.strategy.load_memory(start[1])
-            run.finish_stage(2)
+            run.finish_stage(self.last)
             if not _same(run, self.reference):
                 yield f"resumed after step {step} of a stage it gives other weights; state() or memory() lacks something"
                 return
 
 
-def _numbers(loss: Loss) -> tuple[float, float]:
-    value, count = loss
-    return value.item(), float(count)
+def _numbers(loss: Losses) -> list[tuple[float, float]]:
+    return [(value.item(), float(count)) for value, count in terms(loss)]
 
 
 def _halves(batch: Batch) -> list[Batch]:

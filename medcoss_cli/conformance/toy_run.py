@@ -24,7 +24,7 @@ from medcoss_cli.recipe.schema import PretrainRecipe
 from medcoss_cli.recipe.strategy import StrategyChoice
 from medcoss_cli.registry.complete import complete
 from medcoss_cli.store.run import Run
-from medcoss_cli.strategies import Loss, StageInfo, Strategy
+from medcoss_cli.strategies import Losses, StageInfo, Strategy
 from medcoss_cli.training.distributed import Devices
 
 NAMES = ("first", "second")
@@ -38,9 +38,15 @@ class ToyRun:
         self.model = Model(EncoderShape(width=16, depth=2, heads=2), seed=0)
         self.strategy = cls(settings)
         train = {"batch": BATCH, "epochs": EPOCHS, "warmup": 1.0, "lr": 1e-2, "precision": "fp32", "workers": 0}
-        stages = [{"modality": name, "data": name} for name in NAMES]
+        self.names = NAMES[:1] if cls.single_stage else NAMES
+        stages = [{"modality": name, "data": name} for name in self.names]
         recipe = PretrainRecipe.model_validate(
-            {"kind": "pretrain", "strategy": StrategyChoice(cls.__name__, settings), "train": train, "stages": stages}
+            {
+                "kind": "pretrain",
+                "strategy": StrategyChoice(cls.__name__, settings, cls),
+                "train": train,
+                "stages": stages,
+            }
         )
         run = Run.create(folder.parent, folder.name, recipe={}, facts={}, overwrite=True, exact=True)
         devices = Devices(torch.device("cpu"))
@@ -56,7 +62,7 @@ class ToyRun:
         """The model with the parts of stage `number`, and the strategy at its beginning."""
         self.add(number)
         name = NAMES[number - 1]
-        self.info = StageInfo(number, len(NAMES), (name,), (name,))
+        self.info = StageInfo(number, len(self.names), (name,), (name,), KEPT)
         old = [Pool(pool.modality, pool.source, pool.rows[:KEPT]) for pool in self.pools[: number - 1]]
         self.plan = Plan.make(
             0, number, BATCH, EPOCHS, 0.25, [self.pools[number - 1]], old if self.strategy.rehearses else []
@@ -64,7 +70,7 @@ class ToyRun:
         self.strategy.begin_stage(self.model, self.info)
         return self.strategy
 
-    def stage(self, number: int, stop_after: int | None = None) -> Iterator[Loss]:
+    def stage(self, number: int, stop_after: int | None = None) -> Iterator[Losses]:
         """Train a stage from where its resume.pt stands; yields the losses before they are used.
 
         Args:

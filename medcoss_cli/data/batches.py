@@ -81,7 +81,7 @@ class Plan:
     """Which modality each turn of a stage trains on.
 
     A turn is what one modality is drawn for: a whole step, or one of its `mix` micro-batches. Rehearsal is spread evenly
-    over the turns, earlier modalities alternate; new modalities get their exact share in a random order. Mixed turns come
+    over the turns; earlier modalities, and new ones, get their exact share in a random order. Mixed turns come
     in a random order altogether, as in the authors' code. Each pool is drawn without replacement and reshuffled when
     exhausted, so a pool smaller than a turn gives its samples several times, with fresh augmentation.
 
@@ -89,6 +89,7 @@ class Plan:
         batch: samples of a turn, over all ranks.
         turns, rehearsal_turns: of the stage; `turns` is a multiple of `mix`.
         uniform: new modalities get the same number of turns, else in proportion to their samples.
+        equal: earlier modalities alternate, else they get turns in proportion to what is kept of them.
     """
 
     seed: int
@@ -100,6 +101,7 @@ class Plan:
     rehearsal_turns: int
     mix: int = 1
     uniform: bool = False
+    equal: bool = False
 
     @classmethod
     def make(
@@ -114,6 +116,7 @@ class Plan:
         *,
         mix: int = 1,
         uniform: bool = False,
+        equal: bool = False,
     ) -> Plan:
         """Plan `epochs` passes over the new data, in steps of `batch` samples.
 
@@ -122,7 +125,9 @@ class Plan:
         """
         samples, buffered = (sum(len(pool.rows) for pool in pools) for pools in (new, old))
         turns, rehearsed = turns_of(samples, buffered, batch // mix, epochs, share, mix)
-        return cls(seed, stage, batch // mix, list(new), list(old), turns, rehearsed, mix, uniform)
+        return cls(
+            seed, stage, batch // mix, list(new), [p for p in old if len(p.rows)], turns, rehearsed, mix, uniform, equal
+        )
 
     @property
     def steps(self) -> int:
@@ -140,12 +145,21 @@ class Plan:
             turn = int(_shuffled(self.seed, self.stage, "mix", self.turns)[turn])
         rehearsed = turn * self.rehearsal_turns // self.turns
         if (turn + 1) * self.rehearsal_turns // self.turns != rehearsed:
-            return self.old[rehearsed % len(self.old)], rehearsed // len(self.old), False
-        if len(self.new) == 1:
-            return self.new[0], turn - rehearsed, True
-        weights = tuple(1 if self.uniform else len(pool.rows) for pool in self.new)
-        pools, drawn = _alternation(self.seed, self.stage, weights, self.turns - self.rehearsal_turns)
-        return self.new[pools[turn - rehearsed]], int(drawn[turn - rehearsed]), True
+            if self.equal:
+                return self.old[rehearsed % len(self.old)], rehearsed // len(self.old), False
+            kept = [len(pool.rows) for pool in self.old]
+            return *self._drawn(self.old, kept, self.rehearsal_turns, rehearsed, "rehearsal"), False
+        weights = [1 if self.uniform else len(pool.rows) for pool in self.new]
+        return *self._drawn(self.new, weights, self.turns - self.rehearsal_turns, turn - rehearsed, "alternation"), True
+
+    def _drawn(
+        self, pools: Sequence[Pool], weights: Sequence[int], turns: int, turn: int, purpose: str
+    ) -> tuple[Pool, int]:
+        """The pool of one of the turns that these share in proportion to the weights, and how often it came before."""
+        if len(pools) == 1:
+            return pools[0], turn
+        order, drawn = _alternation(self.seed, self.stage, purpose, tuple(weights), turns)
+        return pools[order[turn]], int(drawn[turn])
 
     def samples(self, count: int = 1024, batch: int = 1) -> Iterator[Batch]:
         """Batches of the new data that are neither augmented nor drawn twice; see `medcoss_cli.strategies.Samples`."""
@@ -195,7 +209,7 @@ def _shuffled(seed: int, stage: int, purpose: str, n: int) -> np.ndarray[Any, An
 
 @lru_cache(maxsize=8)
 def _alternation(
-    seed: int, stage: int, weights: tuple[int, ...], turns: int
+    seed: int, stage: int, purpose: str, weights: tuple[int, ...], turns: int
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Which pool each of the turns takes, in proportion to the weights, and how often that pool was taken before."""
     exact = np.array(weights) * turns / sum(weights)
@@ -203,7 +217,7 @@ def _alternation(
     counts[np.argsort(counts - exact, kind="stable")[: turns - counts.sum()]] += 1  # by the largest remainders
     while counts.min() == 0 and counts.max() > 1:  # no modality is left out
         counts[[counts.argmax(), counts.argmin()]] += [-1, 1]
-    pools = np.repeat(np.arange(len(counts)), counts)[_shuffled(seed, stage, "alternation", turns)]
+    pools = np.repeat(np.arange(len(counts)), counts)[_shuffled(seed, stage, purpose, turns)]
     drawn = np.empty(turns, int)
     for pool in range(len(counts)):
         drawn[pools == pool] = np.arange(counts[pool])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import cast
 
 import torch
@@ -16,7 +17,7 @@ from medcoss_cli.model.masking import random_keep
 from medcoss_cli.model.networks import build_decoder, build_tokenizer
 from medcoss_cli.model.pooling import with_cls
 from medcoss_cli.plugin import CompleteModality, DecoderNetwork, PatchNetwork, TextNetwork, TokenNetwork
-from medcoss_cli.randomness import generator
+from medcoss_cli.randomness import generator, seeded
 
 
 class Model(nn.Module):
@@ -45,8 +46,12 @@ class Model(nn.Module):
         self.offered = dict(other.modalities)
         self._given = {key: dict(part.state_dict()) for key, part in other.tokenizers.items()}
 
-    def add(self, modality: CompleteModality) -> None:
-        """Make room for a modality: its tokenizer if the key is new, and a fresh decoder (psi_i)."""
+    def add(self, modality: CompleteModality, *, sharing: Collection[str] = ()) -> None:
+        """Make room for a modality: its tokenizer if the key is new, and a fresh decoder (psi_i).
+
+        Args:
+            sharing: modalities whose decoder it takes instead, if theirs is for the same tokenizer and size.
+        """
         device = self.encoder.cls.device
         key = modality.tokenizer.key
         if key not in self.tokenizers:
@@ -55,10 +60,25 @@ class Model(nn.Module):
             if key in self._given:
                 tokenizer.load_state_dict(self._given.pop(key))
             self.tokenizers[key] = tokenizer.to(device)
-        decoder = build_decoder(modality, self.shape.width)
-        initialise(decoder, generator(self.seed, "weights", "decoder", modality.name))
-        self.decoders[modality.name] = decoder.to(device)
+        alike = [name for name in sharing if _decoded_alike(self.modalities[name], modality)]
+        fresh = None if alike else self.fresh_decoder(modality, "decoder", modality.name)
+        self.decoders[modality.name] = self.decoders[alike[0]] if fresh is None else fresh
         self.modalities[modality.name] = modality
+
+    def separate_decoders(self) -> None:
+        """Give every modality a decoder of its own again, as a checkpoint has them; shared ones become copies."""
+        seen: set[nn.Module] = set()
+        for name, decoder in self.decoders.items():
+            if decoder in seen:
+                self.decoders[name] = copy.deepcopy(decoder)
+            seen.add(decoder)
+
+    def fresh_decoder(self, modality: CompleteModality, *key: int | str) -> nn.Module:
+        """A decoder with random weights that are a function of the model's seed and the key."""
+        with seeded(self.seed, "weights", *key):  # torch draws while it builds; what is kept is drawn below
+            decoder = build_decoder(modality, self.shape.width)
+        initialise(decoder, generator(self.seed, "weights", *key))
+        return decoder.to(self.encoder.cls.device)
 
     def tokenizer(self, modality: str) -> nn.Module:
         """The network that embeds this modality."""
@@ -67,6 +87,12 @@ class Model(nn.Module):
     def decoder(self, modality: str) -> DecoderNetwork:
         """The network that decodes this modality."""
         return cast(DecoderNetwork, self.decoders[modality])
+
+    def shared_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Those of encoder and tokenizers, by name: what is carried from stage to stage, without the decoders."""
+        for name, parameter in self.named_parameters():
+            if not name.startswith("decoders."):
+                yield name, parameter
 
     def encode(self, modality: str, inputs: Tensor, keep: Tensor | None = None) -> Tensor:
         """Inputs to features of the tokens in `keep`, or of all: (N, 1 + K, D) with cls first, or (N, L, D) for words."""
@@ -122,3 +148,8 @@ class Model(nn.Module):
         features = self.encode(batch.modality, inputs, keep)
         shown, reconstruction = self.decoder(batch.modality).reconstruct(features, targets, batch.inputs)
         return (inputs if keep is None else shown), reconstruction
+
+
+def _decoded_alike(a: CompleteModality, b: CompleteModality) -> bool:
+    """Can one decoder serve both?"""
+    return (a.dims, a.tokenizer.key, a.size, a.decoder) == (b.dims, b.tokenizer.key, b.size, b.decoder)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 import torch
+from torch import Tensor
 
 from medcoss_cli.data.batches import Plan, batches
 from medcoss_cli.errors import Interrupted, PluginError
@@ -19,9 +20,9 @@ from medcoss_cli.model.multimodal import Model
 from medcoss_cli.pretraining.job import Job
 from medcoss_cli.recipe.schema import AnyStage
 from medcoss_cli.store.run import without_paths
-from medcoss_cli.strategies import Loss, StageInfo, Strategy
+from medcoss_cli.strategies import Losses, StageInfo, Strategy, terms
 from medcoss_cli.training.interruption import Interruption
-from medcoss_cli.training.optim import adamw, cosine, decay_on_matrices, set_rate
+from medcoss_cli.training.optim import adamw, cosine, decay_on_matrices, decay_places, set_rate
 from medcoss_cli.training.resume import check_data, check_loss, check_parameters
 
 
@@ -141,47 +142,57 @@ class Engine:
         self.phase += 1
 
     def _new_optimiser(self) -> None:
-        groups = decay_on_matrices(self.strategy.parameters(self.model), self.train.weight_decay)
+        named = list(self.strategy.parameters(self.model))
+        places = {p: self.strategy.decay(name, p) for name, p in named if p.ndim == 2 and p.requires_grad}
+        self.decayed = {parameter: where for parameter, where in places.items() if where is not None}
+        groups = decay_on_matrices(named, self.train.weight_decay, self.decayed)
         self.optimiser = adamw(groups, 0.95, fused=True)
         self.parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
 
     def _begin_step(self) -> None:
         self.began, self.waited, self.micro = time.perf_counter(), 0.0, 0
-        self.sums = torch.zeros(self.plan.mix, 2, dtype=torch.float64)  # of each turn: loss, count
+        self.sums: list[Tensor] = []  # of each turn: loss, count of each term
         self.turns: list[Batch] = []
         self.optimiser.zero_grad(set_to_none=True)
 
-    def step(self, batch: Batch, loss: Loss) -> None:
+    def step(self, batch: Batch, loss: Losses) -> None:
         """Backward, and when the step is complete: one all-reduce, `after_backward`, AdamW, `after_step`.
 
         Losses are sums; gradients are divided once by the count of the whole global batch, so one rank, many ranks and
         accumulation give the same curve. Mixed micro-batches differ in what they count (patches, words, samples): each
-        is divided by its own count over all ranks, and their gradients are averaged.
+        is divided by its own count over all ranks, and their gradients are averaged. So are the terms of a loss.
         Raises: NonFiniteError on a loss that is not finite.
         """
-        value, count = loss
+        parts = terms(loss)
         mixed = self.plan.mix > 1
-        sum_and_count = torch.tensor([value.item(), float(count)], dtype=torch.float64)
-        if mixed:
-            counted = self.devices.add_up(
-                sum_and_count[1:].to(self.devices.device, copy=True)
-            ).item()  # before backward: gradients add up
-            value = value / counted
+        sums_and_counts = torch.tensor([[value.item(), float(count)] for value, count in parts], dtype=torch.float64)
+        value = parts[0][0]
+        if mixed or len(parts) > 1:  # before backward: gradients add up
+            counts = self.devices.add_up(sums_and_counts[:, 1].to(self.devices.device, copy=True)).tolist()
+            whole = 1.0 if mixed else counts[0]  # all gradients are divided by the first count when they are complete
+            value = value / (counts[0] / whole)
+            for (further, _), count in zip(parts[1:], counts[1:], strict=True):
+                value = value + further / (count / whole)
         value.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
-        self.sums[self.micro if mixed else 0] += sum_and_count
         if mixed or self.micro == 0:
             self.turns.append(batch)
+            self.sums.append(sums_and_counts)
+        else:
+            self.sums[0] += sums_and_counts
         self.micro += 1
         if self.micro < self.train.accumulate:
             return
         stop = torch.tensor([float(self.interruption.requested)], dtype=torch.float64)
-        *sums, stops = self.devices.add_up(torch.cat([self.sums.flatten(), stop]).to(self.devices.device)).tolist()
-        losses = [summed / counted for summed, counted in zip(sums[::2], sums[1::2], strict=True)]
-        check_loss(sum(sums[::2]), f"step {self.at + 1} of stage {self.plan.stage}", self.run.folder)
-        self.devices.add_up_gradients(self.parameters, float(self.plan.mix) if mixed else sums[1])
+        flat = torch.cat([*(part.flatten() for part in self.sums), stop]).to(self.devices.device)
+        *added, stops = self.devices.add_up(flat).tolist()
+        means = [summed / counted for summed, counted in zip(added[::2], added[1::2], strict=True)]
+        losses = [[means.pop(0) for _ in part] for part in self.sums]
+        check_loss(sum(added[::2]), f"step {self.at + 1} of stage {self.plan.stage}", self.run.folder)
+        self.devices.add_up_gradients(self.parameters, float(self.plan.mix) if mixed else added[1])
         self.strategy.after_backward(self.model)
         rate = cosine(self.at, self.plan.steps, self.warmup, self.peak)
         set_rate(self.optimiser, rate)
+        decay_places(self.decayed, rate, self.train.weight_decay)
         self.optimiser.step()
         self.strategy.after_step(self.model)
         self.at += 1
@@ -201,10 +212,10 @@ class Engine:
             "recipe": without_paths(self.job.recipe.model_dump(mode="json")),
         }
 
-    def _report_step(self, losses: Sequence[float], rate: float) -> None:
+    def _report_step(self, losses: Sequence[Sequence[float]], rate: float) -> None:
         """A line of metrics.jsonl for each turn of the step, and the bar."""
         seconds, parts = time.perf_counter() - self.began, len(losses)
-        for batch, loss in zip(self.turns, losses, strict=True):
+        for batch, (loss, *further) in zip(self.turns, losses, strict=True):
             row = {
                 "stage": self.plan.stage,
                 "step": self.at,
@@ -214,6 +225,7 @@ class Engine:
             }
             row |= {"lr": rate, "seconds": round(seconds / parts, 4), "waited": round(self.waited / parts, 4)}
             row["samples"] = batch.total
+            row |= {"terms": further} if further else {}
             if batch.new:
                 row["relative"] = self.seen = loss / self.baselines[batch.modality]
             self.run.metric(row)

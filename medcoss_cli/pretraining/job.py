@@ -10,6 +10,8 @@ from medcoss_cli.console import Screen
 from medcoss_cli.data.batches import Plan, Pool
 from medcoss_cli.errors import RecipeError
 from medcoss_cli.pretraining import retention
+from medcoss_cli.pretraining.rehearsal import buffer_size
+from medcoss_cli.pretraining.stage_data import StageData
 from medcoss_cli.pretraining.state import State
 from medcoss_cli.recipe.schema import AnyStage, ExtendRecipe, PretrainRecipe
 from medcoss_cli.recipe.strategy import StrategyChoice
@@ -53,11 +55,13 @@ class Job:
             strategy.load_memory(self.state.memory[self.strategy.name])
         return strategy
 
-    def info(self, number: int, stage: AnyStage) -> StageInfo:
+    def info(self, number: int, stage: AnyStage, data: Sequence[StageData]) -> StageInfo:
         """What the strategy is to know of a stage; called before its modalities are added to the model."""
         names = tuple(member.modality for member in stage.members)
         total = self.before + len(self.stages) if isinstance(self.recipe, PretrainRecipe) else None
-        return StageInfo(number, total, names, tuple(n for n in names if n not in self.state.model.modalities))
+        new = tuple(name for name in names if name not in self.state.model.modalities)
+        kept = sum(buffer_size(len(part.train), self.recipe.rehearsal.ratio) for part in data)
+        return StageInfo(number, total, names, new, kept)
 
     def remaining(self, last: int | None = None) -> Iterator[tuple[int, AnyStage]]:
         """(number, stage) of the stages that are not in the state's history yet, up to number `last`."""
@@ -92,6 +96,7 @@ class Job:
             old,
             mix=train.accumulate if train.mix else 1,
             uniform=stage.sampling == "uniform",
+            equal=self.recipe.rehearsal.turns == "equal",
         )
 
     def save(self, state: State) -> None:

@@ -9,6 +9,9 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 
+CENTERS = 0.01
+"""Cluster centres as a share of the data, in the paper."""
+
 
 def buffer_size(samples: int, ratio: float) -> int:
     """Samples to keep of a stage: round(ratio x n), at least one of a stage that has any."""

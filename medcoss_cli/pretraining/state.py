@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -67,14 +68,28 @@ class State:
         if memory or strategy in self.memory:
             self.memory[strategy] = plain_memory
 
-    def finish(self, number: int, data: Sequence[StageData], facts: dict[str, Any]) -> None:
-        """Write a finished stage into the history: take anchors of the new modalities, measure the earlier ones."""
+    def finish(
+        self,
+        number: int,
+        data: Sequence[StageData],
+        facts: dict[str, Any],
+        serving: Callable[[Model, str], AbstractContextManager[None]],
+    ) -> None:
+        """Write a finished stage into the history: take anchors of the new modalities, measure the earlier ones.
+
+        Args:
+            serving: the strategy's; within it the model is as it serves a modality.
+        """
         for part in data:
             anchors = StoredSamples.of(part.prepared, part.anchors)
             if len(anchors):
                 self.anchors[part.modality.name] = anchors_of(self.model, part.modality.name, anchors)
         baselines = {m: part.get("baseline", 1.0) for entry in self.history for m, part in history.parts(entry).items()}
         baselines |= facts["baselines"]
+        retention: dict[str, dict[str, float]] = {}
+        for name, kept in self.anchors.items():
+            with serving(self.model, name):
+                retention |= measure(self.model, {name: kept}, baselines)
         self.history.append(
             {
                 "stage": number,
@@ -82,7 +97,7 @@ class State:
                 **{key: value for key, value in facts.items() if key != "baselines"},
                 **({"origin": self.origin} if self.origin is not None and not self.history else {}),
                 "versions": versions(self.model.modalities, facts.get("strategy")),
-                "retention": measure(self.model, self.anchors, baselines),
+                "retention": retention,
             }
         )
 

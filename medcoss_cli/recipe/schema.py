@@ -163,8 +163,13 @@ class Rehearsal(Part):
 
     ratio: Annotated[float, Field(ge=0, le=1)] = Field(0.05, description="share of a stage's data that is kept")
     share: Literal["proportional"] | Share = Field("proportional", description="least share of steps on old data")
-    select: Literal["kmeans", "random"] = "kmeans"
-    centers: Annotated[float, Field(gt=0, le=1)] = Field(0.01, description="cluster centres as a share of the data")
+    turns: Literal["size", "equal"] = Field(
+        "size", description="turns of earlier modalities: by what is kept of each, or equally"
+    )
+    select: Literal["kmeans", "random"] | None = Field(None, description="null: kmeans, or random for er")
+    centers: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="of kmeans: cluster centres as a share of the data; null: 0.01"
+    )
 
 
 class Member(Part):
@@ -204,6 +209,11 @@ class Stage(_Pace, Member):
         """Of one modality all ways of drawing are the same."""
         return "size"
 
+    @property
+    def decoders(self) -> Literal["modality", "dimension"]:
+        """One modality has one decoder."""
+        return "modality"
+
 
 def _by_name(value: Any) -> Any:
     """A name stands for a modality whose data is in the folder of its name."""
@@ -215,6 +225,9 @@ class JointStage(_Pace):
 
     modalities: Annotated[list[Annotated[Member, BeforeValidator(_by_name), _OrName()]], Field(min_length=1)]
     sampling: Literal["size", "uniform"] = Field("size", description="batches by modality: by its samples, or equally")
+    decoders: Literal["modality", "dimension"] = Field(
+        "modality", description="one for each modality, or for each kind of tokenizer and size (2D, 3D, text)"
+    )
 
     @property
     def members(self) -> list[Member]:
@@ -257,6 +270,19 @@ class _Recipe(Part):
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
 
+    @property
+    def selection(self) -> Literal["kmeans", "random"]:
+        """How samples are chosen for the buffer: as the recipe says, else as the strategy does."""
+        return self.rehearsal.select or self.strategy.cls.selection
+
+    @model_validator(mode="after")
+    def selectable(self) -> Self:
+        """A setting that would have no effect is refused."""
+        if self.rehearsal.centers is not None and self.selection == "random":
+            chosen = "rehearsal.select: random" if self.rehearsal.select else f"strategy: {self.strategy.name}"
+            raise ValueError(f"rehearsal.centers has no effect with {chosen}, which chooses at random; leave it out")
+        return self
+
 
 class PretrainRecipe(_Recipe):
     """Several modalities, one after another, from random weights or those of others."""
@@ -268,6 +294,16 @@ class PretrainRecipe(_Recipe):
     encoder: Annotated[Encoder, _OrPreset()] = Encoder()  # type: ignore[call-arg]  # every key has a default
     decoder: Decoder = Decoder()
     stages: Annotated[list[AnyStage], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def one_stage(self) -> Self:
+        """A strategy of a single stage gets one."""
+        if self.strategy.cls.single_stage and len(self.stages) > 1:
+            raise ValueError(
+                f"strategy: {self.strategy.name} trains all modalities in one stage, but the recipe has "
+                f"{len(self.stages)}; write one stage with modalities: [...]"
+            )
+        return self
 
     @property
     def members(self) -> list[Member]:
@@ -285,6 +321,15 @@ class ExtendRecipe(_Recipe):
     tokenizer: Text | None = None
     vocabulary: Text | None = None
     vocabulary_size: Annotated[int, Field(ge=100)] | None = None
+
+    @model_validator(mode="after")
+    def later_stage(self) -> Self:
+        """A strategy of a single stage has no later one."""
+        if self.strategy.cls.single_stage:
+            raise ValueError(
+                f"strategy: {self.strategy.name} trains all modalities in one stage, so it cannot extend; choose another"
+            )
+        return self
 
 
 class Labelled(Data):

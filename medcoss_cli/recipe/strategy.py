@@ -18,10 +18,11 @@ DEFAULT = "medcoss"
 
 @dataclass(frozen=True)
 class StrategyChoice:
-    """A strategy's name and its settings."""
+    """A strategy's name, its settings, and the class that they are of."""
 
     name: str
     settings: Strategy.Settings
+    cls: type[Strategy] = Strategy
 
     def __str__(self) -> str:
         """The name, and what differs from the defaults: "medcoss (mixup: false)"."""
@@ -49,7 +50,8 @@ class StrategyChoice:
         name, settings = content.get("name", DEFAULT), {key: entry for key, entry in content.items() if key != "name"}
         if name not in discovery.strategy_names():
             raise ValueError(f"{name!r} is none of {', '.join(discovery.strategy_names())}")
-        return cls(name, discovery.load_strategy(name).Settings.model_validate(settings))
+        strategy = discovery.load_strategy(name)
+        return cls(name, strategy.Settings.model_validate(settings), strategy)
 
 
 class _Validation:

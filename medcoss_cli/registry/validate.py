@@ -71,7 +71,7 @@ def blame(who: str, what: str) -> Iterator[None]:
     """Run a stranger's code in the middle of work; what it prints goes to standard error.
 
     Args:
-        who: the plugin, as in "the strategy ewc (medcoss-ewc 0.1.0)".
+        who: the plugin, as in "the strategy synaptic (medcoss-synaptic 0.1.0)".
         what: the part that is called, as in "loss".
 
     Raises: PluginError for whatever it raises, except medcoss's own errors, a lack of memory and Ctrl-C.
@@ -92,8 +92,8 @@ def blame(who: str, what: str) -> Iterator[None]:
 
 
 STRATEGY_MEMBERS = (
-    *("load_memory", "begin_stage", "phases", "parameters", "loss", "after_backward", "after_step"),
-    *("end_stage", "memory", "state", "load_state"),
+    *("load_memory", "begin_stage", "phases", "parameters", "decay", "loss", "after_backward", "after_step"),
+    *("end_stage", "serving", "memory", "state", "load_state"),
 )
 
 
@@ -117,7 +117,9 @@ def check_strategy(strategy: type) -> None:
     for member in STRATEGY_MEMBERS:
         if not callable(getattr(strategy, member)):
             raise Broken(f"its {member} cannot be called")
-    for flag in ("rehearses", "trains_decoders"):
+    if strategy.selection not in ("kmeans", "random"):
+        raise Broken(f"its selection is {strategy.selection!r}, not kmeans or random")
+    for flag in ("rehearses", "single_stage", "trains_decoders"):
         if not isinstance(getattr(strategy, flag), bool):
             raise Broken(f"its {flag} is {getattr(strategy, flag)!r}, not True or False")
 

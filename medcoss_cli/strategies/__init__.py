@@ -4,15 +4,16 @@ A strategy is one object a run, made from its settings; it never sees files, com
 differs from plain training. A third party brings its own through the entry-point group `medcoss.strategies`.
 
 The members in the order of their calls: `load_memory`, then for every stage `begin_stage`, `phases`, for every phase
-`Phase.on_begin` and `parameters`, for every step `loss` (once per micro-batch), `after_backward`, `after_step`; then
-`end_stage` and `memory`. `state` and `load_state` are called where a run is interrupted and resumed inside a stage.
+`Phase.on_begin`, `parameters` and `decay`, for every step `loss` (once per micro-batch), `after_backward`, `after_step`; then
+`end_stage`, `memory` and `serving`. `state` and `load_state` are called where a run is interrupted and resumed inside a stage.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
@@ -22,6 +23,14 @@ from medcoss_cli.model.multimodal import Model
 
 Loss = tuple[Tensor, Tensor | int]
 """A sum and a count: the engine adds them up over ranks and micro-batches and divides once."""
+
+Losses = Loss | list[Loss]
+"""One term, or several that count different things: each is divided by its own count, the quotients are added up."""
+
+
+def terms(losses: Losses) -> list[Loss]:
+    """The terms of a loss, one or several."""
+    return losses if isinstance(losses, list) else [losses]
 
 
 @dataclass(frozen=True)
@@ -33,12 +42,14 @@ class StageInfo:
         total: how many stages there will be; None where nobody knows (`extend`).
         modalities: those whose new data the stage trains on.
         new: those of them that the model sees for the first time.
+        kept: samples of the stage that `rehearsal.ratio` keeps.
     """
 
     number: int
     total: int | None
     modalities: tuple[str, ...]
     new: tuple[str, ...]
+    kept: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,10 @@ class Strategy:
 
     rehearses = False
     """True: steps on samples of the buffer come between those on new data, and `loss` says what is done with them."""
+    selection: Literal["kmeans", "random"] = "kmeans"
+    """How samples are chosen for the buffer where the recipe does not say."""
+    single_stage = False
+    """True: recipes of several stages are refused, and so is `extend`."""
     trains_decoders = False
     """True: decoders of earlier modalities are trained on, so that retention no longer measures their loss alike."""
 
@@ -102,8 +117,19 @@ class Strategy:
         """What is trained: encoder, tokenizers and the new decoders get gradients, the kept decoders get none."""
         yield from model.named_parameters()
 
-    def loss(self, model: Model, batch: Batch) -> Loss:
-        """The loss of one batch of one modality: a sum and the count it is to be divided by."""
+    def decay(self, name: str, parameter: nn.Parameter) -> Tensor | None:
+        """Where weight decay moves one of the `parameters` that are matrices: bool of its shape; None: everywhere.
+
+        Asked for at the beginning of every phase, after its `on_begin`.
+        """
+        return None
+
+    def loss(self, model: Model, batch: Batch) -> Losses:
+        """The loss of one batch of one modality: a sum and the count it is to be divided by; or several such terms.
+
+        Of several terms the first is the one that is shown. All are divided over ranks by the count of the whole batch;
+        where a batch is cut into micro-batches the further terms are averaged with the first one's counts.
+        """
         return model.masked_loss(batch)
 
     def after_backward(self, model: Model) -> None:
@@ -114,6 +140,10 @@ class Strategy:
 
     def end_stage(self, model: Model, samples: Samples) -> None:
         """The stage's steps are done; the model is in eval mode and float32, gradients are cleared afterwards."""
+
+    def serving(self, model: Model, modality: str) -> AbstractContextManager[None]:
+        """Within it the model is as it serves this modality: retention is measured there, after `end_stage`."""
+        return nullcontext()
 
     def memory(self) -> dict[str, Any]:
         """Tensors and plain values that later stages and `extend` need; the checkpoint keeps them. Called after `end_stage`."""

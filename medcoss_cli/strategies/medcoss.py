@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -12,14 +12,14 @@ from torch import nn
 from medcoss_cli.model.batch import Batch
 from medcoss_cli.model.losses import feature_distance
 from medcoss_cli.model.multimodal import Model
-from medcoss_cli.strategies import Loss, StageInfo, Strategy
+from medcoss_cli.strategies import Losses, StageInfo
 from medcoss_cli.strategies.er import ExperienceReplay
 
 
 class MedCoSS(ExperienceReplay):
     """New data is reconstructed, old data is distilled from the model before this stage; or replayed, as Table 3 does."""
 
-    class Settings(Strategy.Settings):
+    class Settings(ExperienceReplay.Settings):
         """Which parts of the method are in use."""
 
         distill: bool = Field(True, description="feature distillation of old data; false: masked modelling, as in er")
@@ -32,9 +32,12 @@ class MedCoSS(ExperienceReplay):
             """A setting that would have no effect is refused."""
             if self.mixup and not self.distill:
                 raise ValueError("mixup has no effect with distill: false; leave it out")
+            if self.distill and self.decoders == "kept":
+                raise ValueError("decoders has no effect with distill: true, which decodes no old data; leave it out")
             return self
 
     settings: Settings
+    selection: Literal["kmeans", "random"] = "kmeans"
 
     @property
     def partners(self) -> bool:
@@ -48,7 +51,7 @@ class MedCoSS(ExperienceReplay):
         self.teacher = copy.deepcopy(model).eval().requires_grad_(False)  # M_(i-1), rebuilt the same when resumed
         del self.teacher.decoders
 
-    def loss(self, model: Model, batch: Batch) -> Loss:
+    def loss(self, model: Model, batch: Batch) -> Losses:
         if batch.new or not self.settings.distill:
             return super().loss(model, batch)  # L_mim: encoder, tokenizer, decoder
         mixed = batch.mixup()  # eq. 1 for words, eq. 2 for images

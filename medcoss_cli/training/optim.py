@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 Named = Iterable[tuple[str, nn.Parameter]]
 
 
-def decay_on_matrices(parameters: Named, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups with weight decay on matrices only, not on norms, biases, LayerScale, cls and mask tokens."""
+def decay_on_matrices(
+    parameters: Named, weight_decay: float, places: Collection[nn.Parameter] = ()
+) -> list[dict[str, Any]]:
+    """Parameter groups with weight decay on matrices only, not on norms, biases, LayerScale, cls and mask tokens.
+
+    Args:
+        places: matrices that decay in places only (`decay_places`), which AdamW cannot do.
+    """
     trained = [p for _, p in parameters if p.requires_grad]
+    whole = {p for p in trained if p.ndim == 2}.difference(places)
     return [
-        {"params": [p for p in trained if p.ndim == 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim != 2], "weight_decay": 0.0},
+        {"params": [p for p in trained if p in whole], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p not in whole], "weight_decay": 0.0},
     ]
+
+
+@torch.no_grad()
+def decay_places(parameters: Mapping[nn.Parameter, Tensor], rate: float, weight_decay: float) -> None:
+    """AdamW's decay, p (1 - rate weight_decay), where a bool tensor of the parameter's shape says so; before its step."""
+    for parameter, places in parameters.items():
+        if parameter.grad is not None:
+            parameter.mul_(torch.where(places, 1 - rate * weight_decay, 1.0))
 
 
 def by_depth(

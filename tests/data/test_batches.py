@@ -30,12 +30,14 @@ def pool(name: str, count: int) -> Pool:
     st.integers(1, 32),
     st.floats(0.2, 5),
     st.sampled_from([None, 0.25, 0.5]),
+    st.booleans(),
 )
-def test_the_plan_keeps_its_promises(new: int, old: list[int], batch: int, epochs: float, share: float | None) -> None:
+def test_the_plan_keeps_its_promises(
+    new: int, old: list[int], batch: int, epochs: float, share: float | None, equal: bool
+) -> None:
     names = ("xray", "pathology", "ultrasound")
-    plan = Plan.make(
-        0, 2, batch, epochs, share, [pool("xray", new)], [pool(n, c) for n, c in zip(names, old, strict=False)]
-    )
+    kept = [pool(n, c) for n, c in zip(names, old, strict=False)]
+    plan = Plan.make(0, 2, batch, epochs, share, [pool("xray", new)], kept, equal=equal)
     steps = [plan.at(step) for step in range(plan.steps)]
     on_new = [turn for _, turn, is_new in steps if is_new]
     assert len(on_new) == max(1, math.ceil(epochs * new / batch))
@@ -43,9 +45,24 @@ def test_the_plan_keeps_its_promises(new: int, old: list[int], batch: int, epoch
     part = max(sum(old) / (sum(old) + new), share or 0) if old else 0
     assert abs((plan.steps - len(on_new)) - part * plan.steps) <= 1
     turns = Counter(id(p) for p, _, is_new in steps if not is_new)
-    assert not turns or max(turns.values()) - min(turns.values()) <= 1 or len(turns) < len(old)
+    rehearsed = sum(turns.values())
     for p in plan.old:
+        exact = rehearsed / len(old) if equal else rehearsed * len(p.rows) / sum(old)
+        few = rehearsed * min(old) < sum(old)  # the smallest gets a turn all the same, from the largest
+        assert abs(turns[id(p)] - exact) <= (1 if equal or not few else len(old))
+        assert rehearsed < len(old) or turns[id(p)]
         assert [t for q, t, is_new in steps if q is p and not is_new] == list(range(turns[id(p)]))
+
+
+def test_a_kept_sample_is_seen_equally_often_whatever_its_modality() -> None:
+    kept = [pool("xray", 120), pool("pathology", 40), pool("ultrasound", 20)]
+    seen = {}
+    for equal in (False, True):
+        plan = Plan.make(0, 2, 10, 30, None, [pool("xray", 200)], kept, equal=equal)
+        turns = Counter(p.modality.name for p, _, new in map(plan.at, range(plan.steps)) if not new)
+        seen[equal] = [10 * turns[p.modality.name] / len(p.rows) / 30 for p in kept]  # an epoch of the new data
+    assert seen[False] == pytest.approx([1, 1, 1], rel=0.02)
+    assert seen[True] == pytest.approx([0.5, 1.5, 3], rel=0.02)
 
 
 @settings(max_examples=30, deadline=None)

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medcoss_cli.errors import RecipeError
+from medcoss_cli.pretraining.rehearsal import CENTERS
 from medcoss_cli.recipe.read import find_recipe, json_schema, read_recipe, shipped_recipes
 from medcoss_cli.recipe.schema import FinetuneRecipe, PretrainRecipe
 
@@ -37,7 +38,8 @@ def test_the_defaults_are_the_papers(small: Path) -> None:
     assert (recipe.decoder.width, recipe.decoder.depth, recipe.decoder.heads) == (512, 8, 16)
     assert (recipe.masking.patches, recipe.masking.words) == (0.75, 0.15)
     assert (recipe.train.epochs, recipe.train.warmup, recipe.train.batch, recipe.train.lr) == (300, 40, 512, 1.5e-4)
-    assert (recipe.rehearsal.ratio, recipe.rehearsal.share, recipe.rehearsal.centers) == (0.05, "proportional", 0.01)
+    assert (recipe.rehearsal.ratio, recipe.rehearsal.share) == (0.05, "proportional")
+    assert (recipe.selection, recipe.rehearsal.centers, CENTERS) == ("kmeans", None, 0.01)
     assert recipe.train.weight_decay == 0.05
 
 
@@ -125,7 +127,7 @@ def test_a_local_file_wins_over_a_shipped_name(tmp_path: Path, monkeypatch: pyte
         (SMALL + "encoder: huge\n", r"x.yaml:4: encoder: 'huge' is not one of tiny, small, base, large"),
         (SMALL + "encoder: 5\n", r"x.yaml:4: encoder: 5 where 'tiny' or 'small' or 'base' or 'large' or a part with"),
         (SMALL + "encoder: {width: 100, heads: 3}\n", r"x.yaml:4: encoder: .*width 100 is no multiple of heads 3"),
-        (SMALL + "strategy: magic\n", r"x.yaml:4: strategy: 'magic' is none of er, medcoss, sequential"),
+        (SMALL + "strategy: magic\n", r"x.yaml:4: strategy: 'magic' is none of .*er, .*medcoss, .*sequential"),
         (SMALL + "schema: 2\n", r"x.yaml:4: schema: 2 where 1 is allowed"),
         ("kind: pretrain\nstages:\n  - {modality: xray}\n", r"x.yaml:3: stages.0.data: this key is required: text"),
         ("kind: pretrain\nstages: [xray]\n", r"x.yaml:2: stages.0: 'xray' where a part with keys \(modality, data"),
@@ -253,3 +255,31 @@ def test_editors_accept_a_word_for_the_encoder_and_complete_its_keys() -> None:
     word, keys = parts["PretrainRecipe"]["properties"]["encoder"]["anyOf"]
     assert word["enum"] == ["tiny", "small", "base", "large"]
     assert set(parts[keys["$ref"].rpartition("/")[2]]["properties"]) >= {"width", "depth", "heads"}
+
+
+def table_3() -> list[tuple[tuple[bool, ...], list[str]]]:
+    """The rows of recipes/README.md: what is in use, and the settings."""
+    lines = (Path(__file__).parents[2] / "recipes" / "README.md").read_text().split("| FD |")[1].split("\n\n")[0]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines.splitlines()[2:]]
+    return [
+        (tuple(cell == "yes" for cell in row[:3]), [] if row[3] == "none" else row[3].strip("`").split())
+        for row in cells
+    ]
+
+
+def test_the_rows_of_table_3_are_what_they_say() -> None:
+    assert len(table_3()) == 5
+    for (distill, kmeans, mixup), ways in table_3():
+        recipe = read_recipe("medcoss", ways, kind="pretrain")
+        assert isinstance(recipe, PretrainRecipe)
+        strategy = recipe.strategy.make()
+        assert recipe.selection == ("kmeans" if kmeans else "random")
+        assert strategy.partners == mixup
+        assert getattr(recipe.strategy.settings, "distill", False) == distill
+
+
+def test_a_setting_of_k_means_is_refused_where_samples_are_chosen_at_random() -> None:
+    for ways in (["strategy=er"], ["rehearsal.select=random"]):
+        with pytest.raises(RecipeError, match=r"rehearsal.centers has no effect with .*, which chooses at random"):
+            read_recipe("mini", [*ways, "rehearsal.centers=0.02"])
+    assert read_recipe("mini", ["strategy=er", "rehearsal.select=kmeans", "rehearsal.centers=0.02"])

@@ -39,7 +39,13 @@ def run(folder: Path, data: Path, ranks: int, strategy: str, ways: tuple[str, ..
     return [json.loads(line) for line in (folder / "runs" / "tiny" / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize(("strategy", "ways"), [("medcoss", ()), ("er", ()), ("medcoss", MIXED), ("toy", ())])
+PAIRS = [
+    *[(strategy, ()) for strategy in ("medcoss", "er", "toy", "ewc", "derpp")],
+    ("medcoss", MIXED),
+]
+
+
+@pytest.mark.parametrize(("strategy", "ways"), PAIRS)
 def test_two_ranks_give_the_curve_of_one(tmp_path: Path, strategy: str, ways: tuple[str, ...]) -> None:
     install(tmp_path / "site", "from tests.conformance.toy_strategies import Whole as Toy\n")
     data = write_demo(tmp_path / "data", report=80, xray=60)
@@ -47,4 +53,6 @@ def test_two_ranks_give_the_curve_of_one(tmp_path: Path, strategy: str, ways: tu
     assert [(row["stage"], row["step"], row["modality"]) for row in two] == [
         (row["stage"], row["step"], row["modality"]) for row in one
     ]
-    assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], rel=1e-4, abs=1e-6)
+    for row, other in zip(two, one, strict=True):
+        terms, others = ([each["loss"], *each.get("terms", [])] for each in (row, other))
+        assert terms == pytest.approx(others, rel=1e-4, abs=1e-6)

@@ -1,0 +1,148 @@
+"""PackNet: owners, shares, and that what is frozen stays the same to the last bit under AdamW with decay."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from medcoss_cli.conformance.toy_run import ToyRun
+from medcoss_cli.errors import CheckpointError, Interrupted
+from medcoss_cli.pretrain import pretrain
+from medcoss_cli.pretraining import setup
+from medcoss_cli.pretraining.state import State
+from medcoss_cli.recipe.read import read_recipe
+from medcoss_cli.strategies.packnet import PackNet, maskable
+from tests.pretraining_runs import RECIPE, StopAfter, options, resume, train, write_demo
+
+THREE = RECIPE + "  - {modality: ultrasound, data: ultrasound, size: [32, 32]}\n"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_demo(tmp_path_factory.mktemp("data"), report=40, xray=40, ultrasound=40)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def three(folder: Path, data: Path) -> State:
+    """Three stages with strong decay, room left for one more."""
+    ways = ("strategy.name=packnet", "strategy.spare=1", "train.weight_decay=0.5", "train.lr=1e-2")
+    return train(folder, data, *ways, name="three", text=THREE)
+
+
+def stage_weights(folder: Path, name: str, number: int) -> dict[str, torch.Tensor]:
+    (path,) = (folder / "runs" / name / "stages").glob(f"{number}-*/encoder.safetensors")
+    return load_file(path)
+
+
+def test_weights_of_a_stage_are_the_same_bits_after_every_later_stage(folder: Path, three: State) -> None:
+    owner = three.memory["packnet"]["owner"]
+    weights = [stage_weights(folder, "three", number) for number in (1, 2, 3)]
+    moved = 0
+    for name, stages in owner.items():
+        for number, at in enumerate(weights, 1):
+            if name not in at:
+                continue
+            own = stages == number
+            assert own.any()
+            for later in weights[number:]:
+                assert torch.equal(at[name][own], later[name][own])
+            assert not at[name][stages > number].any()  # free weights are 0
+            moved += int(own.sum())
+    assert moved > 1000
+    for name in three.memory["packnet"]["settled"]:
+        at_first = next(at for at in weights if name in at)
+        assert torch.equal(at_first[name], weights[-1][name])
+
+
+def test_an_earlier_modality_is_served_as_its_stage_left_it(three: State) -> None:
+    for row in three.history[-1]["retention"].values():
+        assert row["loss"] == row["loss_then"]
+        assert row["cosine"] == pytest.approx(1, abs=1e-9)
+
+
+def test_shares_are_those_of_the_stages_to_come(three: State) -> None:
+    """Of n weights 1 of 4, then 1 of 3, then 1 of 2, and the rest is free."""
+    owner = three.memory["packnet"]["owner"]["encoder.blocks.0.mlp.fc1.weight"]
+    n = owner.numel()
+    first = round(n / 4)
+    second = round((n - first) / 3)
+    assert [int((owner == number).sum()) for number in (1, 2, 3)] == [
+        first,
+        second,
+        round((n - first - second) / 2),
+    ]
+
+
+def test_pruning_keeps_the_largest_of_the_free_weights(tmp_path: Path) -> None:
+    run = ToyRun(PackNet, PackNet.Settings(), tmp_path / "run")
+    strategy = run.begin(1)
+    before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
+    strategy.phases(run.info)[1].on_begin(run.model)  # type: ignore[misc]
+    for name in maskable(run.model):
+        after = run.model.get_parameter(name)
+        order = sorted(before[name].abs().flatten().tolist(), reverse=True)
+        kept = order[: round(len(order) / 2)]
+        assert sorted(after[after != 0].abs().tolist(), reverse=True) == kept
+        assert torch.equal(after != 0, strategy.owner[name] == 1)
+
+
+def test_biases_norms_and_cls_stay_after_their_first_stage(tmp_path: Path) -> None:
+    run = ToyRun(PackNet, PackNet.Settings(), tmp_path / "run")
+    run.finish_stage(1)
+    names = [name for name, _ in run.model.shared_parameters() if name not in maskable(run.model)]
+    assert "encoder.cls" in names
+    before = {name: run.model.get_parameter(name).detach().clone() for name in names}
+    run.finish_stage(2)
+    assert all(torch.equal(run.model.get_parameter(name), before[name]) for name in names)
+    assert all(p.requires_grad for _, p in run.model.shared_parameters())
+
+
+def extend(folder: Path, data: Path, start: str, name: str) -> State:
+    recipe = read_recipe(
+        "extend", ["train.epochs=2", "train.warmup=0", "train.batch=8", "strategy=packnet"], kind="extend"
+    )
+    checkpoint = folder / "runs" / start / "ckpt.pt"
+    job = setup.begin_extend(recipe, "ultrasound", checkpoint, None, options(folder, data, name), StopAfter(-1))  # type: ignore[arg-type]
+    return pretrain(job)
+
+
+def test_extend_takes_half_of_what_is_free(folder: Path, data: Path, three: State) -> None:
+    before = three.memory["packnet"]["owner"]
+    after = extend(folder, data, "three", "more").memory["packnet"]["owner"]
+    for name, owner in before.items():
+        assert torch.equal(after[name][owner > 0], owner[owner > 0])
+        assert int((after[name] == 4).sum()) == round(int((owner == 0).sum()) / 2)
+
+
+def test_more_stages_than_room_is_a_sentence(folder: Path, data: Path) -> None:
+    train(folder, data, "strategy=packnet", "train.epochs=1", name="full")
+    with pytest.raises(CheckpointError, match="packnet has no room for stage 3: no weights of a layer are free"):
+        extend(folder, data, "full", "over")
+    train(folder, data, "strategy=sequential", "train.epochs=1", name="other")
+    with pytest.raises(CheckpointError, match="not trained with packnet"):
+        extend(folder, data, "other", "foreign")
+
+
+def test_a_stage_resumes_to_the_same_bits_before_and_after_pruning(folder: Path, data: Path) -> None:
+    whole = train(folder, data, "strategy=packnet", name="whole")
+    first, second = (entry["steps"] for entry in whole.history)
+    for at in (first + 1, first + round(second * 2 / 3) + 1):
+        with pytest.raises(Interrupted):
+            train(folder, data, "strategy=packnet", name=f"cut-{at}", screen=StopAfter(at))
+        again = resume(folder, data, f"cut-{at}")
+        weights = whole.model.state_dict()
+        assert all(torch.equal(tensor, weights[name]) for name, tensor in again.model.state_dict().items())
+
+
+def test_a_stage_without_room_is_refused_at_its_beginning(tmp_path: Path) -> None:
+    run = ToyRun(PackNet, PackNet.Settings(spare=1000), tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"no room for stage 1: \d+ weights of a layer are free, for 1002 stages"):
+        run.begin(1)
