@@ -37,8 +37,8 @@ from medcoss_cli.finetuning.trainer import Training, parameters_of
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.finetuned import FinetunedNetwork
 from medcoss_cli.plugin import Modality
+from medcoss_cli.recipe.finetuning import FinetuneRecipe
 from medcoss_cli.recipe.read import read_recipe
-from medcoss_cli.recipe.schema import FinetuneRecipe
 from medcoss_cli.registry.configure import for_stage
 from medcoss_cli.store.progress import Progress
 from medcoss_cli.tasks import TaskKind

@@ -25,8 +25,9 @@ from medcoss_cli.plugin import Modality
 from medcoss_cli.pretrain import pretrain
 from medcoss_cli.pretraining import retention, setup
 from medcoss_cli.pretraining.job import Job
+from medcoss_cli.recipe.finetuning import FinetuneRecipe
 from medcoss_cli.recipe.read import read_recipe
-from medcoss_cli.recipe.schema import ExtendRecipe, FinetuneRecipe, PretrainRecipe
+from medcoss_cli.recipe.schema import ExtendRecipe, PretrainRecipe
 from medcoss_cli.recipe.strategy import StrategyChoice
 from medcoss_cli.registry.discovery import load_modality, statuses
 from medcoss_cli.training.runs import Options

@@ -17,8 +17,8 @@ from medcoss_cli.finetuning.dataset import bounded, facts_of, find_cases, for_te
 from medcoss_cli.finetuning.results import json_values, mean_sd
 from medcoss_cli.finetuning.setup import one_device
 from medcoss_cli.pretraining.state import versions
+from medcoss_cli.recipe.finetuning import FinetuneRecipe
 from medcoss_cli.recipe.read import read_recipe
-from medcoss_cli.recipe.schema import FinetuneRecipe
 from medcoss_cli.store import atomic
 from medcoss_cli.store.run import without_paths
 from medcoss_cli.store.scrubbed import scrubbed

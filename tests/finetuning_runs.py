@@ -10,8 +10,8 @@ from medcoss_cli.console import Screen
 from medcoss_cli.finetune import finetune
 from medcoss_cli.finetuning import setup
 from medcoss_cli.finetuning.setup import FinetuneJob
+from medcoss_cli.recipe.finetuning import FinetuneRecipe
 from medcoss_cli.recipe.read import read_recipe
-from medcoss_cli.recipe.schema import FinetuneRecipe
 from tests.pretraining_runs import options
 
 CLASSES = """\

@@ -40,8 +40,8 @@ def finetune(
     """
     from medcoss_cli.finetune import finetune as carry_out
     from medcoss_cli.finetuning import setup
+    from medcoss_cli.recipe.finetuning import FinetuneRecipe
     from medcoss_cli.recipe.read import read_recipe
-    from medcoss_cli.recipe.schema import FinetuneRecipe
     from medcoss_cli.training import runs
 
     screen = terminal.screen(as_json)

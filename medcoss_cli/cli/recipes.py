@@ -57,8 +57,9 @@ def validate(recipe: Recipe, overrides: options.Overrides = None, as_json: optio
 
     Example: medcoss recipes validate my.yaml train.epochs=3
     """
+    from medcoss_cli.recipe.finetuning import FinetuneRecipe
+    from medcoss_cli.recipe.parts import OPEN
     from medcoss_cli.recipe.read import read_recipe
-    from medcoss_cli.recipe.schema import OPEN, FinetuneRecipe
     from medcoss_cli.registry.discovery import distribution_of
 
     read = read_recipe(recipe, overrides or [])

@@ -71,7 +71,7 @@ class _Run:
         """Trained, tested, and what it leaves can be read by programs."""
         from medcoss_cli.finetune import finetune
         from medcoss_cli.finetuning.setup import begin_finetune
-        from medcoss_cli.recipe.schema import FinetuneRecipe
+        from medcoss_cli.recipe.finetuning import FinetuneRecipe
         from medcoss_cli.training.runs import Options
 
         modality = _image_modality()

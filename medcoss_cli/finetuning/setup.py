@@ -22,8 +22,8 @@ from medcoss_cli.model.finetuned import FinetunedNetwork
 from medcoss_cli.model.heads import HybridDecoder
 from medcoss_cli.plugin import CompleteModality, Skipped
 from medcoss_cli.pretraining.state import described_modalities, rebuild, shape_of, versions
+from medcoss_cli.recipe.finetuning import FinetuneRecipe, Head
 from medcoss_cli.recipe.read import read_recipe
-from medcoss_cli.recipe.schema import FinetuneRecipe, Head
 from medcoss_cli.registry.configure import for_stage, resized
 from medcoss_cli.registry.fingerprint import fingerprint
 from medcoss_cli.store import finetuned, plain, shareable

@@ -17,7 +17,7 @@ from medcoss_cli.console import Screen
 from medcoss_cli.errors import Interrupted, ResourceError
 from medcoss_cli.model.finetuned import FinetunedNetwork
 from medcoss_cli.randomness import seeded
-from medcoss_cli.recipe.schema import Tune
+from medcoss_cli.recipe.finetuning import Tune
 from medcoss_cli.store.progress import Progress
 from medcoss_cli.tasks import Scores, TaskData, TaskKind
 from medcoss_cli.training.distributed import Devices

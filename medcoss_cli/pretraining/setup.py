@@ -17,8 +17,9 @@ from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.pretraining.job import Job, Recipe
 from medcoss_cli.pretraining.pace import paced
 from medcoss_cli.pretraining.state import State, read_state, versions
+from medcoss_cli.recipe.finetuning import FinetuneRecipe
 from medcoss_cli.recipe.read import read_recipe
-from medcoss_cli.recipe.schema import AnyStage, ExtendRecipe, FinetuneRecipe, PretrainRecipe, Stage
+from medcoss_cli.recipe.schema import AnyStage, ExtendRecipe, PretrainRecipe, Stage
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.configure import for_stage
 from medcoss_cli.registry.fingerprint import check_unchanged, fingerprint

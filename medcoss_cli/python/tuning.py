@@ -21,8 +21,8 @@ from medcoss_cli.finetuning import setup
 from medcoss_cli.kit.manifest import NAME
 from medcoss_cli.python.loaded import Loaded
 from medcoss_cli.python.sources import load
+from medcoss_cli.recipe.finetuning import FinetuneRecipe
 from medcoss_cli.recipe.read import read_recipe
-from medcoss_cli.recipe.schema import FinetuneRecipe
 from medcoss_cli.store import atomic
 from medcoss_cli.training.runs import Options
 

@@ -13,7 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from medcoss_cli.errors import RecipeError
 from medcoss_cli.recipe.document import Document, Keys, dotted
-from medcoss_cli.recipe.schema import KINDS, OPEN, PRESETS, STAGE_FORMS, Recipe
+from medcoss_cli.recipe.parts import OPEN, PRESETS
+from medcoss_cli.recipe.schema import KINDS, STAGE_FORMS, Recipe
 from medcoss_cli.recipe.strategy import DEFAULT
 from medcoss_cli.registry import discovery, recipes
 

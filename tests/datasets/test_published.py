@@ -13,8 +13,8 @@ from medcoss_cli.datasets import PUBLISHED, build, counts
 from medcoss_cli.errors import DataError, RecipeError, UsageError
 from medcoss_cli.finetune import finetune
 from medcoss_cli.finetuning.setup import begin_finetune
+from medcoss_cli.recipe.finetuning import FinetuneRecipe
 from medcoss_cli.recipe.read import read_recipe
-from medcoss_cli.recipe.schema import FinetuneRecipe
 from tests.datasets.layouts import NAMES, write
 from tests.pretraining_runs import options
 

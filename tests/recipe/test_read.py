@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from medcoss_cli.errors import RecipeError
 from medcoss_cli.pretraining.rehearsal import CENTERS
+from medcoss_cli.recipe.finetuning import FinetuneRecipe
 from medcoss_cli.recipe.read import find_recipe, json_schema, read_recipe, shipped_recipes
-from medcoss_cli.recipe.schema import FinetuneRecipe, PretrainRecipe
+from medcoss_cli.recipe.schema import PretrainRecipe
 
 SMALL = "kind: pretrain\nstages:\n  - {modality: xray, data: here}\n"
 
