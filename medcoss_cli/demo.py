@@ -237,17 +237,17 @@ def _compare(histories: Mapping[str, Sequence[Mapping[str, Any]]], screen: Scree
     columns = [
         "modality",
         *(f"features {label}" for label in last),
+        *(f"shift {label}" for label in last),
         *(f"loss {label}" for label in last),
         "loss at first",
     ]
     rows = []
     for name in next(iter(last.values())):
         then = [measured.get(name, {}) for measured in last.values()]
-        cells = [f"{retention.similarity(row):.3f}" for row in then] + [
-            f"{row['loss'] / unit[name]:.3f}" for row in then
-        ]
+        cells = [f"{retention.similarity(row):.3f}" for row in then] + [f"{row['shift']:.1f}" for row in then]
+        cells += [f"{row['loss'] / unit[name]:.3f}" for row in then]
         rows.append([retention.named(name, then[0]), *cells, f"{then[0]['loss_then'] / unit[name]:.3f}"])
-    screen.table("Retention at the end (features 1: unchanged; loss 1: predicting the mean)", columns, rows)
+    screen.table("Retention at the end (features 1, shift 0: unchanged; loss 1: predicting the mean)", columns, rows)
 
 
 def _draw(work: _Demonstration, jobs: Mapping[str, Job]) -> None:

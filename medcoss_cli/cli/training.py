@@ -62,13 +62,15 @@ def carry_out(job: Job, *, min_retention: float | None = None, as_json: bool = F
 
 
 def show_retention(job: Job, history: list[dict[str, Any]]) -> None:
-    """The tables modalities x stages: features now against then, and the masked loss with the decoder kept from then."""
+    """Tables modalities x stages: features now against then, their mean, the masked loss with the decoder kept from then."""
     from medcoss_cli.pretraining import retention
 
     columns = ["modality", *(f"{stage['stage']} {stage['modality']}" for stage in history)]
     title = f"Retention ({job.strategy}): features after each stage (1: as they were then)"
     job.screen.table(title, columns, retention.rows(history))
     job.screen.say("features: the lower of debiased CKA and centred cosine")
+    title = "Shift of the mean feature after each stage, in spreads of the samples (0: none; a frozen head fails at several)"
+    job.screen.table(title, columns, retention.rows(history, "shift"))
     title = "Loss of masked modelling after each stage (1: as bad as predicting the mean)"
     job.screen.table(title, columns, retention.rows(history, "loss"))
     for modality, loss in retention.unlearned(history).items():

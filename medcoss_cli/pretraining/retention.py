@@ -135,10 +135,21 @@ def centred_cosine(a: Tensor, b: Tensor) -> float:
     return float(torch.nn.functional.cosine_similarity(a, b, dim=1).mean())
 
 
+def shift(a: Tensor, b: Tensor) -> float:
+    """How far the mean of features a (N, D) is from that of b, in the root mean square distance of b from its mean.
+
+    CKA and centred cosine take each set's mean off and so do not see it, but a head that was trained on b does: where all
+    samples move by several times their spread, it gives them all one class.
+    """
+    a, b = a.double(), b.double()
+    spread = (b - b.mean(0)).square().sum(1).mean().sqrt()
+    return float((a.mean(0) - b.mean(0)).norm() / spread.clamp(min=1e-30))
+
+
 def measure(
     model: Model, anchors: Mapping[str, Anchors], baselines: Mapping[str, float]
 ) -> dict[str, dict[str, float]]:
-    """Per earlier modality: debiased CKA and centred cosine of features now against then, the masked loss now and then.
+    """Per earlier modality: debiased CKA, centred cosine and shift of features now against then, the masked loss now and then.
 
     Args:
         baselines: the loss of predicting the mean, of each modality.
@@ -149,6 +160,7 @@ def measure(
         report[modality] = {
             "cka": cka(current.features, reference.features),
             "cosine": centred_cosine(current.features, reference.features),
+            "shift": shift(current.features, reference.features),
             "loss": current.loss,
             "loss_then": reference.loss,
             "relative_then": reference.loss / (baselines.get(modality) or 1.0),

@@ -56,6 +56,14 @@ def summary(run: Pretraining) -> dict[str, str]:
     }
 
 
+TABLES = {
+    "similarity": "Features after each stage",
+    "shift": "Shift of the mean feature after each stage",
+    "loss": "Masked loss after each stage",
+}
+"""Of what retention measures, and how a table is headed."""
+
+
 def remembered(runs: Sequence[tuple[str, Pretraining]]) -> str:
     """Retention of runs, one below the other on the same axes, and their tables."""
     runs = [(name, run) for name, run in runs if run.retention]
@@ -64,7 +72,7 @@ def remembered(runs: Sequence[tuple[str, Pretraining]]) -> str:
     tables = ""
     for name, run in runs:
         columns = ["anchors of", *(f"{stage['stage']} {stage['modality']}" for stage in run.retention)]
-        for value, words in (("similarity", "Features after each stage"), ("loss", "Masked loss after each stage")):
+        for value, words in TABLES.items():
             tables += table(columns, retention.rows(run.retention, value), f"{name}: {words}" if name else words)
     picture = pictures.retention([(name, run.retention) for name, run in runs])
     return section(
@@ -72,7 +80,7 @@ def remembered(runs: Sequence[tuple[str, Pretraining]]) -> str:
         figure(picture, "What the encoder makes of the anchors after each stage, against the end of their own stage."),
         tables,
         about="Features: the lower of debiased CKA (unchanged up to rotation and scale) and centred cosine; 1 is unchanged, "
-        "0 unrelated. "
+        "0 unrelated. Shift: how far the mean feature has moved, in spreads of the samples; a frozen head fails at several. "
         "The masked loss is that of the decoder kept from the modality's own stage.",
     )
 

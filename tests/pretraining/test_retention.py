@@ -18,6 +18,7 @@ from medcoss_cli.pretraining.retention import (
     cka,
     lowest,
     rows,
+    shift,
     similarity,
     unlearned,
     write,
@@ -70,6 +71,16 @@ def test_centred_cosine_sees_what_plain_cosine_hides() -> None:
     assert plain > 0.99
     assert abs(centred_cosine(a, b)) < 0.1
     assert centred_cosine(a, a + 7) == pytest.approx(1)
+
+
+def test_a_moved_mean_is_seen_by_shift_alone() -> None:
+    a = torch.randn(256, 16, generator=torch.Generator().manual_seed(0))
+    moved = a + 7 / 4  # 7 in all, over 16 features; the samples lie 4 from their mean
+    assert cka(moved, a) == pytest.approx(1)
+    assert centred_cosine(moved, a) == pytest.approx(1)
+    assert shift(a, a) == 0
+    assert shift(moved, a) == pytest.approx(7 / 4, rel=0.05)
+    assert shift(3 * moved, 3 * a) == pytest.approx(shift(moved, a))
 
 
 @settings(max_examples=60, deadline=None)
