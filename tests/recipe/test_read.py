@@ -170,7 +170,7 @@ def test_aliases_that_grow_without_end_and_deep_nests_are_refused_at_once(tmp_pa
 
 
 @given(st.text(max_size=60), st.sampled_from(["", SMALL, SMALL + "train: "]))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_text_brings_anything_but_a_recipe_or_an_error(tmp_path: Path, text: str, before: str) -> None:
     path = tmp_path / "x.yaml"
     path.write_text(before + text, encoding="utf-8", newline="")
@@ -179,7 +179,7 @@ def test_no_text_brings_anything_but_a_recipe_or_an_error(tmp_path: Path, text: 
 
 
 @given(st.text(max_size=20), st.text("[]{}:,&*!|>-1ae. '\"\n", max_size=12))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_override_brings_anything_but_a_recipe_or_an_error(small: Path, key: str, value: str) -> None:
     for override in (f"{key}={value}", f"stages.0.{key}={value}", f"train.lr={value}"):
         with suppress(RecipeError):

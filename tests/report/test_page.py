@@ -466,7 +466,7 @@ def _paths(value: Any, at: tuple[str | int, ...] = ()) -> list[tuple[str | int, 
 
 
 @given(data=st.data())
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_results_may_lack_anything(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     """Any key of results.json may be absent, null or of another type."""
     task = data.draw(st.sampled_from(["classification", "segmentation"]))
