@@ -9,11 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 
-from medcoss_cli.cli import app
+# Tests run side by side, and what they start too: with a thread for each core they would wait for each other. Set before
+# the libraries are imported, which read it then.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
+    os.environ.setdefault(variable, "1")
 
-torch.set_num_threads(1)  # bits are the same for the same thread count, and tests run side by side
+import torch  # noqa: E402
+
+from medcoss_cli.cli import app  # noqa: E402
+
+torch.set_num_threads(1)  # bits are the same for the same thread count
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from medcoss_cli import __version__, conformance, errors
 from medcoss_cli.cli.app import VERBS, app
 from medcoss_cli.kit import Patches
 from medcoss_cli.plugin import PLUGIN_API, Modality
-from medcoss_cli.recipe import schema as recipe_schema
+from medcoss_cli.recipe import parts as recipe_parts
 from medcoss_cli.recipe.read import json_schema, read_recipe, shipped_recipes
 from medcoss_cli.store import checkpoint
 from tests.pretraining_runs import train, write_demo
@@ -78,7 +78,7 @@ def test_the_changelog_names_the_versions_of_the_contracts() -> None:
     for contract, version in (
         ("Plugin API", PLUGIN_API),
         ("Checkpoint schema", checkpoint.SCHEMA),
-        ("Recipe schema", recipe_schema.SCHEMA),
+        ("Recipe schema", recipe_parts.SCHEMA),
     ):
         assert re.findall(rf"(?m)^- {contract} (\d+)", text)[:1] == [str(version)]
 

@@ -116,7 +116,14 @@ def pretrain_run(folder: Path, *, strategy: str = "medcoss", finished: bool = Tr
                 row |= {"loss": 2 / step, "lr": 0.001, "seconds": 0.5, "samples": 8}
                 file.write(json.dumps(row | ({"relative": 1.2 if step < 10 else 0.5} if new else {})) + "\n")
             measured = {
-                m: {"cka": 1 - forgets * (stage - i), "cosine": 1.0, "loss": 2.0, "loss_then": 1.9, "anchors": 16.0}
+                m: {
+                    "cka": 1 - forgets * (stage - i),
+                    "cosine": 1.0,
+                    "shift": 0.5 * (stage - i),
+                    "loss": 2.0,
+                    "loss_then": 1.9,
+                    "anchors": 16.0,
+                }
                 for i, m in enumerate(names[:stage], 1)
             }
             stages.append({"stage": stage, "modality": name, "retention": measured})
@@ -213,8 +220,9 @@ def test_a_pretraining_shows_curves_retention_stages_recipe_and_versions(tmp_pat
     assert page.banners == ["Shareable: holds no sample, name or path"]
     assert page.tags.count("svg") == 2
     assert "alpha → beta → gamma" in page.text
-    cka, loss = [t for t in page.tables if t[0][0] == "anchors of"]
+    cka, shift, loss = [t for t in page.tables if t[0][0] == "anchors of"]
     assert cka[1:] == [["alpha", "1.000", "0.990", "0.980"], ["beta", "", "1.000", "0.990"], ["gamma", "", "", "1.000"]]
+    assert shift[1] == ["alpha", "0.000", "0.500", "1.000"]
     assert loss[1] == ["alpha", "2.000", "2.000", "2.000"]
     assert page.table("of them rehearsal")["2"] == ["beta", "medcoss", "–", "–", "40", "10", "0.500", "20.0 s"]
     assert page.table("version")["torch"] == ["2.10.0"]
@@ -377,10 +385,9 @@ def test_a_modality_that_was_not_learned_is_called_so_on_the_page(tmp_path: Path
     (run / "retention.json").write_text(json.dumps(content))
     page = made(run)
     assert "learned nothing of beta" in page.text
-    features, loss = (table for table in page.tables if table[0][0] == "anchors of")
-    assert (
-        [row[0] for row in features[1:]] == [row[0] for row in loss[1:]] == ["alpha", "beta (learned nothing)", "gamma"]
-    )
+    features, shift, loss = (table for table in page.tables if table[0][0] == "anchors of")
+    for lines in (features, shift, loss):
+        assert [line[0] for line in lines[1:]] == ["alpha", "beta (learned nothing)", "gamma"]
     assert page.source.count("beta (learned nothing)") > 2  # in the picture's legend too
 
 
