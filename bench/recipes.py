@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from torch import Tensor, nn
 
 from medcoss_cli.console import Screen
 from medcoss_cli.datasets import PUBLISHED
-from medcoss_cli.finetuning.setup import described_head
+from medcoss_cli.finetuning.setup import spec_of
 from medcoss_cli.finetuning.spec import build, for_task
 from medcoss_cli.finetuning.trainer import Training, parameters_of
 from medcoss_cli.model.encoder import EncoderShape
@@ -112,24 +111,8 @@ def random_steps(name: str, devices: Devices, steps: int, *, tiny: bool) -> dict
     text = fitted.pretext == "masked_words"
     modality = for_task(fitted, fitted.tokenizer.key, size, vocabulary(words) if text else None, None)
     kind, classes = recipe.task_kind(), list(recipe.classes or "12")
-    spec = TaskSpec(
-        kind=kind.name,
-        settings=recipe.task_settings(),
-        title=recipe.title,
-        modality=recipe.modality,
-        classes=classes,
-        target={"values": recipe.classes, "shares": [1 / len(classes)] * len(classes)},
-        tokenizer=modality.tokenizer.key,
-        tokenizer_spec=modality.tokenizer.spec.to_plain(),
-        vocabulary=modality.vocabulary,
-        size=list(size),
-        spacing=recipe.input.spacing,
-        crop=recipe.input.crop,
-        intensity=None,
-        predict=recipe.predict.model_dump(),
-        encoder=asdict(SMALL if tiny else EncoderShape()),
-        head=described_head(recipe.head),
-    )
+    target = {"values": recipe.classes, "shares": [1 / len(classes)] * len(classes)}
+    spec = spec_of(recipe, kind, modality, SMALL if tiny else EncoderShape(), classes, target, None)
     network = build(spec, modality, drop_path=recipe.head.drop_path)
     tune = recipe.train.model_copy(update={"steps": steps, "batch": batch, "validate_every": None})
     data = RandomSamples(noise(modality, batch, words).to(devices.device), spec, kind)

@@ -61,15 +61,15 @@ class Format:
 
         Files whose names begin with the file's own go with it. Raises: ExportError for what the format cannot hold.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # each format has its own; the contract has none
 
     def run(self, item: Exportable, path: Path) -> Run:
         """Input arrays to all outputs of `item.network`, computed from the written file. Raises: ExportError."""
-        raise NotImplementedError
+        raise NotImplementedError  # each format has its own; the contract has none
 
     def usage(self, item: Exportable, about: Description, name: str) -> list[str]:
         """Lines of Markdown for the model card: how the file is used."""
-        raise NotImplementedError
+        raise NotImplementedError  # each format has its own; the contract has none
 
 
 def load_format(name: str) -> Format:

@@ -68,9 +68,10 @@ def compare(torch_run: Run, file_run: Run, inputs: Sequence[Array], size: tuple[
 
 
 def _spread(outputs: Array) -> float:
-    """Standard deviation, but at least a hundredth of the root mean square; 1 where all are 0.
+    """The scale of an output: its standard deviation, or a hundredth of its root mean square if that is larger.
 
-    Two ages that a new head puts at 40.01 and 40.02 differ by less than float32 rounds in a network of 40.
+    Outputs that nearly agree, such as two ages of 40.01 and 40.02, have a standard deviation close to the rounding error
+    of float32 at 40. The scale of an output of zeros is 1.
     """
     exact = outputs.astype(np.float64)
     return max(float(exact.std()), 0.01 * float(np.sqrt(np.square(exact).mean()))) or 1.0

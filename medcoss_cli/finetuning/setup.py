@@ -22,7 +22,7 @@ from medcoss_cli.model.finetuned import FinetunedNetwork
 from medcoss_cli.model.heads import HybridDecoder
 from medcoss_cli.plugin import CompleteModality, Skipped
 from medcoss_cli.pretraining.state import described_modalities, rebuild, shape_of, versions
-from medcoss_cli.recipe.finetuning import FinetuneRecipe, Head
+from medcoss_cli.recipe.finetuning import FinetuneRecipe
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.registry.configure import for_stage, resized
 from medcoss_cli.registry.fingerprint import fingerprint
@@ -167,37 +167,52 @@ def settle(
     modality = for_task(fitted, key, size, vocabulary, intensity)
     if note := resized(modality):
         screen.warn(note)
-    spec = TaskSpec(
+    spec = spec_of(recipe, kind, modality, shape, classes, target, intensity)
+    return kind, spec, weights, begun, replace(labelled, modality=modality), lost
+
+
+def spec_of(
+    recipe: FinetuneRecipe,
+    kind: TaskKind,
+    modality: CompleteModality,
+    shape: EncoderShape,
+    classes: list[str],
+    target: dict[str, Any],
+    intensity: dict[str, Any] | None,
+) -> TaskSpec:
+    """A recipe's task in plain values.
+
+    Args:
+        modality: as the task reads it.
+        classes, target: what the kind fitted to the training cases.
+        intensity: None: the modality's own.
+    """
+    head = recipe.head
+    return TaskSpec(
         kind=kind.name,
         settings=recipe.task_settings(),
         title=recipe.title,
         modality=recipe.modality,
         classes=classes,
         target=target,
-        tokenizer=key,
+        tokenizer=modality.tokenizer.key,
         tokenizer_spec=modality.tokenizer.spec.to_plain(),
-        vocabulary=vocabulary,
-        size=list(size),
+        vocabulary=modality.vocabulary,
+        size=list(modality.size),
         spacing=recipe.input.spacing,
         crop=recipe.input.crop,
         intensity=intensity,
         predict=recipe.predict.model_dump(),
         encoder=asdict(shape),
-        head=described_head(recipe.head),
+        head={
+            "layers": 1 if head.probe else head.layers,
+            "pool": head.pool,
+            "features": head.features,
+            "hybrid": head.hybrid.depth if head.hybrid else None,
+            "frozen": head.freeze or head.probe or head.hybrid is not None,
+        },
         plugin=fingerprint(modality),
     )
-    return kind, spec, weights, begun, replace(labelled, modality=modality), lost
-
-
-def described_head(head: Head) -> dict[str, Any]:
-    """A recipe's head in plain values; see `TaskSpec`."""
-    return {
-        "layers": 1 if head.probe else head.layers,
-        "pool": head.pool,
-        "features": head.features,
-        "hybrid": head.hybrid.depth if head.hybrid else None,
-        "frozen": head.freeze or head.probe or head.hybrid is not None,
-    }
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -61,10 +61,12 @@ class CropAndFlip:
         y, x = round(top * (height - h)), round(left * (width - w))
         crop = batch[..., y : y + h, x : x + w]
         if (h, w) != (height, width):
-            # torch resizes bytes and floats alone; other integers go by float and back
-            small = crop.dtype == torch.uint8 or crop.is_floating_point()
-            resized = F.interpolate(crop if small else crop.float(), (height, width), mode="bicubic", antialias=True)
-            if not small:  # bicubic interpolation overshoots
+            # torch resizes uint8 and floats only; other integers are resized as float32 and rounded
+            supported = crop.dtype == torch.uint8 or crop.is_floating_point()
+            resized = F.interpolate(
+                crop if supported else crop.float(), (height, width), mode="bicubic", antialias=True
+            )
+            if not supported:  # bicubic interpolation overshoots
                 limits = torch.iinfo(batch.dtype)
                 resized = resized.round().clamp(limits.min, limits.max)
             crop = resized.to(batch.dtype)

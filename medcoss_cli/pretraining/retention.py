@@ -202,8 +202,8 @@ def rows(history: Sequence[Mapping[str, Any]], value: str = "similarity") -> lis
     Args:
         value: "similarity", or a key of `measure`.
 
-    A loss is told as on the screen of training: relative to that of predicting the mean. A modality of which nothing was
-    learned is called so.
+    A loss is relative to the loss of predicting the mean, as in the progress bar of training. A modality whose loss was
+    never below `LEARNED` is marked "(learned nothing)".
     """
     about = {m: part for stage in history for m, part in parts(stage).items()}
     last = history[-1].get("retention", {}) if history else {}

@@ -133,7 +133,7 @@ class Failing:
         raise KeyError("spacing")
 
     def read(self, record: Record) -> Sample:
-        raise NotImplementedError  # never reached: find fails before anything is read
+        raise NotImplementedError  # not reached: find fails before anything is read
 
 
 def fail(root: Path, count: int, seed: int) -> None:

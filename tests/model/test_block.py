@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ def test_it_computes_what_timm_does_to_the_bit(layer_scale: float | None, masked
     torch.manual_seed(0)
     ours = Block(48, 3, 4.0, layer_scale=layer_scale, norm_eps=1e-6)
     torch.manual_seed(0)
-    norm = lambda width, **kwargs: torch.nn.LayerNorm(width, eps=1e-6)  # noqa: E731
+    norm = partial(torch.nn.LayerNorm, eps=1e-6)
     theirs = TimmBlock(48, 3, 4.0, qkv_bias=True, init_values=layer_scale, norm_layer=norm)
     assert list(ours.state_dict()) == list(theirs.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True)), "same draws"

@@ -13,7 +13,7 @@ from medcoss_cli.pretraining import setup
 from medcoss_cli.pretraining.state import State
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import ExtendRecipe
-from tests.pretraining_runs import StopAfter, options, train, write_demo
+from tests.pretraining_runs import StopAfter, options, train
 
 WAYS = {
     "medcoss": (),
@@ -25,16 +25,6 @@ WAYS = {
     "der": (),
     "derpp": ("strategy.decoders=kept",),
 }
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_demo(tmp_path_factory.mktemp("data"), report=40, xray=40, ultrasound=40)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("runs")
 
 
 def extend(folder: Path, data: Path, strategy: str, *ways: str) -> State:

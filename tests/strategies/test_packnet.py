@@ -15,19 +15,9 @@ from medcoss_cli.pretraining import setup
 from medcoss_cli.pretraining.state import State
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.strategies.packnet import PackNet, maskable
-from tests.pretraining_runs import RECIPE, StopAfter, options, resume, train, write_demo
+from tests.pretraining_runs import RECIPE, StopAfter, options, resume, train
 
 THREE = RECIPE + "  - {modality: ultrasound, data: ultrasound, size: [32, 32]}\n"
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_demo(tmp_path_factory.mktemp("data"), report=40, xray=40, ultrasound=40)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("runs")
 
 
 @pytest.fixture(scope="module")
