@@ -13,6 +13,7 @@ from medcoss_cli.finetuning.setup import FinetuneJob
 from medcoss_cli.finetuning.trainer import TrainerState, Training, parameters_of
 from medcoss_cli.model.finetuned import FinetunedNetwork
 from medcoss_cli.store import atomic, finetuned
+from medcoss_cli.store.arrays import save_arrays
 from medcoss_cli.store.progress import Progress
 from medcoss_cli.store.table import write_rows
 from medcoss_cli.tasks import Evaluation
@@ -60,6 +61,7 @@ def _test(job: FinetuneJob, network: FinetunedNetwork, seed: int, folder: Path) 
     predictor = predictor_of(job.kind, job.spec, job.modality, network, job.devices.device)
     evaluation = job.kind.evaluate(predictor, job.labelled, seed)
     write_rows(folder / "cases.csv", evaluation.rows)
+    save_arrays(folder / "cases.npz", evaluation.arrays)
     job.kind.draw(predictor, cases, evaluation, folder / "cases")
     return evaluation
 

@@ -47,6 +47,7 @@ def check_strategy(strategy: type[Strategy], folder: Path) -> list[str]:
         [
             ("its loss", suite.additive),
             ("training a second time", suite.repeated),
+            ("its first stage", suite.plain_first_stage),
             ("taking its memory back", suite.memory),
             ("resuming it", suite.resumed),
         ]
@@ -135,6 +136,16 @@ class _Suite:
             second.finish_stage(number)
         if not _same(second, self.reference):
             yield "the same seed gives other weights the second time"
+
+    def plain_first_stage(self) -> Iterator[str]:
+        """Where it says so, its first stage gives the weights of plain training."""
+        if not self.cls.plain_first_stage:
+            return
+        run, plain_run = self._run("first"), ToyRun(Strategy, Strategy.Settings(), self.folder / "plain")
+        run.finish_stage(1)
+        plain_run.finish_stage(1)
+        if not _same(run, plain_run):
+            yield "its first stage gives other weights than plain training; set plain_first_stage = False"
 
     def memory(self) -> Iterator[str]:
         """What memory() gives can be stored, and is all that a later stage needs."""

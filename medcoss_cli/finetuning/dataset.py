@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from medcoss_cli.console import Screen
 from medcoss_cli.data.labelled import MASK, SPLITS, Case, Target, one_each, read_manifest, with_records
 from medcoss_cli.data.read import find, reason_counts
@@ -14,6 +16,7 @@ from medcoss_cli.data.segmented import check_grid
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.manifest import NAME, rows_of
 from medcoss_cli.plugin import CompleteModality, Skipped
+from medcoss_cli.randomness import generator
 from medcoss_cli.tasks import TaskKind
 
 
@@ -53,6 +56,25 @@ def bounded(cases: Sequence[Case], lost: Sequence[Skipped], share: float, screen
             where=lost[0].source,
             fix="repair or remove them, or raise the limit with data.bad_share=0.2",
         )
+
+
+def fewer_labels(cases: Sequence[Case], share: float, seed: int) -> list[Case]:
+    """The cases without some of the training groups: of the groups of every class a share is left, at least one.
+
+    The order of leaving out is a function of the seed, so that a smaller share is part of a larger one.
+    """
+    if share == 1.0:
+        return list(cases)
+    by_class: dict[str | None, dict[str, None]] = {}
+    for case in cases:
+        if case.split == "train":
+            by_class.setdefault(case.label, {})[case.group] = None
+    kept: set[str] = set()
+    for label, groups in by_class.items():
+        names = sorted(groups)
+        order = torch.randperm(len(names), generator=generator(seed, "labels", str(label))).tolist()
+        kept |= {names[i] for i in order[: max(1, round(share * len(names)))]}
+    return [case for case in cases if case.split != "train" or case.group in kept]
 
 
 def facts_of(kind: TaskKind, cases: Sequence[Case]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from medcoss_cli.data.labelled import LabelledSet
 from medcoss_cli.data.read import Listing, with_vocabulary
 from medcoss_cli.errors import CheckpointError, DataError, UsageError
 from medcoss_cli.finetuning import overlap
-from medcoss_cli.finetuning.dataset import bounded, facts_of, find_cases
+from medcoss_cli.finetuning.dataset import bounded, facts_of, fewer_labels, find_cases
 from medcoss_cli.finetuning.spec import build, for_task, load_kind, load_modality
 from medcoss_cli.finetuning.trainer import parameters_of
 from medcoss_cli.model.encoder import EncoderShape
@@ -307,6 +307,7 @@ def _labelled(
         validation=data.validation,
         seed=recipe.seed,
     )
+    cases = fewer_labels(cases, data.labels, recipe.seed)
     return LabelledSet(modality, root, cases, prepared, data.workers, data.bad_share, screen), lost
 
 

@@ -1,7 +1,7 @@
 """Metrics of fine-tuning, as the paper has them and exact beside them."""
 
 from medcoss_cli.metrics.classes import classification, confusion
-from medcoss_cli.metrics.intervals import bootstrap
+from medcoss_cli.metrics.intervals import bootstrap, group_numbers
 from medcoss_cli.metrics.masks import (
     EMPTY_PENALTY,
     OF,
@@ -22,6 +22,7 @@ __all__ = [
     "confusion",
     "dice",
     "dice_paper",
+    "group_numbers",
     "hd95",
     "hd95_directed",
     "mask_case",

@@ -35,6 +35,12 @@ def bootstrap(
     return {name: _interval(np.array(values)) for name, values in drawn.items()}
 
 
+def group_numbers(groups: Sequence[str]) -> Array:
+    """(N,) a number for each case's group; names are not needed to draw groups."""
+    numbers: Array = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
+    return numbers
+
+
 def _interval(values: Array) -> tuple[float, float]:
     finite = values[~np.isnan(values)]
     if not len(finite):

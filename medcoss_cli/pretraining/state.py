@@ -96,7 +96,7 @@ class State:
                 **history.about([self._about(part, facts["baselines"][part.modality.name]) for part in data]),
                 **{key: value for key, value in facts.items() if key != "baselines"},
                 **({"origin": self.origin} if self.origin is not None and not self.history else {}),
-                "versions": versions(self.model.modalities, facts.get("strategy")),
+                "versions": versions(self.model.modalities, str(facts.get("strategy")).partition(" (")[0]),
                 "retention": retention,
             }
         )

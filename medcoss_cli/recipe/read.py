@@ -22,6 +22,7 @@ _TAKEN_BY = {
     "pretrain": "medcoss pretrain {}",
     "extend": "medcoss extend --recipe {} --modality NAME",
     "finetune": "medcoss finetune {}",
+    "compare": "medcoss compare {}",
 }
 
 
@@ -39,8 +40,9 @@ def find_recipe(name: str) -> Path:
     if path.is_file():
         return path
     shipped = shipped_recipes()
-    if path.parent in (Path(), Path("recipes")) and path.stem in shipped and path.suffix in ("", ".yaml", ".yml"):
-        return shipped[path.stem]
+    short = Path(*path.parts[path.parts[:1] == ("recipes",) :])
+    if path.suffix in ("", ".yaml", ".yml") and short.with_suffix("").as_posix() in shipped:
+        return shipped[short.with_suffix("").as_posix()]
     recipes.refuse_clash(path.stem)
     suggestion = _nearest(path.stem, shipped).removeprefix("; ")
     raise RecipeError(
@@ -122,7 +124,7 @@ def _open(content: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{key}"
 
 
-_SIGNS = {"pretrain": "stages", "finetune": "task", "extend": ""}
+_SIGNS = {"compare": "methods", "pretrain": "stages", "finetune": "task", "extend": ""}
 """Keys that tell what is meant where `kind` does not."""
 
 

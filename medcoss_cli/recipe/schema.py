@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from medcoss_cli.recipe.comparison import CompareRecipe
 from medcoss_cli.recipe.finetuning import FinetuneRecipe
 from medcoss_cli.recipe.parts import Count, Data, Encoder, OrPreset, Part, Share, Size, Text, Transformer
 from medcoss_cli.recipe.strategy import DEFAULT, Strategies, StrategyChoice
@@ -230,6 +231,11 @@ class ExtendRecipe(_Recipe):
         return self
 
 
-Recipe = PretrainRecipe | ExtendRecipe | FinetuneRecipe
+Recipe = PretrainRecipe | ExtendRecipe | FinetuneRecipe | CompareRecipe
 
-KINDS: dict[str, type[Recipe]] = {"pretrain": PretrainRecipe, "extend": ExtendRecipe, "finetune": FinetuneRecipe}
+KINDS: dict[str, type[Recipe]] = {
+    "pretrain": PretrainRecipe,
+    "extend": ExtendRecipe,
+    "finetune": FinetuneRecipe,
+    "compare": CompareRecipe,
+}

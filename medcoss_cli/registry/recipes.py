@@ -23,10 +23,12 @@ class Brought:
 
 
 def own_recipes() -> dict[str, Path]:
-    """Recipes of medcoss itself by name: inside the package, or beside it in a source checkout."""
+    """Recipes of medcoss itself by name, as in "mini" or "compare/mini": inside the package, or beside it in a checkout."""
     package = Path(__file__).parents[1]
     inside, beside = package / "recipes", package.parent / "recipes"
-    return {path.stem: path for path in sorted((inside if inside.is_dir() else beside).glob("*.yaml"))}
+    folder = inside if inside.is_dir() else beside
+    files = [*sorted(folder.glob("*.yaml")), *sorted(folder.glob("*/*.yaml"))]
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in files}
 
 
 def plugin_recipes() -> dict[str, Path]:

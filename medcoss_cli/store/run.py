@@ -31,7 +31,7 @@ _MADE = (
     "report.html",
 )  # run.json goes first: what is left is then no run any more
 _PATHS = ("init", "root", "prepared", "data", "vocabulary", "from", "cnn")
-_OF_SEEDS = ("metrics.jsonl", "resume.pt", "model.pt", "cases.csv", "result.json", "cases/*.png")
+_OF_SEEDS = ("metrics.jsonl", "resume.pt", "model.pt", "cases.csv", "cases.npz", "result.json", "cases/*.png")
 _IN_PARTS = ("stages/*/encoder.safetensors", *(f"seed-*/{name}" for name in _OF_SEEDS))
 
 

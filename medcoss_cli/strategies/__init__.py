@@ -95,6 +95,8 @@ class Strategy:
     """How samples are chosen for the buffer where the recipe does not say."""
     single_stage = False
     """True: recipes of several stages are refused, and so is `extend`."""
+    plain_first_stage = False
+    """True: the very first stage is trained to the same bits as by `Strategy` itself, so that a comparison trains it once."""
     trains_decoders = False
     """True: decoders of earlier modalities are trained on, so that retention no longer measures their loss alike."""
 

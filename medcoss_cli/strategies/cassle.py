@@ -45,6 +45,7 @@ class CaSSLe(Strategy):
         )
 
     settings: Settings
+    plain_first_stage = True
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)

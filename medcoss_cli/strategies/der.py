@@ -41,6 +41,7 @@ class DER(Strategy):
         alpha: float = Field(0.5, ge=0, description="weight of the distance to the stored tokens")
 
     settings: Settings
+    plain_first_stage = True
     selection: Literal["kmeans", "random"] = "random"
 
     def __init__(self, settings: Settings) -> None:

@@ -28,6 +28,7 @@ class ExperienceReplay(Strategy):
         )
 
     settings: Settings
+    plain_first_stage = True
     rehearses = True
     selection: Literal["kmeans", "random"] = "random"
     decoders: nn.ModuleDict

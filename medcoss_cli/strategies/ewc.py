@@ -29,6 +29,7 @@ class EWC(Strategy):
         gamma: float = Field(1.0, gt=0, le=1, description="what earlier importance is worth a stage later; 1: as much")
 
     settings: Settings
+    plain_first_stage = True
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)

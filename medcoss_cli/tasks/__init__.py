@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from medcoss_cli.console import Screen
 from medcoss_cli.data.labelled import LABEL, Case, LabelledSet, Target
 from medcoss_cli.errors import UsageError
+from medcoss_cli.model.outputs import Array
 from medcoss_cli.plugin import CompleteModality, Record, Sample, Skipped
 from medcoss_cli.tasks.figures import Figure
 from medcoss_cli.tasks.predictor import Predictor
@@ -66,11 +67,13 @@ class Evaluation:
             only, since it is shareable.
         rows: of the per-case table, with `where` first. Private: they name files.
         lost: cases that could not be read.
+        arrays: what `TaskKind.rescore` needs of each case, and "group", a number for each patient; one row a case.
     """
 
     result: dict[str, Any]
     rows: list[dict[str, Any]]
     lost: list[Skipped]
+    arrays: dict[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -179,6 +182,13 @@ class TaskKind(ABC):
     @abstractmethod
     def evaluate(self, predictor: Predictor, labelled: LabelledSet, seed: int) -> Evaluation:
         """The test cases of a labelled set. Raises: DataError where none can be used."""
+
+    def rescore(self, arrays: Mapping[str, Array]) -> Scores:
+        """The metrics of some of the test cases, from rows of `Evaluation.arrays`, which may repeat: for paired intervals.
+
+        By default there are none; such a task is compared without intervals.
+        """
+        return {}
 
     def draw(self, predictor: Predictor, cases: Sequence[Case], evaluation: Evaluation, folder: Path) -> None:  # noqa: B027
         """PNG pictures of some test cases. Private: they show samples. None by default."""

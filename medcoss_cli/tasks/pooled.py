@@ -16,7 +16,7 @@ from medcoss_cli.console import Screen
 from medcoss_cli.data.labelled import Case, LabelledSet
 from medcoss_cli.data.recordings import averaged
 from medcoss_cli.errors import DataError
-from medcoss_cli.metrics.intervals import bootstrap
+from medcoss_cli.metrics.intervals import bootstrap, group_numbers
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.plugin import CompleteModality, Record, Sample
 from medcoss_cli.tasks import Evaluation, Prediction, Scores, TaskKind
@@ -164,7 +164,11 @@ class PooledTask(TaskKind):
             {"where": case.where, self.target.column: case.target, **self.row(spec, output)}
             for case, output in zip(cases, outputs, strict=True)
         ]
-        return Evaluation(result, table, [])
+        arrays = {"outputs": outputs, "targets": targets, "group": group_numbers([case.group for case in cases])}
+        return Evaluation(result, table, [], arrays)
+
+    def rescore(self, arrays: Mapping[str, Array]) -> Scores:
+        return self.score(arrays["outputs"], arrays["targets"])
 
     def write(
         self, predictor: Predictor, sample: Sample, record: Record, target: Path, *, draw: bool, screen: Screen

@@ -25,11 +25,11 @@ from medcoss_cli.data.segmented import (
     targets_of,
 )
 from medcoss_cli.errors import DataError, ResourceError, UsageError
-from medcoss_cli.metrics import OF, bootstrap, mask_case, mask_summary
+from medcoss_cli.metrics import OF, bootstrap, group_numbers, mask_case, mask_summary
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.model.sliding_window import memory, predict_labels
 from medcoss_cli.plugin import CompleteModality, Record, Sample, Skipped
-from medcoss_cli.tasks import Evaluation, Prediction, TaskKind, count_labels
+from medcoss_cli.tasks import Evaluation, Prediction, Scores, TaskKind, count_labels
 from medcoss_cli.tasks.figures import Distribution, Figure
 from medcoss_cli.tasks.predictor import Predictor
 from medcoss_cli.tasks.spec import TaskSpec
@@ -160,7 +160,13 @@ class Segmentation(TaskKind):
             "cases": scored,
             "samples": len(scored),
         }
-        return Evaluation(result, rows, lost)
+        names = dict.fromkeys(name for case in scored for name in case)
+        arrays = {name: np.array([case.get(name, np.nan) for case in scored]) for name in names}
+        return Evaluation(result, rows, lost, {**arrays, "group": group_numbers(groups)})
+
+    def rescore(self, arrays: Mapping[str, Array]) -> Scores:
+        names = [name for name in arrays if name != "group"]
+        return mask_summary([{name: float(arrays[name][i]) for name in names} for i in range(len(arrays["group"]))])
 
     def draw(self, predictor: Predictor, cases: Sequence[Case], evaluation: Evaluation, folder: Path) -> None:
         """The three best and the three worst cases by Dice."""

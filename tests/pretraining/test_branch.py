@@ -13,7 +13,7 @@ from medcoss_cli.errors import UsageError
 from medcoss_cli.pretrain import pretrain
 from medcoss_cli.pretraining import setup
 from medcoss_cli.pretraining.job import Job
-from medcoss_cli.pretraining.recollect import recollect
+from medcoss_cli.pretraining.branch import branch
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import PretrainRecipe
 from tests.pretraining_runs import RECIPE, options, write_demo
@@ -31,19 +31,24 @@ def job_of(folder: Path, data: Path, strategy: str, name: str) -> Job:
     return setup.begin_pretrain(recipe, "tiny", options(folder, data, name), Screen())
 
 
-@pytest.mark.parametrize("strategy", ["ewc", "der", "derpp", "cassle"])
+@pytest.mark.parametrize("strategy", ["medcoss", "er", "ewc", "der", "derpp", "cassle"])
 def test_the_second_stage_is_the_same_bits(tmp_path: Path, data: Path, strategy: str) -> None:
     whole = pretrain(job_of(tmp_path, data, strategy, "whole"))
     first = pretrain(job_of(tmp_path, data, "sequential", "first"), last=1)
     later = replace(job_of(tmp_path, data, strategy, "later"), state=first)
-    recollect(later)
-    weights = pretrain(later).model.state_dict()
+    branch(later)
+    branched = pretrain(later)
+    weights = branched.model.state_dict()
     assert all(torch.equal(tensor, weights[name]) for name, tensor in whole.model.state_dict().items())
+    for ours, theirs in zip(branched.history, whole.history, strict=True):
+        assert {k: v for k, v in ours.items() if v != theirs.get(k)} == {}
+    for name, stored in whole.buffer.items():
+        assert torch.equal(stored.integers, branched.buffer[name].integers)
 
 
 def test_what_cannot_be_made_afterwards_is_refused(tmp_path: Path, data: Path) -> None:
     first = pretrain(job_of(tmp_path, data, "sequential", "first"), last=1)
     with pytest.raises(UsageError, match="packnet trains the first stage in a way of its own"):
-        recollect(replace(job_of(tmp_path, data, "packnet", "later"), state=first))
-    with pytest.raises(UsageError, match="of one stage, but 0 are done"):
-        recollect(job_of(tmp_path, data, "ewc", "none"))
+        branch(replace(job_of(tmp_path, data, "packnet", "later"), state=first))
+    with pytest.raises(UsageError, match="behind one stage, but 0 are done"):
+        branch(job_of(tmp_path, data, "ewc", "none"))
