@@ -89,6 +89,12 @@ class RetentionError(MedcossError):
     exit_code = 9
 
 
+class CellError(MedcossError):
+    """Cells of a comparison failed; all others are done."""
+
+    exit_code = 10
+
+
 class Interrupted(MedcossError):  # noqa: N818 - not a fault: the run was stopped and can be resumed
     """A signal stopped the run after its current step; everything is saved."""
 

@@ -28,6 +28,7 @@ VERBS = {
     "extend": "Teach a trained encoder one more modality without forgetting.",
     "finetune": "Train a head for a labelled task, and test it.",
     "evaluate": "Test a fine-tuned run, also on new data or with a newer encoder.",
+    "compare": "Compare ways of pre-training on labelled tasks, over seeds.",
     "predict": "Predict classes, or masks on each scan's own grid.",
     "embed": "Write one feature vector per sample.",
     "export": "Write a verified ONNX file, or weights for timm.",

@@ -16,13 +16,16 @@ from medcoss_cli.errors import MedcossError, PluginError, ResourceError, blame
 from medcoss_cli.plugin import CompleteModality
 
 
-def forkserver() -> ForkServerContext:
+def forkserver(preload: str = "medcoss_cli.data.batches") -> ForkServerContext:
     """How worker processes are started: a fork of the main process would inherit its threads and its GPU.
 
     With the imports done in the server, eight of them are there in .4 s, where each importing torch took 10 s.
+
+    Args:
+        preload: the module that the server imports, where none is running yet.
     """
     context = get_context("forkserver")
-    context.set_forkserver_preload(["medcoss_cli.data.batches"])
+    context.set_forkserver_preload([preload])
     if threading.current_thread() is threading.main_thread():
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the server inherits: Ctrl-C is for this process
         try:

@@ -72,14 +72,14 @@ def _pair(odds: Array, truth: Array, a: int, b: int) -> float:
 
 
 def _auc(score: Array, positive: Array) -> float:
-    """Area under the ROC curve by ranks, ties halved; NaN where one side is empty."""
+    """Area under the ROC curve: how often a positive case is above another one, ties halved; NaN where one side is empty."""
     yes = int(positive.sum())
     no = len(positive) - yes
     if not yes or not no:
         return math.nan
-    _, place, size = np.unique(score, return_inverse=True, return_counts=True)
-    rank = np.cumsum(size) - (size - 1) / 2  # the mean rank of equal scores, counted from 1
-    return float((rank[place][positive].sum() - yes * (yes + 1) / 2) / (yes * no))
+    chosen, rest = score[positive], np.sort(score[~positive])
+    below, not_above = (int(np.searchsorted(rest, chosen, side).sum()) for side in ("left", "right"))
+    return (below + not_above) / (2 * yes * no)
 
 
 def _f1(predicted: Array, truth: Array) -> float:

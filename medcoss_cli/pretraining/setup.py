@@ -14,10 +14,10 @@ from medcoss_cli.errors import CheckpointError, DataError, MedcossError, RecipeE
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
 from medcoss_cli.plugin import CompleteModality
+from medcoss_cli.pretraining.branch import branch
 from medcoss_cli.pretraining.job import Job, Recipe
 from medcoss_cli.pretraining.pace import paced
 from medcoss_cli.pretraining.state import State, read_state, versions
-from medcoss_cli.recipe.finetuning import FinetuneRecipe
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import AnyStage, ExtendRecipe, PretrainRecipe, Stage
 from medcoss_cli.registry import discovery
@@ -37,16 +37,18 @@ def begin_pretrain(
     screen: Screen,
     start: State | None = None,
     notes: Sequence[str] = (),
+    done: State | None = None,
 ) -> Job:
     """A run through all stages of the recipe, from random weights or from `start`.
 
     Args:
         start, notes: what `importers.init.read_init` gives for a recipe with `init`.
+        done: a state that has seen the recipe's first stage, trained by another strategy; see `branch`.
     """
     place = distributed.join()
     screen = screen if place.first else Screen()
     in_use = _in_use([member.modality for stage in recipe.stages for member in stage.members], recipe.strategy.name)
-    state = first_state(recipe, start)
+    state = first_state(recipe, start) if done is None else done
     _check_stages(recipe, state, options, place)
     run = _new_run(recipe, stem, options, place, screen, {"kind": "pretrain", **in_use})
     if start is not None and place.first:
@@ -56,6 +58,9 @@ def begin_pretrain(
         job.screen.say(line)
     for note in notes[1:]:
         job.screen.warn(note)
+    if done is not None:
+        branch(job)
+        job.save(state)
     return job
 
 
@@ -169,8 +174,10 @@ def resume(folder: Path, options: Options, screen: Screen) -> Job:
     run = Run.resume(folder, writes=place.first)
     facts = run.facts
     recipe = read_recipe(str(run.recipe), [])
-    if isinstance(recipe, FinetuneRecipe):
-        raise UsageError("this is a run of finetune", where=folder, fix=f"medcoss finetune --resume {folder}")
+    if not isinstance(recipe, PretrainRecipe | ExtendRecipe):
+        raise UsageError(
+            f"this is a run of {recipe.kind}", where=folder, fix=f"medcoss {recipe.kind} --resume {folder}"
+        )
     _check_in_use(run, screen)
     before = facts.get("before", 0)
     start = read_state(run.init) if run.init.exists() else None

@@ -33,7 +33,8 @@ class Method(Part):
     name: Text
     strategy: Strategies | None = Field(None, description="null: as the recipe of pre-training says")
     stages: Literal["own"] | Annotated[list[Text], Field(min_length=1)] | None = Field(
-        None, description="modalities in order; own: for each task its modality alone; null: all of the recipe, in order"
+        None,
+        description="modalities in order; own: for each task its modality alone; null: all of the recipe, in order",
     )
     joint: Joint | None = Field(None, description="all modalities at once; `joint: {}` with every default")
     start: Text | None = Field(None, alias="from", description="no pre-training: a file of weights, or scratch")
@@ -50,7 +51,9 @@ class Method(Part):
         if self.start is not None and trained:
             raise ValueError(f"from: {self.start} is not pre-trained, so {' and '.join(trained)} would have no effect")
         if self.joint is not None and (self.stages is not None or self.strategy is not None):
-            raise ValueError("joint is one stage of all modalities with the strategy joint; leave stages and strategy out")
+            raise ValueError(
+                "joint is one stage of all modalities with the strategy joint; leave stages and strategy out"
+            )
         if isinstance(self.stages, list) and len(set(self.stages)) < len(self.stages):
             raise ValueError("a modality stands in stages twice")
         return self
@@ -63,6 +66,7 @@ class Task(Part):
     recipe: Text = Field(description="of kind finetune: a file, or the name of a shipped recipe")
     changes: Changes = Field([], alias="set")
     measures: Annotated[list[Measure], Field(min_length=1)] | None = Field(None, description="null: the comparison's")
+    keep: bool = Field(False, description="in the tables even where no encoder does as well, which is said there")
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
 
@@ -81,7 +85,7 @@ class CompareRecipe(Part):
     kind: Literal["compare"]
     recipe_schema: Literal[1] = Field(1, alias="schema")
     title: str = ""
-    seeds: Seeds = [0]
+    seeds: Seeds = Field([0], description="each is a pre-training and all its fine-tunings")
     data: Data = Data()  # type: ignore[call-arg]  # every key has a default
     pretrain: Text = Field(description="a recipe of kind pretrain: a file, or the name of a shipped recipe")
     changes: Changes = Field([], alias="set")

@@ -39,7 +39,8 @@ class Labelled(Data):
     fold: Count | None = Field(None, description="the manifest's rows of this fold validate, the other folds train")
     validation: Share = Field(0.2, description="share of the training groups that validates where no split does")
     labels: Annotated[float, Field(gt=0, le=1)] = Field(
-        1.0, description="share of the training groups that is used, of every class; a smaller share is part of a larger one"
+        1.0,
+        description="share of the training groups that is used, of every class; a smaller share is part of a larger one",
     )
 
 

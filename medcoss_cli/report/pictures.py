@@ -243,6 +243,34 @@ def radar(figure: Any, tasks: Sequence[str], groups: Mapping[str, Sequence[float
     axes.legend(loc="upper left", bbox_to_anchor=(1.1, 1.05))
 
 
+@_picture(9.5, 4.2, "A metric by method, over a number that differs between its points")
+def by_number(
+    figure: Any,
+    lines: Mapping[str, Sequence[tuple[float, float, float | None]]],
+    what: str,
+    value: str,
+    whole: bool = False,
+) -> None:
+    """A line for each method: mean, with the standard deviation over the seeds as a bar.
+
+    Args:
+        lines: by name (x, mean, std).
+        what, value: of the two axes.
+        whole: x is a whole number.
+    """
+    axes = figure.subplots()
+    wide = max(x for line in lines.values() for x, _, _ in line) - min(x for line in lines.values() for x, _, _ in line)
+    for i, (name, line) in enumerate(lines.items()):
+        aside = (i - (len(lines) - 1) / 2) * wide * 0.008  # so that bars at one place are told apart
+        x, means = [point[0] + aside for point in line], [point[1] for point in line]
+        look = {"color": colour(i), "linestyle": dash(i), "marker": "o", "markersize": 4, "label": name}
+        axes.errorbar(x, means, yerr=[point[2] or 0.0 for point in line], capsize=2, elinewidth=0.8, **look)
+    if whole:
+        axes.set_xticks(sorted({int(x) for line in lines.values() for x, _, _ in line}))
+    axes.set(xlabel=what, ylabel=value)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1.03))
+
+
 def _curve(axes: Any, line: Line, look: Mapping[str, Any], *, band: bool = True) -> None:
     """A curve thinned to blocks: their mean, and what lies between their lowest and highest value as a band."""
     if not line:

@@ -26,11 +26,9 @@ def described(path: Path, history: Sequence[Mapping[str, Any]]) -> dict[str, Any
     recipe = last.get("recipe")
     settings = recipe.get("strategy") if isinstance(recipe, Mapping) else None
     strategies = dict.fromkeys(str(entry["strategy"]) for entry in history if entry.get("strategy"))
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "from": "checkpoint",
-        "sha256": digest,
+        "sha256": digest(path),
         "strategy": ", then ".join(strategies) or None,
         "settings": settings,
         "stages": ["+".join(parts(entry)) for entry in history],
@@ -39,6 +37,12 @@ def described(path: Path, history: Sequence[Mapping[str, Any]]) -> dict[str, Any
             filter(None, (_title(folder / "recipe.yaml") for folder in (path.parent, *path.parents[2:3]))), None
         ),
     }
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def named(start: object) -> str:
@@ -60,8 +64,8 @@ def titled(start: object) -> str:
 
 def hashed(start: object) -> str:
     """The same with the beginning of the checkpoint's hash."""
-    digest = start.get("sha256") if isinstance(start, Mapping) else None
-    return f"{titled(start)} {digest[:SHORT]}" if isinstance(digest, str) else titled(start)
+    content = start.get("sha256") if isinstance(start, Mapping) else None
+    return f"{titled(start)} {content[:SHORT]}" if isinstance(content, str) else titled(start)
 
 
 def _title(recipe: Path) -> str | None:

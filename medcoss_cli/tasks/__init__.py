@@ -104,6 +104,8 @@ class TaskKind(ABC):
     """Metrics that are counts, and the metric that says of how many: {"missed": "with"}. The latter has no line of its own."""
     main: ClassVar[str]
     """The metric that runs are compared by."""
+    shown: ClassVar[tuple[str, ...]] = ()
+    """Metrics in the tables of a comparison; empty: the main one alone."""
     unit_interval: ClassVar[bool] = True
     """The main metric lies between 0 and 1 and more is better: such tasks are drawn in one radar chart."""
     baseline: ClassVar[str]

@@ -36,6 +36,7 @@ class Classification(PooledTask):
         "f1": "F1",
     }
     main = "accuracy"
+    shown = ("accuracy", "auc_ovo", "f1")
     baseline = "the most frequent class"
 
     def check(self, recipe: Any) -> None:

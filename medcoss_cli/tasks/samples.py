@@ -63,6 +63,10 @@ class SampleData:
             )
         return self.modality.intensity.decode(*(part.to(device) for part in (integers, scale, offset)))
 
+    def inputs(self, rows: Array) -> Tensor:
+        """Inputs of these rows on the CPU, nothing augmented."""
+        return self._inputs(rows, torch.device("cpu"))
+
     def batch(self, seed: int, step: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Inputs (N, C, *size), or ids (N, L), and targets (N,)."""
         rows = self.train[order(seed, size, step, self.cases)]
@@ -74,8 +78,7 @@ class SampleData:
     def outputs(self, network: Network, rows: Array) -> Array:
         """What a network gives (n, c), nothing augmented. Raises: NonFiniteError where it is not finite."""
         parts = [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)]
-        cpu = torch.device("cpu")
-        return finite(np.concatenate([network(self._inputs(part, cpu).numpy()) for part in parts]))
+        return finite(np.concatenate([network(self.inputs(part).numpy()) for part in parts]))
 
     def parts(self, rows: Array) -> list[list[int]]:
         """Places among these rows of the parts of each recording."""

@@ -62,6 +62,7 @@ class Segmentation(TaskKind):
     }
     among = OF
     main = "dice"
+    shown = ("dice", "hd95")
     baseline = "an empty mask"
     example: ClassVar = {"classes": {"any": "any"}, "head": {"features": 4}, "predict": {"mirror": False}}
     packages = ("matplotlib", "pillow", "scipy", "simpleitk")  # write masks, draw them, keep the largest organ

@@ -12,8 +12,8 @@ from medcoss_cli.console import Screen
 from medcoss_cli.errors import UsageError
 from medcoss_cli.pretrain import pretrain
 from medcoss_cli.pretraining import setup
-from medcoss_cli.pretraining.job import Job
 from medcoss_cli.pretraining.branch import branch
+from medcoss_cli.pretraining.job import Job
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import PretrainRecipe
 from tests.pretraining_runs import RECIPE, options, write_demo

@@ -1,0 +1,1 @@
+"""A comparison of methods: what is to be done, doing it, and what it says."""
