@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +20,7 @@ from medcoss_cli.randomness import seeded
 from medcoss_cli.recipe.finetuning import Tune
 from medcoss_cli.store.progress import Progress
 from medcoss_cli.tasks import Scores, TaskData, TaskKind
+from medcoss_cli.tasks.samples import SampleData
 from medcoss_cli.training.distributed import Devices
 from medcoss_cli.training.interruption import Interruption
 from medcoss_cli.training.optim import adamw, by_depth, cosine, poly, set_rate
@@ -100,6 +101,7 @@ class Training:
         Raises: Interrupted after a signal, when everything is saved; NonFiniteError, ResourceError (memory).
         """
         self._load()
+        self._encode_once()
         at, tune = self.at, self.tune
         interval, saved = tune.validate_every or self.epoch, time.monotonic()
         with (
@@ -127,12 +129,22 @@ class Training:
             at.best_step = at.step
         return at
 
+    def _encode_once(self) -> None:
+        """Of a frozen encoder whose samples are not augmented, all features are computed before the first step."""
+        self.forward: Callable[[Tensor], Tensor] = self.network
+        data, network = self.data, self.network
+        if network.frozen and network.blocks is None and isinstance(data, SampleData) and data.is_steady:
+            network.eval()
+            with torch.no_grad(), self.devices.autocast(self.tune.precision, network.shape.width):
+                data.encode(network.features, self.devices.device)
+            self.forward = network.head
+
     def _step(self) -> float:
         began, at, tune = time.perf_counter(), self.at, self.tune
         self.network.train()
         inputs, targets = self.data.batch(self.seed, at.step, tune.batch, self.devices.device)
         with seeded(self.seed, at.step, "drop path"), self.devices.autocast(tune.precision, self.network.shape.width):
-            outputs = self.network(inputs)
+            outputs = self.forward(inputs)
         loss = self.data.loss(outputs, targets)
         value = loss.item()
         check_loss(value, f"step {at.step + 1} of seed {self.seed}", self.progress.folder)

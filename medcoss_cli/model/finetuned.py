@@ -57,16 +57,21 @@ class FinetunedNetwork(nn.Module):
                 block.drop_path = DropPath(drop_path)
 
     def forward(self, inputs: Tensor) -> Tensor:
+        if self.blocks is None:
+            return cast(Tensor, self.head(self.features(inputs)))
         network = cast(PatchNetwork, self.tokenizer)
         tokens = network.embed(inputs)
-        if self.blocks is None:
-            return cast(Tensor, self.head(self.pooled(tokens, network.valid(inputs))))
         grid = network.grid(tuple(inputs.shape[2:]))
         states = [
             state.transpose(1, 2).reshape(*state.shape[:1], state.shape[2], *grid)
             for state in self.encoder.hidden_states(tokens, self.blocks)
         ]
         return cast(Tensor, self.head(inputs, states))
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """What a head on the pooled feature sees of inputs: (N, D)."""
+        network = cast(PatchNetwork, self.tokenizer)
+        return self.pooled(network.embed(inputs), network.valid(inputs))
 
     def pooled(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
         """One feature a sample (N, D): the mean over patch tokens, the cls token left out, or over words."""

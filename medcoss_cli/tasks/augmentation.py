@@ -23,11 +23,16 @@ Augment = Callable[[Tensor, Key], Tensor]
 def of_batches(name: str | None) -> Augment | None:
     """What the recipe's `input.augment` names, for samples without masks; None is the modality's own augmentation."""
     augmentations: dict[str, Augment] = {
-        "none": lambda inputs, key: inputs,
+        "none": nothing,
         "colour": colour,
         "elastic": elastic_images,
     }
     return None if name in (None, "modality") else augmentations[name]
+
+
+def nothing(inputs: Tensor, key: Key) -> Tensor:
+    """The same."""
+    return inputs
 
 
 def colour(inputs: Tensor, key: Key) -> Tensor:

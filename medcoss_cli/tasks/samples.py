@@ -16,7 +16,7 @@ from medcoss_cli.model.outputs import Array, Network, finite
 from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.randomness import generator
 from medcoss_cli.tasks import Scores
-from medcoss_cli.tasks.augmentation import Augment
+from medcoss_cli.tasks.augmentation import Augment, nothing
 
 CHUNK = 64  # samples at a time in validation
 
@@ -45,6 +45,7 @@ class SampleData:
         begin: Callable[[nn.Module], None],
     ) -> None:
         self.modality, self.prepared, self.augment, self.targets = modality, prepared, augment, targets
+        self.features: Tensor | None = None
         self.loss, self.score, self.initialise = loss, score, begin
         self.kept = [cases[record] for record in prepared.records]
         self.train, self.val = self.rows("train"), self.rows("val")
@@ -67,9 +68,22 @@ class SampleData:
         """Inputs of these rows on the CPU, nothing augmented."""
         return self._inputs(rows, torch.device("cpu"))
 
+    @property
+    def is_steady(self) -> bool:
+        """Is a sample the same in every batch?"""
+        return self.augment is nothing
+
+    def encode(self, features: Callable[[Tensor], Tensor], device: torch.device) -> None:
+        """Compute the features (N, D) of all samples once, where an encoder stays as it is: `batch` then gives them."""
+        cuts = range(0, len(self.targets), CHUNK)
+        parts = [features(self._inputs(np.arange(i, min(i + CHUNK, len(self.targets))), device)) for i in cuts]
+        self.features = torch.cat(parts)
+
     def batch(self, seed: int, step: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Inputs (N, C, *size), or ids (N, L), and targets (N,)."""
+        """Inputs (N, C, *size), or ids (N, L), or features (N, D) behind `encode`, and targets (N,)."""
         rows = self.train[order(seed, size, step, self.cases)]
+        if self.features is not None:
+            return self.features[rows], torch.from_numpy(self.targets[rows]).to(device)
         inputs = self._inputs(rows, device, (seed, step))
         if self.augment is not None:
             inputs = self.augment(inputs, (seed, step))
@@ -88,7 +102,12 @@ class SampleData:
         """Metrics and the loss on the validation samples."""
         if not len(self.val):
             return None
-        return self.score(self.outputs(network.on(device), self.val), self.targets[self.val], self.parts(self.val))
+        if self.features is None:
+            outputs = self.outputs(network.on(device), self.val)
+        else:
+            with torch.no_grad():
+                outputs = finite(network.eval().head(self.features[self.val]).float().cpu().numpy())
+        return self.score(outputs, self.targets[self.val], self.parts(self.val))
 
 
 def order(seed: int, size: int, step: int, n: int) -> list[int]:
