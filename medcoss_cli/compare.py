@@ -37,19 +37,37 @@ def compare(
     Returns: what --json prints.
     Raises: CellError where cells failed; the others are done, and the tables are written.
     """
+    write_recipe(recipe, place)
     wanted = plan.wanted(list(only))
+    failed = carry_out(plan, wanted, titles(plan), place, jobs, screen)
+    results = write_tables(recipe, plan, place, screen)
+    _raise_failed(failed, len(wanted), place)
+    return results
+
+
+def make_one(key: str, plan: Plan, place: Place, screen: Screen) -> dict[str, Any]:
+    """One cell alone, whose needs are done: what a cluster's job runs. Raises: CellError, UsageError for an unknown key."""
+    if key not in plan.cells:
+        raise UsageError(f"--cell {key}: the comparison has no such cell", fix="submit it again")
+    failed = carry_out(plan, {key: plan.cells[key]}, titles(plan), place, 1, screen)
+    _raise_failed(failed, 1, place)
+    return {"cell": key}
+
+
+def write_recipe(recipe: CompareRecipe, place: Place) -> None:
+    """The recipe as it is now, with every default: what marks the folder as a comparison's."""
     place.folder.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     atomic.write(place.folder / "recipe.yaml", text.encode())
-    failed = carry_out(plan, wanted, titles(plan), place, jobs, screen)
-    results = write_tables(recipe, plan, place, screen)
+
+
+def _raise_failed(failed: Mapping[str, str], count: int, place: Place) -> None:
     if failed:
         raise CellError(
-            f"{len(failed)} of {len(wanted)} cells failed, the others are done",
+            f"{len(failed)} of {count} cells failed, the others are done",
             where=place.folder / "logs",
             fix="see the lines above; the same command tries the failed ones again",
         )
-    return results
 
 
 def check_names(only: Sequence[str], recipe: CompareRecipe) -> None:

@@ -62,8 +62,11 @@ def compare(
     elif submit is not None:
         from medcoss_cli.comparing.slurm import send
 
+        step.write_recipe(read, place)
         results = send(made, only or [], place, sbatch, screen)
+    elif cell is not None:
+        results = step.make_one(cell, made, place, screen)
     else:
-        results = step.compare(read, made, place, screen, jobs=jobs, only=[cell] if cell else only or [])
+        results = step.compare(read, made, place, screen, jobs=jobs, only=only or [])
     if as_json:
         terminal.result_json(results)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 
 from medcoss_cli.comparing import tables
 from medcoss_cli.comparing.numbers import Column, Numbers, Tested
@@ -14,7 +15,9 @@ from medcoss_cli.report import pictures
 from medcoss_cli.report.page import document, figure, section, shown, spread, table
 from medcoss_cli.store.start import SHORT
 
-STYLE = """<style>.best { color: #c00; font-weight: 600; } .second { color: #03c; }
+STYLE = """<style>body { max-width: 84rem; } details { margin: 1rem 0; }
+table.compared td, table.compared th { white-space: nowrap; }
+.best { color: #c00; font-weight: 600; } .second { color: #03c; }
 @media (prefers-color-scheme: dark) { .best { color: #f77; } .second { color: #7af; } }</style>"""
 
 Made = tuple[Table, list[Grid], Mapping[Column, Mapping[tuple[str, str], Tested]]]
@@ -105,7 +108,9 @@ def _differences(
             interval = f"{_signed(gap.low)} to {_signed(gap.high)}"
             lines.append([method, column.task, _words(column), _signed(gap.mean), interval, f"{entry.p:.3f}", words])
     heads = ["method", "task", "measure", "difference", "95 % interval", "p (Holm)", ""]
-    return table(heads, lines, f"Main metric: method minus {shown_table.reference}, same patients, same seeds")
+    words = f"Differences to {shown_table.reference}: the main metric, same patients, same seeds"
+    inner = table(heads, lines)
+    return f"<details><summary>{escape(words)}</summary>{inner}</details>" if lines else ""
 
 
 def _stages(numbers: Numbers) -> list[str]:

@@ -56,6 +56,8 @@ class _Planner:
             training = self._training(self._pretraining(method, seed, None))
             self.plan.trainings[method.name, seed] = training.key
         for task in self.recipe.tasks:
+            if method.tasks is not None and task.name not in method.tasks:
+                continue
             own = training
             if method.stages == "own":
                 modality = self.tasks[task.name].modality
@@ -153,13 +155,12 @@ class _Planner:
     def _tuned(
         self, task: Task, seed: int, *, probe: bool, base: FinetuneRecipe | None = None, labels: float = 1.0
     ) -> FinetuneRecipe:
-        """A task's recipe for one seed."""
+        """A task's recipe for one seed; from scratch it has the encoder of the pre-training."""
         if base is None:
             changes = [*task.changes, *(self.recipe.probe if probe else [])]
             base = _read(task.recipe, changes, "finetune", f"task {task.name}")
-        encoder = base.encoder or self.base.encoder
         data = base.data.model_copy(update={"labels": labels})
-        update = {"seed": seed, "title": task.name, "encoder": encoder, "data": data}
+        update = {"seed": seed, "title": task.name, "encoder": self.base.encoder, "data": data}
         return base.model_copy(update=update)
 
     def _as_stage(self, recipe: FinetuneRecipe) -> FinetuneRecipe:

@@ -52,18 +52,21 @@ def carry_out(
     Returns: why cells failed, by key; a cell that needs a failed one is among them.
     Raises: Interrupted after Ctrl-C or SIGTERM, when the running cells have saved what they did.
     """
-    done = {key for key in wanted if outcomes.done(place, key)}
+    done = {key for key in plan.cells if outcomes.done(place, key)}
     waiting = [key for key in wanted if key not in done]
     failed: dict[str, str] = {}
     running: list[_Running] = []
     with (
         Interruption(screen.say) as interruption,
-        screen.progress("cells", len(wanted), len(done)) as bar,
+        screen.progress("cells", len(wanted), len(wanted) - len(waiting)) as bar,
         _ended(running),
     ):
         while waiting or running:
-            for key in [key for key in waiting if any(need in failed for need in wanted[key].needs)]:
-                failed[key] = "what it needs failed"
+            lost = {key for key in plan.cells if key not in done and key not in waiting} - {
+                item.key for item in running
+            }
+            for key in [key for key in waiting if any(need in lost for need in wanted[key].needs)]:
+                failed[key] = "what it needs is not there"
                 waiting.remove(key)
                 bar.advance()
             ready = [key for key in waiting if all(need in done for need in wanted[key].needs)]

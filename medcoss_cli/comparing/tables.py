@@ -71,12 +71,9 @@ def grid(
         kind = numbers.kinds[column.task]
         for metric in kind.shown or (kind.main,):
             title = kind.title_of(metric)
+            lower, short = "↓" in title, title.removesuffix(" ↓").partition(",")[0]
             by_kind.setdefault((kind.name, metric), []).append(len(headings))
-            headings.append(
-                Heading(
-                    column.task, metric, title.removesuffix(" ↓"), kind.unit_interval and "↓" not in title, "↓" in title
-                )
-            )
+            headings.append(Heading(column.task, metric, short, kind.unit_interval and not lower, lower))
             for name, line in lines.items():
                 mean, sd = numbers.mean(name, column, metric)
                 status = numbers.status(name, column)
@@ -211,7 +208,7 @@ def differences_rows(
 
 
 def _title(heading: Heading) -> str:
-    return f"{heading.title}{' ↓' if heading.lower else ''}{' (%)' if heading.percent else ''}"
+    return f"{heading.title}{' ↓' if heading.lower else ''}{' %' if heading.percent else ''}"
 
 
 def _star(cell: Cell) -> str:

@@ -1,0 +1,192 @@
+"""`medcoss compare` as a user runs it: stopped, killed, with cells that fail, and once more."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.comparisons import METHODS, write
+from tests.pretraining_runs import write_demo
+from tests.toy_plugins import install
+
+FAULTY = """
+import os, signal
+from medcoss_cli.strategies import Strategy
+class Killed(Strategy):
+    plain_first_stage = True
+    def loss(self, model, batch):
+        os.kill(os.getpid(), signal.SIGKILL)
+class Greedy(Strategy):
+    plain_first_stage = True
+    def loss(self, model, batch):
+        raise MemoryError
+"""
+
+
+def command(folder: Path, data: Path, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "medcoss_cli", "compare", "tiny.yaml", "--data-root", str(data), *arguments]
+
+
+def environment(site: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1", "MEDCOSS_PREPARED": str(site / "prepared")}
+
+
+def compare(folder: Path, data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(folder, data, *arguments),
+        cwd=folder,
+        env=environment(data),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_demo(tmp_path_factory.mktemp("data"), report=12, pathology=20)
+    for name in ("Killed", "Greedy"):
+        install(folder, name.lower(), FAULTY, group="medcoss.strategies")
+        info = next(folder.glob(f"medcoss_x_{name.lower()}-*.dist-info"))
+        (info / "entry_points.txt").write_text(
+            f"[medcoss.strategies]\n{name.lower()} = medcoss_x_{name.lower()}:{name}\n"
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    """A comparison in which two methods fail; the folder it was run in."""
+    folder = tmp_path_factory.mktemp("whole")
+    faulty = "  - {name: killed, strategy: killed}\n  - {name: greedy, strategy: greedy}\n"
+    write(folder, methods=METHODS + faulty, more="labels: [1]\nreference: medcoss")
+    answer = compare(folder, data)
+    (folder / "code").write_text(str(answer.returncode))
+    (folder / "err").write_text(answer.stderr)
+    (folder / "out").write_text(answer.stdout)
+    return folder
+
+
+def test_cells_that_fail_stop_no_other(whole: Path) -> None:
+    assert (whole / "code").read_text() == "10"
+    err = (whole / "err").read_text()
+    assert "killed, seed 0: pre-training failed: its process was ended by signal 9, possibly for want of memory" in err
+    assert "greedy, seed 0: pre-training failed: there is not enough memory" in err
+    assert "cells failed, the others are done" in err
+    assert "Traceback" not in err
+    states = [json.loads(path.read_text())["status"] for path in (whole / "runs/compare-tiny/cells").glob("*.json")]
+    assert states.count("failed") == 2
+    assert states.count("done") > 12
+
+
+def test_a_failed_cell_is_shown_as_failed(whole: Path) -> None:
+    page = (whole / "runs/compare-tiny/tables.html").read_text()
+    assert page.count(">failed<") >= 2
+    out = (whole / "out").read_text()
+    assert any(line.startswith("killed") and "failed" in line for line in out.splitlines())
+
+
+def test_the_page_is_shareable(whole: Path, data: Path) -> None:
+    files = [whole / "runs/compare-tiny/tables.html", *(whole / "runs/compare-tiny/tables").iterdir()]
+    assert len(files) >= 6
+    for path in files:
+        text = path.read_text()
+        assert str(data) not in text
+        assert str(whole) not in text
+        assert "pathology-" not in text  # as the files are called
+        assert "<script" not in text
+        assert "http://" not in text.replace("http://www.w3.org", "")
+
+
+def test_every_number_has_its_line(whole: Path) -> None:
+    rows = list(csv.DictReader((whole / "runs/compare-tiny/tables/numbers.csv").open()))
+    frozen = {
+        (row["method"], row["stages_seen"]): float(row["value"])
+        for row in rows
+        if (row["measure"], row["metric"]) == ("frozen", "accuracy") and row["value"]
+    }
+    assert {("medcoss", "1"), ("medcoss", "2"), ("sequential", "2"), ("single", "1"), ("scratch", "0")} <= frozen.keys()
+    assert frozen["medcoss", "1"] == frozen["sequential", "1"] == frozen["single", "1"]  # one head on one first stage
+
+
+def test_a_number_is_the_run_s_own(whole: Path) -> None:
+    rows = csv.DictReader((whole / "runs/compare-tiny/tables/numbers.csv").open())
+    row = next(r for r in rows if (r["method"], r["measure"], r["metric"]) == ("medcoss", "full", "auc_ovo"))
+    results = json.loads((whole / "runs/compare-tiny/runs" / row["cell"] / "results.json").read_text())
+    assert float(row["value"]) == results["seeds"][0]["test"]["metrics"]["auc_ovo"]
+
+
+def test_what_is_done_is_not_done_again(whole: Path, data: Path) -> None:
+    cells = whole / "runs/compare-tiny/cells"
+    before = {path.name: path.stat().st_mtime_ns for path in cells.glob("*.json") if "failed" not in path.read_text()}
+    write(whole, methods=METHODS, more="labels: [1]\nreference: medcoss")
+    answer = compare(whole, data, "--json")
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout)["dropped"] == []
+    assert {name: (cells / name).stat().st_mtime_ns for name in before} == before
+
+
+def test_stopped_and_killed_it_gives_the_same_tables(whole: Path, data: Path, tmp_path: Path) -> None:
+    write(tmp_path, methods=METHODS, more="labels: [1]\nreference: medcoss")
+    for number in (signal.SIGINT, signal.SIGKILL):
+        process = subprocess.Popen(
+            command(tmp_path, data),
+            cwd=tmp_path,
+            env=environment(data),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        cells, began = tmp_path / "runs/compare-tiny/cells", time.monotonic()
+        done = len(list(cells.glob("*.json")))
+        while len(list(cells.glob("*.json"))) < done + 3 and time.monotonic() - began < 120:
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.wait(60) == (130 if number == signal.SIGINT else -9)
+    answer = compare(tmp_path, data)
+    assert answer.returncode == 0, answer.stderr
+    for name in ("numbers.csv", "1-frozen.tex", "1-full-100.tex"):
+        ours = [line for line in _lines(tmp_path, name) if "killed" not in line and "greedy" not in line]
+        theirs = [line for line in _lines(whole, name) if "killed" not in line and "greedy" not in line]
+        assert ours == theirs
+
+
+def _lines(folder: Path, name: str) -> list[str]:
+    return (folder / "runs/compare-tiny/tables" / name).read_text().splitlines()
+
+
+def test_a_folder_of_another_comparison_is_refused(whole: Path, data: Path, tmp_path: Path) -> None:
+    write(whole, more="seeds: [7]")
+    answer = compare(whole, data)
+    assert answer.returncode == 2
+    assert "no cell in it belongs to this recipe; choose another --name" in answer.stderr
+    write(whole, methods=METHODS, more="labels: [1]\nreference: medcoss")
+
+
+def test_the_plan_writes_nothing(data: Path, tmp_path: Path) -> None:
+    write(tmp_path)
+    answer = compare(tmp_path, data, "--dry-run")
+    assert answer.returncode == 0, answer.stderr
+    assert [line.split()[0] for line in answer.stdout.splitlines()[2:]] == [
+        "pre-trainings",
+        "fine-tunings",
+        "tests",
+        "linear",
+        "in",
+    ]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_unknown_name_is_refused(data: Path, tmp_path: Path) -> None:
+    write(tmp_path)
+    answer = compare(tmp_path, data, "--only", "nobody")
+    assert answer.returncode == 2
+    assert "there is no such method or task; there are scratch, single, sequential, medcoss, tiles" in answer.stderr
