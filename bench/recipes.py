@@ -29,7 +29,7 @@ from step import PAPER, vocabulary
 from torch import Tensor, nn
 
 from medcoss_cli.console import Screen
-from medcoss_cli.datasets import PUBLISHED
+from medcoss_cli.datasets import LABELLED
 from medcoss_cli.finetuning.setup import spec_of
 from medcoss_cli.finetuning.spec import build, for_task
 from medcoss_cli.finetuning.trainer import Training, parameters_of
@@ -46,7 +46,7 @@ from medcoss_cli.tasks.segmentation_data import masks_loss
 from medcoss_cli.tasks.spec import TaskSpec
 from medcoss_cli.training.distributed import Devices
 
-NAMES = [name for name in PUBLISHED if name != "folder"]  # that one is for sets of one's own
+NAMES = [name for name in LABELLED if name != "folder"]  # that one is for sets of one's own
 STEPS = int(os.environ.get("STEPS", "1"))
 SMALL = EncoderShape(32, 2, 2)
 
