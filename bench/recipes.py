@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,7 @@ def random_steps(name: str, devices: Devices, steps: int, *, tiny: bool) -> dict
     modality = for_task(fitted, fitted.tokenizer.key, size, vocabulary(words) if text else None, None)
     kind, classes = recipe.task_kind(), list(recipe.classes or "12")
     target = {"values": recipe.classes, "shares": [1 / len(classes)] * len(classes)}
-    spec = spec_of(recipe, kind, modality, SMALL if tiny else EncoderShape(), classes, target, None)
+    spec = spec_of(recipe, kind, modality, asdict(SMALL if tiny else EncoderShape()), classes, target, None)
     network = build(spec, modality, drop_path=recipe.head.drop_path)
     tune = recipe.train.model_copy(update={"steps": steps, "batch": batch, "validate_every": None})
     data = RandomSamples(noise(modality, batch, words).to(devices.device), spec, kind)
