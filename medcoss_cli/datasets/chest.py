@@ -122,12 +122,14 @@ def _reports(request: Request, place: Path, images: list[_Image]) -> list[Manife
     studies = images if request.profile == "official" else list({image.study: image for image in images}.values())
     texts: dict[str, str] = {}
     absent = 0
-    for image in studies:
-        name = Path(f"p{image.patient[1:3]}", image.patient, f"{image.study}.txt")
-        path = next((folder / name for folder in below if (folder / name).is_file()), None)
-        absent += path is None
-        if path is not None and image.study not in texts:
-            texts[image.study] = wording(path.read_text(encoding="utf-8", errors="replace"))
+    with request.screen.progress("reading reports", len(studies)) as bar:
+        for image in studies:
+            bar.advance()
+            name = Path(f"p{image.patient[1:3]}", image.patient, f"{image.study}.txt")
+            path = next((folder / name for folder in below if (folder / name).is_file()), None)
+            absent += path is None
+            if path is not None and image.study not in texts:
+                texts[image.study] = wording(path.read_text(encoding="utf-8", errors="replace"))
     if absent == len(studies):
         request.warn("no report lies here, images only; unpack mimic-cxr-reports.zip for both")
         return []

@@ -17,9 +17,6 @@ from medcoss_cli.registry.fingerprint import check_unchanged
 from medcoss_cli.tasks import TaskKind
 from medcoss_cli.tasks.spec import TaskSpec
 
-UNET = "resunet"
-"""The family of a residual U-Net, which is all head."""
-
 if TYPE_CHECKING:
     from medcoss_cli.model.finetuned import TaskNetwork
 
@@ -79,6 +76,7 @@ def build(spec: TaskSpec, modality: CompleteModality, seed: int = 0, drop_path: 
     """
     from medcoss_cli.model.encoder import EncoderShape
     from medcoss_cli.model.finetuned import FinetunedNetwork, ForeignNetwork
+    from medcoss_cli.model.foreign import UNET
     from medcoss_cli.randomness import seeded
 
     with seeded(seed, "weights", "head"):  # MONAI draws its parameters from the global generator

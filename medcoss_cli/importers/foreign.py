@@ -48,7 +48,7 @@ class Foreign:
                 f"masks need a residual network of 10, 18, 34 or 50 layers, and this is {self.title}",
                 fix="give a file of one, or import a ViT: medcoss checkpoint import FILE -o ckpt.pt",
             )
-        return {"family": "resunet", "depth": layers, **{key: self.network[key] for key in ("dims", "channels")}}
+        return {"family": foreign.UNET, "depth": layers, **{key: self.network[key] for key in ("dims", "channels")}}
 
 
 def read_foreign(source: str, name: str | None = None) -> Foreign:

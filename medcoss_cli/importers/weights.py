@@ -20,6 +20,7 @@ WRAPPERS = (
     "model_state",
     "teacher_model",
     "student",
+    "teacher",
 )  # under these a training script keeps its weights
 AT_HAND = "timm:"
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 STAGES = (1, 2, 3, 4)
+UNET = "resunet"
+"""The family of a residual U-Net, which is not built here: it is the head of a task of masks."""
 UNETS = {
     (False, (1, 1, 1, 1)): 10,
     (False, (2, 2, 2, 2)): 18,
