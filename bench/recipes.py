@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from step import PAPER, vocabulary
 from torch import Tensor, nn
 
 from medcoss_cli.console import Screen
-from medcoss_cli.datasets import PUBLISHED
+from medcoss_cli.datasets import LABELLED
 from medcoss_cli.finetuning.setup import spec_of
 from medcoss_cli.finetuning.spec import build, for_task
 from medcoss_cli.finetuning.trainer import Training, parameters_of
@@ -46,7 +47,7 @@ from medcoss_cli.tasks.segmentation_data import masks_loss
 from medcoss_cli.tasks.spec import TaskSpec
 from medcoss_cli.training.distributed import Devices
 
-NAMES = [name for name in PUBLISHED if name != "folder"]  # that one is for sets of one's own
+NAMES = [name for name in LABELLED if name != "folder"]  # that one is for sets of one's own
 STEPS = int(os.environ.get("STEPS", "1"))
 SMALL = EncoderShape(32, 2, 2)
 
@@ -112,7 +113,7 @@ def random_steps(name: str, devices: Devices, steps: int, *, tiny: bool) -> dict
     modality = for_task(fitted, fitted.tokenizer.key, size, vocabulary(words) if text else None, None)
     kind, classes = recipe.task_kind(), list(recipe.classes or "12")
     target = {"values": recipe.classes, "shares": [1 / len(classes)] * len(classes)}
-    spec = spec_of(recipe, kind, modality, SMALL if tiny else EncoderShape(), classes, target, None)
+    spec = spec_of(recipe, kind, modality, asdict(SMALL if tiny else EncoderShape()), classes, target, None)
     network = build(spec, modality, drop_path=recipe.head.drop_path)
     tune = recipe.train.model_copy(update={"steps": steps, "batch": batch, "validate_every": None})
     data = RandomSamples(noise(modality, batch, words).to(devices.device), spec, kind)

@@ -11,7 +11,7 @@ from medcoss_cli.finetuning.checkpoints import predictor_of
 from medcoss_cli.finetuning.results import json_values, write_results
 from medcoss_cli.finetuning.setup import FinetuneJob
 from medcoss_cli.finetuning.trainer import TrainerState, Training, parameters_of
-from medcoss_cli.model.finetuned import FinetunedNetwork
+from medcoss_cli.model.finetuned import TaskNetwork
 from medcoss_cli.store import atomic, finetuned
 from medcoss_cli.store.arrays import save_arrays
 from medcoss_cli.store.progress import Progress
@@ -52,7 +52,7 @@ def finetune(job: FinetuneJob) -> dict[str, Any]:
     return write_results(job)
 
 
-def _test(job: FinetuneJob, network: FinetunedNetwork, seed: int, folder: Path) -> Evaluation | None:
+def _test(job: FinetuneJob, network: TaskNetwork, seed: int, folder: Path) -> Evaluation | None:
     """The test of one seed, with its table of cases and their pictures; None where the data has no test cases."""
     cases = job.labelled.split("test")
     if not cases:

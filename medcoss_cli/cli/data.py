@@ -14,7 +14,7 @@ from medcoss_cli.errors import DataError, MedcossError, PluginError, UsageError
 if TYPE_CHECKING:
     from medcoss_cli.plugin import CompleteModality
 
-SETS = "pubmed20k, chestxr, qata, ricord, lits, vs, la, nch, glas"
+SETS = "pubmed20k, chestxr, qata, ricord, lits, vs, la, nch, glas; to pre-train on: mimic-cxr, deeplesion, adni, tcga"
 
 app = typer.Typer(
     add_completion=False, help="Inspect and prepare data.\n\nExample: medcoss data check scans --modality ct"
@@ -175,7 +175,10 @@ def manifest(
         Path, typer.Option("--root", metavar="DIR", help="Folder of the data set; manifest.csv is written here.")
     ],
     profile: Annotated[
-        str | None, typer.Option("--profile", help="Splits of a published set as in the paper (default), or official.")
+        str | None,
+        typer.Option(
+            "--profile", help="Selection and splits of a published set as in the paper (default), or official."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the random splits.")] = 0,
     val: Annotated[
@@ -193,7 +196,7 @@ def manifest(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing manifest.csv.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Write the manifest.csv of a labelled set: path, split, group (patient), and label or mask.
+    """Write the manifest.csv of a data set: path, split, group (patient), and label or mask.
 
     Published sets are taken in the layout they were published in. An own folder holds a folder per class, or images
     and masks, each perhaps inside train, val and test; or tables with the columns label and text.

@@ -18,7 +18,10 @@ def finetune(
     recipe: Annotated[str | None, typer.Argument(help="Recipe file, or the name of a shipped recipe.")] = None,
     overrides: options.Overrides = None,
     source: Annotated[
-        str | None, typer.Option("--from", metavar="CKPT", help="A checkpoint, or `scratch` (default: the recipe's).")
+        str | None,
+        typer.Option(
+            "--from", metavar="CKPT", help="A checkpoint, weights of others, or `scratch` (default: the recipe's)."
+        ),
     ] = None,
     seeds: Annotated[
         str | None,

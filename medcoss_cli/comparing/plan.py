@@ -10,13 +10,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from medcoss_cli.comparing.cells import Cell, Later, Plan, Simple, Start, Training, Tuning, Use, key_of
-from medcoss_cli.errors import DataError, RecipeError
+from medcoss_cli.errors import CheckpointError, DataError, RecipeError
 from medcoss_cli.recipe.comparison import SCRATCH, CompareRecipe, Joint, Measure, Method, Task
 from medcoss_cli.recipe.finetuning import FinetuneRecipe
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.recipe.schema import AnyStage, JointStage, Member, PretrainRecipe, Rehearsal, Stage
 from medcoss_cli.recipe.strategy import StrategyChoice
 from medcoss_cli.registry import discovery
+from medcoss_cli.store.start import digest
 from medcoss_cli.training.runs import Options, folders
 
 
@@ -48,6 +49,7 @@ class _Planner:
             task.name: _read(task.recipe, task.changes, "finetune", f"task {task.name}") for task in recipe.tasks
         }
         self.plan = Plan()
+        self.hashes: dict[str, str] = {}
 
     def method(self, method: Method, seed: int) -> None:
         """The cells of one method with one seed."""
@@ -176,10 +178,20 @@ class _Planner:
         return recipe.model_copy(update=update)
 
     def _tuning(self, recipe: FinetuneRecipe, start: Start) -> Tuning:
-        content = {**_content(recipe), "start": [start.training, start.stage, start.file]}
+        content = {**_content(recipe), "start": [start.training, start.stage, self._hash_of(start.file)]}
         cell = Tuning(key_of("tune", content), recipe, start)
         self._add(cell)
         return cell
+
+    def _hash_of(self, file: str) -> str:
+        """What a file of weights is known by: its content, so that another file of the same name is another cell."""
+        if file in ("", SCRATCH):
+            return file
+        if not Path(file).is_file():
+            raise CheckpointError("there is no such file of weights", where=file, fix="put it there, or change `from`")
+        if file not in self.hashes:
+            self.hashes[file] = digest(Path(file))
+        return self.hashes[file]
 
     def _measure(
         self, method: Method, seed: int, task: Task, measure: Measure, labels: float, after: int, cell: Cell

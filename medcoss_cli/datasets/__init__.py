@@ -1,4 +1,4 @@
-"""Labelled sets in the layout they were published in: a `manifest.csv` for each, so that all are read the same way."""
+"""Published sets in their own layouts: a `manifest.csv` for each, so that all are read the same way."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medcoss_cli.console import Screen
-from medcoss_cli.datasets import folder, images, sentences, volumes
+from medcoss_cli.datasets import chest, folder, images, scans, sentences, tiles, volumes
 from medcoss_cli.datasets.rows import PROFILES, SPLITS, ManifestRow, Request, compare, rename_shared_groups, write
 from medcoss_cli.errors import DataError, UsageError
 from medcoss_cli.kit.manifest import NAME, rows_of
@@ -24,7 +24,14 @@ class Published:
     expected: Mapping[str, int] = field(default_factory=dict)
 
 
-PUBLISHED = {
+UPSTREAM = {
+    "mimic-cxr": Published("chest radiographs and their reports, unlabelled", chest.mimic_cxr),
+    "deeplesion": Published("CT of lesions, unlabelled", scans.deeplesion),
+    "adni": Published("MRI of the head, unlabelled", scans.adni),
+    "tcga": Published("tiles of stained tissue, unlabelled", tiles.tcga),
+}
+"""What the paper pre-trains on. Their counts are compared where the whole set is there."""
+LABELLED = {
     "pubmed20k": Published(
         "sentences of abstracts, 5 roles", sentences.pubmed20k, {"train": 180_040, "val": 30_212, "test": 30_135}
     ),
@@ -44,6 +51,7 @@ PUBLISHED = {
     "glas": Published("colon tissue with masks of glands", images.glas, {"train": 67, "val": 18, "test": 80}),
     "folder": Published("a folder of your own: a subfolder per class, images and masks, or a table", folder.rows),
 }
+PUBLISHED = UPSTREAM | LABELLED
 
 
 def build(
@@ -83,7 +91,8 @@ def build(
     request = Request(name, root, profile, seed, screen or Screen(), overwrite, val, test, pattern)
     published = PUBLISHED[name]
     rows = rename_shared_groups(request, published.rows(request))
-    compare(request, rows, published.expected)
+    cases = Counter(f"{row.split} cases" for row in rows)
+    compare(request, cases, {f"{split} cases": count for split, count in published.expected.items()})
     return write(request, rows)
 
 

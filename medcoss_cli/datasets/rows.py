@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medcoss_cli.console import Screen
 from medcoss_cli.errors import DataError, UsageError
 from medcoss_cli.kit.manifest import NAME, is_junk
+from medcoss_cli.kit.readers import plainly
 from medcoss_cli.store import atomic
 
 SPLITS = ("train", "val", "test")
@@ -60,6 +62,8 @@ class ManifestRow:
     """Data row of a table, counted from 0."""
     grade: str = ""
     """Of the disease, where a segmentation set tells it."""
+    study: str = ""
+    """What an image and the text about it have in common."""
 
     @property
     def stratum(self) -> str:
@@ -160,16 +164,22 @@ def rename_shared_groups(request: Request, rows: list[ManifestRow]) -> list[Mani
     return [replace(row, group=f"{row.group} ({row.split})") if row.group in shared else row for row in rows]
 
 
-def compare(request: Request, rows: Sequence[ManifestRow], expected: Mapping[str, int]) -> None:
-    """Say in one line where a set has other counts than the paper."""
-    counts = Counter(row.split for row in rows)
+def compare(request: Request, counts: Mapping[str, int], expected: Mapping[str, int]) -> None:
+    """Say in one line where a set has other counts than the paper. Keys are what is counted, in words."""
     differences = [
-        f"{counts[split]:,} {split} cases where the paper has {count:,}"
-        for split, count in expected.items()
-        if counts[split] != count
+        f"{counts.get(what, 0):,} {what} where the paper has {count:,}"
+        for what, count in expected.items()
+        if counts.get(what, 0) != count
     ]
     if differences:
         request.warn(", ".join(differences))
+
+
+def is_complete(request: Request, found: int, full: int, what: str) -> bool:
+    """Is this the whole set, so that its counts can be compared with the paper's? A line says where it is a part of it."""
+    if found != full:
+        request.warn(f"{found:,} {what} where the full set has {full:,}: a part, not compared with the paper's counts")
+    return found == full
 
 
 def keep(request: Request, path: Path, content: bytes) -> None:
@@ -183,12 +193,33 @@ def write(request: Request, rows: Sequence[ManifestRow]) -> Path:
     """Write `manifest.csv` with the columns that the rows have. Raises: DataError where there is nothing to train on."""
     if not any(row.split == "train" for row in rows):
         raise DataError("no training case was found", where=request.root)
-    optional = [name for name in ("label", "mask", "index", "grade") if any(_cell(request, row, name) for row in rows)]
+    names = ("label", "mask", "index", "grade", "study")
+    optional = [name for name in names if any(_cell(request, row, name) for row in rows)]
     columns = ["path", "split", "group", *optional]
     rows = sorted(rows, key=lambda row: (SPLITS.index(row.split), row.path, row.index or 0))
     path = request.root / NAME
     atomic.write(path, table(columns, ([_cell(request, row, name) for name in columns] for row in rows), path))
     return path
+
+
+def read_columns(path: Path, *columns: str) -> Iterator[tuple[str, ...]]:
+    """Some columns of a published CSV file, also one of .csv.gz, row by row. Raises: DataError where one is missing."""
+    with (
+        plainly(path),
+        gzip.open(path, "rt", newline="", encoding="utf-8-sig")
+        if path.suffix == ".gz"
+        else path.open(newline="", encoding="utf-8-sig") as file,
+    ):
+        reader = csv.reader(file)
+        head = [name.strip() for name in next(reader, [])]
+        if absent := [name for name in columns if name not in head]:
+            raise DataError(
+                f"there is no column {' and no '.join(absent)}", where=path, fix="use the file as it was published"
+            )
+        places = [head.index(name) for name in columns]
+        for fields in reader:
+            if len(fields) > max(places):
+                yield tuple(fields[place].strip() for place in places)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], where: Path) -> bytes:

@@ -176,8 +176,9 @@ def _convert(source: Path, image: Path, label: Path) -> None:
     if image.exists() and label.exists():
         return
     arrays = _read(source)
-    atomic.write(image, _nifti(arrays[0].astype("float32")))
-    atomic.write(label, _nifti(arrays[1].astype("uint8")))
+    image_array, label_array = (array.transpose(2, 1, 0) for array in arrays)  # to (z, y, x)
+    atomic.write(image, nifti(image_array.astype("float32"), (STEP, STEP, STEP)))
+    atomic.write(label, nifti(label_array.astype("uint8"), (STEP, STEP, STEP)))
 
 
 def _read(source: Path) -> tuple[Any, Any]:
@@ -196,11 +197,12 @@ def _read(source: Path) -> tuple[Any, Any]:
     return image, label
 
 
-def _nifti(array: Any) -> bytes:
+def nifti(array: Any, spacing: tuple[float, float, float]) -> bytes:
+    """A .nii.gz file of an array (z, y, x) whose axes point to superior, posterior and left; spacing (x, y, z) in mm."""
     import SimpleITK
 
-    volume = SimpleITK.GetImageFromArray(array.transpose(2, 1, 0))  # which takes (z, y, x)
-    volume.SetSpacing([STEP] * 3)
+    volume = SimpleITK.GetImageFromArray(array)
+    volume.SetSpacing(spacing)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "volume.nii.gz"
         SimpleITK.WriteImage(volume, str(path), useCompression=True)

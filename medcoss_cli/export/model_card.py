@@ -56,7 +56,9 @@ def _facts(about: Description, facts: Mapping[str, Any]) -> list[tuple[str, str]
             "precision",
             f"{about.precision}{f', opset {about.opset}' if about.opset else ''}, {facts['bytes'] / 2**20:.1f} MiB",
         ),
-        ("encoder", f"width {shape['width']}, depth {shape['depth']}, {shape['heads']} heads"),
+        ("network", str(shape["title"]))
+        if "network" in shape
+        else ("encoder", f"width {shape['width']}, depth {shape['depth']}, {shape['heads']} heads"),
     ]
     if about.modality is not None:
         rows.append(("modality", f"{about.title} ({about.modality}, {about.distribution})"))

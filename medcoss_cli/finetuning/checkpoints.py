@@ -12,7 +12,7 @@ import torch
 from medcoss_cli.console import Screen
 from medcoss_cli.errors import CheckpointError, UsageError
 from medcoss_cli.finetuning.spec import load_kind, load_modality, restore
-from medcoss_cli.model.finetuned import FinetunedNetwork
+from medcoss_cli.model.finetuned import TaskNetwork
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.pretraining.state import rebuild, shape_of
@@ -30,7 +30,7 @@ class TrainedSeed:
     kind: TaskKind
     spec: TaskSpec
     modality: CompleteModality
-    network: FinetunedNetwork
+    network: TaskNetwork
     facts: dict[str, Any]
 
     def predictor(self, device: torch.device) -> Predictor:
@@ -79,13 +79,19 @@ def best_seed(run: Path, seed: int | None, screen: Screen) -> TrainedSeed:
     return best
 
 
-def renewed(trained: TrainedSeed, source: Path, screen: Screen) -> FinetunedNetwork:
+def renewed(trained: TrainedSeed, source: Path, screen: Screen) -> TaskNetwork:
     """The same head on the encoder and tokenizer of a newer checkpoint; no plugin but the task's own is needed.
 
     Raises: UsageError for a head that was trained together with its encoder, CheckpointError for an encoder of another kind,
         or one that was trained with another plugin than the installed one.
     """
     spec = trained.spec
+    if "network" in spec.encoder:
+        raise UsageError(
+            f"this run's network is {spec.encoder['title']}, which has no newer encoder",
+            where="--encoder",
+            fix="name a run on a checkpoint of medcoss",
+        )
     if not spec.head["frozen"]:
         raise UsageError(
             "this head was trained together with its encoder, so a newer one does not fit it",
@@ -109,7 +115,7 @@ def renewed(trained: TrainedSeed, source: Path, screen: Screen) -> FinetunedNetw
 
 
 def predictor_of(
-    kind: TaskKind, spec: TaskSpec, modality: CompleteModality, network: FinetunedNetwork, device: torch.device
+    kind: TaskKind, spec: TaskSpec, modality: CompleteModality, network: TaskNetwork, device: torch.device
 ) -> Predictor:
     """The network on a device, with the modality's own rule for what it sees."""
     return Predictor(kind, spec, modality, network.on(device), decoder(modality))

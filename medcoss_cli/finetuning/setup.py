@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,19 +16,18 @@ from medcoss_cli.errors import CheckpointError, DataError, UsageError
 from medcoss_cli.finetuning import overlap
 from medcoss_cli.finetuning.dataset import bounded, facts_of, fewer_labels, find_cases
 from medcoss_cli.finetuning.spec import build, for_task, load_kind, load_modality
+from medcoss_cli.finetuning.start import encoder_weights, start_of, tokenizer_of
 from medcoss_cli.finetuning.trainer import parameters_of
-from medcoss_cli.model.encoder import EncoderShape
-from medcoss_cli.model.finetuned import FinetunedNetwork
+from medcoss_cli.importers.weights import read
+from medcoss_cli.model.finetuned import TaskNetwork
 from medcoss_cli.model.heads import HybridDecoder
 from medcoss_cli.plugin import CompleteModality, Skipped
-from medcoss_cli.pretraining.state import described_modalities, rebuild, shape_of, versions
+from medcoss_cli.pretraining.state import versions
 from medcoss_cli.recipe.finetuning import FinetuneRecipe
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.registry.configure import for_stage, resized
 from medcoss_cli.registry.fingerprint import fingerprint
-from medcoss_cli.store import finetuned, plain, shareable
-from medcoss_cli.store import start as begin
-from medcoss_cli.store.checkpoint import find_checkpoint
+from medcoss_cli.store import finetuned
 from medcoss_cli.store.run import Run
 from medcoss_cli.tasks import TaskData, TaskKind
 from medcoss_cli.tasks.spec import TaskSpec
@@ -36,7 +35,6 @@ from medcoss_cli.training import distributed
 from medcoss_cli.training.distributed import Devices
 from medcoss_cli.training.runs import Options, create_run, folders
 
-SCRATCH = "scratch"
 START = "start.pt"
 
 
@@ -66,15 +64,15 @@ class FinetuneJob:
         """The task's, as its cases are read."""
         return self.labelled.modality
 
-    def network(self, seed: int) -> FinetunedNetwork:
+    def network(self, seed: int) -> TaskNetwork:
         """The network before its first step: the head drawn from the seed, the rest from the checkpoint, if any."""
         network = build(self.spec, self.modality, seed, self.recipe.head.drop_path)
         self.data.initialise(network.head)
-        if self.weights:
-            network.take(self.weights, self.spec.tokenizer)
+        if self.weights and (note := network.take(self.weights, self.spec.tokenizer)):
+            self.screen.say(note)
         if self.recipe.head.hybrid is not None and self.recipe.head.hybrid.cnn is not None:
             residual = cast(HybridDecoder, network.head)
-            self.screen.say(residual.take_cnn(read_weights(Path(self.recipe.head.hybrid.cnn))))
+            self.screen.say(residual.take_cnn(read(self.recipe.head.hybrid.cnn).tensors))
         return network
 
 
@@ -138,8 +136,8 @@ def settle(
 ) -> tuple[TaskKind, TaskSpec, Mapping[str, Tensor], dict[str, Any], LabelledSet, list[Skipped]]:
     """What the recipe, the checkpoint and the manifest say together: the task and its start in plain values, and its cases."""
     kind = recipe.task_kind()
-    shape, modalities, weights, begun = _start(recipe, start or recipe.start, screen)
-    asked, fresh = _tokenizer(recipe.tokenizer)
+    encoder, modalities, weights, begun = start_of(recipe, kind, start or recipe.start, screen)
+    asked, fresh = tokenizer_of(recipe.tokenizer)
     fitted = for_stage(
         recipe.modality,
         {} if fresh else modalities,
@@ -148,8 +146,8 @@ def settle(
         vocabulary_size=recipe.vocabulary_size,
     )
     key = fitted.tokenizer.key
-    if weights:
-        weights = _encoder_weights(shape, weights, key, recipe.modality, screen, fresh=fresh)
+    if weights and "network" not in encoder:
+        weights = encoder_weights(encoder, weights, key, recipe.modality, screen, fresh=fresh)
     size = tuple(recipe.input.size or fitted.size)
     vocabulary = fitted.vocabulary
     intensity: dict[str, Any] | None = {"zscore": True} if recipe.input.intensity == "zscore" else None
@@ -167,7 +165,7 @@ def settle(
     modality = for_task(fitted, key, size, vocabulary, intensity)
     if note := resized(modality):
         screen.warn(note)
-    spec = spec_of(recipe, kind, modality, shape, classes, target, intensity)
+    spec = spec_of(recipe, kind, modality, encoder, classes, target, intensity)
     return kind, spec, weights, begun, replace(labelled, modality=modality), lost
 
 
@@ -175,7 +173,7 @@ def spec_of(
     recipe: FinetuneRecipe,
     kind: TaskKind,
     modality: CompleteModality,
-    shape: EncoderShape,
+    encoder: dict[str, Any],
     classes: list[str],
     target: dict[str, Any],
     intensity: dict[str, Any] | None,
@@ -184,6 +182,7 @@ def spec_of(
 
     Args:
         modality: as the task reads it.
+        encoder: see TaskSpec.
         classes, target: what the kind fitted to the training cases.
         intensity: None: the modality's own.
     """
@@ -203,7 +202,7 @@ def spec_of(
         crop=recipe.input.crop,
         intensity=intensity,
         predict=recipe.predict.model_dump(),
-        encoder=asdict(shape),
+        encoder=encoder,
         head={
             "layers": 1 if head.probe else head.layers,
             "pool": head.pool,
@@ -213,83 +212,6 @@ def spec_of(
         },
         plugin=fingerprint(modality),
     )
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from a safetensors or torch file; nothing in it is executed. Raises: CheckpointError."""
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            tensors: dict[str, Tensor] = load_file(path)
-            return tensors
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError("it cannot be read as safetensors", where=path) from error
-    content = plain.load(path)
-    for key in ("state_dict", "model", "student"):
-        content = content[key] if isinstance(content.get(key), dict) else content
-    return {str(name).removeprefix("module."): w for name, w in content.items() if isinstance(w, Tensor)}
-
-
-def _start(
-    recipe: FinetuneRecipe, start: str, screen: Screen
-) -> tuple[EncoderShape, Mapping[str, CompleteModality], Mapping[str, Tensor], dict[str, Any]]:
-    """The checkpoint's encoder, modalities, weights and what it is, or an encoder of the recipe's dimensions and none of these.
-
-    Of the modalities only the recipe's needs its plugin; the others are what the checkpoint says of them.
-    """
-    if start == SCRATCH:
-        shape = EncoderShape(**recipe.encoder.model_dump()) if recipe.encoder else EncoderShape()
-        screen.say(f"from scratch: width {shape.width}, depth {shape.depth}")
-        return shape, {}, {}, dict(begin.SCRATCH)
-    path, note = find_checkpoint(start)
-    if note:
-        screen.say(note)
-    content = shareable.read(path)
-    if recipe.modality in content.modalities:
-        rebuild(recipe.modality, content, screen)
-    begun = begin.described(path, content.history)
-    return shape_of(content), described_modalities(content), content.weights, begun
-
-
-def _encoder_weights(
-    shape: EncoderShape, weights: Mapping[str, Tensor], key: str, modality: str, screen: Screen, *, fresh: bool
-) -> dict[str, Tensor]:
-    """Encoder and tokenizer of a checkpoint, or the encoder alone; says what was taken.
-
-    Args:
-        fresh: the tokenizer is to be random, as in rows of the paper's Table 2 that cross dimensions.
-
-    Raises: CheckpointError without the tokenizer.
-    """
-    if fresh:
-        tensors = {name: weight.clone() for name, weight in weights.items() if name.startswith("encoder.")}
-        screen.say(
-            f"taken: the encoder (width {shape.width}, depth {shape.depth}), {len(tensors)} tensors; the tokenizer {key} is "
-            f"new, with random weights; left: {len(weights) - len(tensors)} (decoders, tokenizers)"
-        )
-        return tensors
-    tokenizers = list(dict.fromkeys(name.split(".", 2)[1] for name in weights if name.startswith("tokenizers.")))
-    if key not in tokenizers:
-        raise CheckpointError(
-            f"the checkpoint has the tokenizers {', '.join(tokenizers)}; {modality} needs {key}",
-            fix=f"add tokenizer=new for its encoder with a random tokenizer, medcoss extend --modality {modality} --from CKPT "
-            f"first, or --from {SCRATCH}",
-        )
-    tensors = {n: w.clone() for n, w in weights.items() if n.startswith(("encoder.", f"tokenizers.{key}."))}
-    screen.say(
-        f"taken: the encoder (width {shape.width}, depth {shape.depth}) and the tokenizer {key}, "
-        f"{len(tensors)} tensors; left: {len(weights) - len(tensors)} (decoders, other tokenizers)"
-    )
-    return tensors
-
-
-def _tokenizer(words: str | None) -> tuple[str | None, bool]:
-    """The key that a recipe names, if any, and whether its weights are to be random: "new", "new patch2d-8"."""
-    if words is None or words.split(" ", 1)[0] != "new":
-        return words, False
-    return words[len("new ") :].strip() or None, True
 
 
 def _labelled(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medcoss_cli.console import Screen
-from medcoss_cli.errors import CheckpointError
+from medcoss_cli.errors import CheckpointError, UsageError
 from medcoss_cli.kit.intensity import Fixed, ZScore
 from medcoss_cli.plugin import CompleteModality, TokenizerSpec, WholeLoader
 from medcoss_cli.registry import discovery
@@ -18,7 +18,7 @@ from medcoss_cli.tasks import TaskKind
 from medcoss_cli.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
-    from medcoss_cli.model.finetuned import FinetunedNetwork
+    from medcoss_cli.model.finetuned import TaskNetwork
 
 
 def load_kind(spec: TaskSpec) -> TaskKind:
@@ -69,14 +69,25 @@ def for_task(
     return replace(modality, intensity=rule)
 
 
-def build(spec: TaskSpec, modality: CompleteModality, seed: int = 0, drop_path: float = 0.0) -> FinetunedNetwork:
-    """A task's network with parameters drawn from the seed."""
+def build(spec: TaskSpec, modality: CompleteModality, seed: int = 0, drop_path: float = 0.0) -> TaskNetwork:
+    """A task's network with parameters drawn from the seed.
+
+    Raises: UsageError where the kind of task needs more of a network of others than its feature.
+    """
     from medcoss_cli.model.encoder import EncoderShape
-    from medcoss_cli.model.finetuned import FinetunedNetwork
+    from medcoss_cli.model.finetuned import FinetunedNetwork, ForeignNetwork
+    from medcoss_cli.model.foreign import UNET
     from medcoss_cli.randomness import seeded
 
     with seeded(seed, "weights", "head"):  # MONAI draws its parameters from the global generator
         head = load_kind(spec).head(spec, modality)
+    if "network" in spec.encoder:
+        network, frozen = spec.encoder["network"], spec.head["frozen"]
+        if head.blocks is not None and network["family"] != UNET:
+            raise UsageError(
+                f"a {spec.kind} task needs hidden states, and a network of others gives one feature a sample"
+            )
+        return ForeignNetwork(network, spec.encoder["width"], head, frozen=frozen, seed=seed)
     return FinetunedNetwork(
         modality,
         EncoderShape(**spec.encoder),
@@ -88,7 +99,7 @@ def build(spec: TaskSpec, modality: CompleteModality, seed: int = 0, drop_path: 
     )
 
 
-def restore(spec: TaskSpec, modality: CompleteModality, weights: Mapping[str, Any]) -> FinetunedNetwork:
+def restore(spec: TaskSpec, modality: CompleteModality, weights: Mapping[str, Any]) -> TaskNetwork:
     """The network with these parameters, in eval mode. Raises: CheckpointError where they do not fit."""
     network = build(spec, modality)
     try:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from medcoss_cli.console import Screen
 from medcoss_cli.errors import Interrupted, ResourceError
-from medcoss_cli.model.finetuned import FinetunedNetwork
+from medcoss_cli.model.finetuned import TaskNetwork
 from medcoss_cli.randomness import seeded
 from medcoss_cli.recipe.finetuning import Tune
 from medcoss_cli.store.progress import Progress
@@ -76,7 +76,7 @@ class Training:
 
     def __init__(
         self,
-        network: FinetunedNetwork,
+        network: TaskNetwork,
         kind: TaskKind,
         data: TaskData,
         tune: Tune,
@@ -89,7 +89,7 @@ class Training:
         self.network, self.kind, self.data = network.to(devices.device), kind, data
         self.tune, self.seed, self.progress, self.devices, self.screen = tune, seed, progress, devices, screen
         self.epoch = tune.epoch or math.ceil(data.cases / tune.batch)
-        top = self.network.shape.depth + 1
+        top = self.network.depth + 1
         groups = by_depth(network.named_parameters(), tune.weight_decay, layer_decay, network.depth_of, top)
         self.optimiser = adamw(groups, 0.999)  # torch's own beta2; pre-training takes MAE's 0.95
         self.at = TrainerState()
@@ -135,7 +135,7 @@ class Training:
         data, network = self.data, self.network
         if network.frozen and network.blocks is None and isinstance(data, SampleData) and data.is_steady:
             network.eval()
-            with torch.no_grad(), self.devices.autocast(self.tune.precision, network.shape.width):
+            with torch.no_grad(), self.devices.autocast(self.tune.precision, network.width):
                 data.encode(network.features, self.devices.device)
             self.forward = network.head
 
@@ -143,7 +143,7 @@ class Training:
         began, at, tune = time.perf_counter(), self.at, self.tune
         self.network.train()
         inputs, targets = self.data.batch(self.seed, at.step, tune.batch, self.devices.device)
-        with seeded(self.seed, at.step, "drop path"), self.devices.autocast(tune.precision, self.network.shape.width):
+        with seeded(self.seed, at.step, "drop path"), self.devices.autocast(tune.precision, self.network.width):
             outputs = self.forward(inputs)
         loss = self.data.loss(outputs, targets)
         value = loss.item()
@@ -216,7 +216,7 @@ def memory_explained(batch: int) -> Iterator[None]:
         raise ResourceError("not enough memory for a step", fix=f"try {half}, or a smaller input.size") from error
 
 
-def parameters_of(network: FinetunedNetwork) -> dict[str, Any]:
+def parameters_of(network: TaskNetwork) -> dict[str, Any]:
     """How many weights there are, and how many of them are trained."""
     sizes = [(p.numel(), p.requires_grad) for p in network.parameters()]
     return {"weights": sum(n for n, _ in sizes), "trained": sum(n for n, trained in sizes if trained)}

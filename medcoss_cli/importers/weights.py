@@ -14,7 +14,14 @@ from torch import Tensor
 from medcoss_cli.errors import CheckpointError
 from medcoss_cli.store import plain
 
-WRAPPERS = ("model", "state_dict", "model_state", "teacher_model")  # under these a training script keeps its weights
+WRAPPERS = (
+    "model",
+    "state_dict",
+    "model_state",
+    "teacher_model",
+    "student",
+    "teacher",
+)  # under these a training script keeps its weights
 AT_HAND = "timm:"
 
 

@@ -1,25 +1,83 @@
-"""A tokenizer and the encoder with a head for one task."""
+"""What is trained for one task: a tokenizer and the encoder with a head, or a network of others with one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 
-from medcoss_cli.model import pooling
+from medcoss_cli.model import foreign, pooling
 from medcoss_cli.model.block import DropPath
 from medcoss_cli.model.encoder import EncoderShape, TransformerEncoder, initialise
-from medcoss_cli.model.heads import Head
+from medcoss_cli.model.heads import Head, ResUNet
 from medcoss_cli.model.networks import build_tokenizer
 from medcoss_cli.model.outputs import Array, Network
 from medcoss_cli.plugin import CompleteModality, PatchNetwork
-from medcoss_cli.randomness import generator
+from medcoss_cli.randomness import generator, seeded
 
 
-class FinetunedNetwork(nn.Module):
-    """Inputs to what the head gives of them: (N, c), or (N, c, *size).
+class TaskNetwork(nn.Module):
+    """Inputs (N, C, *size), or ids (N, L), to what the head gives of them: (N, c), or (N, c, *size).
+
+    A subclass makes what lies below the head, and `head` last.
+
+    Args:
+        width, depth: of what lies below the head: its feature, and how many learning rates of their own its blocks may have.
+        frozen: what lies below the head stays as it is.
+    """
+
+    head: nn.Module
+    blocks: Sequence[int] | None
+    """Blocks whose hidden states a decoder of masks takes; None: the head takes `features`."""
+
+    def __init__(self, width: int, depth: int, *, frozen: bool) -> None:
+        super().__init__()
+        self.width, self.depth, self.frozen = width, depth, frozen
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """What a head on the pooled feature sees of inputs: (N, D)."""
+        raise NotImplementedError
+
+    def below(self) -> list[nn.Module]:
+        """The parts below the head."""
+        return [part for name, part in self.named_children() if name != "head"]
+
+    def on(self, device: torch.device) -> Network:
+        """numpy in, numpy out: the network in eval mode on a device."""
+        self.to(device).eval()
+
+        @torch.no_grad()
+        def network(inputs: Array) -> Array:
+            outputs: Array = self(torch.from_numpy(inputs).to(device)).float().cpu().numpy()
+            return outputs
+
+        return network
+
+    def train(self, mode: bool = True) -> Self:
+        """What is frozen stays in eval mode."""
+        super().train(mode)
+        if self.frozen:
+            for part in self.below():
+                part.eval()
+        return self
+
+    def take(self, weights: Mapping[str, Tensor], key: str) -> str | None:
+        """Take the weights that a fine-tuning begins with; returns what to print about it, if anything.
+
+        Args:
+            key: of the tokenizer.
+        """
+        raise NotImplementedError
+
+    def depth_of(self, name: str) -> int:
+        """How deep a weight lies: depth + 1 in the head, less below."""
+        return self.depth + 1 if name.startswith("head.") else 0
+
+
+class FinetunedNetwork(TaskNetwork):
+    """Tokenizer, encoder and head.
 
     Args:
         modality: its tokenizer is what embeds the inputs.
@@ -41,8 +99,8 @@ class FinetunedNetwork(nn.Module):
         seed: int = 0,
         drop_path: float = 0.0,
     ) -> None:
-        super().__init__()
-        self.modality, self.shape, self.pool, self.frozen = modality, encoder, pool, frozen
+        super().__init__(encoder.width, encoder.depth, frozen=frozen)
+        self.modality, self.pool = modality, pool
         self.spec = modality.tokenizer.spec
         self.tokenizer = build_tokenizer(modality, encoder.width)
         self.encoder = TransformerEncoder(encoder)
@@ -69,7 +127,6 @@ class FinetunedNetwork(nn.Module):
         return cast(Tensor, self.head(inputs, states))
 
     def features(self, inputs: Tensor) -> Tensor:
-        """What a head on the pooled feature sees of inputs: (N, D)."""
         network = cast(PatchNetwork, self.tokenizer)
         return self.pooled(network.embed(inputs), network.valid(inputs))
 
@@ -80,27 +137,8 @@ class FinetunedNetwork(nn.Module):
             features = features[:, 1:]
         return pooling.mean(features, None if self.pool == "all" else valid)
 
-    def on(self, device: torch.device) -> Network:
-        """numpy in, numpy out: the network in eval mode on a device."""
-        self.to(device).eval()
-
-        @torch.no_grad()
-        def network(inputs: Array) -> Array:
-            outputs: Array = self(torch.from_numpy(inputs).to(device)).float().cpu().numpy()
-            return outputs
-
-        return network
-
-    def train(self, mode: bool = True) -> FinetunedNetwork:
-        """A frozen encoder stays in eval mode."""
-        super().train(mode)
-        if self.frozen:
-            self.tokenizer.eval()
-            self.encoder.eval()
-        return self
-
     def take(self, weights: Mapping[str, Tensor], key: str) -> None:
-        """Take tokenizer and encoder from a model's state dict; without weights of the tokenizer it stays as it was drawn.
+        """Tokenizer and encoder of a model's state dict; without weights of the tokenizer it stays as it was drawn.
 
         Raises: RuntimeError where one does not fit.
         """
@@ -111,6 +149,50 @@ class FinetunedNetwork(nn.Module):
 
     def depth_of(self, name: str) -> int:
         """How deep a weight lies: 0 the tokenizer and cls token, 1 the first block, depth + 1 the head."""
-        if name.startswith("encoder.blocks."):
-            return int(name.split(".")[2]) + 1
-        return self.shape.depth + 1 if name.startswith("head.") else 0
+        return int(name.split(".")[2]) + 1 if name.startswith("encoder.blocks.") else super().depth_of(name)
+
+
+class ForeignNetwork(TaskNetwork):
+    """A network of others that gives one feature a sample, and a head; or, for masks, a residual U-Net that is all head.
+
+    Args:
+        network: in plain values, see `model.foreign`.
+        width: of its feature.
+        head: new, or as another network has it.
+        seed: what the file does not bring is drawn from it.
+    """
+
+    def __init__(
+        self, network: Mapping[str, Any], width: int, head: Head, *, frozen: bool = False, seed: int = 0
+    ) -> None:
+        super().__init__(width, 0, frozen=frozen)
+        self.channels = int(network["channels"])
+        if head.blocks is None:
+            with seeded(seed, "weights", "encoder"):
+                self.backbone = foreign.build(network)
+            self.backbone.requires_grad_(not frozen)
+        self.head, self.blocks = head.module, head.blocks
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if self.blocks is None:
+            return cast(Tensor, self.head(self.features(inputs)))
+        return cast(Tensor, self.head(self._coloured(inputs), []))
+
+    def features(self, inputs: Tensor) -> Tensor:
+        return cast(Tensor, self.backbone(self._coloured(inputs)))
+
+    def _coloured(self, inputs: Tensor) -> Tensor:
+        """Grey images three times, for what was trained on colour."""
+        return inputs.expand(-1, self.channels, *inputs.shape[2:])
+
+    def take(self, weights: Mapping[str, Tensor], key: str) -> str | None:
+        """The backbone's weights by its own names; a U-Net takes what fits, and says how much.
+
+        Raises: RuntimeError where one does not fit, CheckpointError where nothing does.
+        """
+        if self.blocks is not None:
+            return cast(ResUNet, self.head).take_cnn(weights)
+        self.backbone.load_state_dict(
+            weights, strict=False
+        )  # counters of batch norms are not in a file's float tensors
+        return None

@@ -6,6 +6,7 @@ N samples, D width, c classes; *size is (H, W) or (D, H, W).
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -156,30 +157,31 @@ class MaskDecoder(nn.Module):
         return logits
 
 
-class HybridDecoder(nn.Module):
-    """A learnable residual U-Net with the frozen encoder's features fused into its deepest grid (appendix D, Fig. 7).
+class ResUNet(nn.Module):
+    """A residual U-Net: the convolutional network of appendix D alone (Table 7, DeSD).
 
-    The figure gives no numbers: features are resized to that grid, concatenated and projected back, as in nnSAM.
-    The network is MONAI's FlexibleUNet, whose residual encoder has the customary names (`layer1.0.conv1.weight`).
+    It is MONAI's FlexibleUNet, whose residual encoder has the customary names (`layer1.0.conv1.weight`).
+
+    Args:
+        depth: layers of the residual encoder: 10, 18, 34 or 50.
     """
 
-    def __init__(self, dims: int, channels: int, width: int, depth: int, classes: int) -> None:
+    def __init__(self, dims: int, channels: int, depth: int, classes: int) -> None:
         super().__init__()
         from monai.networks.nets.flexible_unet import FlexibleUNet
 
         self.net = FlexibleUNet(channels, classes, f"resnet{depth}", spatial_dims=dims, is_pad=False)
-        deepest = 2048 if depth == 50 else 512
-        conv = nn.Conv2d if dims == 2 else nn.Conv3d
-        self.fuse = conv(deepest + width, deepest, 1)
+
+    def deepest(self, grid: Tensor, hidden: Sequence[Tensor]) -> Tensor:
+        """What the decoder begins with, from the encoder's coarsest grid (N, c, *grid)."""
+        return grid
 
     def forward(self, inputs: Tensor, hidden: Sequence[Tensor]) -> Tensor:
-        """As MaskDecoder; of the hidden states only the last one is used. *size is padded at the end to multiples of 32."""
+        """As MaskDecoder; *size is padded at the end to multiples of 32."""
         size = inputs.shape[2:]
         padding = [n for side in reversed(size) for n in (0, -side % 32)]
         grids = self.net.encoder(F.pad(inputs, padding))
-        mode = "bilinear" if len(size) == 2 else "trilinear"
-        features = F.interpolate(hidden[-1], grids[-1].shape[2:], mode=mode, align_corners=False)
-        grids[-1] = self.fuse(torch.cat([grids[-1], features], dim=1))
+        grids[-1] = self.deepest(grids[-1], hidden)
         logits: Tensor = self.net.segmentation_head(self.net.decoder(grids, self.net.skip_connect))
         return logits[(slice(None), slice(None), *(slice(0, side) for side in size))]
 
@@ -191,7 +193,10 @@ class HybridDecoder(nn.Module):
         state = self.net.encoder.state_dict()
         merged = {n: state[n] for n in state}
         count = 0
-        for name, weight in weights.items():
+        for theirs, weight in weights.items():
+            name = re.sub(
+                r"\bnorm(?=\d\.)", "bn", theirs
+            )  # DeSD's norms have no running statistics, but scale and shift
             ending = next(
                 (e for e in (name, name.partition(".")[2]) if e in state and state[e].shape == weight.shape), None
             )
@@ -200,10 +205,30 @@ class HybridDecoder(nn.Module):
                 count += 1
         if not count:
             raise CheckpointError(
-                "no tensor of head.hybrid.cnn fits the residual network", fix="check head.hybrid.depth"
+                "no tensor of the file fits the residual network", fix="check head.hybrid.depth, or give another file"
             )
         self.net.encoder.load_state_dict(merged)
         return f"residual network: {count} of {len(state)} tensors taken, {len(weights) - count} left"
+
+
+class HybridDecoder(ResUNet):
+    """A learnable residual U-Net with the frozen encoder's features fused into its deepest grid (appendix D, Fig. 7).
+
+    The figure gives no numbers: features are resized to that grid, concatenated and projected back, as in nnSAM. Of the
+    hidden states only the last one is used.
+    """
+
+    def __init__(self, dims: int, channels: int, width: int, depth: int, classes: int) -> None:
+        super().__init__(dims, channels, depth, classes)
+        deepest = 2048 if depth == 50 else 512
+        conv = nn.Conv2d if dims == 2 else nn.Conv3d
+        self.fuse = conv(deepest + width, deepest, 1)
+
+    def deepest(self, grid: Tensor, hidden: Sequence[Tensor]) -> Tensor:
+        mode = "bilinear" if grid.ndim == 4 else "trilinear"
+        features = F.interpolate(hidden[-1], grid.shape[2:], mode=mode, align_corners=False)
+        fused: Tensor = self.fuse(torch.cat([grid, features], dim=1))
+        return fused
 
 
 def expect(decoder: nn.Module, shares: Sequence[float]) -> None:
@@ -211,6 +236,6 @@ def expect(decoder: nn.Module, shares: Sequence[float]) -> None:
 
     From one half, hundreds of steps pass until small organs are more than background (Lin et al. 2017, section 3.3).
     """
-    last: Any = decoder.net.segmentation_head[0] if isinstance(decoder, HybridDecoder) else decoder.out
+    last: Any = decoder.net.segmentation_head[0] if isinstance(decoder, ResUNet) else decoder.out
     with torch.no_grad():
         last.bias.copy_(torch.logit(torch.tensor(shares).clamp(1e-4, 0.5)))

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from medcoss_cli.console import Screen
-from medcoss_cli.errors import CheckpointError
+from medcoss_cli.errors import CheckpointError, UsageError
 from medcoss_cli.python.loaded import Loaded, Network
 from medcoss_cli.tasks.predictor import Decode
 
@@ -86,12 +86,16 @@ def _fine_tuned(path: Path, seed: int | None) -> Loaded:
     from medcoss_cli.export.networks import Features
     from medcoss_cli.finetuning.checkpoints import best_seed, decoder
     from medcoss_cli.finetuning.setup import one_device
+    from medcoss_cli.model.finetuned import FinetunedNetwork
 
     trained = best_seed(path, seed, Notes())
     predictor = trained.predictor(one_device().device)
 
     @cache
     def networks(name: str) -> tuple[Network, Decode]:
+        if not isinstance(trained.network, FinetunedNetwork):
+            title = trained.spec.encoder["title"]
+            raise UsageError(f"features are of medcoss's encoder, and this run's network is {title}", where=path)
         features = Features(trained.network.tokenizer, trained.network.encoder, trained.modality)
         return in_numpy(features), decoder(trained.modality)
 

@@ -39,7 +39,9 @@ class Method(Part):
     joint: Joint | None = Field(None, description="all modalities at once; `joint: {}` with every default")
     start: Text | None = Field(None, alias="from", description="no pre-training: a file of weights, or scratch")
     seeds: Seeds | None = Field(None, description="null: the comparison's")
-    tasks: Annotated[list[Text], Field(min_length=1)] | None = Field(None, description="what it is measured by; null: all")
+    tasks: Annotated[list[Text], Field(min_length=1)] | None = Field(
+        None, description="what it is measured by; null: all"
+    )
     changes: Changes = Field([], alias="set")
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
@@ -133,7 +135,9 @@ class CompareRecipe(Part):
         tasks = [task.name for task in self.tasks]
         for method in self.methods:
             if unknown := [name for name in method.tasks or () if name not in tasks]:
-                raise ValueError(f"method {method.name}: no task is called {unknown[0]!r}; there are {', '.join(tasks)}")
+                raise ValueError(
+                    f"method {method.name}: no task is called {unknown[0]!r}; there are {', '.join(tasks)}"
+                )
         return self
 
     @property

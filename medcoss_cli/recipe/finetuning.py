@@ -135,7 +135,7 @@ class FinetuneRecipe(Part):
     classes: list[Text] | dict[Text, list[Annotated[int, Field(ge=1)]] | Literal["any"]] | None = Field(
         None, description="labels in order; of a segmentation: name and mask values; else what the manifest says"
     )
-    start: Text = Field("ckpt.pt", alias="from", description="a checkpoint, or scratch")
+    start: Text = Field("ckpt.pt", alias="from", description="a checkpoint, weights of others, or scratch")
     profile: Literal["paper", "official"] = Field("paper", description="official: with the keys under `official`")
     official: dict[str, Any] = Field({}, description="what the authors' code does differently")
     seed: Annotated[int, Field(ge=0)] = 0
@@ -144,6 +144,10 @@ class FinetuneRecipe(Part):
         None,
         description="its key; else the checkpoint's, or the modality's own; `new` or `new KEY`: random, for the checkpoint's "
         "encoder",
+    )
+    network: Text | None = Field(
+        None,
+        description="architecture of a file of others that `from` names, as timm calls it; else told by its weights",
     )
     vocabulary_size: Annotated[int, Field(ge=100)] | None = Field(None, description="of scratch")
     data: Labelled

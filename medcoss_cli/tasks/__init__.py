@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from medcoss_cli.model.finetuned import FinetunedNetwork
+    from medcoss_cli.model.finetuned import TaskNetwork
     from medcoss_cli.model.heads import Head
 
 Scores = dict[str, float]
@@ -49,7 +49,7 @@ class TaskData(Protocol):
         """A scalar, the mean over the batch."""
         ...
 
-    def validate(self, network: FinetunedNetwork, device: torch.device) -> Scores | None:
+    def validate(self, network: TaskNetwork, device: torch.device) -> Scores | None:
         """Metrics and loss on the validation data, None where there is none; see `TaskKind.criterion`."""
         ...
 
@@ -114,6 +114,8 @@ class TaskKind(ABC):
     """Name of the network's output in an exported file."""
     example: ClassVar[Mapping[str, Any]] = {}
     """Keys that the smallest recipe of this kind needs, such as `classes`; the conformance suite uses them."""
+    unet: ClassVar[bool] = False
+    """Started from a residual network of others, it is the U-Net on that network that is trained, not a head on its feature."""
     packages: ClassVar[tuple[str, ...]] = ()
     """Distributions that `predict` needs of an exported file, beside medcoss and those that reading a sample imports."""
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from medcoss_cli.data.labelled import Case
 from medcoss_cli.data.prepared import PreparedSet
 from medcoss_cli.data.recordings import parts_of
-from medcoss_cli.model.finetuned import FinetunedNetwork
+from medcoss_cli.model.finetuned import TaskNetwork
 from medcoss_cli.model.outputs import Array, Network, finite
 from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.randomness import generator
@@ -98,7 +98,7 @@ class SampleData:
         """Places among these rows of the parts of each recording."""
         return parts_of([record for row in rows if (record := self.kept[row].record) is not None])
 
-    def validate(self, network: FinetunedNetwork, device: torch.device) -> Scores | None:
+    def validate(self, network: TaskNetwork, device: torch.device) -> Scores | None:
         """Metrics and the loss on the validation samples."""
         if not len(self.val):
             return None

@@ -65,6 +65,7 @@ class Segmentation(TaskKind):
     shown = ("dice", "hd95")
     baseline = "an empty mask"
     example: ClassVar = {"classes": {"any": "any"}, "head": {"features": 4}, "predict": {"mirror": False}}
+    unet = True
     packages = ("matplotlib", "pillow", "scipy", "simpleitk")  # write masks, draw them, keep the largest organ
 
     def check(self, recipe: Any) -> None:
@@ -93,11 +94,16 @@ class Segmentation(TaskKind):
         return foreground(modality, cases, target["values"], screen)
 
     def head(self, spec: TaskSpec, modality: CompleteModality) -> Head:
-        """A UNETR decoder of the hidden states at several depths; with `hybrid`, of the last beside a residual network."""
-        from medcoss_cli.model.heads import Head, HybridDecoder, MaskDecoder, halvings, taps_of
+        """A UNETR decoder of the hidden states at several depths; with `hybrid`, of the last beside a residual network.
 
-        width, depth = spec.encoder["width"], spec.encoder["depth"]
+        Of a network of others, the residual U-Net alone.
+        """
+        from medcoss_cli.model.heads import Head, HybridDecoder, MaskDecoder, ResUNet, halvings, taps_of
+
         dims, channels, count = modality.dims, modality.channels, len(spec.classes)
+        if network := spec.encoder.get("network"):
+            return Head(ResUNet(dims, network["channels"], network["depth"], count), ())
+        width, depth = spec.encoder["width"], spec.encoder["depth"]
         if spec.head["hybrid"] is not None:
             return Head(HybridDecoder(dims, channels, width, spec.head["hybrid"], count), (depth,))
         steps = halvings(modality.tokenizer.spec.patch)

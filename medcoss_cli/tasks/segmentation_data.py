@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medcoss_cli.data.segmented import SegmentedSet, Values, levels_of, targets_of
-from medcoss_cli.model.finetuned import FinetunedNetwork
+from medcoss_cli.model.finetuned import TaskNetwork
 from medcoss_cli.model.heads import expect
 from medcoss_cli.model.sliding_window import predict_labels
 from medcoss_cli.plugin import CompleteModality
@@ -103,7 +103,7 @@ class MaskData:
         return masks_loss(logits, targets, self.values, self.weight)
 
     @torch.no_grad()
-    def validate(self, network: FinetunedNetwork, device: torch.device) -> Scores | None:
+    def validate(self, network: TaskNetwork, device: torch.device) -> Scores | None:
         """Mean Dice over classes and cases on the network's grid; a class that is neither there nor found counts 1."""
         if not len(self.val):
             return None

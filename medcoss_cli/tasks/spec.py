@@ -20,7 +20,7 @@ class TaskSpec:
         spacing, crop: how volumes are brought to the network's grid; see Layout.
         intensity: None: the modality's own; else how values are normalised: {"zscore": true} or the numbers of `Fixed`.
         predict: the recipe's `predict`: overlap, mirror, pad, postprocess.
-        encoder: its dimensions.
+        encoder: its dimensions; of a network of others its `network` as `model.foreign` builds it, `title` and `width`.
         head: layers, pool, features, hybrid (layers of the residual network, or None), frozen.
         plugin: fingerprint of the modality as the task reads it.
     """

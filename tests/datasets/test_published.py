@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from medcoss_cli.console import Screen
-from medcoss_cli.datasets import PUBLISHED, build, counts
+from medcoss_cli.datasets import LABELLED, build, counts
 from medcoss_cli.errors import DataError, RecipeError, UsageError
 from medcoss_cli.finetune import finetune
 from medcoss_cli.finetuning.setup import begin_finetune
@@ -142,6 +142,6 @@ def test_folders_of_classes_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_every_published_set_has_a_recipe_and_a_layout() -> None:
-    assert set(NAMES) == set(PUBLISHED) - {"folder"}
+    assert set(NAMES) == set(LABELLED) - {"folder"}
     for name in NAMES:
         assert read_recipe(name, [], kind="finetune").title  # type: ignore[union-attr]  # all kinds have one

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from medcoss_cli.console import Screen
@@ -21,6 +22,7 @@ from medcoss_cli.errors import CheckpointError, ExportError, UsageError
 from medcoss_cli.export import export, graph, metadata, runtime, verify
 from medcoss_cli.export.onnx import Onnx
 from medcoss_cli.export.samples import rule_of
+from medcoss_cli.model import foreign
 from medcoss_cli.predict import predict
 from medcoss_cli.pretraining.state import read_state
 from medcoss_cli.registry.scaffold import new_plugin
@@ -142,9 +144,19 @@ def test_words_come_with_their_tokenizer(tmp_path: Path, checkpoint: Path) -> No
         runtime.load(out)
 
 
-@pytest.mark.parametrize(("text", "place"), [(CLASSES, "xray"), (MASKS, "ct")], ids=["classes", "masks"])
-def test_a_fine_tuned_run_predicts_the_same_without_torch(tmp_path: Path, data: Path, text: str, place: str) -> None:
-    _, run = tune(tmp_path, data, text)
+@pytest.mark.parametrize(
+    ("text", "place", "start"),
+    [(CLASSES, "xray", None), (MASKS, "ct", None), (CLASSES, "xray", "weights of others")],
+    ids=["classes", "masks", "others"],
+)
+def test_a_fine_tuned_run_predicts_the_same_without_torch(
+    tmp_path: Path, data: Path, text: str, place: str, start: str | None
+) -> None:
+    if start is not None:
+        plan = {"family": "resnet", "channels": 3, "blocks": [1, 1, 1, 1], "bottleneck": False}
+        start = str(tmp_path / "others.safetensors")
+        save_file(foreign.build(plan).state_dict(), start)
+    _, run = tune(tmp_path, data, text, start=start)
     out = tmp_path / "task.onnx"
     written(None, out, run=run)
     told = "import sys\nfor name in ('torch', 'timm', 'monai', 'torchvision'): sys.modules[name] = None\n"
