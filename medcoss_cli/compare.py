@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from medcoss_cli.comparing import outcomes, page, tables
+from medcoss_cli.comparing.cases import write_cases
 from medcoss_cli.comparing.cells import Cell, Later, Plan, Simple, Training, Tuning
 from medcoss_cli.comparing.numbers import Column, Numbers
 from medcoss_cli.comparing.outcomes import Place
@@ -26,13 +27,21 @@ MEASURES = {
 
 
 def compare(
-    recipe: CompareRecipe, plan: Plan, place: Place, screen: Screen, *, jobs: int = 1, only: Sequence[str] = ()
+    recipe: CompareRecipe,
+    plan: Plan,
+    place: Place,
+    screen: Screen,
+    *,
+    jobs: int = 1,
+    only: Sequence[str] = (),
+    cases: int = 0,
 ) -> dict[str, Any]:
     """Make what is missing, then write the tables; a second call goes on where one was stopped.
 
     Args:
         jobs: cells at once.
         only: names of methods or tasks whose cells are made; the tables show what is there.
+        cases: of each task, how many test cases are drawn under every method.
 
     Returns: what --json prints.
     Raises: CellError where cells failed; the others are done, and the tables are written.
@@ -41,6 +50,9 @@ def compare(
     wanted = plan.wanted(list(only))
     failed = carry_out(plan, wanted, titles(plan), place, jobs, screen)
     results = write_tables(recipe, plan, place, screen)
+    if cases:
+        path = write_cases(Numbers(recipe, plan, place), place, cases, screen)
+        screen.say(f"cases (private: shows samples): {path}")
     _raise_failed(failed, len(wanted), place)
     return results
 

@@ -30,6 +30,9 @@ def compare(
         str,
         typer.Option("--sbatch", metavar="OPTIONS", help="Options for sbatch, as in '--gres=gpu:1 --time=24:00:00'."),
     ] = "",
+    cases: Annotated[
+        int, typer.Option("--cases", min=0, help="Draw so many test cases of each task under every method (private).")
+    ] = 0,
     cell: Annotated[
         str | None, typer.Option("--cell", hidden=True, help="Make this cell alone: what a cluster's job runs.")
     ] = None,
@@ -67,6 +70,6 @@ def compare(
     elif cell is not None:
         results = step.make_one(cell, made, place, screen)
     else:
-        results = step.compare(read, made, place, screen, jobs=jobs, only=only or [])
+        results = step.compare(read, made, place, screen, jobs=jobs, only=only or [], cases=cases)
     if as_json:
         terminal.result_json(results)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.comparisons import write
+from tests.conftest import CommandLine
 from tests.pretraining_runs import write_demo
 
 SBATCH = """#!{python}
@@ -24,34 +25,29 @@ print(f"{{number}};cluster")
 """
 
 
-def compare(folder: Path, data: Path, *arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PATH": path + os.environ["PATH"], "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "medcoss_cli", "compare", "tiny.yaml", "--data-root", str(data), *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-
-
-def test_each_cell_is_a_job_behind_those_it_needs(tmp_path: Path) -> None:
-    data = write_demo(tmp_path / "data", report=12, pathology=20)
+@pytest.fixture
+def here(tmp_path: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    """The command line in a folder with a tiny recipe and its data."""
     write(tmp_path)
+    write_demo(tmp_path / "data", report=12, pathology=20)
+    monkeypatch.chdir(tmp_path)
+    return command_line
+
+
+def test_each_cell_is_a_job_behind_those_it_needs(
+    tmp_path: Path, here: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "sbatch").write_text(SBATCH.format(python=sys.executable, folder=str(tmp_path)))
     (tmp_path / "bin" / "sbatch").chmod(0o755)
-    answer = compare(
-        tmp_path,
-        data,
-        "--submit",
-        "slurm",
-        "--sbatch=--gres=gpu:1 --time=1:00",
-        "--only",
-        "medcoss",
-        path=f"{tmp_path}/bin:",
-    )
-    assert answer.returncode == 0, answer.stderr
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    answer = here("compare", "tiny.yaml", "--submit", "slurm", "--sbatch=--gres=gpu:1 --time=1:00", "--only", "medcoss")
+    assert answer.code == 0, answer.err
     jobs = [line.split("\t") for line in (tmp_path / "jobs").read_text().splitlines()]
     names = {
         word.removeprefix("--job-name="): 100 + i for i, job in enumerate(jobs) for word in job if "--job-name" in word
     }
-    assert f"{len(jobs)} jobs submitted" in answer.stderr
+    assert f"{len(jobs)} jobs submitted" in answer.err
     for job in jobs:
         assert {"--parsable", "--gres=gpu:1", "--time=1:00"} <= set(job)
         wrapped = shlex.split(next(word.removeprefix("--wrap=") for word in job if word.startswith("--wrap=")))
@@ -67,10 +63,8 @@ def test_each_cell_is_a_job_behind_those_it_needs(tmp_path: Path) -> None:
     assert (tmp_path / "runs" / "compare-tiny" / "cells" / f"{first[-1]}.json").exists()
 
 
-def test_without_slurm_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = write_demo(tmp_path / "data", report=12, pathology=20)
-    write(tmp_path)
+def test_without_slurm_it_says_so(tmp_path: Path, here: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    answer = compare(tmp_path, data, "--submit", "slurm")
-    assert answer.returncode == 6
-    assert "there is no sbatch on this machine" in answer.stderr
+    answer = here("compare", "tiny.yaml", "--submit", "slurm")
+    assert answer.code == 6
+    assert "there is no sbatch on this machine" in answer.err

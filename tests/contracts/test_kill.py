@@ -16,7 +16,7 @@ import torch
 from medcoss_cli.store import checkpoint
 from tests.pretraining_runs import RECIPE, write_demo
 
-KILLS = int(os.environ.get("MEDCOSS_TEST_KILLS", "3"))
+KILLS = int(os.environ.get("MEDCOSS_TEST_KILLS", "2"))
 
 
 def start(folder: Path, data: Path, *arguments: str) -> subprocess.Popen[bytes]:
