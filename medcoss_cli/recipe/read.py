@@ -60,7 +60,11 @@ def read_recipe(name: str, overrides: Sequence[str] = (), kind: str | None = Non
     Raises: RecipeError with every fault, each with its place, key, what was found and what is allowed.
     """
     path = find_recipe(name)
-    words = {"encoder": PRESETS, "strategy": {name: {"name": name} for name in discovery.strategy_names()}}
+    words = {
+        "encoder": PRESETS,
+        "strategy": {name: {"name": name} for name in discovery.strategy_names()},
+        "task": {name: {"name": name} for name in discovery.task_names()},
+    }
     document = Document(path, words)
     for override in overrides:
         document.override(override)
