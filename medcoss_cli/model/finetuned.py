@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from medcoss_cli.model import pooling
-from medcoss_cli.model.block import DropPath
+from medcoss_cli.model.block import drop_path
 from medcoss_cli.model.encoder import EncoderShape, TransformerEncoder, initialise
 from medcoss_cli.model.heads import Head
 from medcoss_cli.model.networks import build_tokenizer
@@ -27,7 +27,7 @@ class FinetunedNetwork(nn.Module):
         pool: "real" averages real tokens, "all" padding as well (the authors' code).
         frozen: encoder and tokenizer stay as they are.
         seed: encoder and tokenizer are drawn from it.
-        drop_path: probability that a block is left out in training.
+        drop_path: probability that a branch of a block is left out in training; torch's global generator draws.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class FinetunedNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.modality, self.shape, self.pool, self.frozen = modality, encoder, pool, frozen
+        self.drop_path = drop_path
         self.spec = modality.tokenizer.spec
         self.tokenizer = build_tokenizer(modality, encoder.width)
         self.encoder = TransformerEncoder(encoder)
@@ -52,28 +53,34 @@ class FinetunedNetwork(nn.Module):
         if frozen:
             self.tokenizer.requires_grad_(False)
             self.encoder.requires_grad_(False)
-        elif drop_path:
-            for block in cast("Iterator[Any]", self.encoder.blocks):
-                block.drop_path = DropPath(drop_path)
 
     def forward(self, inputs: Tensor) -> Tensor:
         network = cast(PatchNetwork, self.tokenizer)
         tokens = network.embed(inputs)
         if self.blocks is None:
             return cast(Tensor, self.head(self.pooled(tokens, network.valid(inputs))))
+        factors = self.dropped(tokens)
         grid = network.grid(tuple(inputs.shape[2:]))
         states = [
             state.transpose(1, 2).reshape(*state.shape[:1], state.shape[2], *grid)
-            for state in self.encoder.hidden_states(tokens, self.blocks)
+            for state in self.encoder.hidden_states(tokens, self.blocks, factors)
         ]
         return cast(Tensor, self.head(inputs, states))
 
     def pooled(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
         """One feature a sample (N, D): the mean over patch tokens, the cls token left out, or over words."""
-        features = self.encoder(tokens, valid, cls=self.spec.cls, causal=self.spec.causal)
+        factors = self.dropped(tokens)
+        features = self.encoder(tokens, valid, cls=self.spec.cls, causal=self.spec.causal, factors=factors)
         if self.spec.cls:
             features = features[:, 1:]
         return pooling.mean(features, None if self.pool == "all" else valid)
+
+    def dropped(self, tokens: Tensor) -> Tensor | None:
+        """Drop path of these samples; None in eval mode or where nothing is left out."""
+        if not self.training or self.frozen or not self.drop_path:
+            return None
+        draws = torch.rand(tokens.shape[0], self.shape.depth, 2, device=tokens.device)
+        return drop_path(draws, self.drop_path)
 
     def on(self, device: torch.device) -> Network:
         """numpy in, numpy out: the network in eval mode on a device."""

@@ -83,7 +83,7 @@ def read_recipe(name: str, overrides: Sequence[str] = (), kind: str | None = Non
             f"{document.place(('kind',))}: kind: {reason} {', '.join(KINDS)}{_nearest(str(content_kind), KINDS)}"
         )
         content = content | {"kind": kind or next(k for k, sign in _SIGNS.items() if sign in content or not sign)}
-    if content["kind"] == "finetune" and content.get("profile") == "official":
+    if content.get("profile") == "official":
         _lay_over(content, content.get("official") or {})
     model = KINDS[content["kind"]]
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from medcoss_cli.console import Screen
 from medcoss_cli.errors import PluginError, RecipeError
@@ -31,15 +32,17 @@ def fit(
     tokenizer: str | None = None,
     spec: TokenizerSpec | None = None,
     size: tuple[int, ...] | None = None,
-    decoder: Mapping[str, int] | None = None,
+    decoder: Mapping[str, Any] | None = None,
     vocabulary: str | None = None,
     vocabulary_size: int | None = None,
+    positions: str = "sincos",
 ) -> CompleteModality:
     """A complete modality with what a recipe or a checkpoint says differently.
 
     Args:
         tokenizer: its key.
         spec: a checkpoint's; imported weights have other positions than the plugin's own.
+        positions: without a spec "table" gives the tokenizer learned positions, one for each place of the size.
 
     Raises: RecipeError where the size does not suit the modality or the tokenizer's patch; PluginError where its
         tokenizer takes a key and ignores it.
@@ -67,6 +70,8 @@ def fit(
             raise RecipeError(
                 f"{error} of tokenizer {part.key} ({modality.name})", fix="choose multiples of the patch"
             ) from error
+    if positions == "table" and spec is None:
+        modality = modality.with_tokenizer(learned(modality.tokenizer, modality.size))
     if rows is not None and modality.size[0] > rows:
         raise RecipeError(
             f"a size of {modality.size[0]} is more than the {rows} positions that the tokenizer {part.key} has learned",
@@ -88,8 +93,9 @@ def for_stage(
     tokenizer: str | None = None,
     vocabulary: str | None = None,
     vocabulary_size: int | None = None,
-    decoder: Mapping[str, int] | None = None,
+    decoder: Mapping[str, Any] | None = None,
     offered: Mapping[str, CompleteModality] | None = None,
+    positions: str = "sincos",
 ) -> CompleteModality:
     """The plugin's modality as a stage will train it, or a task see it.
 
@@ -142,6 +148,7 @@ def for_stage(
         decoder=decoder,
         vocabulary=text,
         vocabulary_size=vocabulary_size,
+        positions=positions,
     )
     if note := resized(modality):
         screen.warn(note)
@@ -153,6 +160,14 @@ def for_stage(
                 fix=f"tokenizer={key}-{modality.name} gives it its own",
             )
     return modality
+
+
+def learned(part: Tokenizer, size: tuple[int, ...]) -> Tokenizer:
+    """A tokenizer of the kit with a table of positions for this size; another as it is."""
+    spec = part.spec
+    if spec.patch is not None and spec.kind == "patches":
+        return part.with_spec(replace(spec, positions="table", grid=grid_of(size, spec.patch)))
+    return part.with_spec(replace(spec, positions="table", rows=size[0])) if spec.kind == "words" else part
 
 
 def with_key(part: Tokenizer, key: str) -> Tokenizer:

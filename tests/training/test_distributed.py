@@ -13,7 +13,7 @@ import pytest
 from tests.pretraining_runs import RECIPE, write_demo
 
 REPOSITORY = Path(__file__).parents[2]
-MIXED = ("train.mix=true", "train.accumulate=2")
+MIXED = ("train.mix=true", "train.accumulate=2", "train.drop_path=0.2")
 
 
 def run(folder: Path, data: Path, ranks: int, strategy: str, ways: tuple[str, ...]) -> list[dict[str, float]]:
