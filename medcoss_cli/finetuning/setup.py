@@ -24,7 +24,7 @@ from medcoss_cli.plugin import CompleteModality, Skipped
 from medcoss_cli.pretraining.state import described_modalities, rebuild, shape_of, versions
 from medcoss_cli.recipe.finetuning import FinetuneRecipe
 from medcoss_cli.recipe.read import read_recipe
-from medcoss_cli.registry.configure import for_stage, resized
+from medcoss_cli.registry.configure import for_stage, resized, trained_on
 from medcoss_cli.registry.fingerprint import fingerprint
 from medcoss_cli.store import finetuned, plain, shareable
 from medcoss_cli.store import start as begin
@@ -151,6 +151,8 @@ def settle(
     if weights:
         weights = _encoder_weights(shape, weights, key, recipe.modality, screen, fresh=fresh)
     size = tuple(recipe.input.size or fitted.size)
+    if weights and not fresh and len(size) == fitted.dims:
+        fitted = trained_on(fitted, size)
     vocabulary = fitted.vocabulary
     intensity: dict[str, Any] | None = {"zscore": True} if recipe.input.intensity == "zscore" else None
     labelled, lost = _labelled(recipe, kind, for_task(fitted, key, size, vocabulary, intensity), options, screen)

@@ -17,13 +17,24 @@ from medcoss_cli.registry.validate import key_fault
 
 
 def resized(modality: CompleteModality) -> str | None:
-    """What to say where positions that were learned on one grid (imported weights) are used on another."""
+    """What to say where positions that were learned or trained on one grid are used on another."""
     part = modality.tokenizer
     spec = part.spec
     if spec.grid is None or spec.patch is None or spec.grid == (grid := grid_of(modality.size, spec.patch)):
         return None
     places = [" x ".join(map(str, sides)) for sides in (spec.grid, grid)]
     return f"positions of {part.key}, learned on {places[0]} places, are resized to {places[1]} for {modality.name}"
+
+
+def trained_on(modality: CompleteModality, size: tuple[int, ...]) -> CompleteModality:
+    """A modality that was trained at its own size, to be seen at `size`: in a larger plane sine-cosine positions are scaled."""
+    part = modality.tokenizer
+    spec = part.spec
+    if spec.kind != "patches" or spec.positions != "sincos" or spec.patch is None or spec.grid is not None:
+        return modality
+    if all(side <= trained for side, trained in zip(size[-2:], modality.size[-2:], strict=True)):
+        return modality
+    return modality.with_tokenizer(part.with_spec(replace(spec, grid=grid_of(modality.size, spec.patch))))
 
 
 def fit(
