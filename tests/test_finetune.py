@@ -7,18 +7,22 @@ import hashlib
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from medcoss_cli.console import Screen
 from medcoss_cli.errors import CheckpointError, DataError, Interrupted, NonFiniteError, RecipeError, UsageError
 from medcoss_cli.finetune import finetune
+from medcoss_cli.finetuning import setup
 from medcoss_cli.importers.shareable import strip
+from medcoss_cli.model.positions import sincos
 from medcoss_cli.recipe.read import shipped_recipes
 from medcoss_cli.store import finetuned
 from medcoss_cli.store.run import without_paths
 from tests.finetuning_runs import CLASSES, MASKS, begin, recipe_of, resume, tune
-from tests.pretraining_runs import StopAfter, train, write_demo
+from tests.pretraining_runs import StopAfter, options, train, write_demo
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +43,26 @@ def weights(folder: Path, seed: int = 0) -> dict[str, torch.Tensor]:
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_larger_size_scales_positions_and_what_is_left_knows_it(tmp_path: Path, data: Path, checkpoint: Path) -> None:
+    """An encoder trained on 4 x 4 places never saw the numbers 4 to 7; the fine-tuned model knows its grid, from scratch none."""
+    screen = StopAfter(0)
+    job = begin(tmp_path, data, CLASSES, "input.size=[64, 64]", start=str(checkpoint), screen=screen)
+    job.run.close()
+    assert job.spec.tokenizer_spec["grid"] == [4, 4]
+    assert any("learned on 4 x 4 places, are resized to 8 x 8" in line for line in screen.said)
+    tokenizer: Any = job.network(0).tokenizer
+    assert torch.equal(tokenizer.positions((8, 8), torch.device("cpu")), sincos((8, 8), 32, (4, 4)))
+    for number, (size, start) in enumerate((("[32, 32]", str(checkpoint)), ("[64, 64]", "scratch"))):
+        other = begin(tmp_path, data, CLASSES, f"input.size={size}", start=start, name=f"other{number}")
+        other.run.close()
+        assert "grid" not in other.spec.tokenizer_spec
+    resumed = setup.resume_finetune(job.run.folder, options(tmp_path, data), Screen())
+    resumed.run.close()
+    assert resumed.spec == job.spec
+    again: Any = resumed.network(0).tokenizer
+    assert again.spec.grid == (4, 4)
 
 
 def test_classes_with_two_seeds_from_a_checkpoint(tmp_path: Path, data: Path, checkpoint: Path) -> None:

@@ -140,6 +140,24 @@ def test_other_strategies_run_and_resume(tmp_path: Path, data: Path, strategy: s
     assert bool(replayed) == (strategy == "er")
 
 
+def test_the_official_profile_trains_and_resumes(tmp_path: Path, data: Path) -> None:
+    official = (
+        "profile=official",
+        "official={encoder: {layer_scale: 1e-3}, decoder: {positions: table}, positions: table, "
+        "train: {lr_batch: 4, accumulate: 2, mix: true, drop_path: 0.5}}",
+    )
+    whole = train(tmp_path, data, *official, name="whole")
+    with pytest.raises(Interrupted):
+        train(tmp_path, data, *official, name="cut", screen=StopAfter(12))
+    assert same(resume(tmp_path, data, "cut"), whole)
+    assert max(row["lr"] for row in metrics(tmp_path, "whole")) == pytest.approx(2e-3), "1e-3 * 8 / 4"
+    kept = checkpoint.load(tmp_path / "runs" / "whole" / "ckpt.pt")
+    assert {key: spec["positions"] for key, spec in kept.tokenizers.items()} == dict.fromkeys(kept.tokenizers, "table")
+    assert kept.weights["tokenizers.patch2d-8.table"].shape == (16, 32)
+    assert kept.weights["decoders.xray.positions"].abs().max() > 0, "learned from 0"
+    assert not same(train(tmp_path, data, *official, "official.train.drop_path=0", name="all"), whole)
+
+
 def test_without_distillation_it_is_experience_replay(tmp_path: Path, data: Path) -> None:
     replay = train(tmp_path, data, "strategy=er", "rehearsal.select=kmeans", name="b")
     assert same(train(tmp_path, data, "strategy.distill=false", name="a"), replay)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from medcoss_cli.data.resize import resize
+from medcoss_cli.data.resize import CUBIC, LINEAR, NEAREST, resize, resize_labels
 from medcoss_cli.errors import DataError
 from medcoss_cli.plugin import Sample
 
@@ -22,34 +22,27 @@ class Frame:
     """Voxels of the sample along its axes."""
     box: tuple[slice, ...]
     after: tuple[int, ...]
+    orders: tuple[int, ...]
+    """Interpolation of images along each axis."""
 
     @property
     def before(self) -> tuple[int, ...]:
         return tuple(part.stop - part.start for part in self.box)
 
     def image(self, array: Array) -> Array:
-        """(C, *shape) to (C, *after) float32, linear, antialiased where it shrinks."""
-        return resize(array[(slice(None), *self.box)], self.after)
+        """(C, *shape) to (C, *after) float32."""
+        return resize(array[(slice(None), *self.box)], self.after, self.orders)
 
     def labels(self, mask: Array) -> Array:
-        """(*shape) to (*after) whole numbers, the nearest."""
-        mask = mask[self.box]
-        places = [((np.arange(a) + 0.5) * b / a).astype(int) for a, b in zip(self.after, mask.shape, strict=True)]
-        return mask[np.ix_(*places)]
+        """(*shape) to (*after) whole numbers: linear where images are cubic, else the nearest."""
+        return resize_labels(
+            mask[self.box], self.after, [LINEAR if order == CUBIC else NEAREST for order in self.orders]
+        )
 
     def restore(self, labels: Array) -> Array:
-        """Predicted labels (*after) to (*shape): each voxel the label that is strongest there after linear resizing."""
+        """Predicted labels (*after) to (*shape), linear, 0 beyond the box."""
         restored = np.zeros(self.shape, labels.dtype)
-        if labels.shape == self.before:
-            restored[self.box] = labels
-            return restored
-        inside = np.zeros(self.before, labels.dtype)
-        strongest = resize((labels == 0)[None], self.before)[0]
-        for label in np.unique(labels[labels > 0]):
-            strength = resize((labels == label)[None], self.before)[0]
-            inside[strength > strongest] = label
-            strongest = np.maximum(strongest, strength)
-        restored[self.box] = inside
+        restored[self.box] = resize_labels(labels, self.before, (LINEAR,) * labels.ndim)
         return restored
 
 
@@ -58,8 +51,8 @@ class Layout:
     """How samples are mapped to the network's grid.
 
     Args:
-        size: every sample is resized to it (images).
-        spacing: mm per axis (D, H, W) that volumes are resampled to; without both, as scanned.
+        size: every sample is resized to it, linearly (images).
+        spacing: mm per axis (D, H, W) that volumes are resampled to, as nnU-Net does; without both, as scanned.
         crop: cut to the box of what is not 0 first (MRI; nnU-Net's preparation).
     """
 
@@ -72,17 +65,28 @@ class Layout:
         shape = tuple(sample.array.shape[1:])
         box = _box(sample.array) if self.crop else tuple(slice(0, n) for n in shape)
         before = tuple(part.stop - part.start for part in box)
+        linear = (LINEAR,) * len(shape)
         if self.size is not None:
-            return Frame(shape, box, self.size)
+            return Frame(shape, box, self.size, linear)
         if self.spacing is None:
-            return Frame(shape, box, before)
+            return Frame(shape, box, before, linear)
         if sample.spacing is None:
             raise DataError(
                 f"the file has no voxel spacing, so it cannot be resampled to {' x '.join(map(str, self.spacing))} mm",
                 fix="save it in a format that has one; of an array give spacing=",
             )
         steps = zip(before, sample.spacing, self.spacing, strict=True)
-        return Frame(shape, box, tuple(max(1, round(n * spacing / target)) for n, spacing, target in steps))
+        after = tuple(max(1, round(n * spacing / target)) for n, spacing, target in steps)
+        return Frame(shape, box, after, _orders(sample.spacing, self.spacing))
+
+
+def _orders(stored: tuple[float, ...], target: tuple[float, ...]) -> tuple[int, ...]:
+    """nnU-Net's rule: cubic, but the nearest slice where slices are thick, 3 times as far apart as pixels before or after."""
+    for spacing in (stored, target):
+        thickest = max(spacing)
+        if thickest > 3 * min(spacing) and spacing.count(thickest) == 1:
+            return tuple(NEAREST if side == thickest else CUBIC for side in spacing)
+    return (CUBIC,) * len(target)
 
 
 def _box(array: Array) -> tuple[slice, ...]:

@@ -29,7 +29,7 @@ from medcoss_cli.plugin import CompleteModality, MaskLoader, Sample
 from medcoss_cli.store import atomic
 
 Array = np.ndarray[Any, Any]
-LAYOUT = 1  # of this kind of prepared set; part of its key
+LAYOUT = 2  # of this kind of prepared set; part of its key
 POINTS = 2000  # places remembered of each class, for crops that have it in them
 Values = Mapping[str, Sequence[int] | str]
 """Of each class the mask values that are it, or "any" for all but 0. `labels_of` says which is seen where two overlap."""

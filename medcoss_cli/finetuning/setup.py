@@ -25,7 +25,7 @@ from medcoss_cli.plugin import CompleteModality, Skipped
 from medcoss_cli.pretraining.state import versions
 from medcoss_cli.recipe.finetuning import FinetuneRecipe
 from medcoss_cli.recipe.read import read_recipe
-from medcoss_cli.registry.configure import for_stage, resized
+from medcoss_cli.registry.configure import for_stage, resized, trained_on
 from medcoss_cli.registry.fingerprint import fingerprint
 from medcoss_cli.store import finetuned
 from medcoss_cli.store.run import Run
@@ -149,6 +149,8 @@ def settle(
     if weights and "network" not in encoder:
         weights = encoder_weights(encoder, weights, key, recipe.modality, screen, fresh=fresh)
     size = tuple(recipe.input.size or fitted.size)
+    if weights and not fresh and len(size) == fitted.dims:
+        fitted = trained_on(fitted, size)
     vocabulary = fitted.vocabulary
     intensity: dict[str, Any] | None = {"zscore": True} if recipe.input.intensity == "zscore" else None
     labelled, lost = _labelled(recipe, kind, for_task(fitted, key, size, vocabulary, intensity), options, screen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from medcoss_cli.importers.blocks import ENCODER, depth, multihead_blocks, projection, timm_blocks, unscaled
@@ -47,7 +48,8 @@ def perceiver(weights: Weights) -> Imported:
         encoder["cls"] = weights.take("cls_token", (1, 1, width), ENCODER)
         weights.expect(*UNUSED)
         imported.notes.append(
-            "its tiles were blue, green, red: their weights are turned, so that red, green, blue is seen as it was"
+            "its tiles were blue, green, red, and its volumes depth, width, height: their weights are turned, so that red, "
+            "green, blue, and depth, height, width are seen as they were"
         )
     for key in (IMAGE, VOLUME) if official else (IMAGE,):
         _patches(weights, imported, key, width, table=official)
@@ -68,6 +70,8 @@ def _patches(weights: Weights, imported: Imported, key: str, width: int, table: 
     kernel = weights.take(_name("video_embed.embeddings", key), (width, channels, *patch), key)
     if table:  # the authors' reader gave blue first; a grey image is the same either way
         kernel = kernel.flip(1)
+    if key == VOLUME:  # it gave the axes z, x, y; ours are z, y, x
+        kernel = kernel.transpose(-1, -2)
     imported.sizes[key] = size
     imported.specs[key] = TokenizerSpec(
         "patches",
@@ -86,7 +90,7 @@ def _patches(weights: Weights, imported: Imported, key: str, width: int, table: 
         places = f"{part}.spatial_pos_embed.weight"
         spatial = weights.take(places, (weights.rows(places), width), key)[: math.prod(grid)]
         time = weights.take(f"{part}.temporal_pos_embed.weight", (8, width), key)
-        imported.tokenizers[key]["table"] = spatial + time[0]
+        imported.tokenizers[key]["table"] = (other_planes(spatial, grid) if key == VOLUME else spatial) + time[0]
 
 
 def _words(weights: Weights, imported: Imported, width: int, causal: bool) -> None:
@@ -116,14 +120,19 @@ def _decoders(weights: Weights, imported: Imported, width: int) -> None:
         **_norm(weights, "decoder_norm", small, group),
     }
     for key, size in ((IMAGE, SIZES[IMAGE]), (VOLUME, SIZES[VOLUME])):
-        dims, places = len(size), 1 + math.prod(n // EDGE for n in size)
-        values = CHANNELS[key] * EDGE**dims
+        dims, grid = len(size), tuple(n // EDGE for n in size)
+        patch = (*(EDGE,) * dims, CHANNELS[key])
+        values, places = math.prod(patch), 1 + math.prod(grid)
+        positions = weights.take(f"decoder_pos_embed_{dims}D", (1, places, small), key)[0]
+        if key == VOLUME:
+            positions = torch.cat([positions[:1], other_planes(positions[1:], grid)])
+        turned = other_planes if key == VOLUME else other_colours
         imported.decoder_specs[key] = {"width": small, "depth": count, "heads": 16, "positions": "table"}
         imported.decoders[key] = {
             **shared,
-            "positions": weights.take(f"decoder_pos_embed_{dims}D", (1, places, small), key)[0],
-            "predict.weight": turned(weights.take(f"decoder_pred_{dims}D.weight", (values, small), key), CHANNELS[key]),
-            "predict.bias": turned(weights.take(f"decoder_pred_{dims}D.bias", (values,), key), CHANNELS[key]),
+            "positions": positions,
+            "predict.weight": turned(weights.take(f"decoder_pred_{dims}D.weight", (values, small), key), patch),
+            "predict.bias": turned(weights.take(f"decoder_pred_{dims}D.bias", (values,), key), patch),
         }
     dense = weights.take("mlm_head.transform.dense.weight", (width, width), WORDS)
     kind = weights.take("decoder_pos_embed_1D.weight", (2, width), WORDS)[0]
@@ -136,9 +145,14 @@ def _decoders(weights: Weights, imported: Imported, width: int) -> None:
     }
 
 
-def turned(rows: Tensor, channels: int) -> Tensor:
+def other_colours(rows: Tensor, axes: tuple[int, ...]) -> Tensor:
     """Rows that stand for a patch's values (*patch, channel), with the channels in the other order."""
-    return rows.reshape(-1, channels, *rows.shape[1:]).flip(1).reshape(rows.shape)
+    return rows.reshape(*axes, -1).flip(len(axes) - 1).reshape(rows.shape)
+
+
+def other_planes(rows: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Rows that stand for places or values (z, x, y, ...), in the order of (z, y, x, ...)."""
+    return rows.reshape(*axes, -1).transpose(1, 2).reshape(rows.shape)
 
 
 def _name(part: str, key: str, kind: str = "weight") -> str:

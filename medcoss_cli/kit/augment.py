@@ -53,12 +53,9 @@ class CropAndFlip:
         import torch.nn.functional as F
 
         height, width = batch.shape[-2:]
-        area, aspect, top, left, flip = torch.rand(5, generator=generator).tolist()
-        side = math.sqrt(height * width * (self.scale[0] + area * (self.scale[1] - self.scale[0])))
-        low, high = (math.log(r) for r in self.ratio)
-        stretch = math.exp((low + aspect * (high - low)) / 2)
-        h, w = min(height, max(1, round(side / stretch))), min(width, max(1, round(side * stretch)))
-        y, x = round(top * (height - h)), round(left * (width - w))
+        h, w = self._sides(height, width, generator)
+        top, left, flip = torch.rand(3, generator=generator).tolist()
+        y, x = int(top * (height - h + 1)), int(left * (width - w + 1))
         crop = batch[..., y : y + h, x : x + w]
         if (h, w) != (height, width):
             # torch resizes uint8 and floats only; other integers are resized as float32 and rounded
@@ -71,3 +68,20 @@ class CropAndFlip:
                 resized = resized.round().clamp(limits.min, limits.max)
             crop = resized.to(batch.dtype)
         return crop.flip(-1) if flip < self.flip else crop
+
+    def _sides(self, height: int, width: int, generator: Generator) -> tuple[int, int]:
+        """Height and width of the crop, as torchvision draws them: again where they are larger than the image.
+
+        Cutting them to the image's sides instead would favour large crops: a mean area of .60 instead of .54.
+        """
+        import torch
+
+        low, high = (math.log(r) for r in self.ratio)
+        for area, aspect in torch.rand(10, 2, generator=generator).tolist():
+            side = math.sqrt(height * width * (self.scale[0] + area * (self.scale[1] - self.scale[0])))
+            stretch = math.exp((low + aspect * (high - low)) / 2)
+            h, w = round(side / stretch), round(side * stretch)
+            if 0 < h <= height and 0 < w <= width:
+                return h, w
+        # the largest crop whose ratio is allowed; in the middle in torchvision, anywhere here
+        return min(height, round(width / self.ratio[0])), min(width, round(height * self.ratio[1]))

@@ -29,7 +29,7 @@ class PatchEmbedding(nn.Module):
         self.spec, self.patch = spec, patch_in(spec)
         self.projection = nn.Linear(math.prod(self.patch) * spec.channels, width)
         self.norm = nn.LayerNorm(width, eps=spec.norm_eps)
-        self.table = nn.Parameter(torch.zeros(math.prod(spec.grid), width)) if spec.grid else None
+        self.table = nn.Parameter(torch.zeros(math.prod(spec.grid or ()), width)) if spec.positions == "table" else None
         self._positions: dict[tuple[tuple[int, ...], torch.device], Tensor] = {}
 
     def grid(self, size: tuple[int, ...]) -> tuple[int, ...]:
@@ -37,13 +37,16 @@ class PatchEmbedding(nn.Module):
         return grid_of(size, self.patch)
 
     def positions(self, grid: tuple[int, ...], device: torch.device) -> Tensor:
-        """(L, D): the table, resized where it meets another grid; or sine-cosine positions, computed once per grid."""
+        """(L, D): the table, resized where it meets another grid; or sine-cosine positions, computed once per grid.
+
+        In-plane, those of a larger grid than the encoder was trained on lie between the ones it knows.
+        """
         if self.table is not None:
             assert self.spec.grid is not None
             return resized(self.table, self.spec.grid, grid)
         key = (grid, device)
         if key not in self._positions:
-            self._positions[key] = sincos(grid, self.norm.weight.shape[0]).to(device)
+            self._positions[key] = sincos(grid, self.norm.weight.shape[0], self.spec.grid).to(device)
         return self._positions[key]
 
     def embed(self, batch: Tensor, keep: Tensor | None = None) -> Tensor:

@@ -43,7 +43,8 @@ class Patches:
             Modalities with the same key share one network; a word behind it, as in "patch1d-16-ecg", gives a modality
             its own network, of other channels for example.
         channels: of the projection; grey samples are repeated to them. Default: 3 in two dimensions, else 1.
-        positions: "sincos", or "table": learned, one for each place of `grid` (imported weights).
+        positions: "sincos", or "table": learned, one for each place of `grid`.
+        grid: also of "sincos": what the encoder was trained on, where a task's samples are larger.
 
     Raises: RecipeError for a key of another form.
     """

@@ -29,16 +29,18 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=norm_eps)
         self.mlp = MLP(width, int(width * mlp_ratio))
         self.ls2 = nn.Identity() if layer_scale is None else LayerScale(width, layer_scale)
-        self.drop_path: nn.Module = nn.Identity()
 
-    def forward(self, tokens: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, attn_mask: Tensor | None = None, factors: Tensor | None = None) -> Tensor:
         """Tokens (N, L, D) to tokens.
 
         Args:
             attn_mask: bool, to be broadcast to (N, heads, L, L), False where a query does not attend to a key.
+            factors: (N, 2) of both branches, from `drop_path`; None: 1.
         """
-        tokens = tokens + self.drop_path(self.ls1(self.attn(self.norm1(tokens), attn_mask)))
-        tokens = tokens + self.drop_path(self.ls2(self.mlp(self.norm2(tokens))))
+        attended = self.ls1(self.attn(self.norm1(tokens), attn_mask))
+        tokens = tokens + (attended if factors is None else attended * factors[:, 0, None, None].to(attended.dtype))
+        mapped = self.ls2(self.mlp(self.norm2(tokens)))
+        tokens = tokens + (mapped if factors is None else mapped * factors[:, 1, None, None].to(mapped.dtype))
         return tokens
 
 
@@ -87,17 +89,10 @@ class LayerScale(nn.Module):
         return tokens * self.gamma
 
 
-class DropPath(nn.Module):
-    """Leaves a branch out for some samples while training, and scales it up for the others (Huang et al. 2016)."""
+def drop_path(draws: Tensor, probability: float) -> Tensor:
+    """Factors of branches in training: 0 leaves one out, with this probability, the others are scaled up (Huang et al. 2016).
 
-    def __init__(self, probability: float) -> None:
-        super().__init__()
-        self.probability = probability
-
-    def forward(self, branch: Tensor) -> Tensor:
-        """(N, ...) to (N, ...)."""
-        if not self.training:
-            return branch
-        kept = 1 - self.probability
-        draws = branch.new_empty(len(branch), *(1,) * (branch.ndim - 1)).bernoulli_(kept)
-        return branch * draws.div_(kept)
+    Args:
+        draws: (N, depth, 2), uniform in [0, 1): a draw for each sample, block and branch.
+    """
+    return (draws >= probability).float() / (1 - probability)

@@ -42,7 +42,15 @@ class TransformerEncoder(nn.Module):
         self.cls = nn.Parameter(torch.zeros(1, 1, shape.width))
         self.blocks = blocks(shape.width, shape.depth, shape.heads, shape.mlp_ratio, shape.layer_scale, norm_eps=1e-5)
 
-    def forward(self, tokens: Tensor, valid: Tensor | None = None, *, cls: bool = True, causal: bool = False) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        valid: Tensor | None = None,
+        *,
+        cls: bool = True,
+        causal: bool = False,
+        factors: Tensor | None = None,
+    ) -> Tensor:
         """Tokens to features.
 
         Args:
@@ -50,6 +58,7 @@ class TransformerEncoder(nn.Module):
             valid: (N, L) bool, False at padding, which no token attends to; None if all are real.
             cls: put the cls token in front (images), after masking, without a position.
             causal: token q attends to tokens 0..q only (imported text weights).
+            factors: (N, depth, 2) of the blocks' branches, from `drop_path`; None: 1.
 
         Returns: (N, L + 1, D) with cls first, or (N, L, D).
         """
@@ -60,15 +69,15 @@ class TransformerEncoder(nn.Module):
         if causal:
             past = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool, device=tokens.device).tril()
             mask = past if mask is None else mask & past
-        for block in self.blocks:
-            tokens = block(tokens, attn_mask=mask)
+        for number, block in enumerate(self.blocks):
+            tokens = block(tokens, attn_mask=mask, factors=None if factors is None else factors[:, number])
         return tokens
 
-    def hidden_states(self, tokens: Tensor, after: Sequence[int]) -> list[Tensor]:
+    def hidden_states(self, tokens: Tensor, after: Sequence[int], factors: Tensor | None = None) -> list[Tensor]:
         """Features (N, L, D) after each of these blocks, counted from 1, without a cls token; for segmentation."""
         states = []
         for number, block in enumerate(self.blocks, 1):
-            tokens = block(tokens)
+            tokens = block(tokens, factors=None if factors is None else factors[:, number - 1])
             states.append(tokens)
             if number >= max(after):
                 break
@@ -77,6 +86,8 @@ class TransformerEncoder(nn.Module):
 
 def initialise(module: nn.Module, generator: Generator) -> None:
     """Draw all weights anew from `generator`: linear xavier-uniform, norms 1 and 0, embeddings N(0, 1), tokens N(0, 0.02).
+
+    Tables of positions are embeddings.
 
     LayerScale keeps the constant it was built with.
     """
@@ -93,3 +104,5 @@ def initialise(module: nn.Module, generator: Generator) -> None:
         for name, parameter in part.named_parameters(recurse=False):
             if name in ("cls", "mask_token"):
                 nn.init.normal_(parameter, std=0.02, generator=generator)
+            elif name == "table":
+                nn.init.normal_(parameter, generator=generator)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from medcoss_cli.model import foreign, pooling
-from medcoss_cli.model.block import DropPath
+from medcoss_cli.model.block import drop_path
 from medcoss_cli.model.encoder import EncoderShape, TransformerEncoder, initialise
 from medcoss_cli.model.heads import Head, ResUNet
 from medcoss_cli.model.networks import build_tokenizer
@@ -85,7 +85,7 @@ class FinetunedNetwork(TaskNetwork):
         pool: "real" averages real tokens, "all" padding as well (the authors' code).
         frozen: encoder and tokenizer stay as they are.
         seed: encoder and tokenizer are drawn from it.
-        drop_path: probability that a block is left out in training.
+        drop_path: probability that a branch of a block is left out in training; torch's global generator draws.
     """
 
     def __init__(
@@ -101,6 +101,7 @@ class FinetunedNetwork(TaskNetwork):
     ) -> None:
         super().__init__(encoder.width, encoder.depth, frozen=frozen)
         self.modality, self.pool = modality, pool
+        self.drop_path = drop_path
         self.spec = modality.tokenizer.spec
         self.tokenizer = build_tokenizer(modality, encoder.width)
         self.encoder = TransformerEncoder(encoder)
@@ -110,19 +111,17 @@ class FinetunedNetwork(TaskNetwork):
         if frozen:
             self.tokenizer.requires_grad_(False)
             self.encoder.requires_grad_(False)
-        elif drop_path:
-            for block in cast("Iterator[Any]", self.encoder.blocks):
-                block.drop_path = DropPath(drop_path)
 
     def forward(self, inputs: Tensor) -> Tensor:
         if self.blocks is None:
             return cast(Tensor, self.head(self.features(inputs)))
         network = cast(PatchNetwork, self.tokenizer)
         tokens = network.embed(inputs)
+        factors = self.dropped(tokens)
         grid = network.grid(tuple(inputs.shape[2:]))
         states = [
             state.transpose(1, 2).reshape(*state.shape[:1], state.shape[2], *grid)
-            for state in self.encoder.hidden_states(tokens, self.blocks)
+            for state in self.encoder.hidden_states(tokens, self.blocks, factors)
         ]
         return cast(Tensor, self.head(inputs, states))
 
@@ -132,10 +131,18 @@ class FinetunedNetwork(TaskNetwork):
 
     def pooled(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
         """One feature a sample (N, D): the mean over patch tokens, the cls token left out, or over words."""
-        features = self.encoder(tokens, valid, cls=self.spec.cls, causal=self.spec.causal)
+        factors = self.dropped(tokens)
+        features = self.encoder(tokens, valid, cls=self.spec.cls, causal=self.spec.causal, factors=factors)
         if self.spec.cls:
             features = features[:, 1:]
         return pooling.mean(features, None if self.pool == "all" else valid)
+
+    def dropped(self, tokens: Tensor) -> Tensor | None:
+        """Drop path of these samples; None in eval mode or where nothing is left out."""
+        if not self.training or self.frozen or not self.drop_path:
+            return None
+        draws = torch.rand(tokens.shape[0], self.depth, 2, device=tokens.device)
+        return drop_path(draws, self.drop_path)
 
     def take(self, weights: Mapping[str, Tensor], key: str) -> None:
         """Tokenizer and encoder of a model's state dict; without weights of the tokenizer it stays as it was drawn.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from medcoss_cli.model import pooling
 from medcoss_cli.model.batch import Batch
+from medcoss_cli.model.block import drop_path
 from medcoss_cli.model.encoder import EncoderShape, TransformerEncoder, initialise
 from medcoss_cli.model.masking import random_keep
 from medcoss_cli.model.networks import build_decoder, build_tokenizer
@@ -36,6 +37,8 @@ class Model(nn.Module):
         self.modalities: dict[str, CompleteModality] = {}
         self.offered: dict[str, CompleteModality] = {}
         self._given: dict[str, dict[str, Tensor]] = {}
+        self.drop_path = 0.0
+        """Share of the encoder's branches that are left out in training."""
         self.encoder = TransformerEncoder(shape)
         self.tokenizers = nn.ModuleDict()
         self.decoders = nn.ModuleDict()
@@ -94,12 +97,24 @@ class Model(nn.Module):
             if not name.startswith("decoders."):
                 yield name, parameter
 
-    def encode(self, modality: str, inputs: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Inputs to features of the tokens in `keep`, or of all: (N, 1 + K, D) with cls first, or (N, L, D) for words."""
+    def encode(
+        self, modality: str, inputs: Tensor, keep: Tensor | None = None, factors: Tensor | None = None
+    ) -> Tensor:
+        """Inputs to features of the tokens in `keep`, or of all: (N, 1 + K, D) with cls first, or (N, L, D) for words.
+
+        Args:
+            factors: of the blocks' branches, in training: `self.dropped(batch)`.
+        """
         tokens = cast(TokenNetwork, self.tokenizer(modality)).embed(inputs, keep)
         spec = self.modalities[modality].tokenizer.spec
         valid = self._valid(modality, inputs, keep)
-        return cast(Tensor, self.encoder(tokens, valid, cls=spec.cls, causal=spec.causal))
+        return cast(Tensor, self.encoder(tokens, valid, cls=spec.cls, causal=spec.causal, factors=factors))
+
+    def dropped(self, batch: Batch) -> Tensor | None:
+        """Drop path of a batch, drawn from its key; None where nothing is left out, in eval mode for one."""
+        if not self.training or not self.drop_path:
+            return None
+        return drop_path(batch.draw("drop path", self.shape.depth, 2), self.drop_path)
 
     def valid(self, modality: str, inputs: Tensor, keep: Tensor | None = None) -> Tensor | None:
         """Which features of `encode` are of real tokens, (N, tokens) bool; None if all are."""
@@ -130,12 +145,14 @@ class Model(nn.Module):
         """L_mim of a batch: sum and count, with the modality's own decoder unless another is given."""
         inputs, keep, targets = self.hide(batch)
         head = self.decoder(batch.modality) if decoder is None else cast(DecoderNetwork, decoder)
-        return head.loss(self.encode(batch.modality, inputs, keep), targets, batch.inputs)
+        features = self.encode(batch.modality, inputs, keep, self.dropped(batch))
+        return head.loss(features, targets, batch.inputs)
 
     def features(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Features of a batch under its mask (N, tokens, D), and which of them are real (N, tokens), None if all are."""
         inputs, keep, _ = self.hide(batch)
-        return self.encode(batch.modality, inputs, keep), self.valid(batch.modality, inputs, keep)
+        features = self.encode(batch.modality, inputs, keep, self.dropped(batch))
+        return features, self.valid(batch.modality, inputs, keep)
 
     def pooled(self, modality: str, inputs: Tensor) -> Tensor:
         """One feature a sample (N, D): the mean over all real tokens, nothing masked."""

@@ -38,7 +38,7 @@ class TokenizerSpec:
     norm_eps: float = 1e-5
     """Epsilon of the norm behind the projection."""
     grid: tuple[int, ...] | None = None
-    """Patches per axis for which a table was learned."""
+    """Patches per axis for which a table was learned, or that sine-cosine positions were trained on, where a task has more."""
     rows: int | None = None
     """Places of a text for which a table was learned; a text is no longer."""
     extra: Mapping[str, Any] = field(default_factory=dict)

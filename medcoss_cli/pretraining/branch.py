@@ -14,7 +14,7 @@ from medcoss_cli.pretraining.stage import prepare_stage
 from medcoss_cli.pretraining.state import versions
 from medcoss_cli.store.run import without_paths
 
-_SAME = ("seed", "encoder", "decoder", "masking", "train")
+_SAME = ("seed", "encoder", "decoder", "masking", "positions", "train")
 """What of a recipe the first stage depends on, beside the stage itself."""
 
 

@@ -31,7 +31,13 @@ def outlook(recipe: Recipe, stages: Sequence[AnyStage], state: State, options: O
         for member in stage.members:
             decoder = recipe.decoder.model_dump() if recipe.decoder else None
             modality = for_stage(
-                member.modality, modalities, screen, decoder=decoder, offered=state.model.offered, **member.parts()
+                member.modality,
+                modalities,
+                screen,
+                decoder=decoder,
+                offered=state.model.offered,
+                positions=recipe.positions,
+                **member.parts(),
             )
             modalities[modality.name] = modality
             counts.append(len(find(modality, root / member.data, recipe.data.split, screen).records))

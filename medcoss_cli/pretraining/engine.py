@@ -54,7 +54,8 @@ class Engine:
         self.model, self.strategy, self.plan, self.job, self.train = model, strategy, plan, job, train
         self.run, self.devices, self.screen = job.run, job.devices, job.screen
         self.data_hash, self.baselines = data_hash, baselines
-        self.peak, self.warmup = stage.lr or train.lr, math.ceil(min(1.0, warmup / epochs) * plan.steps)
+        self.peak = train.peak(stage.lr, stage.batch)
+        self.warmup = math.ceil(min(1.0, warmup / epochs) * plan.steps)
         self.phases = strategy.phases(info)
         self.starts = _starts([phase.share for phase in self.phases], plan.steps, str(job.strategy))
         self.phase = 0  # phases that have begun
@@ -83,6 +84,7 @@ class Engine:
             device=self.devices.device,
         )
         self.model.train()
+        self.model.drop_path = self.train.drop_path
         saved = time.monotonic()
         title = f"stage {self.plan.stage} {self.plan.title}"
         self.bar = self.open.enter_context(self.screen.progress(title, self.plan.steps, self.at))

@@ -31,6 +31,8 @@ def paced(recipe: ExtendRecipe, state: State, stage: Stage, screen: Screen) -> E
     # a step on more samples may be longer, one on fewer has to be shorter (linear scaling)
     rate = train.lr if "lr" in given else float(last["learning_rate"]) * batch / int(last["batch"])
     pace: dict[str, Any] = {"batch": batch, "lr": rate}
+    if "lr" not in given:
+        pace["lr_batch"] = None  # it is for this batch
     if "epochs" not in given:
         modality = for_stage(
             stage.modality,
@@ -38,6 +40,7 @@ def paced(recipe: ExtendRecipe, state: State, stage: Stage, screen: Screen) -> E
             Screen(),
             decoder=recipe.decoder.model_dump() if recipe.decoder else None,
             offered=state.model.offered,
+            positions=recipe.positions,
             **stage.parts(),
         )
         count = len(find(modality, Path(stage.data), recipe.data.split).records)

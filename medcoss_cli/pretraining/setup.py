@@ -97,7 +97,13 @@ def _check_stages(recipe: PretrainRecipe, state: State, options: Options, place:
     for member in recipe.members:
         decoder = recipe.decoder.model_dump()
         modalities[member.modality] = for_stage(
-            member.modality, modalities, Screen(), decoder=decoder, offered=state.model.offered, **member.parts()
+            member.modality,
+            modalities,
+            Screen(),
+            decoder=decoder,
+            offered=state.model.offered,
+            positions=recipe.positions,
+            **member.parts(),
         )
     root, _ = folders(recipe, options)
     missing = [str(root / member.data) for member in recipe.members if not (root / member.data).exists()]

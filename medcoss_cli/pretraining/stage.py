@@ -35,7 +35,15 @@ def _prepare(job: Job, number: int, member: Member, modalities: Mapping[str, Com
     recipe, screen = job.recipe, job.screen
     decoder = recipe.decoder.model_dump() if recipe.decoder else None
     offered = job.state.model.offered
-    modality = for_stage(member.modality, modalities, screen, decoder=decoder, offered=offered, **member.parts())
+    modality = for_stage(
+        member.modality,
+        modalities,
+        screen,
+        decoder=decoder,
+        offered=offered,
+        positions=recipe.positions,
+        **member.parts(),
+    )
     root = job.data_root / member.data
     screen.say(f"stage {number} of {job.before + len(job.stages)}: {modality.title} from {root}")
     if not job.devices.first:

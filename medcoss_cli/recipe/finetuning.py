@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from medcoss_cli.errors import MedcossError
-from medcoss_cli.recipe.parts import Count, Data, Encoder, OrPreset, Part, Share, Size, Text
+from medcoss_cli.recipe.parts import Count, Data, Encoder, OrPreset, Part, Profiled, Share, Size, Text
 
 if TYPE_CHECKING:
     from medcoss_cli.tasks import TaskKind
@@ -122,7 +122,7 @@ class Predict(Part):
     postprocess: Literal["none", "largest_organ"] = "none"
 
 
-class FinetuneRecipe(Part):
+class FinetuneRecipe(Profiled):
     """One labelled task, from a checkpoint's encoder or from scratch."""
 
     kind: Literal["finetune"]
@@ -136,8 +136,6 @@ class FinetuneRecipe(Part):
         None, description="labels in order; of a segmentation: name and mask values; else what the manifest says"
     )
     start: Text = Field("ckpt.pt", alias="from", description="a checkpoint, weights of others, or scratch")
-    profile: Literal["paper", "official"] = Field("paper", description="official: with the keys under `official`")
-    official: dict[str, Any] = Field({}, description="what the authors' code does differently")
     seed: Annotated[int, Field(ge=0)] = 0
     encoder: Annotated[Encoder, OrPreset()] | None = Field(None, description="of scratch; else as the checkpoint's")
     tokenizer: Text | None = Field(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -29,6 +29,22 @@ class Part(BaseModel):
     """A piece of a recipe; unknown keys are faults, and no type is taken for another (`seed: true`, `mixup: "no"`)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Profiled(Part):
+    """A recipe that can be laid out as the authors' code has it."""
+
+    profile: Literal["paper", "official"] = Field("paper", description="official: with the keys under `official`")
+    official: dict[str, Any] = Field({}, description="what the authors' code does differently")
+
+    @model_validator(mode="after")
+    def differs(self) -> Self:
+        """A profile without effect is refused."""
+        if self.profile == "official" and not self.official:
+            raise ValueError(
+                "profile: official needs the key `official`, which says what the authors' code does differently"
+            )
+        return self
 
 
 class Data(Part):

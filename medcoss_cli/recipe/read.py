@@ -62,7 +62,11 @@ def read_recipe(name: str, overrides: Sequence[str] = (), kind: str | None = Non
     Raises: RecipeError with every fault, each with its place, key, what was found and what is allowed.
     """
     path = find_recipe(name)
-    words = {"encoder": PRESETS, "strategy": {name: {"name": name} for name in discovery.strategy_names()}}
+    words = {
+        "encoder": PRESETS,
+        "strategy": {name: {"name": name} for name in discovery.strategy_names()},
+        "task": {name: {"name": name} for name in discovery.task_names()},
+    }
     document = Document(path, words)
     for override in overrides:
         document.override(override)
@@ -81,7 +85,7 @@ def read_recipe(name: str, overrides: Sequence[str] = (), kind: str | None = Non
             f"{document.place(('kind',))}: kind: {reason} {', '.join(KINDS)}{_nearest(str(content_kind), KINDS)}"
         )
         content = content | {"kind": kind or next(k for k, sign in _SIGNS.items() if sign in content or not sign)}
-    if content["kind"] == "finetune" and content.get("profile") == "official":
+    if content.get("profile") == "official":
         _lay_over(content, content.get("official") or {})
     model = KINDS[content["kind"]]
     try:

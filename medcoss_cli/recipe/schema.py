@@ -16,7 +16,7 @@ from pydantic import (
 
 from medcoss_cli.recipe.comparison import CompareRecipe
 from medcoss_cli.recipe.finetuning import FinetuneRecipe
-from medcoss_cli.recipe.parts import Count, Data, Encoder, OrPreset, Part, Share, Size, Text, Transformer
+from medcoss_cli.recipe.parts import Count, Data, Encoder, OrPreset, Part, Profiled, Share, Size, Text, Transformer
 from medcoss_cli.recipe.strategy import DEFAULT, Strategies, StrategyChoice
 
 
@@ -33,6 +33,7 @@ class Decoder(Transformer):
     width: Annotated[int, Field(ge=8)] = 512
     depth: Count = 8
     heads: Count = 16
+    positions: Literal["sincos", "table"] = Field("sincos", description="table: learned, from 0")
 
 
 class Masking(Part):
@@ -51,10 +52,22 @@ class Train(Part):
     accumulate: Count = Field(1, description="micro-batches a step is cut into, to save memory")
     mix: bool = Field(False, description="draw each micro-batch on its own, of one modality, and average them alike")
     lr: Annotated[float, Field(gt=0)] = Field(1.5e-4, description="peak learning rate")
+    lr_batch: Count | None = Field(
+        None,
+        description="batch that lr is for; it is scaled to the stage's own in proportion (256 in MAE); null: not scaled",
+    )
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="share of the encoder's branches that are left out in training"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the device gains by it")
     workers: Annotated[int, Field(ge=0)] | None = Field(None, description="processes that load batches")
     save_minutes: Annotated[float, Field(gt=0)] = Field(5.0, description="between two writes of resume.pt")
+
+    def peak(self, lr: float | None, batch: int | None) -> float:
+        """The learning rate of a stage with these settings of its own, None where it has none."""
+        scale = 1.0 if self.lr_batch is None else (batch or self.batch) / self.lr_batch
+        return (lr or self.lr) * scale
 
 
 class Rehearsal(Part):
@@ -155,7 +168,7 @@ def _form(value: Any) -> str:
 AnyStage = Annotated[Annotated[Stage, Tag("single")] | Annotated[JointStage, Tag("joint")], Discriminator(_form)]
 
 
-class _Recipe(Part):
+class _Recipe(Profiled):
     """What all kinds share."""
 
     recipe_schema: Literal[1] = Field(1, alias="schema")
@@ -164,6 +177,9 @@ class _Recipe(Part):
     data: Data = Data()  # type: ignore[call-arg]  # every key has a default
     masking: Masking = Masking()
     train: Train = Train()  # type: ignore[call-arg]  # every key has a default
+    positions: Literal["sincos", "table"] = Field(
+        "sincos", description="of new tokenizers; table: learned, from random numbers, one for each place"
+    )
     strategy: Strategies = Field(default_factory=lambda: StrategyChoice.read(DEFAULT))
     rehearsal: Rehearsal = Rehearsal()  # type: ignore[call-arg]  # every key has a default
 
@@ -191,7 +207,7 @@ class PretrainRecipe(_Recipe):
         None, description="weights to begin from: a checkpoint, or what `medcoss checkpoint import` reads; null: random"
     )
     encoder: Annotated[Encoder, OrPreset()] = Encoder()  # type: ignore[call-arg]  # every key has a default
-    decoder: Decoder = Decoder()
+    decoder: Decoder = Decoder()  # type: ignore[call-arg]  # every key has a default
     stages: Annotated[list[AnyStage], Field(min_length=1)]
 
     @model_validator(mode="after")

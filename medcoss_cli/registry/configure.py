@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from medcoss_cli.console import Screen
 from medcoss_cli.errors import PluginError, RecipeError
@@ -16,7 +17,7 @@ from medcoss_cli.registry.validate import key_fault
 
 
 def resized(modality: CompleteModality) -> str | None:
-    """What to say where positions that were learned on one grid (imported weights) are used on another."""
+    """What to say where positions that were learned or trained on one grid are used on another."""
     part = modality.tokenizer
     spec = part.spec
     if spec.grid is None or spec.patch is None or spec.grid == (grid := grid_of(modality.size, spec.patch)):
@@ -25,21 +26,34 @@ def resized(modality: CompleteModality) -> str | None:
     return f"positions of {part.key}, learned on {places[0]} places, are resized to {places[1]} for {modality.name}"
 
 
+def trained_on(modality: CompleteModality, size: tuple[int, ...]) -> CompleteModality:
+    """A modality that was trained at its own size, to be seen at `size`: in a larger plane sine-cosine positions are scaled."""
+    part = modality.tokenizer
+    spec = part.spec
+    if spec.kind != "patches" or spec.positions != "sincos" or spec.patch is None or spec.grid is not None:
+        return modality
+    if all(side <= trained for side, trained in zip(size[-2:], modality.size[-2:], strict=True)):
+        return modality
+    return modality.with_tokenizer(part.with_spec(replace(spec, grid=grid_of(modality.size, spec.patch))))
+
+
 def fit(
     modality: CompleteModality,
     *,
     tokenizer: str | None = None,
     spec: TokenizerSpec | None = None,
     size: tuple[int, ...] | None = None,
-    decoder: Mapping[str, int] | None = None,
+    decoder: Mapping[str, Any] | None = None,
     vocabulary: str | None = None,
     vocabulary_size: int | None = None,
+    positions: str = "sincos",
 ) -> CompleteModality:
     """A complete modality with what a recipe or a checkpoint says differently.
 
     Args:
         tokenizer: its key.
         spec: a checkpoint's; imported weights have other positions than the plugin's own.
+        positions: without a spec "table" gives the tokenizer learned positions, one for each place of the size.
 
     Raises: RecipeError where the size does not suit the modality or the tokenizer's patch; PluginError where its
         tokenizer takes a key and ignores it.
@@ -67,6 +81,8 @@ def fit(
             raise RecipeError(
                 f"{error} of tokenizer {part.key} ({modality.name})", fix="choose multiples of the patch"
             ) from error
+    if positions == "table" and spec is None:
+        modality = modality.with_tokenizer(learned(modality.tokenizer, modality.size))
     if rows is not None and modality.size[0] > rows:
         raise RecipeError(
             f"a size of {modality.size[0]} is more than the {rows} positions that the tokenizer {part.key} has learned",
@@ -88,8 +104,9 @@ def for_stage(
     tokenizer: str | None = None,
     vocabulary: str | None = None,
     vocabulary_size: int | None = None,
-    decoder: Mapping[str, int] | None = None,
+    decoder: Mapping[str, Any] | None = None,
     offered: Mapping[str, CompleteModality] | None = None,
+    positions: str = "sincos",
 ) -> CompleteModality:
     """The plugin's modality as a stage will train it, or a task see it.
 
@@ -142,6 +159,7 @@ def for_stage(
         decoder=decoder,
         vocabulary=text,
         vocabulary_size=vocabulary_size,
+        positions=positions,
     )
     if note := resized(modality):
         screen.warn(note)
@@ -153,6 +171,14 @@ def for_stage(
                 fix=f"tokenizer={key}-{modality.name} gives it its own",
             )
     return modality
+
+
+def learned(part: Tokenizer, size: tuple[int, ...]) -> Tokenizer:
+    """A tokenizer of the kit with a table of positions for this size; another as it is."""
+    spec = part.spec
+    if spec.patch is not None and spec.kind == "patches":
+        return part.with_spec(replace(spec, positions="table", grid=grid_of(size, spec.patch)))
+    return part.with_spec(replace(spec, positions="table", rows=size[0])) if spec.kind == "words" else part
 
 
 def with_key(part: Tokenizer, key: str) -> Tokenizer:

@@ -77,7 +77,7 @@ class CaSSLe(Strategy):
         if weight == 0:
             return model.masked_loss(batch)
         inputs, keep, targets = model.hide(batch)
-        student = model.encode(batch.modality, inputs, keep)  # once, for both terms
+        student = model.encode(batch.modality, inputs, keep, model.dropped(batch))  # once, for both terms
         reconstruction = model.decoder(batch.modality).loss(student, targets, batch.inputs)
         with torch.no_grad():
             teacher = self.teacher.encode(batch.modality, inputs, keep)

@@ -85,6 +85,7 @@ def _elastic(dims: int) -> Any:
     keys, image = ["image", "labels"], ["image"]
     modes = ("bilinear", "nearest")
     turn = 15 / 180 * torch.pi
+    # std of noise: uniform from 0 to what batchgenerators, the authors' library, calls a variance and takes for the std
     if dims == 2:
         shape = [
             mt.RandAffined(keys, prob=0.1, rotate_range=turn, mode=modes, padding_mode="zeros"),
@@ -94,7 +95,7 @@ def _elastic(dims: int) -> Any:
         shade = [
             mt.RandScaleIntensityd(image, (-0.3, 0.5), prob=0.15, channel_wise=True),
             mt.RandAdjustContrastd(image, prob=0.15, gamma=(0.5, 2.0), invert_image=True),
-            mt.RandGaussianNoised(image, prob=0.15, std=0.05**0.5),
+            mt.RandGaussianNoised(image, prob=0.15, std=0.05),
             mt.RandGaussianSmoothd(image, (0.5, 1.5), (0.5, 1.5), prob=0.15),
         ]
     else:
@@ -104,10 +105,11 @@ def _elastic(dims: int) -> Any:
             mt.Rand3DElasticd(keys, (9, 13), (0, 900), prob=0.2, mode=modes, padding_mode="zeros"),
         ]
         shade = [
-            mt.RandGaussianNoised(image, prob=0.1, std=0.1**0.5),
+            mt.RandGaussianNoised(image, prob=0.1, std=0.1),
             mt.RandGaussianSmoothd(image, (0.5, 1.0), (0.5, 1.0), (0.5, 1.0), prob=0.2),
             mt.RandScaleIntensityd(image, (-0.25, 0.25), prob=0.15),
             mt.RandStdShiftIntensityd(image, (-0.1, 0.1), prob=0.15),
+            mt.RandScaleIntensityFixedMeand(image, (-0.25, 0.25), preserve_range=True, prob=0.15),  # contrast
             mt.RandSimulateLowResolutiond(image, prob=0.25, zoom_range=(0.5, 1.0)),
             mt.RandAdjustContrastd(image, prob=0.15, gamma=(0.7, 1.5), retain_stats=True),
         ]

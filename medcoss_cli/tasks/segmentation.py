@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 from medcoss_cli.console import Bar, Screen
 from medcoss_cli.data.labelled import MASK, Case, LabelledSet, Target
@@ -42,10 +43,19 @@ LARGE = 2**31
 """Bytes from which on a volume's need of memory is printed before it is begun."""
 
 
+class Settings(BaseModel):
+    """The recipe's `task: {name: segmentation, key: ...}`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    foreground: float = Field(0.5, ge=0, le=1, description="share of training patches cut around a voxel of a class")
+
+
 class Segmentation(TaskKind):
     """The manifest's `mask`, whose values are classes; label 1 is the first class, 0 the background."""
 
     name = "segmentation"
+    Settings = Settings
     keys = frozenset({"classes", "train.balance", "input.intensity foreground", "head.hybrid", "predict.postprocess"})
     metrics: ClassVar = {
         "dice": "Dice",
@@ -127,7 +137,14 @@ class Segmentation(TaskKind):
         )
         augmentation = elastic if augment in (None, "elastic") else None
         return MaskData(
-            labelled.modality, prepared, values, tuple(spec.size), augmentation, spec.predict, balance=balance
+            labelled.modality,
+            prepared,
+            values,
+            tuple(spec.size),
+            augmentation,
+            spec.predict,
+            balance=balance,
+            foreground=self.settings.foreground,
         )
 
     def criterion(self, scores: Mapping[str, float]) -> float:

@@ -30,6 +30,7 @@ class MaskData:
         size: of a patch; whole images have it already.
         augment: of an image and its labels alike; None: as they are.
         predict: overlap and pad of the recipe; validation never mirrors.
+        foreground: share of patches that are cut around a voxel of a class.
 
     Of each class, `shares` is its part of the training voxels.
     """
@@ -44,8 +45,10 @@ class MaskData:
         predict: Mapping[str, Any],
         *,
         balance: bool,
+        foreground: float = 0.5,
     ) -> None:
         self.modality, self.prepared, self.values, self.size, self.augment = modality, prepared, values, size, augment
+        self.foreground = foreground
         self.predict = {key: predict[key] for key in ("overlap", "pad")}
         self.train, self.val = prepared.rows("train"), prepared.rows("val")
         self.cases, self.data_hash = len(self.train), prepared.data_hash
@@ -82,12 +85,12 @@ class MaskData:
         return torch.stack(images), torch.stack(labels)
 
     def crop(self, row: int, key: Key) -> tuple[slice, ...]:
-        """Where a patch is cut: half of the time around a voxel of a class chosen at random, else anywhere."""
+        """Where a patch is cut: around a voxel of a class chosen at random, or anywhere."""
         shape, points = self.prepared.mask(row).shape, self.prepared.points(row)
         draws = torch.rand(3 + len(shape), generator=generator(*key, "crop")).tolist()
         room = [max(0, n - s) for n, s in zip(shape, self.size, strict=True)]
         first = [round(draw * free) for draw, free in zip(draws[3:], room, strict=True)]
-        if draws[0] < 0.5 and len(points):
+        if draws[0] < self.foreground and len(points):
             present = np.unique(points[:, 0])
             class_points = points[points[:, 0] == present[int(draws[1] * len(present))]]
             middle = class_points[int(draws[2] * len(class_points)), 1:]

@@ -94,7 +94,7 @@ TABLE_5: Sequence[tuple[str, str, list[int], float, int, int]] = (
 def test_recipes_are_table_5(name: str, task: str, size: list[int], lr: float, batch: int, steps: int) -> None:
     recipe = read_recipe(name, [], kind="finetune")
     assert isinstance(recipe, FinetuneRecipe)
-    assert (recipe.task, recipe.input.size) == (task, size)
+    assert (recipe.task_kind().name, recipe.input.size) == (task, size)
     assert (recipe.train.lr, recipe.train.batch, recipe.train.steps) == (lr, batch, steps)
     assert (recipe.train.weight_decay, recipe.train.clip, recipe.train.schedule) == (1e-4, 12.0, "poly")
 

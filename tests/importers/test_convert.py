@@ -63,12 +63,37 @@ def test_the_authors_checkpoint_gives_what_their_network_gives(medcoss: CommandL
     assert set(model.modalities) == {"report", "xray", "ct", "mri", "pathology"}
     draw = torch.Generator().manual_seed(1)
     image, volume = torch.rand(2, 3, 224, 224, generator=draw), torch.rand(1, 1, 16, 192, 192, generator=draw)
-    for name, inputs in (("xray", image[:, :1]), ("pathology", image), ("ct", volume), ("mri", volume)):
-        blue_first = inputs.expand(-1, 3, -1, -1).flip(1) if inputs.ndim == 4 else inputs  # as the authors' reader
+    for name, inputs in (("xray", image[:, :1]), ("pathology", image)):
+        blue_first = inputs.expand(-1, 3, -1, -1).flip(1)  # as the authors' reader
         wanted = theirs.image_features(w, blue_first)
         torch.testing.assert_close(model.encode(name, inputs), wanted, rtol=1e-4, atol=1e-4)
+    width_first = volume.transpose(-1, -2)
+    wanted = theirs.image_features(w, width_first)
+    in_our_order = torch.cat([wanted[:, :1], theirs.of_volume(wanted[:, 1:], (1, 12, 12))], 1)
+    for name in ("ct", "mri"):
+        torch.testing.assert_close(model.encode(name, volume), in_our_order, rtol=1e-4, atol=1e-4)
     ids = torch.randint(1, theirs.WORDS, (1, 112), generator=draw)
     torch.testing.assert_close(model.encode("report", ids), theirs.word_features(w, ids), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["pathology", "ct"])
+def test_decoders_predict_the_same_patches(medcoss: CommandLine, tmp_path: Path, name: str) -> None:
+    """In the authors' order: channels from blue to red; tokens and values of volumes depth, width, height."""
+    assert medcoss("checkpoint", "import", "theirs.pth").code == 0
+    model, w = imported(tmp_path / "ckpt.pt"), theirs.official()
+    features = torch.randn(
+        1, 197 if name == "pathology" else 145, theirs.WIDTH, generator=torch.Generator().manual_seed(2)
+    )
+    every = torch.arange(features.shape[1] - 1)[None]
+    head: Any = model.decoders[name]
+    if name == "pathology":
+        wanted = theirs.pixels(w, features, 2).unflatten(2, (16, 16, 3)).flip(4).flatten(2)
+        prediction = head.decode(features, every, every)
+    else:
+        wanted = theirs.of_volume(theirs.of_volume(theirs.pixels(w, features, 3), (1, 12, 12)), (16, 16, 16), 2)
+        ours = torch.cat([features[:, :1], theirs.of_volume(features[:, 1:], (1, 12, 12))], 1)
+        prediction = head.decode(ours, every, every)
+    torch.testing.assert_close(prediction, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_the_real_size_gives_the_references_numbers(tmp_path: Path, real_data: Path) -> None:
@@ -92,9 +117,14 @@ def test_the_real_size_gives_the_references_numbers(tmp_path: Path, real_data: P
     inputs["mri"] = 0.5 * r.standard_normal((1, 1, 16, 192, 192)).astype(np.float32)
     with torch.no_grad():
         for (name, array), kind in zip(inputs.items(), ("2d", "3d"), strict=True):
-            blue_first, noise = torch.from_numpy(array), torch.from_numpy(reference[f"noise_{kind}"])
-            batch = blue_first.flip(1)  # the authors' network gets blue, green, red; ours the same picture
-            assert np.abs(model.encode(name, batch).numpy() - reference[f"features_{kind}"]).max() < 1e-4
+            batch, noise = torch.from_numpy(array), torch.from_numpy(reference[f"noise_{kind}"])
+            wanted = torch.from_numpy(reference[f"features_{kind}"])
+            if kind == "2d":
+                batch = batch.flip(1)  # the authors' network gets blue, green, red; ours the same picture
+            else:  # it gets depth, width, height; ours the same volume
+                batch, noise = batch.transpose(-1, -2), theirs.of_volume(noise, (1, 12, 12))
+                wanted = torch.cat([wanted[:, :1], theirs.of_volume(wanted[:, 1:], (1, 12, 12))], 1)
+            assert (model.encode(name, batch) - wanted).abs().max() < 1e-4
             keep = noise.argsort(1)[:, : noise.shape[1] // 4]
             visible = model.encode(name, batch, keep)
             assert np.abs(visible.numpy() - reference[f"visible_{kind}"]).max() < 1e-4

@@ -64,6 +64,12 @@ def vit(width: int = WIDTH, depth: int = DEPTH, edge: int = 16, side: int = 14) 
     return drawn(shapes | blocks("blocks", depth, width) | norm("norm", width))
 
 
+def of_volume(rows: Tensor, grid: tuple[int, ...], axis: int = 1) -> Tensor:
+    """Tokens of our volume (z, y, x) in the order that its tokens have in the authors' axes (z, x, y), and back."""
+    places = torch.arange(rows.shape[axis]).reshape(*grid, -1).transpose(1, 2).flatten()
+    return rows.index_select(axis, places)
+
+
 def linear(name: str, out: int, width: int) -> dict[str, tuple[int, ...]]:
     return {f"{name}.weight": (out, width), f"{name}.bias": (out,)}
 
@@ -103,6 +109,23 @@ def image_features(w: Mapping[str, Tensor], image: Tensor) -> Tensor:
     )
     tokens = normed(w, "video_embed.embeddings_norm", tokens)
     return encoder(w, torch.cat([w["cls_token"].expand(len(image), -1, -1), tokens], 1), None)
+
+
+def pixels(w: Mapping[str, Tensor], features: Tensor, dims: int) -> Tensor:
+    """The authors' decoder on features (N, 1 + L, D) of all patches: (N, L, values of a patch)."""
+    x = F.linear(features, w["decoder_embed.weight"], w["decoder_embed.bias"]) + w[f"decoder_pos_embed_{dims}D"]
+    name, (n, length, width), heads = "decoder_blocks.0", x.shape, 16
+    y = F.layer_norm(x, x.shape[-1:], w[f"{name}.norm1.weight"], w[f"{name}.norm1.bias"], 1e-6)
+    qkv = F.linear(y, w[f"{name}.attn.qkv.weight"], w[f"{name}.attn.qkv.bias"])
+    q, k, v = qkv.reshape(n, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+    y = (q @ k.transpose(-2, -1) * (width // heads) ** -0.5).softmax(-1) @ v
+    y = y.transpose(1, 2).flatten(2)
+    x = x + F.linear(y, w[f"{name}.attn.proj.weight"], w[f"{name}.attn.proj.bias"])
+    y = F.layer_norm(x, x.shape[-1:], w[f"{name}.norm2.weight"], w[f"{name}.norm2.bias"], 1e-6)
+    y = F.gelu(F.linear(y, w[f"{name}.mlp.fc1.weight"], w[f"{name}.mlp.fc1.bias"]))
+    x = x + F.linear(y, w[f"{name}.mlp.fc2.weight"], w[f"{name}.mlp.fc2.bias"])
+    x = F.layer_norm(x, x.shape[-1:], w["decoder_norm.weight"], w["decoder_norm.bias"], 1e-6)
+    return F.linear(x[:, 1:], w[f"decoder_pred_{dims}D.weight"], w[f"decoder_pred_{dims}D.bias"])
 
 
 def word_features(w: Mapping[str, Tensor], ids: Tensor) -> Tensor:

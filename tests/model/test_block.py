@@ -8,10 +8,9 @@ from functools import partial
 
 import pytest
 import torch
-from timm.layers import DropPath as TimmDropPath
 from timm.models.vision_transformer import Block as TimmBlock
 
-from medcoss_cli.model.block import Block, DropPath
+from medcoss_cli.model.block import Block, drop_path
 
 
 @pytest.mark.parametrize("layer_scale", [None, 1e-3])
@@ -37,13 +36,19 @@ def test_it_computes_what_timm_does_to_the_bit(layer_scale: float | None, masked
 
 
 def test_a_dropped_path_is_dropped_as_in_timm() -> None:
-    branch = torch.randn(64, 3, 4)
-    for training in (True, False):
-        torch.manual_seed(1)
-        ours = DropPath(0.4).train(training)(branch)
-        torch.manual_seed(1)
-        theirs = TimmDropPath(0.4).train(training)(branch)
-        assert torch.equal(ours, theirs)
+    """Of timm's block both branches of a sample are left out or scaled up; ours does the same, given the same factors."""
+    torch.manual_seed(0)
+    ours = Block(48, 3, 4.0)
+    theirs = TimmBlock(48, 3, 4.0, qkv_bias=True, drop_path=0.4, norm_layer=partial(torch.nn.LayerNorm, eps=1e-5))
+    theirs.load_state_dict(ours.state_dict())
+    tokens, ones = torch.randn(64, 5, 48), torch.ones(64, 1, 1)
+    torch.manual_seed(1)
+    expected = theirs(tokens)
+    torch.manual_seed(1)
+    factors = torch.cat([drop(ones) for drop in (theirs.drop_path1, theirs.drop_path2)], dim=1)[..., 0]
+    torch.testing.assert_close(ours(tokens, factors=factors), expected)
+    assert torch.equal(factors.unique(), drop_path(torch.rand(500, 1, 2), 0.4).unique())
+    assert drop_path(torch.rand(4000, 2, 2), 0.4).eq(0).float().mean().item() == pytest.approx(0.4, abs=0.02)
 
 
 def test_a_model_is_built_without_the_libraries_that_are_slow_to_import() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -115,3 +117,24 @@ def test_weights_are_a_function_of_the_seed() -> None:
     first, second, other = built(1), built(1), built(2)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["encoder.blocks.0.mlp.fc1.weight"], other["encoder.blocks.0.mlp.fc1.weight"])
+
+
+@pytest.mark.parametrize("name", ["xray", "report"])
+def test_drop_path_is_a_function_of_the_batch_and_ends_with_training(name: str) -> None:
+    modality = text() if name == "report" else load_modality(name).with_size((32, 32))
+    model = Model(EncoderShape(48, 3, 2), seed=0)
+    model.add(modality)
+    inputs = torch.randint(5, 60, (8, 40)) if name == "report" else torch.rand(8, 1, 32, 32)
+    batch = batch_of(name, inputs)
+    whole = model.features(batch)[0]
+    model.drop_path = 0.5
+    left_out = model.features(batch)[0]
+    assert torch.equal(model.features(batch)[0], left_out)
+    assert not torch.equal(left_out, whole)
+    parts = [replace(batch, inputs=inputs[rows], rows=rows) for rows in (slice(0, 3), slice(3, 8))]  # two ranks
+    torch.testing.assert_close(torch.cat([model.features(part)[0] for part in parts]), left_out)
+    factors = model.dropped(batch)
+    assert factors is not None
+    assert factors.shape == (8, 3, 2)
+    assert set(factors.unique().tolist()) == {0.0, 2.0}
+    assert torch.equal(model.eval().features(batch)[0], whole)

@@ -49,3 +49,24 @@ def test_positions_of_an_image_are_those_of_mae():
 
 def test_what_three_even_parts_leave_over_is_zero():
     assert torch.equal(sincos((2, 2, 2), 128)[:, 126:], torch.zeros(8, 2))
+
+
+@pytest.mark.parametrize(("trained", "grid"), [((14, 14), (32, 32)), ((1, 12, 12), (4, 12, 24))])
+def test_positions_of_a_larger_grid_lie_between_those_that_were_trained(trained, grid):
+    """Each axis of the plane by itself: the trained table as a function of the place, at the centres of smaller patches."""
+    width = 96
+    part = width // len(grid) // 2 * 2
+    frequency = 1 / 10000 ** (torch.arange(part // 2, dtype=torch.float64) / (part / 2))
+    table = sincos(grid, width, trained).reshape(*grid, width)
+    for axis, (n, places) in enumerate(zip(trained, grid, strict=True)):
+        line = table.movedim(axis, 0).flatten(1, -2)[:, 0, axis * part : (axis + 1) * part]
+        coordinates = [(i + 0.5) * n / places - 0.5 for i in range(places)]
+        if len(grid) == 3 and axis == 0:
+            coordinates = list(range(places))  # the depth of a volume runs on
+        expected = torch.stack([torch.cat([(c * frequency).sin(), (c * frequency).cos()]) for c in coordinates])
+        torch.testing.assert_close(line.double(), expected, atol=1e-6, rtol=0)
+
+
+def test_positions_of_the_trained_grid_and_of_a_smaller_one_stay():
+    assert torch.equal(sincos((14, 14), 64, (14, 14)), sincos((14, 14), 64))
+    assert torch.equal(sincos((2, 3), 64, (14, 14)), sincos((2, 3), 64))

@@ -119,7 +119,7 @@ def test_a_local_file_wins_over_a_shipped_name(tmp_path: Path, monkeypatch: pyte
         (SMALL + "seed: true\n", r"x.yaml:4: seed: true where a whole number \(at least 0\) is allowed"),
         (SMALL + "seed: '3'\n", r"x.yaml:4: seed: '3' where a whole number"),
         (SMALL + "strategy: {mixup: 'no'}\n", r"x.yaml:4: strategy.mixup: 'no' where true or false or null is allowed"),
-        (SMALL + "7: 3\n", r"x.yaml:4: 7: unknown key; allowed are schema, title"),
+        (SMALL + "7: 3\n", r"x.yaml:4: 7: unknown key; allowed are profile, official, schema, title"),
         (SMALL + "? [a]\n: 3\n", r"x.yaml:4: this is not YAML \(a key is not a word\)"),
         (SMALL + "title: !!timestamp never\n", r"x.yaml: this is not YAML"),
         (SMALL + "title: \x01\n", r"x.yaml: this is not YAML \(special characters are not allowed\)"),
@@ -284,3 +284,22 @@ def test_a_setting_of_k_means_is_refused_where_samples_are_chosen_at_random() ->
         with pytest.raises(RecipeError, match=r"rehearsal.centers has no effect with .*, which chooses at random"):
             read_recipe("mini", [*ways, "rehearsal.centers=0.02"])
     assert read_recipe("mini", ["strategy=er", "rehearsal.select=kmeans", "rehearsal.centers=0.02"])
+
+
+def test_the_official_profile_of_pretraining_is_what_the_authors_code_does() -> None:
+    recipe = read_recipe("medcoss", ["profile=official"], kind="pretrain")
+    assert isinstance(recipe, PretrainRecipe)
+    train, paper = recipe.train, read_recipe("medcoss").train
+    assert (recipe.encoder.width, recipe.encoder.layer_scale) == (768, 1e-3)
+    assert (recipe.positions, recipe.decoder.positions, recipe.decoder.width) == ("table", "table", 512)
+    assert (train.drop_path, train.mix, train.accumulate, train.batch) == (0.1, True, 4, 512)
+    assert train.peak(None, None) == pytest.approx(3e-4), "1.5e-4 * 512 / 256"
+    assert train.peak(2e-4, 128) == pytest.approx(1e-4), "of a stage of its own"
+    assert recipe.strategy.settings.decoders == "fresh"  # type: ignore[attr-defined]
+    assert isinstance(paper, type(train))
+    assert (paper.peak(None, None), paper.drop_path, paper.mix) == (1.5e-4, 0.0, False)
+
+
+def test_a_profile_without_effect_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"profile: official needs the key `official`"):
+        read_recipe("mini", ["profile=official"])

@@ -11,6 +11,8 @@ import torch
 from medcoss_cli.console import Screen
 from medcoss_cli.errors import RecipeError
 from medcoss_cli.kit import Patches
+from medcoss_cli.model.encoder import EncoderShape
+from medcoss_cli.model.multimodal import Model
 from medcoss_cli.plugin import Modality
 from medcoss_cli.registry import configure, discovery
 
@@ -68,3 +70,23 @@ def test_two_networks_under_one_key_are_refused_and_the_way_out_works(
         as_stage(new, known, monkeypatch)
     part: Any = as_stage(new, known, monkeypatch, tokenizer="patch2d-8-new").tokenizer
     assert (part.key, part.patch, part.channels) == ("patch2d-8-new", (8, 8), 5)
+
+
+def test_learned_positions_are_one_for_each_place_and_random(monkeypatch: pytest.MonkeyPatch) -> None:
+    new = as_stage(small("new", tokenizer=Patches("patch2d-8")), {}, monkeypatch, positions="table")
+    spec = new.tokenizer.spec
+    assert (spec.positions, spec.grid) == ("table", (4, 4))
+    model = Model(EncoderShape(48, 1, 2), seed=0)
+    model.add(new)
+    table = dict(model.tokenizers["patch2d-8"].named_parameters())["table"]
+    assert table.shape == (16, 48)
+    assert table.std().item() == pytest.approx(1, abs=0.1)
+    words = configure.learned(discovery.load_modality("report").with_size((40,)).tokenizer, (40,)).spec
+    assert (words.positions, words.rows) == ("table", 40)
+
+
+def test_positions_of_a_tokenizer_that_is_there_stay(
+    known: dict[str, Modality], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = as_stage(small("new", tokenizer=Patches("patch2d-8")), known, monkeypatch, positions="table")
+    assert new.tokenizer.spec == known["old"].tokenizer.spec

@@ -13,7 +13,7 @@ import pytest
 from tests.pretraining_runs import RECIPE, train, write_demo
 
 REPOSITORY = Path(__file__).parents[2]
-MIXED = ("train.mix=true", "train.accumulate=2")
+MIXED = ("train.mix=true", "train.accumulate=2", "train.drop_path=0.2")
 
 
 def two_ranks(folder: Path, data: Path, *overrides: str) -> list[dict[str, float]]:
