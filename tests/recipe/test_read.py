@@ -105,7 +105,7 @@ def test_a_local_file_wins_over_a_shipped_name(tmp_path: Path, monkeypatch: pyte
         ("- 1\n", r"holds no keys"),
         (
             "kind: pretrian\n",
-            r"x.yaml:1: kind: 'pretrian' is none of pretrain, extend, finetune; did you mean pretrain\?",
+            r"x.yaml:1: kind: 'pretrian' is none of pretrain, extend, finetune, compare; did you mean pretrain\?",
         ),
         ("kind: [extend]\n", r"x.yaml:1: kind: \['extend'\] is none of"),
         ("kind: pretrain\n", r"stages: this key is required: a list with at least 1 entry"),
