@@ -17,7 +17,7 @@ from medcoss_cli.comparing.processes import carry_out
 from medcoss_cli.console import Screen
 from medcoss_cli.errors import CellError, UsageError
 from medcoss_cli.recipe.comparison import CompareRecipe
-from medcoss_cli.store import atomic
+from medcoss_cli.store import atomic, lock
 
 MEASURES = {
     "frozen": "Frozen heads after all stages",
@@ -44,11 +44,15 @@ def compare(
         cases: of each task, how many test cases are drawn under every method.
 
     Returns: what --json prints.
-    Raises: CellError where cells failed; the others are done, and the tables are written.
+    Raises: CellError where cells failed; the others are done, and the tables are written. ResourceError where another process
+        works in the folder.
     """
     write_recipe(recipe, place)
-    wanted = plan.wanted(list(only))
-    failed = carry_out(plan, wanted, titles(plan), place, jobs, screen)
+    wanted, locked = plan.wanted(list(only)), lock.hold(place.folder)
+    try:
+        failed = carry_out(plan, wanted, titles(plan), place, jobs, screen)
+    finally:
+        lock.release(locked)
     results = write_tables(recipe, plan, place, screen)
     if cases:
         path = write_cases(Numbers(recipe, plan, place), place, cases, screen)

@@ -17,10 +17,12 @@ from medcoss_cli.errors import CheckpointError, DataError, Interrupted, NonFinit
 from medcoss_cli.finetune import finetune
 from medcoss_cli.finetuning import setup
 from medcoss_cli.importers.shareable import strip
+from medcoss_cli.model.finetuned import FinetunedNetwork
 from medcoss_cli.model.positions import sincos
 from medcoss_cli.recipe.read import shipped_recipes
 from medcoss_cli.store import finetuned
 from medcoss_cli.store.run import without_paths
+from medcoss_cli.tasks.samples import SampleData
 from tests.finetuning_runs import CLASSES, MASKS, begin, recipe_of, resume, tune
 from tests.pretraining_runs import StopAfter, options, train, write_demo
 
@@ -382,3 +384,22 @@ def test_the_schedule_is_the_papers(tmp_path: Path) -> None:
         [2e-4, 2e-4, 2e-4 * 0.8**0.9, 2e-4 * 0.2**0.9]
     )
     assert math.isclose(rate(0, tune_.model_copy(update={"warmup": 10}), 20), 2e-5)
+
+
+def test_features_of_a_frozen_encoder_are_computed_once_to_the_same_bits(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once, folder = tune(tmp_path, data, CLASSES, "head.probe=true", name="once")
+    seen: list[int] = []
+    features = FinetunedNetwork.features
+
+    def counted(self: FinetunedNetwork, inputs: torch.Tensor) -> torch.Tensor:
+        seen.append(len(inputs))
+        return features(self, inputs)
+
+    monkeypatch.setattr(FinetunedNetwork, "features", counted)
+    monkeypatch.setattr(SampleData, "is_steady", False)
+    each, other = tune(tmp_path, data, CLASSES, "head.probe=true", name="each")
+    assert len(seen) > 8  # every step and validation
+    assert once["seeds"][0]["test"]["metrics"] == each["seeds"][0]["test"]["metrics"]
+    assert same(weights(folder), weights(other))

@@ -38,7 +38,11 @@ class Place:
         return Options(key, False, self.data_root, self.prepared, self.folder / "runs")
 
     def encoder(self, plan: Plan, training: str, stage: int, modality: str | None = None) -> Path:
-        """What a stage of a training left; as it serves a modality, where the strategy has a network for each."""
+        """What a stage of a training left: all weights.
+
+        Args:
+            modality: as it serves this one, where the strategy has a network for each (packnet).
+        """
         cell = plan.cells[training]
         assert isinstance(cell, Training)
         folder = self.run(training) / "stages" / f"{stage}-{cell.order[stage - 1]}"

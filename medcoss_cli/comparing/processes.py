@@ -78,13 +78,15 @@ def carry_out(
             for item in [item for item in running if item.process.exitcode is not None]:
                 running.remove(item)
                 item.reports.close()
-                reason = "" if interruption.requested else _reason(item, place)
+                if interruption.requested and not outcomes.done(place, item.key):
+                    continue  # it was asked to stop, too
+                reason = _reason(item, place)
                 if reason is None:
                     done.add(item.key)
-                elif reason:
+                else:
                     failed[item.key] = reason
                     screen.warn(f"{titles[item.key]} failed: {reason}")
-                bar.advance(bool(reason != ""))
+                bar.advance()
             bar.advance(0, now="; ".join(f"{titles[item.key]} {item.now}".strip() for item in running))
             if interruption.requested:
                 raise Interrupted("the comparison was stopped, everything is saved", fix="the same command goes on")
@@ -118,13 +120,13 @@ def _listen(running: Sequence[_Running]) -> None:
 
 
 def _reason(item: _Running, place: Place) -> str | None:
-    """Why a cell that has ended is not done: None where it is; "" where it was stopped and can be gone on with."""
+    """Why a cell that has ended is not done; None where it is."""
     code = item.process.exitcode
     outcome = outcomes.read(place, item.key)
     if outcome is not None and outcome["status"] == "done":
         return None
-    if code == Interrupted.exit_code or code == -signal.SIGTERM:
-        return ""
+    if code in (Interrupted.exit_code, -signal.SIGTERM):
+        return "somebody stopped its process; it can be gone on with"
     if outcome is not None and outcome["status"] == "failed":
         return str(outcome["error"])
     reason = f"its process was ended by signal {-(code or 0)}, possibly for want of memory"

@@ -93,9 +93,7 @@ def _tune(cell: Tuning, plan: Plan, place: Place, screen: Screen) -> dict[str, A
     if (folder / "start.pt").exists() and (folder / "run.json").exists():
         job = resume_finetune(folder, replace(options, name=None), screen)
     else:
-        begin_at = cell.start.file or str(
-            place.encoder(plan, cell.start.training, cell.start.stage, cell.recipe.modality)
-        )
+        begin_at = cell.start.file or str(place.encoder(plan, cell.start.training, cell.start.stage))
         options = replace(options, overwrite=(folder / "run.json").exists())
         job = begin_finetune(cell.recipe, cell.key, begin_at, None, options, screen)
     try:

@@ -91,4 +91,4 @@ def test_schema_is_json_schema_of_all_kinds(command_line: CommandLine) -> None:
     schema = json.loads(command_line("recipes", "schema").out)
     assert schema["$schema"].startswith("https://json-schema.org/")
     kinds = {part["properties"]["kind"]["const"] for part in schema["$defs"].values() if "kind" in part["properties"]}
-    assert kinds == {"pretrain", "extend", "finetune"}
+    assert kinds == {"pretrain", "extend", "finetune", "compare"}
