@@ -194,3 +194,14 @@ def test_stopped_and_killed_it_gives_the_same_numbers(whole: Path, data: Path, t
 def _numbers(folder: Path) -> dict[tuple[str, ...], str]:
     rows = csv.DictReader((folder / "runs/compare-tiny/tables/numbers.csv").open())
     return {(row["cell"], row["stages_seen"], row["metric"]): row["value"] for row in rows if row["value"]}
+
+
+def test_the_same_cases_are_drawn_under_every_method(whole: Path, here: CommandLine) -> None:
+    write(whole, more="labels: [1]")
+    answer = here("compare", "tiny.yaml", "--cases", "2")
+    assert answer.code == 0, answer.err
+    assert "cases (private: shows samples)" in answer.err
+    page = (whole / "runs/compare-tiny/cases.html").read_text()
+    assert "Private" in page
+    assert page.count("<img") == 2 * 4
+    assert [page.count(f"<figcaption>{name}<") for name in ("scratch", "single", "sequential", "medcoss")] == [2] * 4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -35,8 +35,8 @@ def write_cases(numbers: Numbers, place: Place, count: int, screen: Screen) -> P
     return path
 
 
-def _of_task(numbers: Numbers, place: Place, task: str, count: int, bar: Bar) -> Iterator[tuple[str, bytes]]:
-    """Captions and pictures, case by case, method by method."""
+def _of_task(numbers: Numbers, place: Place, task: str, count: int, bar: Bar) -> list[list[tuple[str, bytes]]]:
+    """Of each case the methods and their pictures."""
     pictures: dict[str, list[tuple[str, bytes]]] = {}
     chosen: list[str] = []
     for method in numbers.recipe.names:
@@ -52,7 +52,7 @@ def _of_task(numbers: Numbers, place: Place, task: str, count: int, bar: Bar) ->
             row = next((row for row in rows if row["where"] == where), None)
             if row is not None:
                 pictures.setdefault(where, []).extend((method, png) for png in _draw(run, row, place, cell))
-    yield from (picture for group in pictures.values() for picture in group)
+    return list(pictures.values())
 
 
 def _first(numbers: Numbers, method: str, task: str) -> Number | None:
