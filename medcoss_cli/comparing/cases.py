@@ -25,10 +25,8 @@ def write_cases(numbers: Numbers, place: Place, count: int, screen: Screen) -> P
     sections = []
     with screen.progress("drawing cases", max(1, len(numbers.tasks) * len(numbers.recipe.methods))) as bar:
         for task in numbers.tasks:
-            drawn = list(_of_task(numbers, place, task, count, bar))
-            sections.append(
-                section(task, cases(drawn), about="Each row of pictures is one case, or reads on: same order.")
-            )
+            drawn = _of_task(numbers, place, task, count, bar)
+            sections.append(section(task, *map(cases, drawn), about="One case below the other, under every method."))
     path = place.folder / "cases.html"
     title = numbers.recipe.title or "Comparison"
     atomic.write(path, document(title, "The same test cases under every method", {}, sections, private=True))
