@@ -35,7 +35,7 @@ from medcoss_cli.training.runs import Options
 STRATEGIES = {"with rehearsal": "medcoss", "without rehearsal": "sequential"}
 COUNTS = {1: 300, 2: 192, 3: 14}
 """Synthetic samples by dims; a volume gives several windows."""
-WRITING, LEARNING, DRAWING = {1: 1.0, 2: 15.0, 3: 5.0}, {1: 8.0, 2: 12.0, 3: 8.0}, 8.0
+WRITING, LEARNING, DRAWING = {1: 1.0, 2: 15.0, 3: 5.0}, {1: 10.0, 2: 16.0, 3: 12.0}, 8.0
 """Seconds for a modality's data and stage, by dims, and for the picture: measured once, for the time left."""
 HEAD = (
     "head.probe=true",
@@ -179,9 +179,9 @@ def _finishing(job: Job | FinetuneJob) -> Iterator[None]:
 def _pace(recipe: PretrainRecipe) -> list[str]:
     """The pace of the demo recipe for the extension."""
     train, rehearsal = recipe.train, recipe.rehearsal
-    values = {f"train.{key}": getattr(train, key) for key in ("epochs", "warmup", "batch", "lr")}
+    values = {f"train.{key}": getattr(train, key) for key in ("epochs", "warmup", "batch", "lr", "mix", "accumulate")}
     values |= {f"rehearsal.{key}": getattr(rehearsal, key) for key in ("ratio", "share")}
-    return [f"{key}={value}" for key, value in values.items()]
+    return [f"{key}={str(value).lower()}" for key, value in values.items()]
 
 
 def _test_heads(work: _Demonstration, label: str, strategy: str, modality: str, job: Job, number: int) -> None:
