@@ -7,7 +7,6 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from medcoss_cli.errors import CheckpointError, UsageError
@@ -71,8 +70,7 @@ def read_foreign(source: str, name: str | None = None) -> Foreign:
         network, title, prefix = _named(weights, name)
     else:
         network, title, prefix = _recognised(weights)
-    with torch.device("meta"):
-        state = foreign.build(network).state_dict()
+    state = foreign.outline(network).state_dict()
     shapes = {key: tuple(tensor.shape) for key, tensor in state.items() if tensor.is_floating_point()}
     if absent := [key for key in shapes if prefix + key not in weights]:
         raise CheckpointError(
@@ -175,9 +173,8 @@ def _named(weights: Weights, name: str) -> tuple[dict[str, Any], str, str]:
             fix=f"did you mean {' or '.join(near)}?" if near else "see timm.list_models()",
         )
     network: dict[str, Any] = {"family": "timm", "dims": 2, "channels": 3, "name": name}
-    with torch.device("meta"):
-        shapes = {key: tensor.shape for key, tensor in foreign.build(network).state_dict().items()}
-        grey = {key: tensor.shape for key, tensor in foreign.build(network | {"channels": 1}).state_dict().items()}
+    shapes = {key: tensor.shape for key, tensor in foreign.outline(network).state_dict().items()}
+    grey = {key: tensor.shape for key, tensor in foreign.outline(network | {"channels": 1}).state_dict().items()}
     prefix = next((found for key in shapes if (found := _prefix(weights, key)) is not None), "")
     differing = next((prefix + key for key in shapes if shapes[key] != grey[key]), "")
     if differing in weights and weights.tensors[differing].shape == grey[differing.removeprefix(prefix)]:

@@ -12,6 +12,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from medcoss_cli.randomness import seeded
+
 STAGES = (1, 2, 3, 4)
 UNET = "resunet"
 """The family of a residual U-Net, which is not built here: it is the head of a task of masks."""
@@ -31,10 +33,19 @@ def build(network: Mapping[str, Any]) -> nn.Module:
     return module
 
 
+def outline(network: Mapping[str, Any]) -> nn.Module:
+    """The network without numbers, on the meta device, for its names, shapes and width."""
+    try:
+        with torch.device("meta"):
+            return build(network)
+    except RuntimeError:  # an older timm reads numbers while it makes some of its networks
+        with seeded(0, "outline"):
+            return build(network).to("meta")
+
+
 def width_of(network: Mapping[str, Any], size: Sequence[int]) -> int:
     """D for inputs of a size, found without computing anything. Raises: ValueError where it does not take them."""
-    with torch.device("meta"):
-        module, inputs = build(network).eval(), torch.zeros(1, network["channels"], *size)
+    module, inputs = outline(network).eval(), torch.zeros(1, network["channels"], *size, device="meta")
     try:
         with torch.no_grad():
             feature: Tensor = module(inputs)
