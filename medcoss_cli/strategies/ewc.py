@@ -24,7 +24,7 @@ class EWC(Strategy):
     class Settings(Strategy.Settings):
         """How strong the pull is, and what it is estimated from."""
 
-        weight: float = Field(1e3, ge=0, description="lambda, strength of the pull; the importance is 1 on average")
+        weight: float = Field(1.0, ge=0, description="lambda, strength of the pull; the importance is 1 on average")
         samples: int = Field(1024, ge=1, description="samples of a stage's data that the importance is estimated from")
         gamma: float = Field(1.0, gt=0, le=1, description="what earlier importance is worth a stage later; 1: as much")
 
