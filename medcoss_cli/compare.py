@@ -40,7 +40,7 @@ def compare(
 
     Args:
         jobs: cells at once.
-        only: names of methods or tasks whose cells are made; the tables show what is there.
+        only: names of methods or tasks whose cells are made; the tables show every cell that is done.
         cases: of each task, how many test cases are drawn under every method.
 
     Returns: what --json prints.
@@ -155,7 +155,7 @@ def outlook(recipe: CompareRecipe, plan: Plan, place: Place, only: Sequence[str]
 
 
 def write_tables(recipe: CompareRecipe, plan: Plan, place: Place, screen: Screen) -> dict[str, Any]:
-    """tables.html, CSV and LaTeX, from what is there; shareable."""
+    """tables.html, CSV and LaTeX, from the cells that are done; shareable."""
     numbers = Numbers(recipe, plan, place)
     made: list[page.Made] = []
     differences: list[dict[str, object]] = []

@@ -32,6 +32,9 @@ class Greedy(Strategy):
 """
 
 
+FAILING = "  - {name: killed, strategy: killed}\n  - {name: greedy, strategy: greedy}\n"
+
+
 def command(folder: Path, data: Path, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "medcoss_cli", "compare", "tiny.yaml", "--data-root", str(data), *arguments]
 
@@ -67,8 +70,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     """A comparison in which two methods fail; the folder it was run in."""
     folder = tmp_path_factory.mktemp("whole")
-    faulty = "  - {name: killed, strategy: killed}\n  - {name: greedy, strategy: greedy}\n"
-    write(folder, methods=METHODS + faulty, more="labels: [1]\nreference: medcoss")
+    write(folder, methods=METHODS + FAILING, more="labels: [1]\nreference: medcoss")
     answer = compare(folder, data)
     (folder / "code").write_text(str(answer.returncode))
     (folder / "err").write_text(answer.stderr)
@@ -101,6 +103,16 @@ def test_a_failed_cell_is_shown_as_failed(whole: Path) -> None:
     assert page.count(">failed<") >= 2
     out = (whole / "out").read_text()
     assert any(line.startswith("killed") and "failed" in line for line in out.splitlines())
+
+
+def test_an_earlier_failure_is_not_taken_for_a_new_one(whole: Path, data: Path) -> None:
+    for path in (whole / "runs/compare-tiny/cells").glob("*.json"):
+        if "signal 9" in path.read_text():
+            path.write_text(json.dumps({"status": "failed", "error": "an earlier reason"}))
+    answer = compare(whole, data, "--only", "killed")
+    assert answer.returncode == 10
+    assert "signal 9" in answer.stderr
+    assert "an earlier reason" not in answer.stderr
 
 
 def test_the_page_is_shareable(whole: Path, data: Path) -> None:

@@ -98,6 +98,7 @@ def _begin(key: str, plan: Plan, place: Place, slot: int, jobs: int) -> _Running
     needed = {key: cell, **{need: plan.cells[need] for need in cell.needs}}
     ours, theirs = forkserver(PRELOAD).Pipe()
     outcomes.log(place, key).parent.mkdir(parents=True, exist_ok=True)
+    place.outcome(key).unlink(missing_ok=True)  # an earlier failure's reason is not this one's
     threads = max(1, (os.cpu_count() or 1) // jobs)
     process: ForkServerProcess = forkserver(PRELOAD).Process(
         target=_main, args=(cell, Plan(needed), place, slot, threads, theirs)

@@ -169,7 +169,7 @@ def _diagnoses(request: Request) -> dict[str, tuple[str, str, str]]:
 
 
 def _scans(root: Path) -> list[Path]:
-    """Folders of one image each, sorted; not looked into further, since DICOM ones hold hundreds of files."""
+    """Folders of one image each, sorted; folders inside them are not searched, since those of DICOM hold hundreds of files."""
     scans = []
     for place, folders, _ in os.walk(root):
         images = [name for name in folders if re.fullmatch(r"I\d+", name)]

@@ -86,7 +86,7 @@ def _drawn(request: Request, patient: str, paths: list[Path]) -> list[Path]:
 
 
 def _check_sizes(request: Request, paths: list[Path]) -> None:
-    """Say how many tiles have another size; what cannot be read is told where the set is prepared."""
+    """Say how many tiles have another size; unreadable tiles are listed when the set is prepared."""
     from medcoss_cli.kit.readers import image
 
     others = []

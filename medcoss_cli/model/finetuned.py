@@ -38,7 +38,7 @@ class TaskNetwork(nn.Module):
 
     def features(self, inputs: Tensor) -> Tensor:
         """What a head on the pooled feature sees of inputs: (N, D)."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of network has its own
 
     def below(self) -> list[nn.Module]:
         """The parts below the head."""
@@ -69,7 +69,7 @@ class TaskNetwork(nn.Module):
         Args:
             key: of the tokenizer.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of network has its own
 
     def depth_of(self, name: str) -> int:
         """How deep a weight lies: depth + 1 in the head, less below."""
