@@ -50,6 +50,13 @@ def carry_out(job: Job, *, min_retention: float | None = None, as_json: bool = F
     job.screen.say(f"retention: {job.run.folder / 'retention.json'}, {job.run.folder / 'retention.png'}")
     if as_json:
         terminal.result_json(summary)
+    if min_retention is not None and summary["learned_nothing"]:
+        raise RetentionError(
+            f"nothing was learned of {', '.join(summary['learned_nothing'])}: there is nothing to remember, and "
+            "--min-retention cannot be met",
+            where=job.run.folder,
+            fix="everything is kept; see the warning above, and train longer",
+        )
     lowest = retention.lowest(state.history)
     if min_retention is not None and lowest is not None and not lowest[1] >= min_retention:
         raise RetentionError(

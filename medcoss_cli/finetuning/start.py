@@ -15,12 +15,14 @@ from medcoss_cli.importers.foreign import read_foreign
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.foreign import width_of
 from medcoss_cli.plugin import CompleteModality
-from medcoss_cli.pretraining.state import described_modalities, rebuild, shape_of
+from medcoss_cli.pretraining.state import described_modalities, read_for, rebuild, shape_of
 from medcoss_cli.recipe.finetuning import FinetuneRecipe
+from medcoss_cli.recipe.strategy import StrategyChoice
 from medcoss_cli.registry import discovery
 from medcoss_cli.store import shareable
 from medcoss_cli.store import start as begin
-from medcoss_cli.store.checkpoint import find_checkpoint, is_own
+from medcoss_cli.store.checkpoint import Checkpoint, find_checkpoint, is_own
+from medcoss_cli.strategies import Strategy
 from medcoss_cli.tasks import TaskKind
 
 SCRATCH = "scratch"
@@ -35,6 +37,10 @@ def start_of(
     """
     if start == SCRATCH:
         _no_network(recipe, "scratch")
+        if recipe.head.subnetwork:
+            raise UsageError(
+                "head.subnetwork is of a checkpoint's weights, and this starts from scratch", fix="leave it out"
+            )
         shape = EncoderShape(**recipe.encoder.model_dump()) if recipe.encoder else EncoderShape()
         screen.say(f"from scratch: width {shape.width}, depth {shape.depth}")
         return asdict(shape), {}, {}, dict(begin.SCRATCH)
@@ -48,7 +54,35 @@ def start_of(
     if recipe.modality in content.modalities:
         rebuild(recipe.modality, content, screen)
     begun = begin.described(path, content.history)
-    return asdict(shape_of(content)), described_modalities(content), content.weights, begun
+    weights = _subnetwork(path, content, recipe.modality, screen) if recipe.head.subnetwork else content.weights
+    return asdict(shape_of(content)), described_modalities(content), weights, begun
+
+
+def _subnetwork(path: Path, content: Checkpoint, modality: str, screen: Screen) -> dict[str, Tensor]:
+    """Encoder and tokenizer as the checkpoint's strategy has them for one modality: of packnet, without later stages' weights.
+
+    Raises: CheckpointError where the strategy has the same weights for all modalities, or the file does not hold what it kept.
+    """
+    trained = content.history[-1].get("recipe", {}).get("strategy", "")
+    choice = StrategyChoice.read(trained) if trained else None
+    if choice is None or choice.cls.serving is Strategy.serving:
+        raise CheckpointError(
+            f"head.subnetwork: the strategy {choice or 'of this checkpoint'} has the same weights for all modalities",
+            where=path,
+            fix="leave head.subnetwork out",
+        )
+    if choice.name not in content.memory:
+        raise CheckpointError(
+            f"head.subnetwork: which weights serve {modality} is not in this file",
+            where=path,
+            fix="give the run's ckpt.pt",
+        )
+    strategy, state = choice.make(), read_for(path, modality, screen)
+    strategy.load_memory(content.memory[choice.name])
+    with strategy.serving(state.model, modality):
+        weights = {name: weight.clone() for name, weight in state.shared_weights().items()}
+    screen.say(f"taken: the weights that serve {modality}; those of later stages are 0")
+    return weights
 
 
 def _no_network(recipe: FinetuneRecipe, start: str) -> None:
@@ -70,6 +104,8 @@ def _foreign(
         of medcoss's own encoder.
     """
     head = recipe.head
+    if head.subnetwork:
+        raise UsageError("head.subnetwork is of a checkpoint of medcoss", where=path, fix="leave it out")
     if head.hybrid is not None or (kind.unet and (head.freeze or head.probe)):
         which = "head.hybrid is" if head.hybrid is not None else "head.freeze and head.probe are"
         raise UsageError(

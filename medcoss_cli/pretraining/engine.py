@@ -50,7 +50,7 @@ class Engine:
         baselines: Mapping[str, float],
     ) -> None:
         train = job.recipe.train
-        epochs, warmup = stage.epochs or train.epochs, train.warmup if stage.warmup is None else stage.warmup
+        epochs, warmup = train.span(stage.epochs, stage.warmup)
         self.model, self.strategy, self.plan, self.job, self.train = model, strategy, plan, job, train
         self.run, self.devices, self.screen = job.run, job.devices, job.screen
         self.data_hash, self.baselines = data_hash, baselines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,12 +56,21 @@ def begin_pretrain(
     job = _job(recipe, recipe.stages, 0, state, run, options, place, screen)
     for line in notes[:1]:
         job.screen.say(line)
-    for note in notes[1:]:
+    for note in [*notes[1:], *_only_warmup(recipe)]:
         job.screen.warn(note)
     if done is not None:
         branch(job)
         job.save(state)
     return job
+
+
+def _only_warmup(recipe: PretrainRecipe) -> Iterator[str]:
+    """Stages whose learning rate rises to their end: what is learned at its highest has no time to settle."""
+    for number, stage in enumerate(recipe.stages, 1):
+        epochs, warmup = recipe.train.span(stage.epochs, stage.warmup)
+        if warmup >= epochs:
+            names = "+".join(member.modality for member in stage.members)
+            yield f"stage {number} {names}: the warm-up takes {warmup:g} of {epochs:g} epochs; set warmup to a tenth of them"
 
 
 def first_state(recipe: PretrainRecipe, start: State | None = None) -> State:

@@ -90,6 +90,9 @@ class Head(Part):
     probe: bool = Field(
         False, description="a linear probe: one layer on the frozen encoder; wants a train.lr of about 3e-2"
     )
+    subnetwork: bool = Field(
+        False, description="begin with the weights that serve this modality alone, of a strategy such as packnet"
+    )
     layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="learning rate per block further down")
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
     hybrid: Hybrid | None = None

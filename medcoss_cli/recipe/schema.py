@@ -69,6 +69,10 @@ class Train(Part):
         scale = 1.0 if self.lr_batch is None else (batch or self.batch) / self.lr_batch
         return (lr or self.lr) * scale
 
+    def span(self, epochs: float | None, warmup: float | None) -> tuple[float, float]:
+        """Epochs and warm-up of a stage with these settings of its own, None where it has none."""
+        return epochs or self.epochs, self.warmup if warmup is None else warmup
+
 
 class Rehearsal(Part):
     """The buffer, and how often it is trained on."""

@@ -393,14 +393,25 @@ def test_decompression_bombs_are_refused_from_the_header(medcoss: CommandLine, t
 
 
 def test_below_the_asked_retention_exits_with_9_and_keeps_everything(
-    medcoss: CommandLine, data: Path, tmp_path: Path
+    medcoss: CommandLine, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "tiny.yaml").write_text(RECIPE)
     answer = medcoss(
         "pretrain", "tiny.yaml", "strategy=sequential", f"data.root={data}", "train.epochs=6", "--min-retention", "1"
     )
     assert answer.code == 9, answer.err
+    assert "nothing was learned of " in answer.err.splitlines()[-2] + answer.err.splitlines()[-1], (
+        "six epochs of few samples"
+    )
     assert (tmp_path / "runs" / "tiny" / "ckpt.pt").exists()
+
+
+def test_a_stage_that_is_all_warm_up_is_said(medcoss: CommandLine, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(RECIPE)
+    answer = medcoss("pretrain", "tiny.yaml", f"data.root={data}", "train.epochs=1", "stages.1.warmup=0.1")
+    assert answer.code == 0
+    told = [line for line in answer.err.splitlines() if "warm-up" in line]
+    assert told == ["note: stage 1 report: the warm-up takes 1 of 1 epochs; set warmup to a tenth of them"]
 
 
 def test_a_batch_that_cannot_be_cut(medcoss: CommandLine, data: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ def path(tmp_path: Path) -> Path:
     for part in (known.buffer, known.anchors):
         part["xray"]["integers"] = pixels.expand(len(part["xray"]["scale"]), 1, 8, 8)
     known.weights["decoders.xray.weight"] = pixels.float()
+    known.memory["der"] = {"views": {"xray": pixels}, "secret": SECRET.decode()}  # der and derpp keep samples
     for entry in known.history:
         entry["title"] = entry["data_hash"] = entry["root"] = SECRET.decode()
         entry["recipe"] |= {"title": SECRET.decode(), "data": {"root": f"/{SECRET.decode()}"}}

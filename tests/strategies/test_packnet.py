@@ -9,12 +9,13 @@ import torch
 from safetensors.torch import load_file
 
 from medcoss_cli.conformance.toy_run import ToyRun
-from medcoss_cli.errors import CheckpointError, Interrupted
+from medcoss_cli.errors import CheckpointError, Interrupted, UsageError
 from medcoss_cli.pretrain import pretrain
 from medcoss_cli.pretraining import setup
 from medcoss_cli.pretraining.state import State
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.strategies.packnet import PackNet, maskable
+from tests.finetuning_runs import CLASSES, begin
 from tests.pretraining_runs import RECIPE, StopAfter, options, resume, train
 
 THREE = RECIPE + "  - {modality: ultrasound, data: ultrasound, size: [32, 32]}\n"
@@ -93,6 +94,36 @@ def test_biases_norms_and_cls_stay_after_their_first_stage(tmp_path: Path) -> No
     run.finish_stage(2)
     assert all(torch.equal(run.model.get_parameter(name), before[name]) for name in names)
     assert all(p.requires_grad for _, p in run.model.shared_parameters())
+
+
+def test_fine_tuning_begins_with_what_serves_the_modality_where_that_is_asked_for(
+    folder: Path, data: Path, three: State
+) -> None:
+    """Stage 2 of 3 trained X-rays: weights of stage 3 are 0, unlike in the checkpoint."""
+    checkpoint, owner = folder / "runs" / "three" / "ckpt.pt", three.memory["packnet"]["owner"]
+    name = "encoder.blocks.0.mlp.fc1.weight"
+    job = begin(folder, data, CLASSES, "head.subnetwork=true", start=str(checkpoint), name="part")
+    job.run.close()
+    second = stage_weights(folder, "three", 2)
+    assert torch.equal(job.weights[name], second[name])
+    assert not job.weights[name][owner[name] > 2].any()
+    assert torch.equal(job.network(0).state_dict()[name], second[name])
+    whole = begin(folder, data, CLASSES, start=str(checkpoint), name="all")
+    whole.run.close()
+    assert whole.weights[name][owner[name] > 2].all()
+
+
+def test_a_part_of_the_weights_is_asked_for_in_vain(folder: Path, data: Path, three: State) -> None:
+    run = folder / "runs" / "three"
+    with pytest.raises(CheckpointError, match="which weights serve xray is not in this file"):
+        begin(
+            folder, data, CLASSES, "head.subnetwork=true", start=str(run / "stages" / "2-xray" / "encoder.safetensors")
+        )
+    train(folder, data, "strategy=er", "train.epochs=1", name="same")
+    with pytest.raises(CheckpointError, match="the strategy er has the same weights for all modalities"):
+        begin(folder, data, CLASSES, "head.subnetwork=true", start=str(folder / "runs" / "same" / "ckpt.pt"))
+    with pytest.raises(UsageError, match="this starts from scratch"):
+        begin(folder, data, CLASSES, "head.subnetwork=true")
 
 
 def extend(folder: Path, data: Path, start: str, name: str) -> State:
