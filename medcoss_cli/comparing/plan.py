@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from medcoss_cli.comparing.cells import Cell, Later, Plan, Simple, Start, Training, Tuning, Use, key_of
+from medcoss_cli.comparing.sources import digest_of
 from medcoss_cli.errors import CheckpointError, DataError, RecipeError
 from medcoss_cli.recipe.comparison import SCRATCH, CompareRecipe, Joint, Measure, Method, Task
 from medcoss_cli.recipe.finetuning import FinetuneRecipe
@@ -26,7 +27,8 @@ def plan(recipe: CompareRecipe, options: Options) -> Plan:
 
     Raises: RecipeError for a method or task that is not possible, with its name; DataError where a folder is missing.
     """
-    made = _Planner(recipe)
+    root, _ = folders(recipe, options)
+    made = _Planner(recipe, root)
     for method in recipe.methods:
         for seed in method.seeds or recipe.seeds:
             made.method(method, seed)
@@ -37,19 +39,20 @@ def plan(recipe: CompareRecipe, options: Options) -> Plan:
             "include full",
             fix="give a method that stage, or the task the measure full",
         )
-    _check_folders(made.plan.cells.values(), recipe, options)
+    _check_folders(made.plan.cells.values(), root)
     return made.plan
 
 
 class _Planner:
-    def __init__(self, recipe: CompareRecipe) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: CompareRecipe, root: Path) -> None:
+        self.recipe, self.root = recipe, root
         self.base = _read(recipe.pretrain, recipe.changes, "pretrain", "pretrain")
         self.tasks = {
             task.name: _read(task.recipe, task.changes, "finetune", f"task {task.name}") for task in recipe.tasks
         }
         self.plan = Plan()
         self.hashes: dict[str, str] = {}
+        self.digests: dict[str, str] = {}
 
     def method(self, method: Method, seed: int) -> None:
         """The cells of one method with one seed."""
@@ -100,7 +103,10 @@ class _Planner:
             first = self._training(first_stage(recipe)).key
         elif len(recipe.stages) == 1 and isinstance(recipe.stages[0], Stage) and recipe.strategy.cls.plain_first_stage:
             recipe = first_stage(recipe)  # of one stage, all such strategies are the same
-        content = {**recipe.model_dump(mode="json"), "title": ""}
+        sources = {m.modality: self._source(m.modality, m.data) for m in recipe.members}
+        by = discovery.distribution_of_strategy(recipe.strategy.name)
+        content = {**recipe.model_dump(mode="json"), "title": "", "sources": sources, "strategy by": by}
+        content["init"] = self._file(recipe.init)
         cell = Training(key_of("pretrain", content), recipe, first)
         self._add(cell)
         return cell
@@ -146,7 +152,7 @@ class _Planner:
     def _yardsticks(self, task: Task, seed: int, linear: FinetuneRecipe) -> None:
         """What a head has to beat: the same on a random encoder, and a linear model without any encoder."""
         random = self._tuning(self._as_stage(linear), Start())
-        simple = Simple(key_of("simple", _content(random.recipe)), random.recipe)
+        simple = Simple(key_of("simple", self._content(random.recipe)), random.recipe)
         self._add(simple)
         uses = [
             Use("", seed, task.name, "random", 1.0, 0, random.key),
@@ -178,10 +184,24 @@ class _Planner:
         return recipe.model_copy(update=update)
 
     def _tuning(self, recipe: FinetuneRecipe, start: Start) -> Tuning:
-        content = {**_content(recipe), "start": [start.training, start.stage, self._hash_of(start.file)]}
+        content = {**self._content(recipe), "start": [start.training, start.stage, self._hash_of(start.file)]}
         cell = Tuning(key_of("tune", content), recipe, start)
         self._add(cell)
         return cell
+
+    def _content(self, recipe: FinetuneRecipe) -> dict[str, Any]:
+        source = self._source(recipe.modality, recipe.data.folder)
+        cnn = self._file(recipe.head.hybrid.cnn if recipe.head.hybrid else None)
+        return {**recipe.model_dump(mode="json"), "title": "", "source": source, "cnn": cnn}
+
+    def _file(self, name: str | None) -> str | None:
+        return self._hash_of(name) if name is not None and Path(name).is_file() else name
+
+    def _source(self, modality: str, folder: str) -> tuple[str, str]:
+        """The plugin that reads a folder, and what the folder's content is known by."""
+        if folder not in self.digests:
+            self.digests[folder] = digest_of(self.root / folder)
+        return discovery.distribution_of(modality), self.digests[folder]
 
     def _hash_of(self, file: str) -> str:
         """What a file of weights is known by: its content, so that another file of the same name is another cell."""
@@ -244,10 +264,6 @@ def _stage_of(training: Training | None, modality: str) -> int | None:
     return numbers[-1] if numbers else None
 
 
-def _content(recipe: FinetuneRecipe) -> dict[str, Any]:
-    return {**recipe.model_dump(mode="json"), "title": ""}
-
-
 def _read(name: str, changes: Sequence[str], kind: str, where: str) -> Any:
     """A recipe that the comparison names. Raises: RecipeError that says where it is named."""
     try:
@@ -256,9 +272,8 @@ def _read(name: str, changes: Sequence[str], kind: str, where: str) -> Any:
         raise RecipeError(f"{where}: {error.what}", where=error.where, fix=error.fix) from error
 
 
-def _check_folders(cells: Any, recipe: CompareRecipe, options: Options) -> None:
+def _check_folders(cells: Any, root: Path) -> None:
     """Raises: DataError for folders that are not there, all at once."""
-    root, _ = folders(recipe, options)
     needed: dict[Path, None] = {}
     for cell in cells:
         if isinstance(cell, Training):

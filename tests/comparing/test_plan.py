@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from medcoss_cli.comparing.cells import Later, Training, Tuning
+from medcoss_cli.comparing.cells import Later, Simple, Training, Tuning
 from medcoss_cli.errors import DataError, MedcossError, RecipeError
 from tests.comparisons import HEAD, planned
 from tests.pretraining_runs import write_demo
@@ -36,6 +37,23 @@ def test_strategies_share_one_first_stage_and_its_head(tmp_path: Path, data: Pat
     heads = {use.method: use.cell for use in made.uses if use.measure == "frozen" and use.after == 1}
     assert heads["a"] == heads["b"] != heads["c"]
     assert made.cells[heads["a"]].needs == first
+
+
+def test_a_cell_is_another_where_its_data_have_changed(tmp_path: Path, data: Path) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(data, copy)
+    before = set(planned(tmp_path, data)[1].cells)
+    assert set(planned(tmp_path, copy)[1].cells) == before, "the same files elsewhere"
+    labels = copy / "pathology" / "manifest.csv"
+    rows = labels.read_text().splitlines()
+    labels.write_text("\n".join([rows[0], *reversed(rows[1:])]) + "\n")  # of the same size
+    after = planned(tmp_path, copy)[1]
+    assert not before & set(after.cells), "pathology is in every cell"
+    (copy / "report" / "more.txt").write_text("No acute finding.")
+    again = planned(tmp_path, copy)[1]
+    kept = {type(cell) for key, cell in again.cells.items() if key in after.cells}
+    assert {Simple, Tuning} <= kept, "reports are not read for what is of pathology alone"
+    assert after.trainings["medcoss", 0] not in again.cells
 
 
 def test_a_cell_comes_behind_what_it_needs(tmp_path: Path, data: Path) -> None:
