@@ -44,9 +44,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def scores_on(place: Path, data: Path | None, **more: Any) -> dict[str, Any]:
+def scores_on(place: Path, data: Path | None, *, screen: StopAfter | None = None, **more: Any) -> dict[str, Any]:
     """What `evaluate` returns for the run on a folder."""
-    return evaluate(place / "runs" / "run", data, None, None, options(place, place / "data"), StopAfter(0), **more)
+    choices = options(place, place / "data")
+    return evaluate(place / "runs" / "run", data, None, None, choices, screen or StopAfter(0), **more)
 
 
 def test_the_trivial_baseline_is_the_trainings_whatever_is_tested(place: Path) -> None:
@@ -61,8 +62,10 @@ def test_training_patients_under_another_file_are_refused(place: Path, tmp_path:
     root = write(tmp_path / "new", [("test", "Smith0", "a"), ("test", "Smith1", "b"), ("test", "Jones0", "b")], 2)
     with pytest.raises(DataError, match=r"trained on or chosen by 2 of these 3 patients and 0 of these 3 samples"):
         scores_on(place, root)
-    results = scores_on(place, root, allow_overlap=True)
+    screen = StopAfter(0)
+    results = scores_on(place, root, screen=screen, allow_overlap=True)
     assert results["overlap"] == {"groups": 2, "samples": 0, "allowed": True}
+    assert any("2 of these 3 patients" in line for line in screen.said), screen.said
 
 
 def test_training_samples_under_another_name_are_refused(place: Path, tmp_path: Path) -> None:
@@ -71,6 +74,16 @@ def test_training_samples_under_another_name_are_refused(place: Path, tmp_path: 
     with pytest.raises(DataError, match=r"0 of these 4 patients and 1 of these 4 samples") as error:
         scores_on(place, root)
     assert "--allow-overlap" in str(error.value)
+
+
+def test_no_path_is_in_what_it_writes(place: Path, tmp_path: Path) -> None:
+    absolute = f"data.folder={place / 'data' / 'ours'}"
+    tune(place, place / "data", CLASSES, absolute, "train.steps=2", name="absolute")
+    run, theirs = place / "runs" / "absolute", place / "data" / "theirs"
+    evaluate(run, theirs, None, tmp_path / "out", options(place, place / "data"), StopAfter(0))
+    told = (tmp_path / "out" / "results.json").read_text()
+    for word in (str(place), "Jones", "Smith", ".png"):
+        assert word not in told
 
 
 def test_equal_names_of_files_are_no_equal_patients(place: Path, tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from medcoss_cli.comparing import outcomes
 from medcoss_cli.comparing.cells import Cell, Plan, Training, Tuning
 from medcoss_cli.comparing.outcomes import Place
 from medcoss_cli.console import Screen
+from medcoss_cli.data.batches import turns_of
 from medcoss_cli.data.read import find
+from medcoss_cli.pretraining.rehearsal import buffer_size
 from medcoss_cli.registry.configure import for_stage
 
 OVERHEAD = 2.0
@@ -58,16 +60,23 @@ def _measured(kind: type[Cell], plan: Plan, place: Place) -> tuple[float, float]
 def _work(cell: Cell, plan: Plan, place: Place) -> float:
     """Floating-point operations of the encoder, roughly: 6 a parameter and token of training, 2 of a test."""
     if isinstance(cell, Training):
-        recipe, total = cell.recipe, 0.0
-        for stage in recipe.stages[1 if cell.first else 0 :]:
+        recipe, total, kept = cell.recipe, 0.0, 0
+        share = None if recipe.rehearsal.share == "proportional" else float(recipe.rehearsal.share)
+        for number, stage in enumerate(recipe.stages, 1):
+            passes, operations, new = stage.epochs or recipe.train.epochs, 0.0, 0
             for member in stage.members:
                 count, tokens, patches = _samples(
                     member.modality, member.data, tuple(member.size or ()), member.tokenizer, str(place.data_root)
                 )
                 encoded = tokens * (1 - recipe.masking.patches) if patches else tokens
                 decoded = tokens * _parameters(recipe.decoder) if patches else 0.0
-                passes = stage.epochs or recipe.train.epochs
-                total += 6 * count * passes * (encoded * _parameters(recipe.encoder) + decoded)
+                operations += 6 * count * passes * (encoded * _parameters(recipe.encoder) + decoded)
+                new += count
+            if recipe.strategy.cls.rehearses and new:  # a rehearsal step costs what one of the new data does, about
+                steps, old = turns_of(new, kept, stage.batch or recipe.train.batch, passes, share)
+                operations *= steps / (steps - old)
+            kept += buffer_size(new, recipe.rehearsal.ratio)
+            total += operations if number > 1 or not cell.first else 0.0
         return total
     if isinstance(cell, Tuning):
         tuned = cell.recipe

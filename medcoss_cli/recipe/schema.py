@@ -64,6 +64,15 @@ class Train(Part):
     workers: Annotated[int, Field(ge=0)] | None = Field(None, description="processes that load batches")
     save_minutes: Annotated[float, Field(gt=0)] = Field(5.0, description="between two writes of resume.pt")
 
+    @model_validator(mode="after")
+    def mixable(self) -> Self:
+        """A setting that would have no effect is refused."""
+        if self.mix and self.accumulate == 1:
+            raise ValueError(
+                "mix has no effect with accumulate: 1; set accumulate to the micro-batches of a step, 4 in the paper"
+            )
+        return self
+
     def peak(self, lr: float | None, batch: int | None) -> float:
         """The learning rate of a stage with these settings of its own, None where it has none."""
         scale = 1.0 if self.lr_batch is None else (batch or self.batch) / self.lr_batch

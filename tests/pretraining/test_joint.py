@@ -12,12 +12,15 @@ import torch
 
 from medcoss_cli.console import Screen
 from medcoss_cli.errors import Interrupted, RecipeError
+from medcoss_cli.model.batch import Batch
 from medcoss_cli.pretrain import pretrain
 from medcoss_cli.pretraining import retention, setup
 from medcoss_cli.pretraining.dry_run import outlook
+from medcoss_cli.pretraining.engine import Engine
 from medcoss_cli.pretraining.state import State
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.report.runs import Pretraining, read
+from medcoss_cli.strategies import Losses, terms
 from tests.conftest import CommandLine
 from tests.pretraining_runs import StopAfter, options, resume, train, write_demo
 
@@ -117,8 +120,35 @@ def test_uniform_sampling_and_mixed_micro_batches(tmp_path: Path, data: Path) ->
         if row["stage"] == 2:
             kinds.setdefault(row["step"], set()).add(row["new"])
     assert {True, False} in kinds.values()  # a step that learns and rehearses
+    with pytest.raises(RecipeError, match="mix has no effect with accumulate: 1"):
+        train(tmp_path, data, "train.mix=true", name="odd")
     with pytest.raises(RecipeError, match="is no multiple of 3"):
         train(tmp_path, data, "train.mix=true", "train.accumulate=3", name="odd")
+
+
+def test_a_mixed_step_averages_what_each_micro_batch_gives_alone(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every micro-batch is divided by its own count, of patches or of words, and all weigh alike."""
+    alone: list[tuple[torch.Tensor, ...]] = []
+    off: list[float] = []
+    step = Engine.step
+
+    def compared(self: Engine, batch: Batch, loss: Losses) -> None:
+        [(value, count)] = terms(loss)
+        grads = torch.autograd.grad(value / count, self.parameters, retain_graph=True, materialize_grads=True)
+        alone.append(grads)
+        step(self, batch, loss)
+        if len(alone) == 2:
+            mean = [sum(parts) / 2 for parts in zip(*alone, strict=True)]
+            kept = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
+            off.append(max(float((a - b).abs().max()) for a, b in zip(mean, kept, strict=True)))
+            alone.clear()
+
+    monkeypatch.setattr(Engine, "step", compared)
+    train(tmp_path, data, "strategy=er", "train.mix=true", "train.accumulate=2", "train.epochs=1")
+    assert len(off) > 4
+    assert max(off) < 1e-6
 
 
 def test_a_mixed_run_resumes_to_the_same_bits(tmp_path: Path, data: Path) -> None:

@@ -1,9 +1,17 @@
+from collections import Counter
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis.strategies import floats, integers
 
+from medcoss_cli.console import Screen
+from medcoss_cli.pretraining import setup
 from medcoss_cli.pretraining.rehearsal import buffer_size, choose_kmeans, choose_random
+from medcoss_cli.recipe.read import read_recipe
+from tests.data.test_batches import pool
+from tests.pretraining_runs import RECIPE, options, write_demo
 
 
 @settings(deadline=None, max_examples=25)
@@ -26,6 +34,21 @@ def test_each_cluster_gives_its_nearest_members():
         distance = np.linalg.norm(members - members.mean(0), axis=1)
         nearest = set(start + np.argsort(distance)[:5])
         assert nearest == {int(i) for i in chosen if start <= i < start + 20}
+
+
+@pytest.mark.parametrize(("turns", "expected"), [("size", [120, 40]), ("equal", [80, 80])])
+def test_a_recipe_says_whether_turns_go_by_what_is_kept(tmp_path: Path, turns: str, expected: list[int]) -> None:
+    data = write_demo(tmp_path / "data", report=8, xray=8)
+    (tmp_path / "tiny.yaml").write_text(RECIPE)
+    recipe = read_recipe(
+        str(tmp_path / "tiny.yaml"), [f"rehearsal.turns={turns}", "rehearsal.share=0.5"], kind="pretrain"
+    )
+    job = setup.begin_pretrain(recipe, "tiny", options(tmp_path, data), Screen())  # type: ignore[arg-type]
+    job.run.close()
+    kept = [pool("xray", 30), pool("pathology", 10)]
+    plan = job.plan(2, job.stages[1], [pool("ultrasound", 640)], kept)
+    counts = Counter(p.modality.name for p, _, new in map(plan.at, range(plan.steps)) if not new)
+    assert [counts["xray"], counts["pathology"]] == expected
 
 
 def test_samples_that_are_all_alike_still_fill_the_buffer():

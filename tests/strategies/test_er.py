@@ -56,6 +56,8 @@ def test_medcoss_takes_the_setting_only_where_it_has_an_effect() -> None:
     assert settings(distill=False, decoders="kept").decoders == "kept"
     with pytest.raises(ValueError, match="decoders has no effect with distill: true"):
         settings(decoders="kept")
+    with pytest.raises(ValueError, match="mixup has no effect with distill: false"):
+        settings(distill=False, mixup=True)
 
 
 def test_mixup_is_no_setting_of_er() -> None:
