@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -101,6 +102,8 @@ def test_cells_that_fail_stop_no_other(whole: Path) -> None:
 def test_a_failed_cell_is_shown_as_failed(whole: Path) -> None:
     page = (whole / "runs/compare-tiny/tables.html").read_text()
     assert page.count(">failed<") >= 2
+    [own] = [line for line in page.split("<tr>") if "pathology alone" in line]  # of the method `single`
+    assert re.search(r"0: [0-9a-f]{7}", own)
     out = (whole / "out").read_text()
     assert any(line.startswith("killed") and "failed" in line for line in out.splitlines())
 

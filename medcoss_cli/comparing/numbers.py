@@ -107,9 +107,20 @@ class Numbers:
         return [entry.task for entry in self.counted if entry.counts]
 
     def trainings(self, method: str) -> list[tuple[int, Training]]:
-        """A method's trainings by seed."""
-        found = [(seed, self.plan.cells[key]) for (name, seed), key in self.plan.trainings.items() if name == method]
+        """A method's trainings by seed; of one that trains each modality alone, one of each that a task needs."""
+        keys = [(seed, key) for (name, seed), key in self.plan.trainings.items() if name == method]
+        if not keys:
+            tuned = [(use.seed, self.plan.cells[use.cell]) for use in self.plan.uses if use.method == method]
+            keys = [
+                (seed, cell.start.training) for seed, cell in tuned if isinstance(cell, Tuning) and cell.start.training
+            ]
+        found = [(seed, self.plan.cells[key]) for seed, key in dict.fromkeys(keys)]
         return [(seed, cell) for seed, cell in found if isinstance(cell, Training)]
+
+    def file_of(self, method: str) -> str | None:
+        """The hash of the file that a method begins with; None while no cell of it is done."""
+        starts = [self.outcomes[use.cell].get("start") or {} for use in self.plan.uses if use.method == method]
+        return next((str(start["sha256"]) for start in starts if "sha256" in start), None)
 
     def of(self, method: str, column: Column) -> list[Number]:
         """A method's numbers of a column, seed by seed."""

@@ -164,18 +164,21 @@ def _methods(numbers: Numbers) -> str:
     for method in numbers.recipe.methods:
         found = numbers.trainings(method.name)
         if not found:
-            what = {"own": "each task from its own modality alone"}.get(
-                str(method.stages), f"from {_kind(method.start)}"
-            )
-            lines.append([method.name, what, MISSING, MISSING, MISSING, MISSING])
+            digest = (numbers.file_of(method.name) or MISSING)[:SHORT]
+            lines.append([method.name, f"from {_kind(method.start)}", MISSING, MISSING, MISSING, digest])
             continue
-        seed_of = {seed: str(numbers.outcomes[cell.key].get("hash", ""))[:SHORT] for seed, cell in found}
+        hashes = ", ".join(
+            f"{seed}: {str(numbers.outcomes[cell.key].get('hash') or MISSING)[:SHORT]}" for seed, cell in found
+        )
         recipe = found[0][1].recipe
+        if method.stages == "own":
+            names = list(dict.fromkeys(name for _, cell in found for name in cell.order))
+            lines.append([method.name, "one stage", f"{' or '.join(names)} alone", MISSING, MISSING, hashes])
+            continue
         rehearses = recipe.strategy.cls.rehearses
         buffer = (
             f"{recipe.rehearsal.ratio:g}, {recipe.selection}, share {recipe.rehearsal.share}" if rehearses else MISSING
         )
-        hashes = ", ".join(f"{seed}: {digest or MISSING}" for seed, digest in seed_of.items())
         steps = shown(numbers.outcomes[found[0][1].key].get("steps"))
         lines.append([method.name, str(recipe.strategy), ", ".join(found[0][1].order), buffer, steps, hashes])
     return table(["method", "strategy", "stages", "buffer: ratio, choice, share", "steps", "checkpoint by seed"], lines)
