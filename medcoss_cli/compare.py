@@ -48,6 +48,7 @@ def compare(
         works in the folder.
     """
     write_recipe(recipe, place)
+    _say_unused(plan, place, screen)
     wanted, locked = plan.wanted(list(only)), lock.hold(place.folder)
     try:
         failed = carry_out(plan, wanted, titles(plan), place, jobs, screen)
@@ -73,8 +74,21 @@ def make_one(key: str, plan: Plan, place: Place, screen: Screen) -> dict[str, An
 def write_recipe(recipe: CompareRecipe, place: Place) -> None:
     """The recipe as it is now, with every default: what marks the folder as a comparison's."""
     place.folder.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    atomic.write(place.folder / "recipe.yaml", text.encode())
+    atomic.write(place.folder / "recipe.yaml", _written(recipe).encode())
+
+
+def _written(recipe: CompareRecipe) -> str:
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _say_unused(plan: Plan, place: Place, screen: Screen) -> None:
+    """Cells in the folder that are not of the plan: the recipe, the data or a plugin has changed since they were made."""
+    if unused := len(_made(place) - plan.cells.keys()):
+        screen.warn(f"{unused} cells in the folder were made with other settings, data or plugins and are not used")
+
+
+def _made(place: Place) -> set[str]:
+    return {path.stem for path in (place.folder / "cells").glob("*.json")}
 
 
 def _raise_failed(failed: Mapping[str, str], count: int, place: Place) -> None:
@@ -93,11 +107,14 @@ def check_names(only: Sequence[str], recipe: CompareRecipe) -> None:
         raise UsageError(f"--only {unknown[0]}: there is no such method or task", fix=f"there are {', '.join(known)}")
 
 
-def check_folder(place: Place, plan: Plan) -> None:
-    """Raises: UsageError for a folder in which nothing belongs to this comparison."""
-    made = {path.stem for path in (place.folder / "cells").glob("*.json")}
+def check_folder(place: Place, plan: Plan, recipe: CompareRecipe) -> None:
+    """Raises: UsageError for a folder of a run, or of a comparison of which no cell belongs to this one."""
+    made, path = _made(place), place.folder / "recipe.yaml"
     is_taken = place.folder.exists() and any(place.folder.iterdir())
-    is_ours = (place.folder / "recipe.yaml").is_file() and (not made or made & plan.cells.keys())
+    is_comparison = path.is_file() and not (place.folder / "run.json").exists()
+    is_ours = is_comparison and (
+        not made or made & plan.cells.keys() or path.read_text(encoding="utf-8") == _written(recipe)
+    )
     if is_taken and not is_ours:
         raise UsageError(
             "this folder is of another run or comparison: no cell in it belongs to this recipe",
@@ -124,6 +141,7 @@ def outlook(recipe: CompareRecipe, plan: Plan, place: Place, only: Sequence[str]
     """--dry-run: how many cells of each kind there are, are done, and what the others will take; nothing is written."""
     from medcoss_cli.comparing.cost import costs
 
+    _say_unused(plan, place, screen)
     wanted = plan.wanted(list(only))
     words: dict[type[Cell], str] = {
         Training: "pre-trainings",
@@ -160,7 +178,7 @@ def write_tables(recipe: CompareRecipe, plan: Plan, place: Place, screen: Screen
     made: list[page.Made] = []
     differences: list[dict[str, object]] = []
     shown = recipe.shown()
-    columns = _columns(numbers)
+    columns, latex = _columns(numbers), set[Path]()
     methods = sum(len(table.methods) for table in shown)
     with screen.progress("intervals", max(1, methods * len(columns))) as bar:
         for at, table in enumerate(shown, 1):
@@ -171,11 +189,15 @@ def write_tables(recipe: CompareRecipe, plan: Plan, place: Place, screen: Screen
                 grid = tables.grid(numbers, table, group, tested, MEASURES[measure] + share)
                 grids.append(grid)
                 name = f"{at}-{measure}" + (f"-{100 * labels:g}" if measure == "full" else "")
-                atomic.write(place.folder / "tables" / f"{name}.tex", tables.latex(grid).encode())
+                path = place.folder / "tables" / f"{name}.tex"
+                atomic.write(path, tables.latex(grid).encode())
+                latex.add(path)
             made.append((table, grids, tested))
             differences += tables.differences_rows(table, tested)
-    atomic.write(place.folder / "tables" / "numbers.csv", tables.csv_of(tables.numbers_rows(numbers)))
-    atomic.write(place.folder / "tables" / "differences.csv", tables.csv_of(differences))
+    atomic.write(place.folder / "tables" / "numbers.csv", tables.csv_of(tables.numbers_rows(numbers), tables.NUMBER))
+    atomic.write(place.folder / "tables" / "differences.csv", tables.csv_of(differences, tables.DIFFERENCE))
+    for old in set((place.folder / "tables").glob("*.tex")) - latex:
+        old.unlink()  # of an earlier recipe
     path = place.folder / "tables.html"
     atomic.write(path, page.page(numbers, made))
     for _, grids, _ in made:
@@ -184,6 +206,8 @@ def write_tables(recipe: CompareRecipe, plan: Plan, place: Place, screen: Screen
     heads = ["task", "metric", "own stage", "random encoder", "no encoder", ""]
     rows = [[c.task, c.metric, *(_figure(x) for x in (c.own, c.random, c.simple)), c.verdict] for c in numbers.counted]
     screen.table("Which tasks count (linear heads on validation cases)", heads, rows)
+    if numbers.counted and not numbers.tasks:
+        screen.warn(page.NO_TASK)
     screen.say(f"tables (shareable): {path}; numbers: {place.folder / 'tables'}")
     return {
         "page": str(path),

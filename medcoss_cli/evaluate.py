@@ -16,6 +16,7 @@ from medcoss_cli.finetuning.checkpoints import renewed, trained_seeds
 from medcoss_cli.finetuning.dataset import bounded, facts_of, find_cases, for_test, rows_in, whole
 from medcoss_cli.finetuning.results import json_values, mean_sd
 from medcoss_cli.finetuning.setup import one_device
+from medcoss_cli.kit.manifest import NAME
 from medcoss_cli.pretraining.state import versions
 from medcoss_cli.recipe.finetuning import FinetuneRecipe
 from medcoss_cli.recipe.read import read_recipe
@@ -48,6 +49,7 @@ def evaluate(
     Raises: UsageError for an encoder under a head that was trained together with its own; DataError for data that the run was
         trained on.
     """
+    _check_out(out)
     device = one_device().device
     recipe, facts, root, prepared = _recipe(run, data, options)
     seeds: list[dict[str, Any]] = []
@@ -106,6 +108,15 @@ def evaluate(
     if out is not None:
         atomic.write(out / "results.json", json.dumps(results, indent=1).encode())
     return results
+
+
+def _check_out(out: Path | None) -> None:
+    """Raises: UsageError for a folder that holds something else: a run, whose own results would be lost, or data."""
+    for name, what in (("run.json", "a run"), (NAME, "data")):
+        if out is not None and (out / name).exists():
+            raise UsageError(
+                f"this is the folder of {what}", where=f"--out {out}", fix="name a folder of its own, as in -o scores"
+            )
 
 
 def _recipe(run: Path, data: Path | None, options: Options) -> tuple[FinetuneRecipe, dict[str, Any], Path, Path]:

@@ -165,6 +165,37 @@ def test_a_folder_of_another_comparison_is_refused(whole: Path, here: CommandLin
     assert "no cell in it belongs to this recipe; choose another --name" in answer.err
 
 
+def test_the_folder_of_a_run_is_refused(whole: Path, here: CommandLine) -> None:
+    write(whole)
+    [run, *_] = sorted(
+        path for path in (whole / "runs/compare-tiny/runs").glob("pretrain-*") if (path / "ckpt.pt").exists()
+    )
+    other = whole / "runs" / "a-run"
+    other.mkdir()
+    for name in ("run.json", "recipe.yaml"):
+        (other / name).write_bytes((run / name).read_bytes())
+    answer = here("compare", "tiny.yaml", "--name", "a-run")
+    assert answer.code == 2
+    assert "this folder is of another run or comparison" in answer.err
+    assert (other / "recipe.yaml").read_bytes() == (run / "recipe.yaml").read_bytes()
+    answer = here("compare", "tiny.yaml", "--name", "../evil")
+    assert (answer.code, "not a valid name for a run" in answer.err) == (2, True)
+
+
+def test_cells_of_other_data_are_made_again_and_said(whole: Path, data: Path, here: CommandLine) -> None:
+    write(whole, more="labels: [1]")
+    assert here("compare", "tiny.yaml", "--dry-run").code == 0
+    note = data / "pathology" / "note.csv"
+    note.write_text("a\n")
+    try:
+        answer = here("compare", "tiny.yaml", "--dry-run")
+    finally:
+        note.unlink()
+    assert answer.code == 0, answer.err
+    assert "cells in the folder were made with other settings, data or plugins and are not used" in answer.err
+    assert {line.split()[-3] for line in answer.out.splitlines()[2:6]} == {"0"}  # none is done
+
+
 def test_the_plan_writes_nothing(whole: Path, here: CommandLine) -> None:
     write(whole)
     answer = here("compare", "tiny.yaml", "--dry-run", "--name", "other")

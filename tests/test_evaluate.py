@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from medcoss_cli.errors import DataError
+from medcoss_cli.errors import DataError, UsageError
 from medcoss_cli.evaluate import evaluate
 from tests.conftest import CommandLine
 from tests.finetuning_runs import CLASSES, tune
@@ -74,6 +74,18 @@ def test_training_samples_under_another_name_are_refused(place: Path, tmp_path: 
     with pytest.raises(DataError, match=r"0 of these 4 patients and 1 of these 4 samples") as error:
         scores_on(place, root)
     assert "--allow-overlap" in str(error.value)
+
+
+def test_no_run_and_no_data_is_written_over(place: Path, tmp_path: Path) -> None:
+    run, theirs, choices = place / "runs" / "run", place / "data" / "theirs", options(place, place / "data")
+    before = (run / "results.json").read_bytes()
+    for out, words in ((run, "this is the folder of a run"), (theirs, "this is the folder of data")):
+        with pytest.raises(UsageError, match=words):
+            evaluate(run, theirs, None, out, choices, StopAfter(0))
+    assert (run / "results.json").read_bytes() == before
+    for root, words in ((tmp_path / "nowhere", "there is no such folder"), (theirs / "manifest.csv", "this is a file")):
+        with pytest.raises(DataError, match=words):
+            evaluate(run, root, None, None, choices, StopAfter(0))
 
 
 def test_no_path_is_in_what_it_writes(place: Path, tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def _user_error(error: BaseException) -> MedcossError:
     """The error as the user sees it."""
     if isinstance(error, MedcossError):
         return error
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, KeyboardInterrupt | typer.Abort):  # the latter where a second signal meets Typer's own code
         return Interrupted("interrupted")
     if isinstance(error, _COMMAND_LINE):
         return _misread(error)

@@ -49,6 +49,7 @@ def compare(
     from medcoss_cli.comparing.plan import plan
     from medcoss_cli.recipe.comparison import CompareRecipe
     from medcoss_cli.recipe.read import read_recipe
+    from medcoss_cli.store.run import run_name
     from medcoss_cli.training.runs import Options, folders
 
     screen = terminal.screen(as_json)
@@ -57,9 +58,10 @@ def compare(
     choices = Options(None, False, data_root, prepared)
     made = plan(read, choices)
     root, sets = folders(read, choices)
-    place = step.place_of(choices.runs / (name or f"compare-{Path(recipe).stem}"), root, sets)
+    name = run_name(name or f"compare-{Path(recipe).stem}")
+    place = step.place_of(choices.runs / name, root, sets)
     step.check_names(only or [], read)
-    step.check_folder(place, made)
+    step.check_folder(place, made, read)
     if dry_run:
         results = step.outlook(read, made, place, only or [], screen)
     elif submit is not None:

@@ -117,6 +117,13 @@ class Numbers:
         found = [(seed, self.plan.cells[key]) for seed, key in dict.fromkeys(keys)]
         return [(seed, cell) for seed, cell in found if isinstance(cell, Training)]
 
+    def tested(self, task: str) -> tuple[str, str]:
+        """How many test cases a task has, and the main metric of always giving the same answer, as printed."""
+        cells = (self.outcomes[use.cell] for use in self.plan.uses if use.task == task)
+        done = next((found for found in cells if found.get("samples")), {})
+        guess = (done.get("baseline") or {}).get(self.kinds[task].main)
+        return str(done.get("samples", "–")), "–" if guess is None else f"{guess:.3f}"
+
     def file_of(self, method: str) -> str | None:
         """The hash of the file that a method begins with; None while no cell of it is done."""
         starts = [self.outcomes[use.cell].get("start") or {} for use in self.plan.uses if use.method == method]

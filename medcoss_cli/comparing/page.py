@@ -37,7 +37,7 @@ def page(numbers: Numbers, made: Sequence[Made]) -> bytes:
     open_cells = counts["failed"] + counts["not made"]
     return document(
         numbers.recipe.title or "Comparison",
-        "Mean ± standard deviation over the seeds. Red: best, blue: second. *: differs from the reference "
+        f"{_seeds(numbers)} Red: best, blue: second. *: differs from the reference "
         "(bootstrap over patients and seeds, p < .05 after Holm's correction over the methods).",
         {name: shown(count) for name, count in facts.items()},
         (
@@ -47,7 +47,11 @@ def page(numbers: Numbers, made: Sequence[Made]) -> bytes:
             section(
                 "Rehearsal ratio", _ratios(numbers), about="Main metric after all stages by the ratio of the buffer."
             ),
-            section("Tasks", _tasks(numbers), about=_TASKS),
+            section(
+                "Tasks",
+                _tasks(numbers),
+                about=_TASKS if numbers.tasks or not numbers.counted else f"{_TASKS} {NO_TASK}",
+            ),
             section("Methods", _methods(numbers)),
             section("Memory of earlier modalities, and cost", _retention(numbers), _cost(numbers)),
         ),
@@ -63,6 +67,18 @@ _TASKS = (
     "A task counts if the head of its own stage (of the first table's reference) is better on validation cases than the same "
     "head on a random encoder and than a linear model on coarse pixels, colours or words alone."
 )
+
+
+NO_TASK = "No task counts, so the tables are empty; `keep: true` at a task of the recipe shows it all the same."
+
+
+def _seeds(numbers: Numbers) -> str:
+    several = any(len(method.seeds or numbers.recipe.seeds) > 1 for method in numbers.recipe.methods)
+    return (
+        "Mean ± standard deviation over the seeds."
+        if several
+        else "One seed: nothing is said of what another would give."
+    )
 
 
 def _table(
@@ -154,8 +170,20 @@ def _ratios(numbers: Numbers) -> str:
 
 
 def _tasks(numbers: Numbers) -> str:
-    lines = [[c.task, c.metric, shown(c.own), shown(c.random), shown(c.simple), c.verdict] for c in numbers.counted]
-    heads = ["task", "metric (validation)", "own stage", "random encoder", "no encoder", ""]
+    lines = []
+    for c in numbers.counted:
+        samples, guessing = numbers.tested(c.task)
+        lines.append([c.task, c.metric, shown(c.own), shown(c.random), shown(c.simple), c.verdict, samples, guessing])
+    heads = [
+        "task",
+        "metric (validation)",
+        "own stage",
+        "random encoder",
+        "no encoder",
+        "",
+        "test cases",
+        "trivial, on them",
+    ]
     return table(heads, lines)
 
 
@@ -229,7 +257,7 @@ def _cost(numbers: Numbers) -> str:
     return table(
         ["method", "milliseconds a step", "memory, GiB"],
         lines,
-        "Cost of pre-training, the shared first stage not counted",
+        "Cost of pre-training, the shared first stage not counted; what runs beside it (--jobs) makes a step longer",
     )
 
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from medcoss_cli.comparing.cells import Cell, Later, Plan, Simple, Start, Training, Tuning, Use, key_of
 from medcoss_cli.comparing.sources import digest_of
+from medcoss_cli.data.labelled import read_manifest
 from medcoss_cli.errors import CheckpointError, DataError, RecipeError
 from medcoss_cli.recipe.comparison import SCRATCH, CompareRecipe, Joint, Measure, Method, Task
 from medcoss_cli.recipe.finetuning import FinetuneRecipe
@@ -273,7 +274,7 @@ def _read(name: str, changes: Sequence[str], kind: str, where: str) -> Any:
 
 
 def _check_folders(cells: Any, root: Path) -> None:
-    """Raises: DataError for folders that are not there, all at once."""
+    """Raises: DataError for folders that are not there, all at once, and for a task's manifest with faults."""
     needed: dict[Path, None] = {}
     for cell in cells:
         if isinstance(cell, Training):
@@ -286,5 +287,9 @@ def _check_folders(cells: Any, root: Path) -> None:
             where=", ".join(missing),
             fix="put the data there, give its root with --data-root DIR, or leave out the methods and tasks that need it",
         )
-    for name in {cell.recipe.modality for cell in cells if isinstance(cell, Tuning)}:
+    tuned = [cell.recipe for cell in cells if isinstance(cell, Tuning)]
+    for name in {recipe.modality for recipe in tuned}:
         discovery.load_modality(name)
+    manifests = {(recipe.data.folder, recipe.data.fold, recipe.task_kind().target) for recipe in tuned}
+    for folder, fold, target in manifests:
+        read_manifest(root / folder, target, fold=fold)

@@ -153,10 +153,30 @@ def latex(made: Grid) -> str:
     )
 
 
-def csv_of(rows: Sequence[Mapping[str, object]]) -> bytes:
-    """Rows with their keys as columns."""
+NUMBER = (
+    "method",
+    "seed",
+    "task",
+    "measure",
+    "labels",
+    "stages_seen",
+    "task_counts",
+    "cell",
+    "status",
+    "metric",
+    "value",
+)
+DIFFERENCE = (
+    *("table", "method", "reference", "task", "measure", "labels", "metric"),
+    *("difference", "low", "high", "p", "p_holm"),
+)
+"""Columns of numbers.csv and differences.csv."""
+
+
+def csv_of(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> bytes:
+    """Rows with a heading, which is there without rows, too."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()
@@ -168,7 +188,7 @@ def numbers_rows(numbers: Numbers) -> list[dict[str, object]]:
     for number in numbers.all:
         use = number.use
         about = {
-            "method": use.method or use.measure,
+            "method": use.method or {"random": "(random encoder)", "simple": "(no encoder)"}[use.measure],
             "seed": use.seed,
             "task": use.task,
             "measure": use.measure,

@@ -92,6 +92,9 @@ def read_manifest(
     Raises: DataError for a path outside the folder, a missing target, a group on two sides of a split.
     """
     manifest = root / NAME
+    if not root.is_dir():
+        what = "there is no such folder" if not root.exists() else f"this is a file; a folder with a {NAME} is needed"
+        raise DataError(what, where=root, fix="check the path")
     if not manifest.is_file():
         raise DataError(
             f"there is no {NAME} in this folder; it lists labels and splits",
@@ -124,6 +127,7 @@ def read_manifest(
         )
     if not cases:
         raise DataError(f"the manifest has no row with a {column}", where=manifest)
+    cases = _each_once(cases)
     _disjoint(cases)
     if not any(case.split == "val" for case in cases) and validation:
         cases = _set_aside(cases, validation, seed)
@@ -139,6 +143,22 @@ def _split(word: str, number: str, fold: int | None, where: str) -> str:
     if not number.isdecimal():
         raise DataError("no fold in this row", where=where, fix="fill the column 'fold', or leave data.fold out")
     return "val" if int(number) == fold else "train"
+
+
+def _each_once(cases: Sequence[Case]) -> list[Case]:
+    """Without rows that say the same of one file. Raises: DataError for two that do not."""
+    first: dict[tuple[Path, int | None], Case] = {}
+    for case in cases:
+        earlier = first.setdefault((case.path, case.row), case)
+        said, said_before = ((c.target, c.label, c.split, c.group) for c in (case, earlier))
+        if said != said_before:
+            line = earlier.where.rpartition(":")[2]
+            raise DataError(
+                f"{case.path.name} is listed in line {line}, too, with another target, split or group",
+                where=case.where,
+                fix="keep the row that is right",
+            )
+    return list(first.values())
 
 
 def _disjoint(cases: Sequence[Case]) -> None:
@@ -214,15 +234,17 @@ def one_each(cases: Iterable[Case]) -> list[Case]:
     return list(first.values())
 
 
-def only_labels(cases: Iterable[Case], classes: Sequence[str]) -> None:
+def only_labels(
+    cases: Iterable[Case],
+    classes: Sequence[str],
+    fix: str = "correct the row, or leave it out; a new class needs a new training",
+) -> None:
     """Raises: DataError for a label that is none of these."""
-    for case in cases:
-        if case.label not in classes:
-            raise DataError(
-                f"the label {case.label!r} is none of {', '.join(classes)}",
-                where=case.where,
-                fix="name all labels under `classes`, or correct the row",
-            )
+    if other := [case for case in cases if case.label not in classes]:
+        more = f" (and {len(other) - 1} rows more)" if len(other) > 1 else ""
+        raise DataError(
+            f"the label {other[0].label!r} is none of {', '.join(classes)}{more}", where=other[0].where, fix=fix
+        )
 
 
 def classes_of(cases: Iterable[Case], requested: Sequence[str] | None, screen: Screen) -> list[str]:
@@ -233,7 +255,7 @@ def classes_of(cases: Iterable[Case], requested: Sequence[str] | None, screen: S
     cases = one_each(cases)
     counts = {split: Counter(case.label for case in cases if case.split == split) for split in SPLITS}
     classes = list(requested) if requested else sorted(str(label) for label in counts["train"])
-    only_labels(cases, classes)
+    only_labels(cases, classes, "name all labels under `classes`, or correct the row")
     if len(classes) < 2:
         raise DataError("a classification needs at least two classes", where=cases[0].where.rpartition(":")[0])
     for name in classes:

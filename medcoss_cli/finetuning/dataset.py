@@ -92,8 +92,8 @@ def facts_of(kind: TaskKind, cases: Sequence[Case]) -> dict[str, Any]:
 
 
 def rows_in(root: Path) -> int:
-    """Rows of a folder's manifest that name a file."""
-    return sum(1 for _, row in rows_of(root / NAME) if row.get("path"))
+    """What a folder's manifest lists, each once."""
+    return len({(row["path"], row.get("index", "")) for _, row in rows_of(root / NAME) if row.get("path")})
 
 
 def whole(cases: Sequence[Case], screen: Screen) -> list[Case]:

@@ -120,6 +120,17 @@ class CompareRecipe(Part):
             raise ValueError("something stands in it twice")
         return value
 
+    @field_validator("data")
+    @classmethod
+    def folders(cls, value: Data) -> Data:
+        """What is of the recipes that a comparison names is not taken here, where it would have no effect."""
+        for key, default in Data().model_dump().items():  # type: ignore[call-arg]  # every key has a default
+            if key not in ("root", "prepared") and getattr(value, key) != default:
+                raise ValueError(
+                    f"{key} is of the recipes that are compared: write `set: [data.{key}=...]` here and at the tasks"
+                )
+        return value
+
     @model_validator(mode="after")
     def named(self) -> Self:
         """Every name is there once, and what is referred to is there."""

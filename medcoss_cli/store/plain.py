@@ -57,7 +57,7 @@ def load(path: Path, fix: str = AGAIN, allowed: Sequence[type] = ()) -> dict[str
             raise CheckpointError(
                 "the file holds more than tensors and plain values; it was refused, nothing was executed",
                 where=path,
-                fix="do not use a checkpoint from a source you do not trust",
+                fix="if it is your own network, save its tensors alone: torch.save(model.state_dict(), FILE)",
             ) from None
         raise CheckpointError("the file is damaged, or it is not a checkpoint", where=path, fix=fix) from error
     if not isinstance(content, dict):

@@ -62,11 +62,7 @@ class Run(Progress):
 
         Raises: UsageError if an exact name is taken, ResourceError if the folder is in use or cannot be written.
         """
-        if name in ("", ".", "..") or Path(name).name != name:
-            raise UsageError(
-                f"{name!r} is not a valid name for a run", where="--name", fix="give a plain name, without a folder"
-            )
-        folder = _make_folder(runs, name, overwrite=overwrite, exact=exact)
+        folder = _make_folder(runs, run_name(name), overwrite=overwrite, exact=exact)
         run_facts = {
             **facts,
             "command": sys.argv[1:],
@@ -180,6 +176,15 @@ def without_paths(recipe: Mapping[str, Any]) -> dict[str, Any]:
         elif key not in _PATHS and key != "title":
             kept[key] = value
     return kept
+
+
+def run_name(name: str) -> str:
+    """The name of a folder below runs/. Raises: UsageError for one that leaves it."""
+    if name in ("", ".", "..") or Path(name).name != name:
+        raise UsageError(
+            f"{name!r} is not a valid name for a run", where="--name", fix="give a plain name, without a folder"
+        )
+    return name
 
 
 def _make_folder(runs: Path, name: str, *, overwrite: bool, exact: bool) -> Path:

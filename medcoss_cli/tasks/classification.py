@@ -53,6 +53,9 @@ class Classification(PooledTask):
     def counts(self, cases: Sequence[Case]) -> dict[str, int]:
         return count_labels(cases)
 
+    def check_cases(self, spec: TaskSpec, cases: Sequence[Case]) -> None:
+        only_labels(cases, spec.classes)
+
     def read(self, spec: TaskSpec, case: Case) -> int:
         only_labels([case], spec.classes)
         return spec.classes.index(str(case.label))

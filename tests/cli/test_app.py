@@ -10,6 +10,7 @@ import sys
 from importlib import import_module
 
 import pytest
+import typer
 
 from medcoss_cli import __version__, errors
 from medcoss_cli.cli import app
@@ -146,8 +147,10 @@ def test_a_fault_of_medcoss_says_so_and_what_to_do(failing: CommandLine) -> None
     )
 
 
-def test_an_interruption_is_said(failing: CommandLine) -> None:
-    answer = failing(KeyboardInterrupt())
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), typer.Abort()])
+def test_an_interruption_is_said(failing: CommandLine, error: BaseException) -> None:
+    """A second signal may come where Typer makes of it an error of its own."""
+    answer = failing(error)
     assert (answer.code, answer.err) == (130, "error: interrupted\n")
 
 

@@ -127,6 +127,7 @@ def test_another_order_is_another_training(tmp_path: Path, data: Path) -> None:
         ({"methods": methods("name: a, set: [train.epochs=none]")}, "method a: .*train.epochs"),
         ({"more": "reference: b"}, "no method is called 'b'"),
         ({"more": "seeds: [1, 1]"}, "twice"),
+        ({"more": "data: {bad_share: 0.6}"}, r"bad_share is of the recipes .*set: \[data.bad_share"),
         ({"task": "set: [modality=pathology]"}, "task tiles: .*data.folder"),
         (
             {"methods": methods("name: a, stages: [report]"), "task": f"set: {HEAD}, measures: [frozen]"},
@@ -146,6 +147,14 @@ def test_a_joint_stage_of_different_batches_needs_its_own(tmp_path: Path, data: 
     cell = made.cells[made.trainings["all", 0]]
     assert isinstance(cell, Training)
     assert cell.order == ["pathology+report"]
+
+
+def test_a_manifest_with_faults_is_told_before_anything_is_made(tmp_path: Path, data: Path) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(data, copy)
+    (copy / "pathology" / "manifest.csv").write_text("path,split\n")
+    with pytest.raises(DataError, match="the manifest has no row with a label"):
+        planned(tmp_path, copy)
 
 
 def test_all_missing_folders_are_named(tmp_path: Path, data: Path) -> None:

@@ -35,5 +35,6 @@ def test_a_failed_cell_is_shown_as_failed() -> None:
     assert r"m1\_\& & failed" in latex(grid(Cell(0.5), Cell(status="failed")))
 
 
-def test_csv_has_every_key() -> None:
-    assert csv_of([{"a": 1}, {"b": 2}]).decode() == "a,b\n1,\n,2\n"
+def test_csv_has_a_heading_without_rows_too() -> None:
+    assert csv_of([{"a": 1}, {"b": 2}], ("a", "b")).decode() == "a,b\n1,\n,2\n"
+    assert csv_of([], ("a", "b")).decode() == "a,b\n"

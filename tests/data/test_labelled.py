@@ -146,3 +146,12 @@ def test_a_tumour_is_not_lost_in_its_organ(values: dict[str, list[int]]) -> None
     assert np.array_equal(found["tumour"], mask == 2)
     assert dict(zip(values, levels_of(values), strict=True)) == {"organ": 0, "tumour": 1}
     assert levels_of({"left": [1], "right": [2]}) == [0, 0]
+
+
+def test_one_file_is_one_case_and_cannot_be_two_things(tmp_path: Path) -> None:
+    root = manifest(tmp_path, "a.png,train,p,sick", "a.png,train,p,sick", "b.png,train,q,well")
+    assert [case.path.name for case in read_manifest(root)] == ["a.png", "b.png"]
+    for second in ("a.png,train,p,well", "a.png,test,r,sick"):
+        root = manifest(tmp_path, "a.png,train,p,sick", second)
+        with pytest.raises(DataError, match=r"a.png is listed in line 2, too, with another target, split or group"):
+            read_manifest(root)
