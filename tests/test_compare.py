@@ -102,6 +102,8 @@ def test_cells_that_fail_stop_no_other(whole: Path) -> None:
 def test_a_failed_cell_is_shown_as_failed(whole: Path) -> None:
     page = (whole / "runs/compare-tiny/tables.html").read_text()
     assert page.count(">failed<") >= 2
+    [tiles] = [line for line in page.split("<tr>") if "kept by the recipe" in line or ">counts<" in line]
+    assert re.search(r">\d+</td><td[^>]*>\d+</td><td[^>]*>0\.\d+</td>", tiles), tiles  # trained on, tested on, trivial
     [own] = [line for line in page.split("<tr>") if "pathology alone" in line]  # of the method `single`
     assert re.search(r"0: [0-9a-f]{7}", own)
     out = (whole / "out").read_text()

@@ -172,18 +172,10 @@ def _ratios(numbers: Numbers) -> str:
 def _tasks(numbers: Numbers) -> str:
     lines = []
     for c in numbers.counted:
-        samples, guessing = numbers.tested(c.task)
-        lines.append([c.task, c.metric, shown(c.own), shown(c.random), shown(c.simple), c.verdict, samples, guessing])
-    heads = [
-        "task",
-        "metric (validation)",
-        "own stage",
-        "random encoder",
-        "no encoder",
-        "",
-        "test cases",
-        "trivial, on them",
-    ]
+        own = [c.task, c.metric, shown(c.own), shown(c.random), shown(c.simple), c.verdict]
+        lines.append([*own, numbers.trained(c.task), *numbers.tested(c.task)])
+    heads = ["task", "metric (validation)", "own stage", "random encoder", "no encoder", ""]
+    heads += ["training cases", "test cases", "trivial, on them"]
     return table(heads, lines)
 
 

@@ -97,7 +97,8 @@ def _tune(cell: Tuning, plan: Plan, place: Place, screen: Screen) -> dict[str, A
         options = replace(options, overwrite=(folder / "run.json").exists())
         job = begin_finetune(cell.recipe, cell.key, begin_at, None, options, screen)
     try:
-        [seed] = finetune(job)["seeds"]
+        results = finetune(job)
+        [seed] = results["seeds"]
         job.run.finish()
     finally:
         job.run.close()
@@ -109,6 +110,7 @@ def _tune(cell: Tuning, plan: Plan, place: Place, screen: Screen) -> dict[str, A
         "metrics": test.get("metrics"),
         "baseline": test.get("baseline"),
         "samples": test.get("samples"),
+        "trained": results["data"]["train"]["samples"],
         "start": job.run.facts["start"],
     }
 
