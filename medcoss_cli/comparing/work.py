@@ -70,8 +70,11 @@ def _train(cell: Training, place: Place, screen: Screen) -> dict[str, Any]:
 
 def _pretraining(cell: Training, place: Place, screen: Screen) -> Job:
     options, folder = place.options(cell.key), place.run(cell.key)
-    if (folder / "run.json").exists() and (folder / "recipe.yaml").exists():
+    is_begun = (folder / "run.json").exists() and (folder / "recipe.yaml").exists()
+    if is_begun and (cell.first is None or (folder / "ckpt.pt").exists()):
         return setup.resume(folder, replace(options, name=None), screen)
+    # one that was stopped before it had anything, or the shared first stage, begins again
+    options = replace(options, overwrite=folder.exists())
     if cell.first is None:
         return setup.begin_pretrain(cell.recipe, cell.key, options, screen)
     done = read_state(place.run(cell.first) / "ckpt.pt")
@@ -94,7 +97,7 @@ def _tune(cell: Tuning, plan: Plan, place: Place, screen: Screen) -> dict[str, A
         job = resume_finetune(folder, replace(options, name=None), screen)
     else:
         begin_at = cell.start.file or str(place.encoder(plan, cell.start.training, cell.start.stage))
-        options = replace(options, overwrite=(folder / "run.json").exists())
+        options = replace(options, overwrite=folder.exists())
         job = begin_finetune(cell.recipe, cell.key, begin_at, None, options, screen)
     try:
         results = finetune(job)
