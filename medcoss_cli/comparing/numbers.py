@@ -126,9 +126,12 @@ class Numbers:
 
     def trained(self, task: str) -> str:
         """How many cases a task is trained on, by share of the labels: "302; 20 %: 61"."""
-        shares = {use.labels: self.outcomes[use.cell].get("trained") for use in self.plan.uses if use.task == task}
-        known = sorted(((share, count) for share, count in shares.items() if count is not None), reverse=True)
-        return "; ".join(f"{count}" if share == 1 else f"{100 * share:g} %: {count}" for share, count in known) or "–"
+        counts: dict[float, int] = {}
+        for use in self.plan.uses:
+            if use.task == task and "trained" in self.outcomes[use.cell]:
+                counts[use.labels] = self.outcomes[use.cell]["trained"]
+        shares = sorted(counts.items(), reverse=True)
+        return "; ".join(f"{count}" if share == 1 else f"{100 * share:g} %: {count}" for share, count in shares) or "–"
 
     def file_of(self, method: str) -> str | None:
         """The hash of the file that a method begins with; None while no cell of it is done."""
