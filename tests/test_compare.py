@@ -159,6 +159,11 @@ def test_what_is_done_is_not_done_again(whole: Path, here: CommandLine) -> None:
     assert answer.code == 0, answer.err
     assert json.loads(answer.out)["dropped"] == []
     assert {name: (cells / name).stat().st_mtime_ns for name in before} == before
+    differences, draws = (whole / "runs/compare-tiny/tables/differences.csv"), (whole / "runs/compare-tiny/draws")
+    told, kept = differences.read_bytes(), {path: path.stat().st_mtime_ns for path in draws.iterdir()}
+    assert kept
+    assert here("compare", "tiny.yaml").code == 0
+    assert (differences.read_bytes(), {path: path.stat().st_mtime_ns for path in draws.iterdir()}) == (told, kept)
 
 
 def test_a_folder_of_another_comparison_is_refused(whole: Path, here: CommandLine) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from medcoss_cli.comparing import outcomes
-from medcoss_cli.comparing.cells import Later, Plan, Training, Tuning, Use
+from medcoss_cli.comparing.cells import Later, Plan, Training, Tuning, Use, key_of
 from medcoss_cli.comparing.outcomes import Place
 from medcoss_cli.console import Bar
 from medcoss_cli.finetuning.results import mean_sd
 from medcoss_cli.metrics.paired import Difference, difference, draws_of, holm, same_cases
 from medcoss_cli.recipe.comparison import CompareRecipe, Table, Task
-from medcoss_cli.store.arrays import load_arrays
+from medcoss_cli.store.arrays import load_arrays, save_arrays
 from medcoss_cli.tasks import TaskKind
 
 
@@ -191,7 +191,7 @@ class Numbers:
         }
         drawn = {}
         for name, arrays in paired.items() if len(paired) > 1 else ():
-            drawn[name] = draws_of(list(arrays.values()), kind.rescore, metrics, 0, self.recipe.draws)
+            drawn[name] = self._drawn(self.of(name, column), list(arrays.values()), kind, metrics)
             bar.advance()
         found: dict[tuple[str, str], Tested] = {}
         others = [name for name in drawn if name != reference]
@@ -204,6 +204,15 @@ class Numbers:
             corrected = holm([gap.p for gap in gaps])
             found |= {(name, metric): Tested(gap, p) for name, gap, p in zip(others, gaps, corrected, strict=True)}
         return found
+
+    def _drawn(self, numbers: Sequence[Number], runs: Sequence[Any], kind: TaskKind, metrics: Sequence[str]) -> Any:
+        """`draws_of` these runs, kept in the folder: a cell's draws are the same in every table and at every call."""
+        cells = [(number.use.cell, number.use.after) for number in numbers]
+        key = key_of("draws", {"cells": cells, "metrics": list(metrics), "draws": self.recipe.draws})
+        path = self.place.folder / "draws" / f"{key}.npz"
+        if not path.exists():
+            save_arrays(path, draws_of(runs, kind.rescore, metrics, 0, self.recipe.draws))
+        return load_arrays(path)
 
     def _arrays(self, numbers: Sequence[Number]) -> dict[int, Any]:
         """Arrays by seed; {} unless all seeds have them."""
