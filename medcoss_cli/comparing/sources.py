@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
+
+from medcoss_cli.kit.manifest import walk
 
 TABLES = (".csv", ".tsv", ".json", ".jsonl", ".xlsx")
 """Files whose content counts: labels and splits are changed without their size changing."""
@@ -25,12 +26,5 @@ def digest_of(root: Path) -> str:
 
 
 def _files(root: Path) -> list[Path]:
-    files, visited = [], set()
-    for place, folders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(place)
-        if real in visited:  # a link back up
-            folders.clear()
-            continue
-        visited.add(real)
-        files += [Path(place) / name for name in names if not name.startswith(".")]
-    return sorted(path for path in files if path.is_file())
+    paths = [Path(place) / name for place, _, names in walk(root) for name in names if not name.startswith(".")]
+    return sorted(path for path in paths if path.is_file())

@@ -63,11 +63,8 @@ def is_junk(path: Path) -> bool:
     return name.startswith(".") or name in _JUNK or paper
 
 
-def _walk(root: Path) -> tuple[list[Path], dict[Path, list[Path]]]:
-    """Files that no manifest rules, and for each folder with a manifest the files under it."""
-    free: list[Path] = []
-    ruled: dict[Path, list[Path]] = {}
-    ruler: dict[str, Path] = {}  # folder -> the outermost folder above with a manifest
+def walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As os.walk, through links too, but every folder once."""
     visited: set[str] = set()
     for place, folders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(place)
@@ -75,6 +72,15 @@ def _walk(root: Path) -> tuple[list[Path], dict[Path, list[Path]]]:
             folders.clear()
             continue
         visited.add(real)
+        yield place, folders, names
+
+
+def _walk(root: Path) -> tuple[list[Path], dict[Path, list[Path]]]:
+    """Files that no manifest rules, and for each folder with a manifest the files under it."""
+    free: list[Path] = []
+    ruled: dict[Path, list[Path]] = {}
+    ruler: dict[str, Path] = {}  # folder -> the outermost folder above with a manifest
+    for place, folders, names in walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
         folder = Path(place)
         above = ruler.get(str(folder.parent)) if folder != root else None
