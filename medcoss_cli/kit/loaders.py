@@ -191,6 +191,9 @@ class VolumeFolder:
         except DataError as error:
             yield Skipped(entry.path, error.what, bad="where a volume is expected" not in error.what)
             return
+        if grid.labels:
+            yield Skipped(entry.path, "a label map (a mask) where a volume is expected")
+            return
         if grid.volumes > 1 and not self.split_4d:
             yield Skipped(entry.path, f"{grid.volumes} volumes in one file (4D) where one is expected")
             return

@@ -74,8 +74,7 @@ def kind_of_bytes(head: bytes) -> str:
     if head[128:132] == b"DICM":
         return "dicom"
     for magic, kind in _MAGIC:
-        # two letters alone are also how a text may begin: a bitmap says its pixel offset in bytes 10 to 14
-        if head.startswith(magic) and (kind != "bmp" or (len(head) > 26 and head[6:10] == b"\0\0\0\0")):
+        if head.startswith(magic) and (kind != "bmp" or _bitmap(head)):
             return kind
     if head.startswith(b"\x1f\x8b"):
         inner = _unzipped(head)
@@ -100,6 +99,11 @@ def looks_like_text(data: bytes) -> bool:
     return b"\0" not in data and controls * 200 <= len(data)
 
 
+def _bitmap(head: bytes) -> bool:
+    """Two letters alone are also how a text may begin: a bitmap has a second header of a known size, which text has not."""
+    return len(head) > 26 and struct.unpack_from("<I", head, 14)[0] in (12, 16, 40, 52, 56, 64, 108, 124)
+
+
 def _unzipped(head: bytes) -> bytes:
     try:
         return zlib.decompressobj(wbits=31).decompress(head, HEAD)
@@ -112,11 +116,19 @@ def _nifti(head: bytes) -> str | None:
         if len(head) >= 4 and struct.unpack_from(order + "i", head)[0] in (348, 540):
             if head[344:348] == b"n+1\0" or head[4:8] == b"n+2\0":
                 return "nifti"
-            if head[344:347] == b"ni1" or head[4:7] == b"ni2" or (len(head) >= 40 and head[38:39] == b"r"):
+            if head[344:347] == b"ni1" or head[4:7] == b"ni2" or _analyze(head, order):
                 return "nifti-pair"
             if len(head) < 348:  # cut off inside its header: still NIfTI, and broken
                 return "nifti"
     return None
+
+
+def _analyze(head: bytes, order: str) -> bool:
+    """The header of Analyze 7.5, which has no magic of its own: "regular", or sane axes in a file of that size."""
+    if len(head) < 348:
+        return False
+    axes = struct.unpack_from(order + "8h", head, 40)
+    return head[38:39] == b"r" or (len(head) == 348 and 1 <= axes[0] <= 7 and min(axes[1 : axes[0] + 1]) > 0)
 
 
 def _bare_dicom(head: bytes) -> bool:

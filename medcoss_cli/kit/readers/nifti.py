@@ -1,4 +1,4 @@
-"""Volumes in one file: NIfTI 1 and 2 (also gzipped), read here from its bytes; NRRD and MetaImage by SimpleITK."""
+"""Volumes in one file: NIfTI 1 and 2 (also gzipped), and by their own modules NRRD and MetaImage."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import math
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from medcoss_cli.errors import DataError
-from medcoss_cli.kit.readers import HEAD, kind_of, plainly
-from medcoss_cli.kit.readers.volume import Array, FileGrid
+from medcoss_cli.kit.readers import HEAD, kind_of, metaimage, nrrd, plainly
+from medcoss_cli.kit.readers.volume import Array, FileGrid, NiftiPlace, is_square
 
 SLACK = 2**20
 """Bytes a gzip stream may hold beyond what its header declares before it is refused."""
-SQUARE = 0.01
-"""Cosine between two axes above which a grid is not at right angles (0.6 degrees)."""
+LABEL = 1002
+"""NIFTI_INTENT_LABEL: the values are labels."""
 
 _TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 _UNITS = {1: 1000.0, 2: 1.0, 3: 0.001}
-_SITK = {"nrrd": "NrrdImageIO", "metaimage": "MetaImageIO"}
+_OTHERS = {"nrrd": nrrd, "metaimage": metaimage}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,9 @@ def read_header(path: Path) -> FileGrid:
     kind = kind_of(path)
     if kind == "nifti":
         return _nifti_header(path).grid
-    if kind in _SITK:
-        return _sitk_header(path, kind)[1]
+    if kind in _OTHERS:
+        grid: FileGrid = _OTHERS[kind].read_header(path)
+        return grid
     raise DataError("the file is empty" if kind == "empty" else "not a volume", where=path)
 
 
@@ -53,9 +54,19 @@ def read(path: Path, volume: int = 0) -> tuple[Array, FileGrid]:
     kind = kind_of(path)
     if kind == "nifti":
         return _nifti(path, volume)
-    if kind in _SITK:
-        return _sitk(path, kind)
+    if kind in _OTHERS:
+        volume_and_grid: tuple[Array, FileGrid] = _OTHERS[kind].read(path)
+        return volume_and_grid
     raise DataError("the file is empty" if kind == "empty" else "not a volume", where=path)
+
+
+def sidecars(path: Path) -> tuple[Path, ...]:
+    """The files beside an NRRD or MetaImage header that hold its voxels; none where they follow the header.
+
+    Raises: DataError where the header names voxels outside its folder: only files inside it are opened.
+    """
+    kind = kind_of(path)
+    return _OTHERS[kind].sidecars(path) if kind in _OTHERS else ()
 
 
 @contextmanager
@@ -102,60 +113,69 @@ class _Fields:
             raise DataError(f"voxels of NIfTI type {code} (colour, complex or bits) are not read", where=self.path)
         if not 0 <= offset < 2**31:
             raise DataError("the header is damaged (position of the voxels)", where=self.path)
-        if not (math.isfinite(slope) and math.isfinite(intercept)) or slope == 0:
+        if not math.isfinite(slope) or slope == 0:
             slope, intercept = 1.0, 0.0  # the standard's way to say: not scaled
-        grid = self._place(size, volumes).check(self.path)
+        if not math.isfinite(intercept):
+            raise DataError(f"the header scales the voxels by {slope:g} and adds {intercept:g}", where=self.path)
+        intent = self.of(("h", 68), ("i", 504))[0]
+        grid = replace(self._placed(size, volumes).check(self.path), labels=intent == LABEL)
         return NiftiHeader(grid, np.dtype(self.order + _TYPES[code]), max(offset, 352), slope, intercept)
 
     def _size(self, dims: tuple[int, ...]) -> tuple[tuple[int, int, int], int]:
         count = dims[0]
         if not 1 <= count <= 7 or min(dims[1 : count + 1]) < 1:
             raise DataError("the header is damaged (number of axes)", where=self.path)
-        if count < 3 or (dims[3] == 1 and max((1, *dims[4 : count + 1])) == 1):
+        if count < 3 or (1 in dims[1:4] and max((1, *dims[4 : count + 1])) == 1):
             raise DataError("an image (2D) where a volume is expected", where=self.path)
         if any(n > 1 for n in dims[5 : count + 1]):
             raise DataError(f"{count} axes where 3 are expected", where=self.path)
         return (dims[1], dims[2], dims[3]), dims[4] if count >= 4 else 1
 
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # of a damaged header: what comes out is checked
-    def _place(self, size: tuple[int, int, int], volumes: int) -> FileGrid:
-        pixdim = self.of(("8f", 76), ("8d", 104))
-        unit = _UNITS.get(self.of(("b", 123), ("i", 500))[0] & 7, 1.0)
-        steps = tuple(float(step) for step in pixdim[1:4])
-        if not all(math.isfinite(step) and step > 0 for step in steps):
-            raise DataError(
-                f"a voxel spacing of {' x '.join(f'{s:g}' for s in steps)} mm is impossible", where=self.path
-            )
-        qcode, scode = self.of(("2h", 252), ("2i", 344))
+    def _placed(self, size: tuple[int, int, int], volumes: int) -> FileGrid:
+        place, matrix = self._place(), None
         notes: tuple[str, ...] = ()
-        matrix = None
-        if scode > 0:
-            matrix = np.array(self.of(("12f", 280), ("12d", 400)), float).reshape(3, 4)
-            if not _square(matrix):
-                matrix, notes = None, ("axes of the sform are not at right angles: its qform is used",)
-                if qcode <= 0:
+        unit, steps = _UNITS.get(place.units & 7, 1.0), np.abs(place.pixdim[1:4])
+        if min(place.pixdim[1:4]) < 0:
+            notes = ("a voxel spacing below 0 is taken without its sign",)  # as nibabel does
+        if place.sform_code > 0:
+            matrix = np.array(place.sform, float).reshape(3, 4)
+            if not is_square(matrix):
+                matrix, notes = None, (*notes, "axes of the sform are not at right angles: its qform is used")
+                if place.qform_code <= 0:
                     raise DataError("the axes of the grid are not at right angles (sheared sform)", where=self.path)
-        if matrix is None and qcode > 0:
-            matrix = self._quaternion(pixdim)
+        if matrix is None and not (np.isfinite(steps) & (steps > 0)).all():
+            text = " x ".join(f"{step:g}" for step in steps)
+            raise DataError(f"a voxel spacing of {text} mm is impossible", where=self.path)
+        if matrix is None and place.qform_code > 0:
+            matrix = self._quaternion(place)
         if matrix is None:  # the sizes are known, the place is not
-            return FileGrid(size, tuple(step * unit for step in steps), volumes=volumes)  # type: ignore[arg-type]
+            spacing = tuple(float(step) * unit for step in steps)
+            return FileGrid(size, spacing, volumes=volumes, notes=notes, nifti=place)  # type: ignore[arg-type]
         matrix = matrix * unit
         matrix[:2] *= -1  # RAS, as NIfTI has it, to LPS
-        spacing = np.linalg.norm(matrix[:, :3], axis=0)
-        if np.abs(spacing / unit / steps - 1).max() > 0.01:
+        lengths = np.linalg.norm(matrix[:, :3], axis=0)
+        if not np.abs(lengths / unit / steps - 1).max() <= 0.01:  # also where a step is 0 or NaN
             notes = (*notes, "the header's voxel sizes and its affine differ: the affine is used")
-        cosines = matrix[:, :3] / spacing
+        cosines = matrix[:, :3] / lengths
         return FileGrid(
             size,
-            tuple(float(x) for x in spacing),  # type: ignore[arg-type]  # three of three, which mypy cannot count
+            tuple(float(x) for x in lengths),  # type: ignore[arg-type]  # three of three, which mypy cannot count
             tuple(float(x) for x in matrix[:, 3]),  # type: ignore[arg-type]
             tuple(float(x) for x in cosines.flatten()),
             volumes,
             notes,
+            nifti=place,
         )
 
-    def _quaternion(self, pixdim: tuple[float, ...]) -> Array:
-        b, c, d, *shift = self.of(("6f", 256), ("6d", 352))
+    def _place(self) -> NiftiPlace:
+        qcode, scode = self.of(("2h", 252), ("2i", 344))
+        units = self.of(("B", 123), ("i", 500))[0]
+        quaternion, rows = self.of(("6f", 256), ("6d", 352)), self.of(("12f", 280), ("12d", 400))
+        return NiftiPlace(self.of(("8f", 76), ("8d", 104)), units, qcode, scode, quaternion, rows)
+
+    def _quaternion(self, place: NiftiPlace) -> Array:
+        b, c, d, *shift = place.quaternion
         rest = 1 - (b * b + c * c + d * d)
         if not math.isfinite(rest) or rest < -1e-3:
             raise DataError("the header is damaged (qform)", where=self.path)
@@ -167,18 +187,8 @@ class _Fields:
                 [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
             ]
         )
-        steps = np.array(pixdim[1:4]) * np.array([1, 1, -1 if pixdim[0] < 0 else 1])
+        steps = np.abs(place.pixdim[1:4]) * np.array([1, 1, -1 if place.pixdim[0] < 0 else 1])
         return np.column_stack([turn * steps, shift])
-
-
-@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # of a damaged header: what comes out is checked
-def _square(matrix: Array) -> bool:
-    """True where the axes of an affine (3, 4) are finite, not zero and at right angles."""
-    lengths = np.linalg.norm(matrix[:, :3], axis=0)
-    if not np.isfinite(matrix).all() or lengths.min() <= 0:
-        return False
-    cosines = matrix[:, :3] / lengths
-    return bool(np.abs(cosines.T @ cosines - np.eye(3)).max() <= SQUARE)
 
 
 def _nifti(path: Path, volume: int) -> tuple[Array, FileGrid]:
@@ -196,7 +206,12 @@ def _nifti(path: Path, volume: int) -> tuple[Array, FileGrid]:
             raise DataError("the gzip stream holds more than its header declares", where=path)
     array = np.frombuffer(data, header.dtype).reshape(z, y, x)
     if header.slope != 1 or header.intercept != 0:
-        array = array.astype(np.float32) * np.float32(header.slope) + np.float32(header.intercept)
+        scaled = np.empty(array.shape, np.float32)
+        for plane, stored in zip(
+            scaled, array, strict=True
+        ):  # in double precision: large integers less a large intercept
+            plane[:] = stored * np.float64(header.slope) + np.float64(header.intercept)
+        array = scaled
     return array, header.grid
 
 
@@ -207,68 +222,3 @@ def _skip(file: IO[bytes], count: int) -> None:
         if not got:
             raise EOFError
         count -= got
-
-
-def _quiet() -> Any:
-    import SimpleITK as sitk  # noqa: N813 - its users' name for it
-
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    return sitk
-
-
-def _sitk_header(path: Path, kind: str) -> tuple[Any, FileGrid]:
-    for file in sidecars(path):
-        if not file.is_file():
-            raise DataError(f"{file.name}, which holds its voxels, is not there", where=path)
-    sitk = _quiet()
-    with plainly(path):
-        reader = sitk.ImageFileReader()
-        reader.SetImageIO(_SITK[kind])  # content decides, not the ending
-        reader.SetFileName(str(path))
-        reader.ReadImageInformation()
-        dims, size = reader.GetDimension(), reader.GetSize()
-        if dims < 3 or (dims == 3 and size[2] == 1):
-            raise DataError("an image (2D) where a volume is expected", where=path)
-        if dims > 3 or reader.GetNumberOfComponents() > 1:
-            raise DataError(f"{dims} axes or several values a voxel where one value on 3 axes is expected", where=path)
-        grid = FileGrid(size, reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
-        if not _square(np.column_stack([np.array(grid.direction).reshape(3, 3), np.zeros(3)])):
-            raise DataError("the axes of the grid are not at right angles", where=path)
-    return reader, grid.check(path)
-
-
-def sidecars(path: Path) -> tuple[Path, ...]:
-    """The file beside an NRRD or MetaImage header that holds its voxels; none where they follow the header.
-
-    Raises: DataError where the header names voxels in another place: only a file beside it is opened.
-    """
-    kind = kind_of(path)
-    if kind not in _SITK:
-        return ()
-    with plainly(path), path.open("rb") as file:
-        lines = file.read(2**16).split(b"\0", 1)[0].decode("latin-1").splitlines()
-    key = "elementdatafile" if kind == "metaimage" else "data file"
-    for line in lines:
-        name, sign, value = line.partition("=" if kind == "metaimage" else ":")
-        if sign and name.strip().lower() in (key, "datafile"):
-            value = value.strip().lstrip("=").strip()
-            if kind == "metaimage" and value.upper() == "LOCAL":
-                return ()
-            if Path(value).name != value or len(value.split()) != 1 or "%" in value:
-                raise DataError(
-                    "the header points to voxels in another folder; only files in the same folder are read", where=path
-                )
-            return (path.parent / value,)
-        if not line.strip() and kind == "nrrd":  # an empty line ends the header of NRRD
-            break
-    return ()
-
-
-def _sitk(path: Path, kind: str) -> tuple[Array, FileGrid]:
-    reader, grid = _sitk_header(path, kind)
-    sitk = _quiet()
-    with plainly(path):
-        array = np.asarray(sitk.GetArrayFromImage(reader.Execute()))
-    if array.dtype.kind not in "iuf":
-        raise DataError("the voxels are not plain numbers", where=path)
-    return array, grid

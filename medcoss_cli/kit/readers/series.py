@@ -220,7 +220,10 @@ def _by_number(group: list[DicomHeader], size: tuple[int, int, int]) -> _Order:
             "the slices have neither positions nor instance numbers, so their order is unknown", where=group[0].path
         )
     numbers = sorted(range(len(group)), key=lambda n: group[n].number or 0)
-    return _Order(numbers, FileGrid(size, notes=("no positions: slices ordered by InstanceNumber",)))
+    spacing = group[0].spacing
+    in_plane = None if spacing is None else (spacing[1], spacing[0])
+    notes = ("no positions: slices ordered by InstanceNumber",)
+    return _Order(numbers, FileGrid(size, notes=notes, in_plane=in_plane))
 
 
 def open_series(source: Path, key: str) -> Series:

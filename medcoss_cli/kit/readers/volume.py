@@ -22,8 +22,25 @@ MAX_VOXELS = 2**30
 """Of one volume, from the header before decoding, and again after resampling (4 GiB as float32)."""
 ALIKE = 0.01
 """Share by which two spacings of a grid may differ and still be equal."""
+SQUARE = 0.01
+"""Cosine between two axes above which a grid is not at right angles (0.6 degrees)."""
 OBLIQUE = 0.9986
 """Cosine of 3 degrees: axes further from the patient's than that are said to be oblique."""
+
+
+@dataclass(frozen=True, slots=True)
+class NiftiPlace:
+    """What a NIfTI header says of its volume's place, so that a mask can say the same to readers that prefer the qform, to
+    those that prefer the sform, and to those that take neither."""
+
+    pixdim: tuple[float, ...]
+    units: int
+    qform_code: int
+    sform_code: int
+    quaternion: tuple[float, ...]
+    """b, c, d and the offsets x, y, z."""
+    sform: tuple[float, ...]
+    """Three rows of four."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +50,12 @@ class FileGrid(plugin.Grid):
     volumes: int = 1
     """More than one where a file holds a time series."""
     notes: tuple[str, ...] = ()
+    in_plane: tuple[float, float] | None = None
+    """mm along x and y where the distance of the slices, and so `spacing`, is unknown."""
+    labels: bool = False
+    """The header calls the values labels: a mask, and no image."""
+    nifti: NiftiPlace | None = None
+    """Of a NIfTI file."""
 
     def check(self, path: Path) -> FileGrid:
         """The same grid. Raises DataError for a size or spacing that cannot be."""
@@ -45,6 +68,16 @@ class FileGrid(plugin.Grid):
         if not np.isfinite((*(self.origin or ()), *(self.direction or ()))).all():
             raise DataError("the header is damaged (position of the volume)", where=path)
         return self
+
+
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # of a damaged header: what comes out is checked
+def is_square(matrix: Array, tolerance: float = SQUARE) -> bool:
+    """True where the axes of an affine (3, 4) are finite, not zero and at right angles."""
+    lengths = np.linalg.norm(matrix[:, :3], axis=0)
+    if not np.isfinite(matrix).all() or lengths.min() <= 0:
+        return False
+    cosines = matrix[:, :3] / lengths
+    return bool(np.abs(cosines.T @ cosines - np.eye(3)).max() <= tolerance)
 
 
 def _by(numbers: tuple[float, ...]) -> str:

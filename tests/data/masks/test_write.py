@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import errno
+import gzip
 import itertools
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,8 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from medcoss_cli.data.masks import check_on, files_of, overlay, read_mask, write_png, write_segmentation, write_volume
 from medcoss_cli.errors import DataError, ResourceError, UsageError
 from medcoss_cli.kit import VolumeFolder
-from medcoss_cli.plugin import Grid, Record, Sample
+from medcoss_cli.kit.readers.volume import FileGrid
+from medcoss_cli.plugin import Grid, Record, Sample, Skipped
 
 WHOLE = VolumeFolder(dicom=("CT", "MR")).whole()
 TURNS = [(order, signs) for order in itertools.permutations(range(3)) for signs in itertools.product((1, -1), repeat=3)]
@@ -112,6 +115,68 @@ def test_without_an_orientation_the_axes_stay_as_they_are_stored(tmp_path: Path)
     assert np.array_equal(sitk.GetArrayFromImage(mask), sitk.GetArrayFromImage(source) > 17)
     labels, grid = read_mask(tmp_path / "mask.nii.gz", 3)
     check_on(labels.shape, grid, read, "here")
+
+
+HEADERS = ["both unlike", "no codes", "sform only", "qform only", "negative step", "sheared", "metres", "big endian"]
+
+
+@pytest.mark.parametrize("second", [False, True])
+@pytest.mark.parametrize("header", HEADERS)
+def test_a_mask_lies_on_a_nifti_image_whichever_transform_a_viewer_takes(
+    tmp_path: Path, header: str, second: bool
+) -> None:
+    """SimpleITK takes the qform of some, nibabel the sform, and without codes each has its own idea."""
+    affine, other = (affine_of(TURNS[n], (0.3, 0.1, 0.2), (2, 3, 4), (5, 60, -7)) for n in (3, 17))
+    if header == "sheared":
+        affine[0, 1] += 0.004 * 3
+    values = np.random.default_rng(0).integers(0, 90, (5, 6, 7)).astype(np.int16)
+    kind = nib.Nifti2Image if second else nib.Nifti1Image
+    empty = kind.header_class(endianness=">" if header == "big endian" else "<")
+    image = kind(values, affine, empty)
+    qcode = {"both unlike": 1, "big endian": 1, "qform only": 2}.get(header, 0)
+    image.set_qform(other if qcode else None, qcode)
+    image.set_sform(affine, {"no codes": 0, "qform only": 0}.get(header, 3))
+    image.header.set_zooms((2, 3, 4))
+    if header == "metres":
+        image.header.set_xyzt_units("meter")
+        image.set_sform(affine / 1000, 1)
+    nib.save(image, tmp_path / "image.nii")
+    if header == "negative step":
+        data = bytearray((tmp_path / "image.nii").read_bytes())
+        data[80:84] = np.float32(-2).tobytes()
+        data[112:120] = np.float64(-2).tobytes() if second else data[112:120]
+        (tmp_path / "image.nii").write_bytes(bytes(data))
+    read = found(tmp_path / "image.nii")[1]
+    assert read.stored is not None
+    labels = (read.array[0] > 30).astype(np.uint8)
+    write_volume(labels, read.stored, tmp_path / "mask.nii.gz")
+
+    there, mask = nib.load(tmp_path / "image.nii"), nib.load(tmp_path / "mask.nii.gz")
+    assert mask.affine == pytest.approx(there.affine, abs=1e-4)  # a qform of single precision
+    assert np.array_equal(np.asarray(mask.dataobj), values > 30)
+    assert mask.header["sform_code"] == there.header["sform_code"]
+    assert mask.header.get_xyzt_units() == there.header.get_xyzt_units()
+    if header != "sheared":  # ITK reads no such image, and NIfTI-2 not at all
+        assert mask.header["qform_code"] == there.header["qform_code"]
+    if header != "sheared" and not second:
+        same_grid(sitk.ReadImage(str(tmp_path / "mask.nii.gz")), sitk.ReadImage(str(tmp_path / "image.nii")), 1e-9)
+    again, grid = read_mask(tmp_path / "mask.nii.gz", 3)
+    assert np.array_equal(again, labels)
+    check_on(again.shape, grid, read, "here")
+
+
+def test_a_mask_keeps_the_pixel_spacing_of_slices_without_positions(tmp_path: Path) -> None:
+    write_volume(np.ones((5, 4, 3), np.uint8), FileGrid((3, 4, 5), in_plane=(2.0, 3.0)), tmp_path / "mask.nii.gz")
+    mask = nib.load(tmp_path / "mask.nii.gz")
+    assert mask.header.get_zooms() == (2, 3, 1)
+    assert (mask.header["sform_code"], mask.header["qform_code"]) == (0, 0)
+
+
+def test_a_written_mask_is_no_image(tmp_path: Path) -> None:
+    write_volume(np.ones((5, 4, 3), np.uint8), Grid((3, 4, 5)), tmp_path / "mask.nii.gz")
+    (item,) = WHOLE.find(tmp_path / "mask.nii.gz")
+    assert isinstance(item, Skipped)
+    assert "a label map" in item.reason
 
 
 def identifiers(path: Path) -> str:
@@ -469,13 +534,14 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.Mon
     write_volume(labels, stored, path)
     before = path.read_bytes()
 
-    def half(image: Any, name: str, **_: Any) -> None:
-        Path(name).write_bytes(before[:20])
-        raise RuntimeError("no space left")
+    class Half(gzip.GzipFile):
+        def write(self, data: Any) -> int:
+            super().write(memoryview(data)[:20])
+            raise OSError(errno.ENOSPC, "no space left")
 
     with monkeypatch.context() as patched:
-        patched.setattr(sitk, "WriteImage", half)
-        with pytest.raises(ResourceError):
+        patched.setattr(gzip, "GzipFile", Half)
+        with pytest.raises(ResourceError, match="no space left"):
             write_volume(labels, stored, path)
     assert path.read_bytes() == before
     assert [item.name for item in tmp_path.iterdir()] == ["mask.nii.gz"]
