@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import warnings
@@ -136,8 +137,14 @@ def quietly(path: Path) -> Iterator[None]:
 
 def read_header(path: Path) -> DicomHeader:
     """Read everything but the pixels, and check that these can be there. Raises DataError."""
+    with plainly(path):
+        stat = path.stat()
+    return _read_header(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=2**14)  # a series is found first and read later
+def _read_header(path: Path, size: int, changed: int) -> DicomHeader:
     with quietly(path), path.open("rb") as file:
-        size = path.stat().st_size
         _check_deflated(path)
         data = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=_TAGS)
         syntax = syntax_of(data)
@@ -167,8 +174,9 @@ def syntax_of(data: Any) -> UID:
 def _check_deflated(path: Path) -> None:
     """A deflated data set is unpacked whole by pydicom, so its size is counted before."""
     with path.open("rb") as file:
-        if file.read(132)[128:] != b"DICM":
-            return
+        head = file.read(2**12)
+    if head[128:132] != b"DICM" or DeflatedExplicitVRLittleEndian.encode() not in head:
+        return
     meta = pydicom.filereader.read_file_meta_info(path)
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
         return

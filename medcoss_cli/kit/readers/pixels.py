@@ -44,6 +44,11 @@ def read_dataset(path: Path) -> Any:
     header = read_header(path)
     if header.not_an_image is not None:
         raise DataError(header.not_an_image, where=path)
+    return open_dataset(path)
+
+
+def open_dataset(path: Path) -> Any:
+    """As `read_dataset`, of a file whose header was checked when its series was found."""
     with quietly(path):
         return _read_whole(path, path.stat().st_mtime_ns)
 

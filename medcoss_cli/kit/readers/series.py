@@ -322,7 +322,7 @@ def read(item: Series) -> tuple[Array, FileGrid]:
     padding = np.zeros(volume.shape, bool)
     notes: dict[str, None] = {}
     for place, (path, number) in enumerate(item.slices):
-        data = pixels.read_dataset(path)
+        data = pixels.open_dataset(path)
         frame = pixels.decode(path, data, number)
         if frame.values.shape != volume.shape[1:]:
             raise DataError("the decoded slice is not of the size that its header says", where=path)
