@@ -67,7 +67,7 @@ class ImageFolder:
         try:
             header = image.read_header(entry.path)
         except DataError as error:
-            yield Skipped(entry.path, error.what, bad=True)
+            yield Skipped(entry.path, error.what, bad="where an image is expected" not in error.what)
             return
         if header.grey and not self.grey:
             yield Skipped(entry.path, "a grey image where colour is expected")

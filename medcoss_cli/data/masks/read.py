@@ -10,7 +10,7 @@ import numpy as np
 
 from medcoss_cli import plugin
 from medcoss_cli.errors import DataError, PluginError
-from medcoss_cli.kit.readers import IMAGES, VOLUMES, WHAT, kind_of, nifti, plainly
+from medcoss_cli.kit.readers import IMAGES, VOLUMES, WHAT, kind_of, nifti
 from medcoss_cli.kit.readers.volume import FileGrid, VolumePlan
 from medcoss_cli.plugin import Sample
 
@@ -54,16 +54,18 @@ def read_mask(path: Path, dims: int) -> tuple[Array, FileGrid | None]:
 
 def _pixels(path: Path) -> Array:
     """One channel (H, W) of an image file, as stored."""
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
-    from medcoss_cli.kit.readers import image
+    from medcoss_cli.kit.readers import image, tiff
 
     pages = image.read_header(path).pages  # also checks the size, before anything is decoded
     if pages > 1:
         raise DataError(f"{pages} pages in one file where one mask is expected", where=path)
-    with plainly(path), Image.open(path) as opened:
-        if opened.mode in ("1", "P"):
-            return np.asarray(ImageOps.exif_transpose(opened)).astype(np.uint8)
+    if not (kind_of(path) == "tiff" and tiff.pages(path)[0].deep):
+        with image.opened(path) as picture:
+            if picture.mode in ("1", "P"):
+                picture.load()
+                return np.asarray(ImageOps.exif_transpose(picture)).astype(np.uint8)
     array, _ = image.read(path)
     if (array != array[:1]).any():
         raise DataError(

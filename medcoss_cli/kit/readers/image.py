@@ -1,8 +1,11 @@
-"""PNG, JPEG, TIFF and BMP by Pillow, and what every 2D image goes through after decoding."""
+"""PNG, JPEG and BMP by Pillow, TIFF by `tiff`, and what every 2D image goes through after decoding."""
 
 from __future__ import annotations
 
+import io
+import re
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from medcoss_cli.errors import DataError
-from medcoss_cli.kit.readers import plainly
+from medcoss_cli.kit.readers import kind_of, plainly, tiff
 
 Array = np.ndarray[Any, Any]
 
@@ -54,41 +57,86 @@ def check_size(width: int, height: int, path: Path) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path) -> Iterator[Image.Image]:
+    """A picture as Pillow opens it, what it raises as DataError with a plain reason."""
     with plainly(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's own size warning: the limit above is the rule
-        try:
-            image = Image.open(path, formats=_FORMATS)
-        except Image.DecompressionBombError as error:
-            raise DataError(f"more pixels than the limit of {MAX_PIXELS:,}", where=path) from error
-        except UnidentifiedImageError as error:
-            raise DataError("the file is truncated or damaged inside its header", where=path) from error
-        with image:
-            yield image
+        with path.open(
+            "rb"
+        ) as file:  # of a file it was given by name Pillow maps pixels, and turns what it mapped wrongly
+            try:
+                image = Image.open(file, formats=_FORMATS)
+            except Image.DecompressionBombError as error:
+                raise DataError(f"more pixels than the limit of {MAX_PIXELS:,}", where=path) from error
+            except UnidentifiedImageError as error:
+                raise DataError(_jpeg_kind(path) or tiff.DAMAGED, where=path) from error
+            with image:
+                yield image
+
+
+def _jpeg_kind(path: Path) -> str | None:
+    """The reason for a JPEG that Pillow does not know."""
+    with path.open("rb") as file:
+        data = file.read(2**16)
+    frame = re.search(rb"\xff([\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf\xf7])..(.)", data, re.DOTALL)
+    if not data.startswith(b"\xff\xd8") or frame is None:
+        return None
+    if frame[1] == b"\xf7":
+        return "a JPEG-LS, which is not read outside DICOM"
+    return f"a JPEG of {frame[2][0]} bits, which is not read outside DICOM" if frame[2] != b"\x08" else None
 
 
 def read_header(path: Path) -> ImageHeader:
     """Size, pages and kind, without decoding. Raises DataError."""
-    with _opened(path) as image:
-        pages = int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
-        header = ImageHeader(image.width, image.height, pages, image.mode in _GREY_MODES)
+    if kind_of(path) == "tiff":
+        pages = tiff.pages(path)
+        for page in pages:
+            check_size(*page.size, path)
+            tiff.check(page, path)
+        if not pages[0].deep:
+            _check_known(pages[0], path)
+        return ImageHeader(*pages[0].size, len(pages), pages[0].grey)
+    with opened(path) as image:
+        header = ImageHeader(image.width, image.height, 1, image.mode in _GREY_MODES)
     check_size(header.width, header.height, path)
     return header
 
 
+def _check_known(page: tiff.Page, path: Path) -> None:
+    try:
+        with opened(path) as image:
+            image.seek(page.number)
+    except DataError as error:
+        raise DataError(tiff.unknown(page) if error.what == tiff.DAMAGED else error.what, where=path) from error
+
+
 def read(path: Path, page: int = 0) -> tuple[Array, tuple[str, ...]]:
-    """Decode one page: (C, H, W) uint8, or uint16, int32 or float32 where the file is deeper, and notes.
+    """Decode one page: (C, H, W) uint8, or uint16, int32, float32 or float64 where the file is deeper, and notes.
 
     C is 1 for grey and 3 for colour; alpha is dropped, a palette expanded, CMYK converted, EXIF orientation applied.
     Raises DataError.
     """
-    notes = []
-    with _opened(path) as image:
-        if page:
-            image.seek(page)
+    notes, number = [], 0
+    if kind_of(path) == "tiff":
+        pages = tiff.pages(path)
+        if page >= len(pages):
+            raise DataError(f"the file has {len(pages)} pages, and no page {page + 1}", where=path)
+        check_size(*pages[page].size, path)
+        tiff.check(pages[page], path)
+        if pages[page].deep or pages[page].plane:
+            return tiff.decode(pages[page], path)
+        number = pages[page].number
+        if pages[page].orientation in range(2, 9):  # Pillow turns it while it loads
+            notes.append("rotated by its EXIF orientation")
+    with opened(path) as image:
+        if number:
+            image.seek(number)
         check_size(image.width, image.height, path)
-        inverted = image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(262) == 0
         image.load()
+        if image.format == "PNG" and _is_deep_png(path):
+            array, alpha = _deep_png(path)
+            notes += ["alpha channel dropped"] if alpha else []
+            return array, tuple(notes)
         upright = ImageOps.exif_transpose(image)
         if upright is not None and image.getexif().get(0x0112, 1) != 1:
             notes.append("rotated by its EXIF orientation")
@@ -98,9 +146,31 @@ def read(path: Path, page: int = 0) -> tuple[Array, tuple[str, ...]]:
         if image.mode == "CMYK":
             notes.append("CMYK converted to RGB")
         array = _decoded(image)
-    if inverted:
-        array = np.asarray(65535 - array, dtype=np.uint16)
     return array, tuple(notes)
+
+
+def _is_deep_png(path: Path) -> bool:
+    """16 bits of colour or with alpha, of which Pillow keeps 8."""
+    with path.open("rb") as file:
+        head = file.read(26)
+    return head[24:25] == b"\x10" and head[25:26] in (b"\x02", b"\x04", b"\x06")
+
+
+def _deep_png(path: Path) -> tuple[Array, bool]:
+    """(C, H, W) uint16 without alpha, and whether there was one."""
+    data = path.read_bytes()
+    if data[25:26] == b"\x04":  # two bytes of grey and two of alpha are filtered as the four of a pixel of RGBA
+        head = b"IHDR" + data[16:24] + b"\x08\x06" + data[26:29]
+        eight = data[:12] + head + zlib.crc32(head).to_bytes(4, "big") + data[33:]
+        with Image.open(io.BytesIO(eight), formats=("PNG",)) as image:
+            return np.asarray(image).copy().view(">u2")[None, ..., 0].astype(np.uint16), True
+    import SimpleITK as sitk  # noqa: N813 - its users' name for it
+
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("PNGImageIO")  # content decides, not the ending
+    reader.SetFileName(str(path))
+    array = sitk.GetArrayFromImage(reader.Execute())
+    return np.ascontiguousarray(np.moveaxis(array[..., :3], -1, 0)), array.shape[-1] > 3
 
 
 def _decoded(image: Image.Image) -> Array:
@@ -151,7 +221,9 @@ def as_eight_bits(array: Array) -> Array:
     """uint8 unchanged; deeper data stretched from its 0.5th to its 99.5th percentile to float32 0..255."""
     if array.dtype == np.uint8:
         return array
-    values = array.astype(np.float32)
+    values = array.astype(
+        np.float64 if array.dtype.itemsize > 2 else np.float32
+    )  # large integers that differ by little
     finite = values[np.isfinite(values)]
     if not finite.size:
         return values

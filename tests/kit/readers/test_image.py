@@ -15,6 +15,7 @@ from PIL import Image
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit import ImageFolder
+from medcoss_cli.kit.readers import image
 from medcoss_cli.plugin import Record, Sample, Skipped
 
 GREY, COLOUR = ImageFolder(), ImageFolder(grey=False)
@@ -81,9 +82,9 @@ def test_palette_cmyk_bilevel_and_alpha(tmp_path: Path) -> None:
 
 
 def test_a_grey_palette_is_grey_levels_and_not_indices(tmp_path: Path) -> None:
-    image = Image.fromarray((RAMP % 2).astype(np.uint8), "P")
-    image.putpalette([200, 200, 200, 10, 10, 10])
-    image.save(tmp_path / "a.png")
+    picture = Image.fromarray((RAMP % 2).astype(np.uint8), "P")
+    picture.putpalette([200, 200, 200, 10, 10, 10])
+    picture.save(tmp_path / "a.png")
     assert only(tmp_path / "a.png").array[0, 0, :2].tolist() == [200, 10]
 
 
@@ -133,6 +134,53 @@ def test_a_bomb_is_refused_from_its_header(tmp_path: Path) -> None:
         data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
         (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + data)
         assert "than the limit" in left(tmp_path / "a.png").reason
+
+
+def png(path: Path, array: np.ndarray[Any, Any], kind: int, interlaced: bool) -> None:
+    """(H, W, C) uint16 as a PNG of 16 bits."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    passes = ((0, 8, 0, 8), (0, 8, 4, 8), (4, 8, 0, 4), (0, 4, 2, 4), (2, 4, 0, 2), (0, 2, 1, 2), (1, 2, 0, 1))
+    parts = [array[a::b, c::d] for a, b, c, d in passes] if interlaced else [array]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for part in parts for row in part)
+    header = struct.pack(">IIBBBBB", array.shape[1], array.shape[0], 16, kind, 0, 0, int(interlaced))
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize(("kind", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
+def test_sixteen_bits_of_a_png_are_all_read(tmp_path: Path, kind: int, channels: int, interlaced: bool) -> None:
+    """Pillow keeps 8 of them where there is colour or alpha."""
+    levels = np.random.default_rng(0).integers(0, 4096, (20, 24, channels)).astype(np.uint16)
+    png(tmp_path / "a.png", levels, kind, interlaced)
+    array, notes = image.read(tmp_path / "a.png")
+    colours = 3 if channels > 2 else 1
+    assert array.dtype == np.uint16
+    assert np.array_equal(np.moveaxis(array, 0, -1), levels[..., :colours])
+    assert notes == (("alpha channel dropped",) if channels in (2, 4) else ())
+    data = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(data[: len(data) // 2])
+    with pytest.raises(DataError):
+        image.read(tmp_path / "a.png")
+
+
+def test_a_bitmap_is_known_by_its_second_header(tmp_path: Path) -> None:
+    Image.fromarray(RAMP.astype(np.uint8)).save(tmp_path / "a.bmp")
+    data = bytearray((tmp_path / "a.bmp").read_bytes())
+    data[6:10] = b"PHOT"  # reserved bytes, in which some programs sign
+    (tmp_path / "a.bmp").write_bytes(bytes(data))
+    assert np.array_equal(only(tmp_path / "a.bmp").array[0], RAMP.astype(np.uint8))
+    (tmp_path / "a.bmp").write_text("BMI of 24, no acute finding in the chest.\n")
+    assert left(tmp_path / "a.bmp").reason == "text where an image is expected"
+
+
+def test_jpegs_of_other_kinds_say_so(tmp_path: Path) -> None:
+    for frame, reason in ((b"\xff\xc1\0\x0b\x0c", "a JPEG of 12 bits"), (b"\xff\xf7\0\x0b\x08", "a JPEG-LS")):
+        (tmp_path / "a.jpg").write_bytes(b"\xff\xd8" + frame + b"\0\x10\0\x10\1\1\x11\0" + bytes(40))
+        assert left(tmp_path / "a.jpg").reason == f"{reason}, which is not read outside DICOM"
 
 
 WHOLE: dict[str, bytes] = {}

@@ -19,6 +19,7 @@ DATA = Path(os.environ.get("MEDCOSS_TEST_DATA", Path(__file__).parents[4] / "sha
 DIFFERENT = {
     "dicom/no_meta.dcm": "it begins with a stray byte, so that no DICOM reader finds an element in it",
     "dicom/JPEG-lossy.dcm": "JPEG of 12 bits, which GDCM decodes",
+    "nifti/zero_spacing.nii.gz": "read by its sform with a note, which its proposal allows too",
 }
 """Where the verdict differs from the proposal, and why."""
 
