@@ -221,9 +221,9 @@ def as_eight_bits(array: Array) -> Array:
     """uint8 unchanged; deeper data stretched from its 0.5th to its 99.5th percentile to float32 0..255."""
     if array.dtype == np.uint8:
         return array
-    values = array.astype(
-        np.float64 if array.dtype.itemsize > 2 else np.float32
-    )  # large integers that differ by little
+    # large integers that differ by little are told apart in double precision
+    kind = np.dtype(np.float64 if array.dtype.itemsize > 2 else np.float32)
+    values: Array = array.astype(kind)
     finite = values[np.isfinite(values)]
     if not finite.size:
         return values
