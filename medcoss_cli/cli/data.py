@@ -131,7 +131,7 @@ def prepare(
 
 @app.command()
 def preview(
-    folder: Folder,
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="A folder, or several sets to compare.")],
     modality: ModalityOption,
     out: Annotated[Path, typer.Option("--out", help="PNG file to write.")] = Path("preview.png"),
     checkpoint: Annotated[
@@ -142,9 +142,11 @@ def preview(
     split: Split = "train",
     seed: Annotated[int, typer.Option(help="Seed of augmentation and masks.")] = 0,
 ) -> None:
-    """Draw what the model sees; with a checkpoint, also its reconstruction.
+    """Draw what the model sees, in the encoder's range, and name what is unlike the rest; with a checkpoint, reconstruct.
 
-    Example: medcoss data preview scans --modality ct --from ckpt.pt
+    Under each picture: least | mean | largest value, the share of values at the ends of the range, size and spacing.
+
+    Example: medcoss data preview site-a site-b --modality ct
     """
     from medcoss_cli.data import preview as draw
     from medcoss_cli.data import read
@@ -153,18 +155,26 @@ def preview(
     screen = terminal.screen()
     if checkpoint is None:
         part = _modality(modality, size)
-        listing = read.find(part, folder, split, screen)
-        part = read.with_vocabulary(part, listing, screen)
-        rows = draw.views(part, draw.read_some(part, listing, count), seed)
+        listings = [read.find(part, folder, split, screen) for folder in folders]
+        part = read.with_vocabulary(part, listings[0], screen)
+        model = None
     else:
         from medcoss_cli.pretraining.state import read_for
         from medcoss_cli.store.checkpoint import find_checkpoint
 
         model = read_for(find_checkpoint(checkpoint)[0], modality, screen).model
         part = model.modalities[modality]
-        listing = read.find(part, folder, split, screen)
-        rows = draw.reconstructions(model, modality, draw.read_some(part, listing, count), seed)
-    atomic.write(out, draw.montage(part, rows))
+        listings = [read.find(part, folder, split, screen) for folder in folders]
+    sets = [(str(listing.root), draw.read_some(part, listing, count)) for listing in listings]
+    samples = [item.sample for _, shown in sets for item in shown]
+    rows = draw.views(part, samples, seed) if model is None else draw.reconstructions(model, modality, samples, seed)
+    numbers, notes = draw.described(part, rows, sets)
+    atomic.write(out, draw.montage(part, rows, numbers))
+    names = [item.name for _, shown in sets for item in shown]
+    for number, (name, item) in enumerate(zip(names, numbers, strict=False), 1):
+        screen.say(f"{number} {name}: {item.text}")
+    for note in notes:
+        screen.warn(note)
     screen.say(f"picture (private: shows samples): {out}")
 
 

@@ -33,8 +33,8 @@ def strips(model: Model, data: Path) -> list[Strip]:
             found = find(modality, data / name, "test")
         except DataError:  # a dozen volumes may have none
             found = find(modality, data / name, "all")
-        [sample] = read_some(modality, found, 1)
-        views = reconstructions(model, name, [sample], 0)
+        [shown_sample] = read_some(modality, found, 1)
+        views = reconstructions(model, name, [shown_sample.sample], 0)
         flat: dict[str, Any] = {}
         for title, batch in views.items():
             slices = cells(modality, batch)

@@ -89,6 +89,8 @@ class ZScore:
     low: float = 0.2
     high: float = 99.8
     by_channel: bool = False
+    usual: ClassVar[tuple[float, float]] = (-3.0, 3.0)
+    """Range that pictures are drawn in, of a rule that has no range of what the encoder sees."""
 
     def encode(self, sample: Sample) -> tuple[np.ndarray[Any, Any], float, float]:
         """(int16 (C, *size), scale, offset); a constant sample becomes 0."""
@@ -117,6 +119,7 @@ class Fixed:
     high: float
     mean: float
     std: float
+    usual: ClassVar[tuple[float, float]] = (-3.0, 3.0)
 
     def encode(self, sample: Sample) -> tuple[np.ndarray[Any, Any], float, float]:
         """(int16 (C, *size), scale, offset)."""
