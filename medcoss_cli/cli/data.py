@@ -20,7 +20,10 @@ app = typer.Typer(
     add_completion=False, help="Inspect and prepare data.\n\nExample: medcoss data check scans --modality ct"
 )
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder, or one file.")]
+Folder = Annotated[
+    Path,
+    typer.Argument(metavar="DIR", parser=options.place, help="A folder, one file, or a URL such as s3://bucket/scans."),
+]
 ModalityOption = Annotated[str, typer.Option("--modality", help="Name of the modality; see `medcoss plugins list`.")]
 Split = Annotated[str, typer.Option("--split", help="Rows of manifest.csv to read: train, val, test or all.")]
 Size = Annotated[str | None, typer.Option("--size", metavar="AxBxC", help="Size the encoder sees, such as 16x192x192.")]
@@ -138,7 +141,10 @@ def prepare(
 
 @app.command()
 def preview(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="A folder, or several sets to compare.")],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="DIR...", parser=options.place, help="A folder (or URL), or several sets to compare."),
+    ],
     modality: ModalityOption,
     out: Annotated[Path, typer.Option("--out", help="PNG file to write.")] = Path("preview.png"),
     checkpoint: Annotated[

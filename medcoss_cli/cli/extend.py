@@ -26,7 +26,10 @@ def extend(
         ),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="Data folder (default: <data root>/<modality>).")
+        Path | None,
+        typer.Option(
+            "--data", metavar="DIR", parser=options.place, help="Data folder, or URL (default: <data root>/<modality>)."
+        ),
     ] = None,
     recipe: Annotated[str, typer.Option("--recipe", help="Recipe of kind extend.")] = "extend",
     name: options.Name = None,

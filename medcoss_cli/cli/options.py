@@ -9,6 +9,15 @@ import typer
 
 from medcoss_cli.errors import UsageError
 
+
+def place(text: str) -> Path:
+    """A local path; of a URL (s3://bucket/folder) what lies there, fetched into the cache."""
+    from medcoss_cli.cli import terminal
+    from medcoss_cli.kit.sources import remote
+
+    return remote.fetched(text, terminal.screen(as_json=True).say) if remote.is_url(text) else Path(text)
+
+
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Override recipe keys, such as train.epochs=3.")
 ]

@@ -72,8 +72,8 @@ def _name(base: Path, record: Record, *, ending: bool = False, inputs: bool = Fa
     for kind, value in zip(kinds[::2], kinds[1::2], strict=True):
         if kind == "series":
             place = place / _safe(str(value)) if place.name else Path(_safe(str(value)))
-        else:
-            place = place.with_name(f"{place.name}-{value}")
+        elif value != "":  # of a file with one array that has no name
+            place = place.with_name(f"{place.name}-{_safe(str(value))}")
     folder = base.absolute() if base.is_dir() else base.absolute().parent
     return folder.name / place if inputs else place
 

@@ -27,6 +27,7 @@ from medcoss_cli.data.prepared import INDEX, QUARANTINE, PreparedSet
 from medcoss_cli.data.read import Blank, Listing, encode, read_checked, reason_counts
 from medcoss_cli.data.workers import blamed, readers
 from medcoss_cli.errors import DataError, ResourceError
+from medcoss_cli.kit.readers import is_store
 from medcoss_cli.plugin import CompleteModality, Record
 from medcoss_cli.store import atomic
 
@@ -217,8 +218,8 @@ def _shard(
 
 
 def _own_group(root: Path, record: Record) -> str:
-    """Without a patient or document: a file is its own group, and so is each row of a table."""
-    row = record.part if record.part and record.part[0] == "row" else ()
+    """Without a patient or document: a file is its own group, and so is each row of a table and array of a container."""
+    row = record.recording[1] if record.part and record.part[0] in ("row", "key") else ()
     return f"{_relative(record.source, root)}|{row}"
 
 
@@ -256,7 +257,8 @@ def settings(part: Any) -> str:
 
 def stamp(source: Path) -> str:
     """Names, sizes and times of a file, or of the files of a folder."""
-    files = sorted(p for p in source.iterdir() if p.is_file()) if source.is_dir() else [source]
+    inside = source.rglob("*") if is_store(source) else source.iterdir() if source.is_dir() else [source]
+    files = sorted(path for path in inside if path.is_file())
     return repr([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files])
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.manifest import Entry, entries
-from medcoss_cli.kit.readers import IMAGES, VOLUMES, WHAT, kind_of
+from medcoss_cli.kit.readers import IMAGES, SOURCES, VOLUMES, WHAT, kind_of
 from medcoss_cli.plugin import Record, Sample, Skipped
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def _kind_or_skip(entry: Entry, patterns: tuple[str, ...] = EVERY) -> str | Skip
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """2D images: PNG, JPEG, TIFF (each page) and BMP of 8 or 16 bits, and DICOM (each frame).
+    """2D images: PNG, JPEG, TIFF (each page) and BMP, DICOM (each frame), and those in containers (`kit.sources`).
 
     Samples are (1, H, W) or (3, H, W) with values 0..255: uint8 as stored, or, where a file is deeper than 8 bits,
     float32 stretched from the image's 0.5th to its 99.5th percentile.
@@ -60,6 +60,10 @@ class ImageFolder:
                 yield from self._image(entry)
             elif kind == "dicom" and self.dicom:
                 yield from self._dicom(entry)
+            elif kind in SOURCES:
+                from medcoss_cli.kit import sources
+
+                yield from sources.images(entry.path, kind, entry.group)
             else:
                 yield Skipped(entry.path, f"{WHAT[kind]} where an image is expected")
 
@@ -100,11 +104,15 @@ class ImageFolder:
 
     def read(self, record: Record) -> Sample:
         """One image. Raises DataError, also for colour where grey is read and the reverse."""
+        from medcoss_cli.kit import sources
         from medcoss_cli.kit.readers import image, pixels
 
-        number = 0 if record.part is None else int(record.part[1])
         spacing: tuple[float, ...] | None = None
-        if kind_of(record.source) == "dicom":
+        kept = record.part is not None and record.part[0] == "key"
+        number = 0 if record.part is None or kept else int(record.part[1])
+        if kept:
+            array, notes = sources.read_image(record)
+        elif kind_of(record.source) == "dicom":
             array, spacing, notes = pixels.read_frame(record.source, number)
         else:
             array, notes = image.read(record.source, number)
@@ -114,7 +122,7 @@ class ImageFolder:
 
 @dataclass(frozen=True)
 class VolumeFolder:
-    """3D volumes: DICOM series and multi-frame files, NIfTI, NRRD and MetaImage, cut into windows of slices.
+    """3D volumes: DICOM, NIfTI, NRRD and MetaImage, and those in containers (`kit.sources`), cut into windows of slices.
 
     Samples are (1, D, H, W) float32 in physical units; each is a window along D. The axes point to superior, posterior and left;
     with slices "acquired", D is the axis of the acquisition's slices, and in the plane H points to inferior of sagittal and
@@ -181,6 +189,8 @@ class VolumeFolder:
                 items.extend(self._file(entry))
             elif kind == "dicom" and self.dicom:
                 slices.append(entry)
+            elif kind in SOURCES:
+                items.extend(self._contained(entry, kind))
             else:
                 items.append(Skipped(entry.path, f"{WHAT[kind]} where a volume is expected"))
         items.extend(self._series(slices))
@@ -207,6 +217,28 @@ class VolumeFolder:
             part = ("volume", volume) if grid.volumes > 1 else ()
             for first, end in windows(depth, self.window, self.stride):
                 yield Record(entry.path, (*part, "window", first, end), entry.group, files)
+
+    def _contained(self, entry: Entry, kind: str) -> Iterator[Record | Skipped]:
+        """The windows of each volume in a container."""
+        from medcoss_cli.kit import sources
+        from medcoss_cli.kit.readers.volume import windows
+
+        for item in sources.volumes(entry.path, kind, entry.group):
+            if isinstance(item, Skipped):
+                yield item
+                continue
+            record, grid = item
+            if grid.labels or grid.volumes > 1:
+                what = "a label map (a mask)" if grid.labels else f"{grid.volumes} volumes in one file (4D)"
+                yield Skipped(entry.path, f"{what} in it where a volume is expected")
+                continue
+            try:
+                depth = self._plan.depth(grid.check(entry.path), entry.path)
+            except DataError as error:
+                yield Skipped(entry.path, error.what, bad=True)
+                continue
+            for first, end in windows(depth, self.window, self.stride):
+                yield replace(record, part=(*(record.part or ()), "window", first, end))
 
     def _series(self, slices: list[Entry]) -> Iterator[Record | Skipped]:
         from medcoss_cli.kit.readers import series
@@ -267,6 +299,8 @@ class TextFolder:
             ending = entry.path.suffix.lower()
             if isinstance(kind, Skipped):
                 yield kind
+            elif kind == "parquet":
+                yield from self._parquet(entry)
             elif kind == "unknown" and ending in (".txt", *table.TABLES):
                 yield Skipped(entry.path, "not text", bad=True)
             elif kind != "text":
@@ -297,10 +331,35 @@ class TextFolder:
         if content.empty:
             yield Skipped(entry.path, f"{content.empty} rows without text")
 
+    def _parquet(self, entry: Entry) -> Iterator[Record | Skipped]:
+        from medcoss_cli.kit import sources
+
+        try:
+            rows = sources.texts(entry.path, self.column, self.group)
+        except DataError as error:
+            yield Skipped(entry.path, error.what, bad="no column" not in error.what)
+            return
+        listed = range(len(rows)) if entry.rows is None else entry.rows
+        for row in listed:
+            if row >= len(rows):
+                yield Skipped(entry.path, "a row listed in the manifest does not exist", bad=True)
+            elif not (rows[row][0] or "").strip():
+                yield Skipped(entry.path, "a row without text")
+            else:
+                group = None if entry.rows is None else entry.rows[row]
+                yield Record(entry.path, ("row", row), group or entry.group or rows[row][1])
+
     def read(self, record: Record) -> Sample:
         """One text as a str. Raises DataError."""
         from medcoss_cli.kit.readers import table
 
+        if record.part is not None and kind_of(record.source) == "parquet":
+            from medcoss_cli.kit import sources
+
+            rows, row = sources.texts(record.source, self.column, self.group), int(record.part[1])
+            if row >= len(rows):
+                raise DataError(f"row {row} no longer exists", where=record.source)
+            return Sample(rows[row][0] or "")
         if record.part is None:
             text, notes = table.read_document(record.source)
             return Sample(text, notes=notes)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medcoss_cli.errors import DataError
+from medcoss_cli.kit.readers import is_store
 from medcoss_cli.plugin import Skipped
 
 NAME = "manifest.csv"
@@ -40,7 +41,7 @@ def entries(root: Path, split: str = "train") -> Iterator[Entry | Skipped]:
     Raises:
         DataError: nothing is there, or a manifest is wrong (a path outside its folder, one file in two splits).
     """
-    if root.is_file():
+    if root.is_file() or is_store(root):
         yield Entry(root)
         return
     if not root.is_dir():
@@ -89,7 +90,10 @@ def _walk(root: Path) -> tuple[list[Path], dict[Path, list[Path]]]:
             ruled[folder] = []
         if above is not None:
             ruler[str(folder)] = above
-        files = [folder / name for name in sorted(names) if name != NAME and not is_junk(folder / name)]
+        stores = [name for name in folders if is_store(folder / name)]
+        folders[:] = [name for name in folders if name not in stores]
+        names = sorted([*names, *stores])
+        files = [folder / name for name in names if name != NAME and not is_junk(folder / name)]
         (free if above is None else ruled[above]).extend(files)
     return free, ruled
 

@@ -67,7 +67,8 @@ class Record:
     part: tuple[str | int, ...] | None = None
     """What of it: ("row", 17), ("window", 0, 24), ("series", uid, "window", 0, 24); None for all of it.
 
-    A leading "row", "series" or "volume" with its value names a recording of its own; what follows is a part of it.
+    A leading "row", "series", "volume", "key" or "index" with its value names a recording of its own; what follows is a
+    part of it.
     """
     group: str | None = None
     """Patient or document. None: the recording is its own group."""
@@ -81,7 +82,7 @@ class Record:
     def recording(self) -> tuple[Path, tuple[str | int, ...]]:
         """What one label and one prediction belong to; records that share it are parts whose probabilities are averaged."""
         part, end = self.part or (), 0
-        while part[end : end + 1] in (("row",), ("series",), ("volume",)):
+        while part[end : end + 1] in (("row",), ("series",), ("volume",), ("key",), ("index",)):
             end += 2
         return self.source, part[:end]
 

@@ -26,6 +26,11 @@ WHAT = {
     "bmp": "an image (2D, BMP)",
     "gif": "a GIF",
     "npy": "a NumPy array",
+    "npz": "NumPy arrays (npz)",
+    "hdf5": "an HDF5 file",
+    "zarr": "a Zarr store",
+    "parquet": "a Parquet file",
+    "tar": "a tar file",
     "pdf": "a PDF",
     "zip": "a zip archive",
     "gzip": "a gzip file that is not NIfTI",
@@ -37,6 +42,8 @@ WHAT = {
 
 IMAGES = frozenset({"png", "jpeg", "tiff", "bmp"})
 VOLUMES = frozenset({"nifti", "nrrd", "metaimage"})
+SOURCES = frozenset({"npy", "npz", "hdf5", "zarr", "parquet", "tar"})
+"""Containers of many samples; see `kit.sources`."""
 
 _MAGIC = (
     (b"\x89PNG\r\n\x1a\n", "png"),
@@ -50,6 +57,8 @@ _MAGIC = (
     (b"NRRD0", "nrrd"),
     (b"\x93NUMPY", "npy"),
     (b"%PDF", "pdf"),
+    (b"\x89HDF\r\n\x1a\n", "hdf5"),
+    (b"PAR1", "parquet"),
     (b"PK\x03\x04", "zip"),
 )
 _VALUE_REPRESENTATIONS = frozenset(
@@ -59,12 +68,19 @@ _VALUE_REPRESENTATIONS = frozenset(
 
 def kind_of(path: Path) -> str:
     """A key of WHAT. Raises DataError for a file that cannot be opened."""
+    if is_store(path):
+        return "zarr"
     try:
         with path.open("rb") as file:
             head = file.read(HEAD)
     except OSError as error:
         raise DataError(f"the file cannot be opened ({error.strerror or type(error).__name__})", where=path) from error
     return kind_of_bytes(head)
+
+
+def is_store(path: Path) -> bool:
+    """True for a folder that is a Zarr store: its files are chunks, and none of them a sample."""
+    return path.is_dir() and any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
 
 
 def kind_of_bytes(head: bytes) -> str:
@@ -75,7 +91,9 @@ def kind_of_bytes(head: bytes) -> str:
         return "dicom"
     for magic, kind in _MAGIC:
         if head.startswith(magic) and (kind != "bmp" or _bitmap(head)):
-            return kind
+            return "npz" if kind == "zip" and _first_member(head).endswith(b".npy") else kind
+    if head[257:262] == b"ustar":
+        return "tar"
     if head.startswith(b"\x1f\x8b"):
         inner = _unzipped(head)
         return _nifti(inner) or "gzip"
@@ -102,6 +120,11 @@ def looks_like_text(data: bytes) -> bool:
 def _bitmap(head: bytes) -> bool:
     """Two letters alone are also how a text may begin: a bitmap has a second header of a known size, which text has not."""
     return len(head) > 26 and struct.unpack_from("<I", head, 14)[0] in (12, 16, 40, 52, 56, 64, 108, 124)
+
+
+def _first_member(head: bytes) -> bytes:
+    """The name of the first file in a zip archive."""
+    return head[30 : 30 + int.from_bytes(head[26:28], "little")]
 
 
 def _unzipped(head: bytes) -> bytes:

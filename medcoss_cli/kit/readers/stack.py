@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from medcoss_cli.errors import DataError
+from medcoss_cli.kit import sources
 from medcoss_cli.kit.readers import nifti, series
 from medcoss_cli.kit.readers.volume import Array, FileGrid, VolumePlan, cut_grid
 from medcoss_cli.plugin import Record, Sample
@@ -47,6 +48,8 @@ def _volume(
     if place[:1] == ("series",):
         item = series.open_series(source, str(place[1]), files)
         array, grid = series.read(item.straight() if straight else item)
+    elif place[:1] == ("key",):
+        array, grid = sources.read_volume(source, place)
     else:
         array, grid = nifti.read(source, int(place[1]) if place else 0)
     if hounsfield and not bool((array < AIR).any()):

@@ -1,0 +1,85 @@
+"""Parquet: images as encoded files in a column of bytes (as Hugging Face's sets have them), texts in a column of strings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from medcoss_cli.errors import DataError
+from medcoss_cli.kit.readers import kind_of_bytes
+from medcoss_cli.kit.readers.volume import Array
+from medcoss_cli.kit.sources import Item
+
+
+def items(path: Path) -> Iterator[Item]:
+    """Each value of each column of bytes, named column/row. Raises DataError where there is no such column."""
+    file = pq.ParquetFile(path)
+    columns = [field.name for field in file.schema_arrow if _is_bytes(field.type)]
+    if not columns:
+        raise DataError("a Parquet file without a column of encoded images (bytes)", where=path)
+    for name in columns:
+        row = 0
+        for batch in file.iter_batches(64, columns=[name]):
+            for value in batch.column(0).to_pylist():
+                yield Item(f"{name}/{row}", kind=kind_of_bytes((_bytes(value) or b"")[:1024]))
+                row += 1
+
+
+def array(path: Path, key: str, index: int | None) -> Array:
+    """Raises DataError: there are no arrays in it."""
+    raise DataError("there are no arrays in a Parquet file", where=path)
+
+
+def content(path: Path, key: str) -> bytes:
+    """The bytes of a column's row."""
+    name, _, row = key.rpartition("/")
+    value, first = _rows(path, name, int(row), path.stat().st_mtime_ns)
+    return _bytes(value[int(row) - first]) or b""
+
+
+def texts(path: Path, column: str, group: str | None) -> list[tuple[str | None, str | None]]:
+    """Text and group of each row. Raises DataError without such a column."""
+    file = pq.ParquetFile(path)
+    names = {name.lower(): name for name in file.schema_arrow.names}
+    if column.lower() not in names:
+        raise DataError(f"no column {column!r} (columns: {', '.join(file.schema_arrow.names)})", where=path)
+    wanted = [names[name.lower()] for name in (column, group) if name and name.lower() in names]
+    table = file.read(columns=list(dict.fromkeys(wanted)))
+    found = [None if value is None else str(value) for value in table.column(wanted[0]).to_pylist()]
+    if len(wanted) < 2:
+        return [(text, None) for text in found]
+    groups = [None if value is None else str(value) for value in table.column(wanted[1]).to_pylist()]
+    return list(zip(found, groups, strict=True))
+
+
+@lru_cache(maxsize=1)
+def _group_of_rows(path: Path, name: str, number: int, changed: int) -> list[Any]:
+    values: list[Any] = pq.ParquetFile(path).read_row_group(number, columns=[name]).column(0).to_pylist()
+    return values
+
+
+def _rows(path: Path, name: str, row: int, changed: int) -> tuple[list[Any], int]:
+    """The values of the row group that a row is in, and the number of its first row."""
+    metadata, first = pq.ParquetFile(path).metadata, 0
+    for number in range(metadata.num_row_groups):
+        count = metadata.row_group(number).num_rows
+        if row < first + count:
+            return _group_of_rows(path, name, number, changed), first
+        first += count
+    raise DataError(f"row {row} no longer exists", where=path)
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return any(field.name == "bytes" and _is_bytes(field.type) for field in kind)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _bytes(value: Any) -> bytes | None:
+    found: bytes | None = value.get("bytes") if isinstance(value, dict) else value
+    return found

@@ -1,0 +1,108 @@
+"""Folders and files at a URL (s3://, gs://, https://, memory://), fetched into a local folder by fsspec."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from medcoss_cli.errors import DataError, ResourceError, UsageError
+
+LIST = ".medcoss-remote.json"
+"""What was fetched into a folder: size and stamp of each file."""
+_STAMPS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
+
+
+def is_url(text: str) -> bool:
+    """Does it name a place elsewhere, as in s3://bucket/folder?"""
+    scheme, found, _ = text.partition("://")
+    return bool(found) and scheme.replace("+", "").isalnum()
+
+
+def cache() -> Path:
+    """The folder that remote files are kept in: $MEDCOSS_CACHE, else the user's cache. Private: holds data."""
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(os.environ.get("MEDCOSS_CACHE") or Path(home) / "medcoss") / "remote"
+
+
+def fetched(url: str, say: Callable[[str], None] = lambda text: None) -> Path:
+    """The local folder (or file) with what lies at a URL now: only what is new or changed is fetched.
+
+    Raises: UsageError without fsspec or the package for this kind of URL, DataError where nothing is there or a file
+    arrives with another size than listed, ResourceError where the cache cannot be written.
+    """
+    system, root, listing = _listed(url)
+    folder = cache() / hashlib.sha256(url.encode()).hexdigest()[:16]
+    if set(listing) == {""}:  # one file
+        listing = {PurePosixPath(root).name: listing[""]}
+        root = str(PurePosixPath(root).parent)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        present = _fetched_before(folder)
+        for gone in present.keys() - listing.keys():
+            (folder / gone).unlink(missing_ok=True)
+        new = [name for name, stamp in listing.items() if present.get(name) != stamp or not (folder / name).is_file()]
+        if new:
+            say(f"fetching {len(new)} of {len(listing)} files of {url} into {folder} (private: holds data)")
+        for name in new:
+            _fetch(system, f"{root.rstrip('/')}/{name}", folder / name, int(listing[name][0]))
+            present[name] = listing[name]
+        (folder / LIST).write_text(json.dumps({name: listing[name] for name in sorted(listing)}), encoding="utf-8")
+    except OSError as error:
+        raise ResourceError(
+            f"the cache of remote files cannot be written ({error.strerror or type(error).__name__})",
+            where=folder,
+            fix="make room, or set MEDCOSS_CACHE to another folder",
+        ) from error
+    return folder / next(iter(listing)) if len(listing) == 1 else folder
+
+
+def _listed(url: str) -> tuple[Any, str, dict[str, list[Any]]]:
+    """File system, path of the root in it, and size and stamp of each file by its name below the root."""
+    try:
+        from fsspec.core import url_to_fs
+    except ModuleNotFoundError as error:
+        raise UsageError("URLs are read with fsspec", where=url, fix='pip install "medcoss[remote]"') from error
+    try:
+        system, root = url_to_fs(url)
+        found = system.find(root, detail=True)
+    except ImportError as error:
+        scheme = url.partition("://")[0]
+        raise UsageError(f"{scheme}:// needs a package that is not installed ({error})", where=url) from error
+    except FileNotFoundError as error:
+        raise DataError("nothing is there", where=url, fix="check the address") from error
+    except Exception as error:  # each system raises what it likes
+        raise DataError(f"it cannot be listed ({type(error).__name__}: {error})", where=url) from error
+    if not found:
+        raise DataError("nothing is there", where=url, fix="check the address")
+    listing = {}
+    for path, info in sorted(found.items()):
+        name = path[len(root) :].lstrip("/") if path.startswith(root) else path
+        if ".." in PurePosixPath(name).parts or PurePosixPath(name).is_absolute() or "\0" in name:
+            raise DataError(f"the name {name!r} leaves the folder", where=url)
+        listing[name] = [int(info.get("size") or 0), next((str(info[key]) for key in _STAMPS if info.get(key)), "")]
+    return system, root, listing
+
+
+def _fetched_before(folder: Path) -> dict[str, list[Any]]:
+    try:
+        before = json.loads((folder / LIST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return before if isinstance(before, dict) else {}
+
+
+def _fetch(system: Any, source: str, target: Path, size: int) -> None:
+    """One file, under its name only when it is there whole."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name[:100]}.part")
+    with system.open(source, "rb") as remote, temporary.open("wb") as file:
+        shutil.copyfileobj(remote, file)
+    if (arrived := temporary.stat().st_size) != size:
+        temporary.unlink()
+        raise DataError(f"{arrived} bytes arrived of {size}", where=source, fix="try again")
+    temporary.replace(target)
