@@ -39,7 +39,7 @@ def _read_whole(path: Path, changed: int) -> Any:
     frames = int(data.get("NumberOfFrames") or 1)
     if frames > 1 and syntax_of(data).is_encapsulated:
         offsets = pydicom.encaps.parse_basic_offsets(data.PixelData)
-        fragments = sum(1 for _ in pydicom.encaps.generate_fragments(data.PixelData))
+        fragments = pydicom.encaps.parse_fragments(data.PixelData)[0] - 1  # without the table of offsets
         if not offsets and fragments < frames:  # each is a frame: those that are declared beyond them are not there
             data.NumberOfFrames = fragments
     return data
