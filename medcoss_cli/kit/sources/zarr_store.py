@@ -14,10 +14,13 @@ from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers.volume import Array
 from medcoss_cli.kit.sources import Item
 
-
 _CODECS = frozenset(
-    """bytes transpose sharding_indexed crc32c crc32 adler32 fletcher32 regular default v2 blosc gzip zlib zstd lz4 bz2 lzma
-    shuffle delta fixedscaleoffset quantize packbits bitround astype""".split()
+    {
+        *("bytes", "transpose", "sharding_indexed", "crc32c", "crc32", "adler32", "fletcher32"),
+        *("regular", "default", "v2"),  # grids of chunks, and how they are called
+        *("blosc", "gzip", "zlib", "zstd", "lz4", "bz2", "lzma"),
+        *("shuffle", "delta", "fixedscaleoffset", "quantize", "packbits", "bitround", "astype"),
+    }
 )
 """Names in the metadata of arrays that are read: Zarr would also run the codec "pickle", and with it a file's own code."""
 _METADATA = (".zarray", ".zmetadata", "zarr.json")
