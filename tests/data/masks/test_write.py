@@ -350,6 +350,19 @@ def test_a_series_without_positions_has_no_segmentation(tmp_path: Path) -> None:
     assert not (tmp_path / "m").exists()
 
 
+def test_the_mask_of_a_series_without_positions_keeps_its_pixel_spacing(tmp_path: Path) -> None:
+    for number, path in enumerate(sorted(slices(tmp_path / "series", PixelSpacing=[3.0, 2.0]).iterdir())):
+        data = pydicom.dcmread(path)
+        del data.ImagePositionPatient
+        data.InstanceNumber = number
+        data.save_as(path)
+    read = found(tmp_path / "series")[1]
+    assert read.stored is not None
+    write_volume(np.ones(read.array.shape[1:], np.uint8), read.stored, tmp_path / "mask.nii.gz")
+    assert sitk.ReadImage(str(tmp_path / "mask.nii.gz")).GetSpacing() == (2, 3, 1)
+    assert nib.load(tmp_path / "mask.nii.gz").header.get_zooms() == (2, 3, 1)
+
+
 def test_what_a_series_lacks_is_told(tmp_path: Path) -> None:
     pytest.importorskip("highdicom")
     data = pydicom.dcmread(enhanced(tmp_path / "one.dcm"))
