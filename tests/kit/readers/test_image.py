@@ -167,6 +167,55 @@ def test_sixteen_bits_of_a_png_are_all_read(tmp_path: Path, kind: int, channels:
         image.read(tmp_path / "a.png")
 
 
+def bitmap(
+    path: Path, bits: int, rows: list[bytes], palette: bytes = b"", down: bool = False, masks: bytes = b""
+) -> None:
+    """A BMP of 24 x 20 pixels; `down`: its first row is the upper one."""
+    padded = [row + bytes(-len(row) % 4) for row in (rows if down else rows[::-1])]
+    start = 54 + len(masks) + len(palette)
+    sizes = struct.pack("<IiiHHIIiiII", 40, 24, -20 if down else 20, 1, bits, 3 if masks else 0, 0, 0, 0, 0, 0)
+    head = b"BM" + struct.pack("<IHHI", start + sum(map(len, padded)), 0, 0, start)
+    path.write_bytes(head + sizes + masks + palette + b"".join(padded))
+
+
+@pytest.mark.parametrize("down", [False, True])
+@pytest.mark.parametrize("kind", ["1", "4", "8", "16", "24", "32", "32 without alpha", "masks"])
+def test_bitmaps_of_every_kind(tmp_path: Path, kind: str, down: bool) -> None:
+    levels = np.random.default_rng(0).integers(0, 256, (20, 24, 4)).astype(np.uint8)
+    colour, grey = levels[..., :3], levels[..., 0]
+    bits, palette, masks, tolerance = int(kind.split()[0]) if kind[0].isdigit() else 32, b"", b"", 0
+    expected: Any = colour
+    if bits < 16:
+        top = 2**bits - 1
+        index = grey >> (8 - bits)
+        palette = b"".join(bytes([255 - level * 255 // top] * 3 + [0]) for level in range(top + 1))  # white first
+        single = np.unpackbits(index[..., None], axis=-1)[..., 8 - bits :].reshape(20, -1)
+        rows = [np.packbits(row).tobytes() for row in single]
+        expected = (255 - index.astype(int) * 255 // top)[..., None]
+    elif bits == 16:
+        five = colour.astype(np.uint16) >> 3
+        packed = five[..., 0] << 10 | five[..., 1] << 5 | five[..., 2]
+        rows, tolerance = [row.astype("<u2").tobytes() for row in packed], 8
+    else:
+        last = [] if bits == 24 else [levels[..., 3:] * (kind != "32 without alpha")]
+        rows = [row.tobytes() for row in np.concatenate([colour[..., ::-1], *last], -1)]
+        masks = struct.pack("<3I", 0xFF0000, 0xFF00, 0xFF) if kind == "masks" else b""
+    bitmap(tmp_path / "a.bmp", bits, rows, palette, down, masks)
+    array, _ = image.read(tmp_path / "a.bmp")
+    assert array.dtype == np.uint8
+    assert np.abs(np.moveaxis(array, 0, -1).astype(int) - expected).max() <= tolerance
+
+
+@pytest.mark.parametrize("colour", [False, True])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 2}, {"restart_marker_rows": 1}])
+def test_jpegs_are_those_of_imagecodecs(tmp_path: Path, colour: bool, options: dict[str, Any]) -> None:
+    imagecodecs = pytest.importorskip("imagecodecs")
+    Image.fromarray(RGB if colour else RGB[..., 0]).save(tmp_path / "a.jpg", quality=90, **options)
+    array, _ = image.read(tmp_path / "a.jpg")
+    other = np.atleast_3d(imagecodecs.jpeg8_decode((tmp_path / "a.jpg").read_bytes()))
+    assert np.abs(np.moveaxis(array, 0, -1).astype(int) - other).max() <= 2
+
+
 def test_a_bitmap_is_known_by_its_second_header(tmp_path: Path) -> None:
     Image.fromarray(RAMP.astype(np.uint8)).save(tmp_path / "a.bmp")
     data = bytearray((tmp_path / "a.bmp").read_bytes())
