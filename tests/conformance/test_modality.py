@@ -328,8 +328,8 @@ SMALL: dict[str, Any] = {"width": 32, "depth": 1, "heads": 2}
         ({"loader": Tells()}, "spacing has 3 numbers, not 2"),
         ({"loader": Held(lambda: 0)}, "cannot go to a worker process"),
         (
-            {"loader": ImageFolder()},
-            "finds nothing in its own demo set (left out: a NumPy array where an image is expected)",
+            {"loader": ImageFolder(patterns=("*.png",))},
+            "finds nothing in its own demo set (left out: the name matches none of *.png)",
         ),
         ({"channels": 3}, "6 of 6 samples of its own demo set are refused (1 channels where 3 are expected)"),
         ({"intensity": Floats()}, "its intensity encodes to torch.float32, not to integers"),
