@@ -43,7 +43,6 @@ _TAGS = [
     ),
     *("PhotometricInterpretation", "SpecimenLabelInImage", "PlanarConfiguration"),
 ]
-_PIXELS = (0x7FE0, 0x0010)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,8 @@ def read_instance(path: Path) -> Instance | str:
         data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
         kind = str(data.get("SOPClassUID") or "")
         if kind != WHOLE_SLIDE:
-            return f"DICOM of another kind ({pydicom.uid.UID(kind).name or 'not said'}) where a whole slide is expected"
+            name = pydicom.uid.UID(kind).name if kind in pydicom.uid.UID_dictionary else "not said"
+            return f"DICOM of another kind ({name}) where a whole slide is expected"
         words = tuple(data.get("ImageType") or ())
         if reason := next((NEVER[word] for word in words if word in NEVER), None):
             return f"{reason}, which is never read"

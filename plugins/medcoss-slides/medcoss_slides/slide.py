@@ -62,9 +62,6 @@ class Slide(ABC):
     def read_tile(self, level: int, column: int, row: int) -> Array | None:
         """One tile as it is stored, (h, w, 3) uint8 or less at a border; None where nothing is stored. Raises DataError."""
 
-    def close(self) -> None:
-        """Close its file."""
-
     def region(self, level: int, x: int, y: int, width: int, height: int) -> Array:
         """(height, width, 3) uint8 of a level, in its own pixels; white where the file has nothing. Raises DataError."""
         if width * height > MAX_REGION:

@@ -46,17 +46,13 @@ class TiffSlide(Slide):
                 if len(ends) < columns * rows or max(ends) > path.stat().st_size:
                     raise DataError("the file is truncated: tiles lie beyond its end", where=path)
         except BaseException:
-            self.close()
+            self._slide.ts_tifffile.close()
             raise
 
     @property
     def mpp(self) -> tuple[float, float] | None:
         """Microns per pixel of level 0 along x and y; None where the file does not say."""
         return self._mpp
-
-    def close(self) -> None:
-        """Close its file."""
-        self._slide.ts_tifffile.close()
 
     def read_tile(self, level: int, column: int, row: int) -> Array | None:
         """One tile (h, w, 3) uint8; None where nothing is stored. Raises DataError."""
@@ -202,7 +198,7 @@ def _coded_size(data: bytes, compression: int) -> tuple[int, int] | None:
     """Width and height that a JPEG or JPEG 2000 stream says of itself; None for others, or where none is found."""
     if compression in _JPEG2000:
         at = data.find(b"\xff\x4f\xff\x51")  # start of the codestream, and its SIZ
-        return struct.unpack(">II", data[at + 8 : at + 16]) if 0 <= at and len(data) >= at + 16 else None
+        return struct.unpack(">II", data[at + 8 : at + 16]) if at >= 0 and len(data) >= at + 16 else None
     if compression not in _JPEG:
         return None
     at = 2

@@ -1,0 +1,97 @@
+"""What of a clip is image: regions of the header, or what moves; text beside it is blanked, and black borders are cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from medcoss_cine.clip import Array, Clip
+from medcoss_cli.errors import DataError
+
+SAMPLED = 8
+"""Frames, evenly over the recording, that tell where the image is."""
+BLACK = 12
+"""Of 255: a border is darker in all of them."""
+MOVING = 12
+"""Of 255: less is noise of the compression."""
+JOINED = 3
+"""Pixels that are still between moving ones, and belong to the image."""
+GREY_STEP, COLOURED = 24, 0.005
+"""Of 255: channels that differ by more are a colour; and the share of the image's pixels that may have one (a mark)."""
+
+
+@dataclass(frozen=True)
+class View:
+    """The image's place in every frame of a recording."""
+
+    box: tuple[slice, slice]
+    keep: Array | None
+    """(h, w) bool within the box, of which the rest is blanked; None: all of it."""
+    notes: tuple[str, ...] = ()
+
+    def cut(self, frames: Array) -> Array:
+        """(n, H, W) to (n, h, w); 0 where no image is."""
+        inside = frames[:, self.box[0], self.box[1]]
+        return inside if self.keep is None else np.where(self.keep, inside, 0).astype(frames.dtype)
+
+
+def find_view(clip: Clip) -> View:
+    """Where the image is in all frames of a recording. Raises DataError, also for colour within it (Doppler)."""
+    height, width = clip.facts.size
+    whole = (slice(0, height), slice(0, width))
+    if not clip.facts.cut:
+        return View(whole, None)
+    numbers = np.unique(np.linspace(0, clip.facts.frames - 1, SAMPLED).astype(int)).tolist()
+    frames = clip.read(numbers)
+    if clip.facts.keep:
+        keep = np.zeros((height, width), bool)
+        for top, left, bottom, right in clip.facts.keep:
+            keep[top:bottom, left:right] = True
+        notes: tuple[str, ...] = ("blanked outside of its image regions",)
+    else:
+        keep, notes = _moving(grey(frames)), ("blanked where nothing moves, outside of the image",)
+        if not keep.any():
+            keep, notes = np.ones((height, width), bool), ("nothing moves: text beside the image could not be found",)
+    if frames.ndim == 4:
+        spread = frames.max(axis=-1).astype(int) - frames.min(axis=-1)
+        if (spread > GREY_STEP)[:, keep].mean() > COLOURED:
+            raise DataError("colour (Doppler) where grey is expected", where=clip.path)
+    low, high = _range(frames)
+    bright = (grey(frames).astype(np.float32) - low > (high - low) * BLACK / 255).any(axis=0) & keep
+    box = _box(bright) if bright.any() else whole
+    inside = keep[box]
+    return View(box, None if inside.all() else inside, notes if not keep.all() else notes[: not clip.facts.keep])
+
+
+def grey(frames: Array) -> Array:
+    """(n, H, W) of (n, H, W) or (n, H, W, 3), of the same type."""
+    if frames.ndim == 3:
+        return frames
+    weights = np.array([0.299, 0.587, 0.114], np.float32)
+    return np.stack([np.rint(frame @ weights).astype(frames.dtype) for frame in frames])
+
+
+def _range(frames: Array) -> tuple[float, float]:
+    return (0.0, 255.0) if frames.dtype == np.uint8 else (float(frames.min()), float(frames.max()))
+
+
+def _moving(frames: Array) -> Array:
+    """(H, W) bool: the largest connected area in which pixels change over time, without holes."""
+    from scipy.ndimage import binary_closing, binary_fill_holes, label, uniform_filter
+
+    low, high = _range(frames)
+    smooth = np.stack([uniform_filter(frame.astype(np.float32), 3) for frame in frames])
+    change = smooth.max(axis=0) - smooth.min(axis=0) > max(high - low, 1e-6) * MOVING / 255
+    wide = np.pad(change, JOINED)  # so that what touches the border is closed like the rest
+    closed = binary_closing(wide, np.ones((2 * JOINED + 1,) * 2))[JOINED:-JOINED, JOINED:-JOINED]
+    areas, count = label(closed)
+    if count == 0:
+        return np.zeros(change.shape, bool)
+    largest = 1 + int(np.argmax(np.bincount(areas.ravel())[1:]))
+    return np.asarray(binary_fill_holes(areas == largest))
+
+
+def _box(mask: Array) -> tuple[slice, slice]:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
