@@ -15,10 +15,10 @@ from medcoss_cli.errors import DataError
 
 Array = np.ndarray[Any, Any]
 
-MAX_PIXELS = 2**24
-"""Of one frame."""
-MAX_VALUES = 2**28
-"""Of the frames that are read at once."""
+MAX_PIXELS = 2**23
+"""Of one frame: 3840 x 2160."""
+MAX_VALUES = 2**27
+"""Of the frames that are read at once: 16 of 1920 x 1080 in colour."""
 MAX_FRAMES = 2**20
 UNEVEN = 0.1
 """Steps in time that differ by more than this share of the usual one are a variable frame rate."""

@@ -82,7 +82,9 @@ def _facts(path: Path) -> tuple[str, int | None, Facts]:
         data = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
         at = file.tell()
         declared = int(data.get("NumberOfFrames") or 1)
-        syntax = data.file_meta.TransferSyntaxUID
+        syntax = getattr(data.file_meta, "TransferSyntaxUID", None)
+        if syntax is None:
+            raise DataError("the file does not say how its pixels are stored (no transfer syntax)", where=path)
         if str(syntax).startswith(_VIDEO):
             raise DataError("a video stream (MPEG) inside DICOM is not read", where=path, fix="save it as MP4")
         rows, columns = int(data.get("Rows") or 0), int(data.get("Columns") or 0)

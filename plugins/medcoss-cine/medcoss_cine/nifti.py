@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,12 +19,10 @@ MAX_VOXELS = 2**30
 
 def read_shape(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Size and spacing along x, y, z, t: mm and ms. Raises DataError."""
-    import SimpleITK
+    from medcoss_cli.kit.readers import nifti
 
-    with plainly(path):
-        reader = SimpleITK.ImageFileReader()
-        reader.SetFileName(str(path))
-        reader.SetImageIO("NiftiImageIO")
+    volumes = nifti.read_header(path).volumes  # refuses what is damaged, which ITK may try to read
+    with _reader(path) as reader:
         reader.ReadImageInformation()
         size = tuple(int(n) for n in reader.GetSize())
         spacing = tuple(float(s) for s in reader.GetSpacing())
@@ -30,7 +30,26 @@ def read_shape(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
             raise DataError("several values a voxel where one is expected", where=path)
     if np.prod([float(n) for n in size]) > MAX_VOXELS:
         raise DataError(f"{' x '.join(map(str, size))} voxels are more than the limit of 2^30", where=path)
+    if len(size) > 4 or (len(size) == 4 and size[3] != volumes):
+        raise DataError("a file of more than four axes is not read", where=path)
     return size, (*spacing[:3], *(step * 1000 for step in spacing[3:]))  # ITK has seconds, whatever the file's unit
+
+
+@contextmanager
+def _reader(path: Path) -> Iterator[Any]:
+    """A reader of this file, silent; what it raises becomes a DataError."""
+    import SimpleITK
+
+    warns = SimpleITK.ProcessObject.GetGlobalWarningDisplay()
+    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        with plainly(path):
+            reader = SimpleITK.ImageFileReader()
+            reader.SetFileName(str(path))
+            reader.SetImageIO("NiftiImageIO")
+            yield reader
+    finally:
+        SimpleITK.ProcessObject.SetGlobalWarningDisplay(warns)
 
 
 class NiftiClip(Clip):
@@ -51,10 +70,7 @@ class NiftiClip(Clip):
 
         height, width = self.facts.size
         first, last = numbers[0], numbers[-1]
-        with plainly(self.path):
-            reader = SimpleITK.ImageFileReader()
-            reader.SetFileName(str(self.path))
-            reader.SetImageIO("NiftiImageIO")
+        with _reader(self.path) as reader:
             reader.SetExtractIndex([0, 0, self._slice, first])
             reader.SetExtractSize([width, height, 1, last - first + 1])
             array = SimpleITK.GetArrayFromImage(reader.Execute())[:, 0]

@@ -53,12 +53,16 @@ def find_view(clip: Clip) -> View:
         keep, notes = _moving(grey(frames)), ("blanked where nothing moves, outside of the image",)
         if not keep.any():
             keep, notes = np.ones((height, width), bool), ("nothing moves: text beside the image could not be found",)
-    if frames.ndim == 4:
-        spread = frames.max(axis=-1).astype(int) - frames.min(axis=-1)
-        if (spread > GREY_STEP)[:, keep].mean() > COLOURED:
-            raise DataError("colour (Doppler) where grey is expected", where=clip.path)
     low, high = _range(frames)
-    bright = (grey(frames).astype(np.float32) - low > (high - low) * BLACK / 255).any(axis=0) & keep
+    bright, coloured = np.zeros((height, width), bool), 0.0
+    for frame in frames:  # one at a time, for they may be large
+        if frame.ndim == 3:
+            spread = frame.max(axis=-1).astype(np.int16) - frame.min(axis=-1)
+            coloured += float((spread > GREY_STEP)[keep].mean()) / len(frames)
+        bright |= grey(frame[None])[0].astype(np.float32) - low > (high - low) * BLACK / 255
+    if coloured > COLOURED:
+        raise DataError("colour (Doppler) where grey is expected", where=clip.path)
+    bright &= keep
     box = _box(bright) if bright.any() else whole
     inside = keep[box]
     return View(box, None if inside.all() else inside, notes if not keep.all() else notes[: not clip.facts.keep])
@@ -81,8 +85,12 @@ def _moving(frames: Array) -> Array:
     from scipy.ndimage import binary_closing, binary_fill_holes, label, uniform_filter
 
     low, high = _range(frames)
-    smooth = np.stack([uniform_filter(frame.astype(np.float32), 3) for frame in frames])
-    change = smooth.max(axis=0) - smooth.min(axis=0) > max(high - low, 1e-6) * MOVING / 255
+    smooth = uniform_filter(frames[0].astype(np.float32), 3)
+    least, most = smooth, smooth.copy()
+    for frame in frames[1:]:
+        smooth = uniform_filter(frame.astype(np.float32), 3)
+        least, most = np.minimum(least, smooth), np.maximum(most, smooth)
+    change = most - least > max(high - low, 1e-6) * MOVING / 255
     wide = np.pad(change, JOINED)  # so that what touches the border is closed like the rest
     closed = binary_closing(wide, np.ones((2 * JOINED + 1,) * 2))[JOINED:-JOINED, JOINED:-JOINED]
     areas, count = label(closed)
