@@ -79,19 +79,19 @@ def _facts(path: Path) -> tuple[str, int | None, Facts]:
     import pydicom
 
     with path.open("rb") as file:
-        data = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
+        data = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS, force=True)
         at = file.tell()
         declared = int(data.get("NumberOfFrames") or 1)
-        syntax = getattr(data.file_meta, "TransferSyntaxUID", None)
-        if syntax is None:
-            raise DataError("the file does not say how its pixels are stored (no transfer syntax)", where=path)
-        if str(syntax).startswith(_VIDEO):
-            raise DataError("a video stream (MPEG) inside DICOM is not read", where=path, fix="save it as MP4")
         rows, columns = int(data.get("Rows") or 0), int(data.get("Columns") or 0)
         samples = int(data.get("SamplesPerPixel") or 1)
         photometric = str(data.get("PhotometricInterpretation") or "")
         if rows == 0 or columns == 0:
             raise NotThis("DICOM without an image", where=path)
+        syntax = getattr(data.file_meta, "TransferSyntaxUID", None)
+        if syntax is None:
+            raise DataError("the file does not say how its pixels are stored (no transfer syntax)", where=path)
+        if str(syntax).startswith(_VIDEO):
+            raise DataError("a video stream (MPEG) inside DICOM is not read", where=path, fix="save it as MP4")
         if syntax.is_deflated:
             raise DataError("a deflated DICOM file is not read", where=path)
         bits = rows * columns * samples * int(data.get("BitsAllocated") or 8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,7 @@ class ClipFolder:
             try:
                 yield from self._recordings(entry, kind_of(entry.path))
             except DataError as error:
-                sound = type(error).__name__ == "NotThis" or "where grey is expected" in error.what
+                sound = type(error).__name__ == "NotThis" or re.search(r"where (grey|a volume) is expected", error.what)
                 yield Skipped(entry.path, error.what, bad=not sound)
 
     def _recordings(self, entry: Entry, kind: str) -> Iterator[Record | Skipped]:

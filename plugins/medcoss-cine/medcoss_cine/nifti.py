@@ -23,7 +23,10 @@ def read_shape(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
 
     volumes = nifti.read_header(path).volumes  # refuses what is damaged, which ITK may try to read
     with _reader(path) as reader:
-        reader.ReadImageInformation()
+        try:
+            reader.ReadImageInformation()
+        except RuntimeError as error:  # sound, as its header was read above
+            raise DataError("ITK cannot read this kind of NIfTI", where=path, fix="save it as NIfTI-1") from error
         size = tuple(int(n) for n in reader.GetSize())
         spacing = tuple(float(s) for s in reader.GetSpacing())
         if reader.GetNumberOfComponents() != 1:

@@ -15,8 +15,10 @@ BLACK = 12
 """Of 255: a border is darker in all of them."""
 MOVING = 12
 """Of 255: less is noise of the compression."""
-JOINED = 3
-"""Pixels that are still between moving ones, and belong to the image."""
+JOINED = 2
+"""Pixels around what is bright that still belong to it: what is nearer than twice as many is one area."""
+MOSTLY = 0.5
+"""Share of an area whose surrounding box changes, for what does not change at its border to be cut."""
 GREY_STEP, COLOURED = 24, 0.005
 """Of 255: channels that differ by more are a colour; and the share of the image's pixels that may have one (a mark)."""
 
@@ -81,8 +83,12 @@ def _range(frames: Array) -> tuple[float, float]:
 
 
 def _moving(frames: Array) -> Array:
-    """(H, W) bool: the largest connected area in which pixels change over time, without holes."""
-    from scipy.ndimage import binary_closing, binary_fill_holes, label, uniform_filter
+    """(H, W) bool: the area of brightness in which most changes over time, without holes; none where nothing changes.
+
+    It ends where black surrounds it, and where rows and columns at its border do not change; these only if most of it changes,
+    for a still organ is no border.
+    """
+    from scipy.ndimage import binary_dilation, binary_fill_holes, label, uniform_filter
 
     low, high = _range(frames)
     smooth = uniform_filter(frames[0].astype(np.float32), 3)
@@ -91,13 +97,23 @@ def _moving(frames: Array) -> Array:
         smooth = uniform_filter(frame.astype(np.float32), 3)
         least, most = np.minimum(least, smooth), np.maximum(most, smooth)
     change = most - least > max(high - low, 1e-6) * MOVING / 255
-    wide = np.pad(change, JOINED)  # so that what touches the border is closed like the rest
-    closed = binary_closing(wide, np.ones((2 * JOINED + 1,) * 2))[JOINED:-JOINED, JOINED:-JOINED]
-    areas, count = label(closed)
-    if count == 0:
+    bright = most - low > (high - low) * BLACK / 255
+    areas, count = label(binary_dilation(bright, np.ones((3, 3)), iterations=JOINED))
+    moving = np.bincount(areas[change & bright], minlength=count + 1)
+    moving[0] = 0
+    if not moving.any():
         return np.zeros(change.shape, bool)
-    largest = 1 + int(np.argmax(np.bincount(areas.ravel())[1:]))
-    return np.asarray(binary_fill_holes(areas == largest))
+    area = (areas == int(np.argmax(moving))) & bright
+    box, moved = _box(area), _box(change & area)
+    if _size(moved) >= MOSTLY * _size(box):
+        inner = np.zeros_like(area)
+        inner[moved] = True
+        area &= inner
+    return np.asarray(binary_fill_holes(area))
+
+
+def _size(box: tuple[slice, slice]) -> int:
+    return int(np.prod([side.stop - side.start for side in box]))
 
 
 def _box(mask: Array) -> tuple[slice, slice]:

@@ -173,6 +173,22 @@ def test_without_regions_what_does_not_move_is_blanked_and_black_borders_are_cut
     assert "nothing moves" in sample.notes[0]
 
 
+def test_a_still_organ_is_no_border(tmp_path: Path) -> None:
+    clip = np.zeros((12, 120, 140), np.uint8)
+    clip[:, 20:100, 20:120] = blocks(1, 80, 104)[:, :, :100]
+    clip[:, 40:60, 40:64] = blocks(12, 24, 24)[:, :20]  # a valve
+    clip[:, 4:12, 4:60] = 220  # a name
+    save_dicom(tmp_path / "a.dcm", clip)
+    assert np.array_equal(only(ClipFolder(), tmp_path).array[0], clip[:, 20:100, 20:120])
+    clip[:, :, :] = 60  # a grey screen
+    clip[:, 20:110, 10:130] = blocks(12, 96, 120)[:, :90]
+    clip[:, 4:12, 4:60] = 220
+    save_dicom(tmp_path / "a.dcm", clip)
+    array = only(ClipFolder(), tmp_path).array[0]
+    assert array.shape[1:] == pytest.approx((90, 120), abs=4)
+    assert array.max() < 200
+
+
 def test_colour_doppler_and_spectra_are_left_out(tmp_path: Path) -> None:
     grey = np.repeat(blocks(8)[..., None], 3, axis=3)
     flow = grey.copy()

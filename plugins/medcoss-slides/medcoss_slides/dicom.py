@@ -74,7 +74,7 @@ def read_instance(path: Path) -> Instance | str:
     import pydicom
 
     with _quietly(path):
-        data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
+        data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS, force=True)
         kind = str(data.get("SOPClassUID") or "")
         if kind != WHOLE_SLIDE:
             name = pydicom.uid.UID(kind).name if kind in pydicom.uid.UID_dictionary else "not said"

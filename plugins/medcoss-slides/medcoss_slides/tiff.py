@@ -20,6 +20,7 @@ from medcoss_slides.slide import Array, Slide, plausible
 
 MAX_DIRECTORIES = 4096
 """Image directories (levels, label, macro) of one file."""
+UNTILED, TILE = "a TIFF that is not stored in tiles", "convert it: vips tiffsave IN OUT --tile --pyramid"
 _JPEG, _JPEG2000 = (6, 7), (33003, 33004, 33005, 34712)
 _CODECS = (1, 5, *_JPEG, 8, 32946, *_JPEG2000)  # none, LZW, deflate, JPEG: decoders whose output is limited
 
@@ -109,6 +110,8 @@ def _describe(slide: Any, path: Path) -> tuple[tuple[float, float] | None, list[
         try:
             facts = slide.properties
         except NotImplementedError as error:
+            if not file.pages.first.is_tiled:
+                raise DataError(UNTILED, where=path, fix=TILE) from error
             raise DataError("several focal planes, channels or time points are not read", where=path) from error
     composition = facts.get("tiffslide.series-composition")
     if composition is not None and len(composition.located_series) > 1:
@@ -121,11 +124,7 @@ def _describe(slide: Any, path: Path) -> tuple[tuple[float, float] | None, list[
         if page.is_tiled or page.jpegheader is not None:
             pages.append(page)
         elif not pages:
-            raise DataError(
-                "a TIFF that is not stored in tiles",
-                where=path,
-                fix="convert it: vips tiffsave IN OUT --tile --pyramid",
-            )
+            raise DataError(UNTILED, where=path, fix=TILE)
     pages.sort(key=lambda page: -page.imagewidth)
     for page in pages:
         if page.samplesperpixel < 3 or page.photometric not in (2, 6):
