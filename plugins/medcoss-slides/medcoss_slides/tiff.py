@@ -22,6 +22,8 @@ MAX_DIRECTORIES = 4096
 """Image directories (levels, label, macro) of one file."""
 UNTILED, TILE = "a TIFF that is not stored in tiles", "convert it: vips tiffsave IN OUT --tile --pyramid"
 _JPEG, _JPEG2000 = (6, 7), (33003, 33004, 33005, 34712)
+_YCBCR_2000 = 33003
+"""Aperio's JPEG 2000 whose colours are YCbCr, which the decoder leaves as they are."""
 _CODECS = (1, 5, *_JPEG, 8, 32946, *_JPEG2000)  # none, LZW, deflate, JPEG: decoders whose output is limited
 
 
@@ -83,7 +85,7 @@ class TiffSlide(Slide):
         array = np.asarray(pixels).reshape(-1, *pixels.shape[-2:])[..., :3]
         if array.dtype != np.uint8 or array.shape[-1] != 3:
             raise DataError("a tile is not of 8 bits and three colours", where=self.path)
-        return array
+        return _rgb(array) if page.compression == _YCBCR_2000 else array
 
 
 def _open(path: Path) -> Any:
@@ -129,6 +131,12 @@ def _describe(slide: Any, path: Path) -> tuple[tuple[float, float] | None, list[
     for page in pages:
         if page.samplesperpixel < 3 or page.photometric not in (2, 6):
             raise DataError("a grey slide where colour is expected", where=path)
+        if page.photometric == 6 and page.compression not in (
+            *_JPEG,
+            _YCBCR_2000,
+            33005,
+        ):  # 33005: RGB whatever it says
+            raise DataError("colours as YCbCr without JPEG are not read", where=path)
         if page.bitspersample != 8 or page.planarconfig != 1:
             raise DataError("its pixels are not of 8 bits for each colour, interleaved", where=path)
         if page.compression not in _CODECS:
@@ -136,6 +144,13 @@ def _describe(slide: Any, path: Path) -> tuple[tuple[float, float] | None, list[
                 f"tiles compressed by {getattr(page.compression, 'name', page.compression)} are not read", where=path
             )
     return plausible(_mpp(facts) or _ome_mpp(file.ome_metadata)), pages
+
+
+def _rgb(tile: Array) -> Array:
+    """YCbCr of the full range (JFIF) to RGB."""
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(np.ascontiguousarray(tile), "YCbCr").convert("RGB"))
 
 
 def _mpp(facts: Any) -> tuple[float, float] | None:

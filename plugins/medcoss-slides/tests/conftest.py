@@ -36,7 +36,15 @@ def write_svs(
 
     about = f"Aperio Image Library v12.0.15\r\n{image.shape[1]}x{image.shape[0]} (128x128) RGB|AppMag = 20|Filename = secret"
     about += "" if mpp is None else f"|MPP = {mpp}"
-    tiled: dict[str, Any] = {"tile": (tile, tile), "photometric": "rgb", "compression": compression, "metadata": None}
+    ycbcr = compression == "aperio_jp2000_ycbc"
+    if ycbcr:
+        image = np.asarray(Image.fromarray(image).convert("YCbCr"))
+    tiled: dict[str, Any] = {
+        "tile": (tile, tile),
+        "photometric": "ycbcr" if ycbcr else "rgb",
+        "compression": compression,
+        "metadata": None,
+    }
     whole: dict[str, Any] = {"photometric": "rgb", "metadata": None, "rowsperstrip": 16}
     mark = np.broadcast_to(np.array(MARK, np.uint8), (96, 160, 3))
     with tifffile.TiffWriter(path) as writer:

@@ -49,7 +49,19 @@ def test_it_passes_the_conformance_suite(tmp_path: Path) -> None:
     assert conformance.check(modality, tmp_path) == []
 
 
-@pytest.mark.parametrize("kind", ["svs", "svs jpeg", "ndpi", "dicom", "dicom sparse", "dicom jpeg"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "svs",
+        "svs jpeg",
+        "svs aperio_jp2000_rgb",
+        "svs aperio_jp2000_ycbc",
+        "ndpi",
+        "dicom",
+        "dicom sparse",
+        "dicom jpeg",
+    ],
+)
 def test_tiles_of_level_0_are_the_pixels_of_the_slide(
     kind: str, tmp_path: Path, draw: Write, svs: Write, ndpi: Write, dicom_slide: Write
 ) -> None:
@@ -60,7 +72,7 @@ def test_tiles_of_level_0_are_the_pixels_of_the_slide(
     if kind == "ndpi":
         ndpi(tmp_path / "a.ndpi", image)
     elif kind.startswith("svs"):
-        svs(tmp_path / "a.svs", image, compression="jpeg" if kind == "svs jpeg" else "deflate")
+        svs(tmp_path / "a.svs", image, compression=kind[4:] or "deflate")
     else:
         dicom_slide(tmp_path / "a", image, sparse="sparse" in kind, jpeg="jpeg" in kind)
     records, skipped = found(LOADER, tmp_path)
