@@ -33,9 +33,11 @@ class View:
     notes: tuple[str, ...] = ()
 
     def cut(self, frames: Array) -> Array:
-        """(n, H, W) to (n, h, w); 0 where no image is."""
+        """(n, H, W) to (n, h, w); black where no image is: 0, or the least of frames of more than 8 bits."""
         inside = frames[:, self.box[0], self.box[1]]
-        return inside if self.keep is None else np.where(self.keep, inside, 0).astype(frames.dtype)
+        if self.keep is None:
+            return inside
+        return np.where(self.keep, inside, 0 if frames.dtype == np.uint8 else inside.min()).astype(frames.dtype)
 
 
 def find_view(clip: Clip) -> View:

@@ -44,7 +44,7 @@ class SlideFolder:
     """Whole slides: SVS, NDPI, SCN, Philips and other tiled TIFF, and DICOM (VL Whole Slide Microscopy).
 
     Samples are (3, tile, tile) uint8 RGB, tiles of tissue on a grid, resampled to `mpp` from the next finer level; their
-    spacing is in mm. A slide's label, its macro picture and its thumbnail are never read.
+    spacing is in mm. A slide's label and its macro picture are never read.
     """
 
     tile: int = 224

@@ -18,6 +18,8 @@ from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers import plainly
 from medcoss_slides.slide import Array, Slide, plausible
 
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # its warnings become reasons here
+
 MAX_DIRECTORIES = 4096
 """Image directories (levels, label, macro) of one file."""
 UNTILED, TILE = "a TIFF that is not stored in tiles", "convert it: vips tiffsave IN OUT --tile --pyramid"
@@ -95,8 +97,6 @@ def _open(path: Path) -> Any:
         raise DataError(
             f"slides need tiffslide, which cannot be imported ({error})", where=path, fix="pip install medcoss-slides"
         ) from error
-    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # its warnings become reasons here
-    logging.getLogger("tifffile").propagate = False
     return tiffslide.TiffSlide(path)
 
 
@@ -118,8 +118,11 @@ def _describe(slide: Any, path: Path) -> tuple[tuple[float, float] | None, list[
     composition = facts.get("tiffslide.series-composition")
     if composition is not None and len(composition.located_series) > 1:
         raise DataError("a slide of several scanned areas is not read", where=path, fix="convert each to a tiled TIFF")
+    slide_itself = file.series[facts["tiffslide.series-index"]]
+    if any(_area(series) > _area(slide_itself) for series in file.series):
+        raise DataError("its first image is not its largest: it may be the slide's label, and is not read", where=path)
     pages = []
-    for level in file.series[facts["tiffslide.series-index"]].levels:
+    for level in slide_itself.levels:
         page = level.keyframe
         if len(level.pages) > 1:
             raise DataError("several focal planes, channels or time points are not read", where=path)
@@ -144,6 +147,10 @@ def _describe(slide: Any, path: Path) -> tuple[tuple[float, float] | None, list[
                 f"tiles compressed by {getattr(page.compression, 'name', page.compression)} are not read", where=path
             )
     return plausible(_mpp(facts) or _ome_mpp(file.ome_metadata)), pages
+
+
+def _area(series: Any) -> int:
+    return int(series.keyframe.imagewidth) * int(series.keyframe.imagelength)
 
 
 def _rgb(tile: Array) -> Array:

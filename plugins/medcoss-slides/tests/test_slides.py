@@ -201,6 +201,19 @@ def test_label_and_macro_are_never_read(tmp_path: Path, draw: Write, svs: Write,
     assert [(item.source, item.reason) for item in skipped] == [(paths[2], "the slide's label, which is never read")]
 
 
+def test_a_label_that_comes_first_is_not_taken_for_the_slide(tmp_path: Path, draw: Write) -> None:
+    import tifffile
+
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for image in (draw(256, 256), draw(512, 768)):
+            writer.write(
+                image, tile=(128, 128), photometric="rgb", resolution=(20000, 20000), resolutionunit="CENTIMETER"
+            )
+    records, skipped = found(LOADER, tmp_path)
+    assert not records
+    assert "it may be the slide's label" in skipped[0].reason
+
+
 def test_microns_per_pixel_are_needed_or_assumed(tmp_path: Path, draw: Write, svs: Write) -> None:
     svs(tmp_path / "a.svs", draw(512, 512), mpp=None)
     records, skipped = found(LOADER, tmp_path)
