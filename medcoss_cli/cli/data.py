@@ -67,6 +67,8 @@ def check(
         str | None, typer.Option("--modality", help="Read the files as this modality (default: by content).")
     ] = None,
     split: Split = "all",
+    allow: options.Allow = None,
+    tilt: options.Tilt = "keep",
     as_json: options.Json = False,
 ) -> None:
     """Read every file and report what was read, what was refused and why.
@@ -79,9 +81,11 @@ def check(
     if modality is None:
         verdicts = survey_table(folder, screen)
     else:
+        from medcoss_cli.registry.configure import reading
         from medcoss_cli.registry.discovery import load_modality
 
-        verdicts = check_modality(load_modality(modality), folder, split, screen)
+        part = reading(load_modality(modality), options.reading(allow, tilt))
+        verdicts = check_modality(part, folder, split, screen)
     if as_json:
         terminal.result_json([vars(verdict) for verdict in verdicts])
     else:
@@ -104,6 +108,8 @@ def prepare(
     bad_share: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Largest share of files that may be unreadable.")
     ] = 0.05,
+    allow: options.Allow = None,
+    tilt: options.Tilt = "keep",
     as_json: options.Json = False,
 ) -> None:
     """Read, resize and store a folder once, so that training reads integers from memory-mapped files.
@@ -116,9 +122,10 @@ def prepare(
 
     from medcoss_cli.data import read
     from medcoss_cli.data.prepare import prepare as write_prepared
+    from medcoss_cli.registry.configure import reading
 
     screen = terminal.screen(as_json)
-    part = _modality(modality, size)
+    part = reading(_modality(modality, size), options.reading(allow, tilt))
     where = prepared or Path(os.environ.get("MEDCOSS_PREPARED", "prepared"))
     listing = read.find(part, folder, split, screen)
     part = read.with_vocabulary(part, listing, screen)
@@ -141,6 +148,8 @@ def preview(
     size: Size = None,
     split: Split = "train",
     seed: Annotated[int, typer.Option(help="Seed of augmentation and masks.")] = 0,
+    allow: options.Allow = None,
+    tilt: options.Tilt = "keep",
 ) -> None:
     """Draw what the model sees; with a checkpoint, also its reconstruction.
 
@@ -148,11 +157,12 @@ def preview(
     """
     from medcoss_cli.data import preview as draw
     from medcoss_cli.data import read
+    from medcoss_cli.registry.configure import reading
     from medcoss_cli.store import atomic
 
     screen = terminal.screen()
     if checkpoint is None:
-        part = _modality(modality, size)
+        part = reading(_modality(modality, size), options.reading(allow, tilt))
         listing = read.find(part, folder, split, screen)
         part = read.with_vocabulary(part, listing, screen)
         rows = draw.views(part, draw.read_some(part, listing, count), seed)
@@ -161,7 +171,7 @@ def preview(
         from medcoss_cli.store.checkpoint import find_checkpoint
 
         model = read_for(find_checkpoint(checkpoint)[0], modality, screen).model
-        part = model.modalities[modality]
+        part = reading(model.modalities[modality], options.reading(allow, tilt))
         listing = read.find(part, folder, split, screen)
         rows = draw.reconstructions(model, modality, draw.read_some(part, listing, count), seed)
     atomic.write(out, draw.montage(part, rows))

@@ -101,7 +101,7 @@ def _object(syntax: UID, frame: bytes, rows: int, columns: int, bits: int) -> Da
     data = Dataset()
     data.file_meta = FileMetaDataset()
     data.file_meta.TransferSyntaxUID = syntax
-    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = uid.SecondaryCaptureImageStorage
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = uid.DigitalXRayImageStorageForPresentation
     data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
     data.Rows, data.Columns, data.SamplesPerPixel = rows, columns, 1
     data.PhotometricInterpretation = "MONOCHROME2"

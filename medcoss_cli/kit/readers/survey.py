@@ -202,6 +202,7 @@ def _single(root: Path, item: Skipped) -> Iterator[SurveyEntry]:
         for frame in range(header.frames):
             array, spacing, frame_notes = pixels.read_frame(item.source, frame)
             notes += [*frame_notes, *_check_content(array, item.source)]
+        notes += [risk] if (risk := header.not_allowed(())) else []
         notes += ["no pixel spacing"] if spacing is None else []
         notes += [f"{header.frames} frames, each an image"] if header.frames > 1 else []
         yield SurveyEntry(name, "image", "read", _by(array.shape), tuple(dict.fromkeys(notes)))
