@@ -283,7 +283,7 @@ def test_a_missing_decoder_is_named_with_its_package(tmp_path: Path) -> None:
 
 
 def test_a_decoder_that_panics_is_a_plain_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from medcoss_cli.kit.readers import pixels
+    from medcoss_cli.kit.readers import codecs
 
     class PanicException(BaseException):
         pass
@@ -291,7 +291,7 @@ def test_a_decoder_that_panics_is_a_plain_reason(tmp_path: Path, monkeypatch: py
     def panic(*_: object, **__: object) -> None:
         raise PanicException("index out of bounds")
 
-    monkeypatch.setattr(pixels, "pixel_array", panic)
+    monkeypatch.setattr(codecs, "pixel_array", panic)
     with pytest.raises(DataError, match="damaged pixel data"):
         only(STILLS, save(make(PICTURE, "CR"), tmp_path / "a"))
 
