@@ -69,6 +69,7 @@ def check(
     split: Split = "all",
     allow: options.Allow = None,
     tilt: options.Tilt = "keep",
+    loader: options.Loader = None,
     as_json: options.Json = False,
 ) -> None:
     """Read every file and report what was read, what was refused and why.
@@ -84,7 +85,7 @@ def check(
         from medcoss_cli.registry.configure import reading
         from medcoss_cli.registry.discovery import load_modality
 
-        part = reading(load_modality(modality), options.reading(allow, tilt))
+        part = reading(load_modality(modality), options.reading(allow, tilt, loader))
         verdicts = check_modality(part, folder, split, screen)
     if as_json:
         terminal.result_json([vars(verdict) for verdict in verdicts])
@@ -110,6 +111,7 @@ def prepare(
     ] = 0.05,
     allow: options.Allow = None,
     tilt: options.Tilt = "keep",
+    loader: options.Loader = None,
     as_json: options.Json = False,
 ) -> None:
     """Read, resize and store a folder once, so that training reads integers from memory-mapped files.
@@ -125,7 +127,7 @@ def prepare(
     from medcoss_cli.registry.configure import reading
 
     screen = terminal.screen(as_json)
-    part = reading(_modality(modality, size), options.reading(allow, tilt))
+    part = reading(_modality(modality, size), options.reading(allow, tilt, loader))
     where = prepared or Path(os.environ.get("MEDCOSS_PREPARED", "prepared"))
     listing = read.find(part, folder, split, screen)
     part = read.with_vocabulary(part, listing, screen)
@@ -150,6 +152,7 @@ def preview(
     seed: Annotated[int, typer.Option(help="Seed of augmentation and masks.")] = 0,
     allow: options.Allow = None,
     tilt: options.Tilt = "keep",
+    loader: options.Loader = None,
 ) -> None:
     """Draw what the model sees; with a checkpoint, also its reconstruction.
 
@@ -162,7 +165,7 @@ def preview(
 
     screen = terminal.screen()
     if checkpoint is None:
-        part = reading(_modality(modality, size), options.reading(allow, tilt))
+        part = reading(_modality(modality, size), options.reading(allow, tilt, loader))
         listing = read.find(part, folder, split, screen)
         part = read.with_vocabulary(part, listing, screen)
         rows = draw.views(part, draw.read_some(part, listing, count), seed)
@@ -171,7 +174,7 @@ def preview(
         from medcoss_cli.store.checkpoint import find_checkpoint
 
         model = read_for(find_checkpoint(checkpoint)[0], modality, screen).model
-        part = reading(model.modalities[modality], options.reading(allow, tilt))
+        part = reading(model.modalities[modality], options.reading(allow, tilt, loader))
         listing = read.find(part, folder, split, screen)
         rows = draw.reconstructions(model, modality, draw.read_some(part, listing, count), seed)
     atomic.write(out, draw.montage(part, rows))

@@ -35,13 +35,30 @@ Tilt = Annotated[
         "--tilt", help="correct: resample series of a tilted gantry or uneven steps to an even grid; or keep."
     ),
 ]
+Loader = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--loader", metavar="KEY=VALUE", help="A setting of the modality's loader, see its README. May be repeated."
+    ),
+]
 
 
-def reading(allow: list[str] | None, tilt: str) -> dict[str, Any]:
-    """What loaders are told that is not their default. Raises: UsageError for a `--tilt` that is not known."""
+def reading(allow: list[str] | None, tilt: str, loader: list[str] | None = None) -> dict[str, Any]:
+    """What loaders are told that is not their default. Raises: UsageError for what cannot be one."""
+    import yaml
+
     if tilt not in ("keep", "correct"):
         raise UsageError(f"--tilt {tilt} is not keep or correct")
-    return {**({"allow": allow} if allow else {}), **({"tilt": tilt} if tilt != "keep" else {})}
+    settings = {}
+    for words in loader or ():
+        key, equals, value = words.partition("=")
+        try:
+            settings[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            equals = ""
+        if not (key and equals):
+            raise UsageError(f"--loader {words} is not of the form key=value", fix="as in --loader mpp=1.0")
+    return {**({"allow": allow} if allow else {}), **({"tilt": tilt} if tilt != "keep" else {}), **settings}
 
 
 Prepared = Annotated[

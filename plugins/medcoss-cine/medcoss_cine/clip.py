@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from medcoss_cli.errors import DataError
+from medcoss_cli.kit.readers import kind_of as readers_kind_of
 
 Array = np.ndarray[Any, Any]
 
@@ -42,6 +43,8 @@ class Facts:
     """Regions (top, left, bottom, right) that show an image, as a DICOM header lists them."""
     patient: str | None = None
     """A hash."""
+    risk: str | None = None
+    """"secondary-capture" or "burned-in", where the header says that the picture may show a name."""
     cut: bool = True
     """Borders are looked for, and cut."""
     notes: tuple[str, ...] = ()
@@ -121,9 +124,7 @@ def _opened(path: Path, part: tuple[str | int, ...], stamp: tuple[int, int]) -> 
 
 def kind_of(path: Path) -> str:
     """What a file is, by its first bytes: "avi", "mp4", or as the kit says. Raises DataError."""
-    from medcoss_cli.kit import readers
-
-    kind = readers.kind_of(path)
+    kind = readers_kind_of(path)
     if kind not in ("unknown", "text"):
         return kind
     with path.open("rb") as file:

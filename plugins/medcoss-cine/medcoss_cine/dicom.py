@@ -27,6 +27,7 @@ _TAGS = [
         "FrameTime",
     ),
     *("FrameTimeVector", "CineRate", "RecommendedDisplayFrameRate", "SequenceOfUltrasoundRegions", "ImageType"),
+    "BurnedInAnnotation",
 ]
 _VIDEO = ("1.2.840.10008.1.2.4.10",)  # MPEG-2, MPEG-4 and HEVC, .100 to .108: one stream, not frames
 TISSUE, COLOUR_FLOW = 1, 2
@@ -110,6 +111,7 @@ def _facts(path: Path) -> tuple[str, int | None, Facts]:
         spacing=spacing or _pair(data.get("PixelSpacing")) or _pair(data.get("ImagerPixelSpacing")),
         keep=keep,
         patient=_hash(data.get("PatientID")),
+        risk=_risk(data),
         notes=notes,
     )
     top = -1 if data.get("PixelRepresentation") else 2 ** int(data.get("BitsStored") or 8) - 1
@@ -174,6 +176,15 @@ def _regions(data: Any, path: Path) -> tuple[tuple[tuple[int, int, int, int], ..
         if region.get("PhysicalUnitsXDirection") == 3 and region.get("PhysicalUnitsYDirection") == 3  # cm
     }
     return tuple(boxes), _pair(scales.pop()) if len(scales) == 1 else None
+
+
+def _risk(data: Any) -> str | None:
+    from pydicom.uid import UID
+
+    types = " ".join(str(word) for word in data.get("ImageType") or ()).upper()
+    if "Secondary Capture" in UID(str(data.get("SOPClassUID") or "")).name or "SCREEN" in types:
+        return "secondary-capture"
+    return "burned-in" if str(data.get("BurnedInAnnotation") or "").upper() == "YES" else None
 
 
 def _pair(value: Any) -> tuple[float, float] | None:

@@ -40,6 +40,9 @@ class ClipFolder:
     """Windows of a recording, at most; they are spread over it."""
     dicom: tuple[str, ...] = ("US", "IVUS", "XA", "RF")
     """DICOM modality codes that are read."""
+    allow: tuple[str, ...] = ()
+    """DICOM that may show a name and is read all the same: "secondary-capture"; "burned-in" where the text cannot be found,
+    since nothing moves."""
 
     def find(self, root: Path, split: str = "train") -> Iterator[Record | Skipped]:
         """One record for each window of each recording under `root`; see Loader.find.
@@ -91,6 +94,12 @@ class ClipFolder:
             bad = bool(facts.notes)
             yield Skipped(entry.path, facts.notes[0] if bad else "a still image where a clip is expected", bad=bad)
             return
+        if facts.risk == "secondary-capture" and facts.risk not in self.allow:
+            yield Skipped(
+                entry.path,
+                "a secondary capture, which may show a name: not read unless allowed (--allow secondary-capture)",
+            )
+            return
         if facts.colour:
             _view(entry.path, part, _stamp(entry.path))
         length = len(self._chosen(facts, entry.path))
@@ -130,6 +139,12 @@ class ClipFolder:
         *part, _, first, end = record.part or ()
         clip = open_clip(record.source, tuple(part))
         facts, view = clip.facts, _view(record.source, tuple(part), _stamp(record.source))
+        if facts.risk == "burned-in" and not view.found and facts.risk not in self.allow:
+            raise DataError(
+                "burnt-in text, which may be a name, cannot be found, since nothing moves",
+                where=record.source,
+                fix="--allow burned-in",
+            )
         numbers = self._chosen(facts, record.source)[int(first) : int(end)]
         if len(numbers) < int(end) - int(first):
             raise DataError("the file has fewer frames than when it was listed", where=record.source)

@@ -19,9 +19,9 @@ MAX_VOXELS = 2**30
 
 def read_shape(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Size and spacing along x, y, z, t: mm and ms. Raises DataError."""
-    from medcoss_cli.kit.readers import nifti
+    from medcoss_cli.kit.readers.nifti import read_header
 
-    volumes = nifti.read_header(path).volumes  # refuses what is damaged, which ITK may try to read
+    volumes = read_header(path).volumes  # refuses what is damaged, which ITK may try to read
     with _reader(path) as reader:
         try:
             reader.ReadImageInformation()

@@ -31,6 +31,8 @@ class View:
     keep: Array | None
     """(h, w) bool within the box, of which the rest is blanked; None: all of it."""
     notes: tuple[str, ...] = ()
+    found: bool = True
+    """False: text beside the image could not be told from it."""
 
     def cut(self, frames: Array) -> Array:
         """(n, H, W) to (n, h, w); black where no image is: 0, or the least of frames of more than 8 bits."""
@@ -48,6 +50,7 @@ def find_view(clip: Clip) -> View:
         return View(whole, None)
     numbers = np.unique(np.linspace(0, clip.facts.frames - 1, SAMPLED).astype(int)).tolist()
     frames = clip.read(numbers)
+    found = True
     if clip.facts.keep:
         keep = np.zeros((height, width), bool)
         for top, left, bottom, right in clip.facts.keep:
@@ -55,7 +58,8 @@ def find_view(clip: Clip) -> View:
         notes: tuple[str, ...] = ("blanked outside of its image regions",)
     else:
         keep, notes = _moving(grey(frames)), ("blanked where nothing moves, outside of the image",)
-        if not keep.any():
+        found = bool(keep.any())
+        if not found:
             keep, notes = np.ones((height, width), bool), ("nothing moves: text beside the image could not be found",)
     low, high = _range(frames)
     bright, coloured = np.zeros((height, width), bool), 0.0
@@ -69,7 +73,9 @@ def find_view(clip: Clip) -> View:
     bright &= keep
     box = _box(bright) if bright.any() else whole
     inside = keep[box]
-    return View(box, None if inside.all() else inside, notes if not keep.all() else notes[: not clip.facts.keep])
+    if clip.facts.keep and keep.all():  # one region, of all there is
+        notes = ()
+    return View(box, None if inside.all() else inside, notes, found)
 
 
 def grey(frames: Array) -> Array:

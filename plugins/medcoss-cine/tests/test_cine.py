@@ -215,6 +215,22 @@ def test_colour_doppler_and_spectra_are_left_out(tmp_path: Path) -> None:
     assert not any(item.bad for item in skipped)
 
 
+def test_what_may_show_a_name_is_read_only_where_allowed(tmp_path: Path) -> None:
+    save_dicom(tmp_path / "a.dcm", blocks(8), SOPClassUID="1.2.840.10008.5.1.4.1.1.7.2")
+    save_dicom(tmp_path / "b.dcm", np.repeat(blocks(1), 8, axis=0), BurnedInAnnotation="YES")
+    save_dicom(tmp_path / "c.dcm", blocks(8), BurnedInAnnotation="YES")  # what lies beside the image can be found
+    records, skipped = found(ClipFolder(), tmp_path)
+    assert [item.source.name for item in skipped] == ["a.dcm"]
+    assert "not read unless allowed (--allow secondary-capture)" in skipped[0].reason
+    with pytest.raises(DataError, match="burnt-in text, which may be a name, cannot be found"):
+        ClipFolder().read(records[0])
+    ClipFolder().read(records[1])
+    allowed = ClipFolder(allow=("secondary-capture", "burned-in"))
+    records, skipped = found(allowed, tmp_path)
+    assert not skipped
+    assert [allowed.read(record).array.shape[1] for record in records] == [8, 8, 8]
+
+
 def test_deep_and_inverted_frames_of_angiography(tmp_path: Path) -> None:
     clip = blocks(8).astype(np.uint16) * 9
     save_dicom(

@@ -146,7 +146,9 @@ class SlideFolder:
         mpp = slide.mpp or (None if self.assume_mpp is None else (self.assume_mpp, self.assume_mpp))
         if mpp is None:
             raise DataError(
-                "the file does not say its microns per pixel", where=slide.path, fix="give the loader's assume_mpp"
+                "the file does not say its microns per pixel",
+                where=slide.path,
+                fix="give it: data.loader.slides.assume_mpp=0.25, or --loader assume_mpp=0.25",
             )
         if max(mpp) > self.mpp * UPSAMPLED:
             raise DataError(

@@ -218,7 +218,10 @@ def test_microns_per_pixel_are_needed_or_assumed(tmp_path: Path, draw: Write, sv
     svs(tmp_path / "a.svs", draw(512, 512), mpp=None)
     records, skipped = found(LOADER, tmp_path)
     assert not records
-    assert skipped[0].reason == "the file does not say its microns per pixel; give the loader's assume_mpp"
+    assert skipped[0].reason == (
+        "the file does not say its microns per pixel; "
+        "give it: data.loader.slides.assume_mpp=0.25, or --loader assume_mpp=0.25"
+    )
     loader = SlideFolder(tile=64, assume_mpp=0.5)
     records, _ = found(loader, tmp_path)
     assert len(records) == 16
