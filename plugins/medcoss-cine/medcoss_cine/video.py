@@ -83,7 +83,10 @@ def _stream(path: Path, kind: str) -> Iterator[tuple[Any, Any]]:
         ) from error
     av.logging.set_level(None)
     # read through Python: FFmpeg opens no file or address by itself
-    with path.open("rb") as file, av.open(file, format=_FORMATS[kind], metadata_errors="ignore") as container:
+    options: dict[str, Any] = {"format": _FORMATS[kind]}
+    if int(av.__version__.partition(".")[0]) < 19:  # later ones have no such option
+        options["metadata_errors"] = "ignore"
+    with path.open("rb") as file, av.open(file, **options) as container:
         if not container.streams.video:
             raise DataError("the file has no video stream", where=path)
         stream = container.streams.video[0]

@@ -71,14 +71,16 @@ def write_ndpi(path: Path, image: Array, mpp: float = 0.5) -> None:
         at = body.tell()
         body.write(data)
         more: list[int] = []
+        pixels = round(1e6 * abs(lens) / 20 / mpp)  # a hundred centimetres
         for blob in (
             struct.pack("<HHH", 8, 8, 8),
             struct.pack(f"<{len(starts)}I", *starts),
-            struct.pack("<II", round(1e4 / mpp * 100 * abs(lens) / 20), 100),
+            struct.pack("<II", pixels, 100),
+            b"Hamamatsu\0",
         ):
             more.append(body.tell())
             body.write(blob)
-        bits, mcu, resolution = more
+        bits, mcu, resolution, maker = more
         (lens_bits,) = struct.unpack("<I", struct.pack("<f", lens))
         entries = [
             *(
@@ -88,7 +90,7 @@ def write_ndpi(path: Path, image: Array, mpp: float = 0.5) -> None:
                 (259, 3, 1, 7),
                 (262, 3, 1, 6),
             ),
-            (271, 2, 4, int.from_bytes(b"HPK\0", "little")),
+            (271, 2, 10, maker),
             *((273, 4, 1, at), (277, 3, 1, 3), (278, 4, 1, level.shape[0]), (279, 4, 1, len(data))),
             *((282, 5, 1, resolution), (283, 5, 1, resolution), (284, 3, 1, 1), (296, 3, 1, 3)),
             *((65420, 4, 1, 1), (65421, 11, 1, lens_bits), (65426, 4, len(starts), mcu)),
