@@ -44,7 +44,7 @@ Loader = Annotated[
 
 
 def reading(allow: list[str] | None, tilt: str, loader: list[str] | None = None) -> dict[str, Any]:
-    """What loaders are told that is not their default. Raises: UsageError for what cannot be one."""
+    """Settings of loaders that differ from their defaults. Raises: UsageError for what cannot be one."""
     import yaml
 
     if tilt not in ("keep", "correct"):

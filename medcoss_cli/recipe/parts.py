@@ -72,7 +72,7 @@ class Data(Part):
 
     @property
     def reading(self) -> dict[str, Any]:
-        """What loaders are told that is not their default; see registry/configure.py."""
+        """Settings of loaders that differ from their defaults; see registry/configure.py."""
         named = (("allow", self.allow), ("tilt", self.tilt), ("loader", self.loader))
         return {name: value for name, value in named if value not in ([], "keep", {})}
 

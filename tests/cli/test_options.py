@@ -9,8 +9,8 @@ from medcoss_cli.errors import UsageError
 
 
 def test_settings_of_a_loader_are_read_as_in_a_recipe() -> None:
-    said = options.reading(["burned-in"], "correct", ["mpp=1.0", "dicom=[US, XA]", "spacing=null"])
-    assert said == {
+    settings = options.reading(["burned-in"], "correct", ["mpp=1.0", "dicom=[US, XA]", "spacing=null"])
+    assert settings == {
         "allow": ["burned-in"],
         "tilt": "correct",
         "mpp": 1.0,

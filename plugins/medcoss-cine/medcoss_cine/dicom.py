@@ -119,7 +119,7 @@ def _facts(path: Path) -> tuple[str, int | None, Facts]:
 
 
 def frames_there(file: Any, at: int, frame: int, implicit: bool, size: int) -> int | None:
-    """Frames of the pixel data that begins at `at`, whole ones; None where fragments do not tell.
+    """Frames of the pixel data that begins at `at`, whole ones; None where fragments do not show it.
 
     Args:
         frame: bytes of an uncompressed frame.

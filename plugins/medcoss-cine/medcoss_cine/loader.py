@@ -47,7 +47,7 @@ class ClipFolder:
     def find(self, root: Path, split: str = "train") -> Iterator[Record | Skipped]:
         """One record for each window of each recording under `root`; see Loader.find.
 
-        Colour clips are looked into, since only their pixels tell colour Doppler from grey images that are stored as colour.
+        Some frames of colour clips are decoded: only pixels distinguish colour Doppler from grey that is stored as colour.
         """
         from medcoss_cine.clip import kind_of
 
@@ -111,7 +111,7 @@ class ClipFolder:
             yield Record(entry.path, (*part, *window), entry.group or facts.patient)
 
     def _chosen(self, facts: Facts, path: Path) -> list[int]:
-        """Numbers of the frames that windows are cut from. Raises DataError where time is asked for and not known."""
+        """Numbers of the frames that windows are cut from. Raises DataError where `frame_ms` is set and times are not known."""
         import numpy as np
 
         if self.frame_ms is None:

@@ -10,7 +10,7 @@ from medcoss_cine.clip import Array, Clip
 from medcoss_cli.errors import DataError
 
 SAMPLED = 8
-"""Frames, evenly over the recording, that tell where the image is."""
+"""Frames, evenly over the recording, that show where the image is."""
 BLACK = 12
 """Of 255: a border is darker in all of them."""
 MOVING = 12
@@ -32,7 +32,7 @@ class View:
     """(h, w) bool within the box, of which the rest is blanked; None: all of it."""
     notes: tuple[str, ...] = ()
     found: bool = True
-    """False: text beside the image could not be told from it."""
+    """False: text beside the image could not be found."""
 
     def cut(self, frames: Array) -> Array:
         """(n, H, W) to (n, h, w); black where no image is: 0, or the least of frames of more than 8 bits."""

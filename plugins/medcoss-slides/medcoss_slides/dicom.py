@@ -77,7 +77,7 @@ def read_instance(path: Path) -> Instance | str:
         data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS, force=True)
         kind = str(data.get("SOPClassUID") or "")
         if kind != WHOLE_SLIDE:
-            name = pydicom.uid.UID(kind).name if kind in pydicom.uid.UID_dictionary else "not said"
+            name = pydicom.uid.UID(kind).name if kind in pydicom.uid.UID_dictionary else "unknown"
             return f"DICOM of another kind ({name}) where a whole slide is expected"
         words = tuple(data.get("ImageType") or ())
         if reason := next((NEVER[word] for word in words if word in NEVER), None):

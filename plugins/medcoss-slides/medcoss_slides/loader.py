@@ -1,4 +1,4 @@
-"""From a folder of slides to tiles of tissue: a header and a small level are read to list them, a tile when it is asked for."""
+"""From a folder of slides to tiles of tissue: listing reads headers and a small level, a tile is read by itself."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COARSEST = 3.0
 LARGEST = 2**24
 """Pixels of that picture, at most."""
 UPSAMPLED = 1.1
-"""A slide may be so much coarser than what is asked for, since scanners' nominal values differ; beyond, detail is lacking."""
+"""A slide may be so much coarser than `mpp`, since scanners' nominal values differ; beyond, detail is lacking."""
 _TCGA = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}(?![A-Z0-9])")
 
 
@@ -63,8 +63,8 @@ class SlideFolder:
     def find(self, root: Path, split: str = "train") -> Iterator[Record | Skipped]:
         """One record for each tile that is taken of each slide under `root`; see Loader.find.
 
-        A patient is told by the manifest's group; else by a TCGA barcode in the name, DICOM's PatientID, a folder of one
-        case (at most 20 slides, below `root`), or the file's name, in this order. Only a hash of it is kept.
+        The patient is the manifest's group; else a TCGA barcode in the name, DICOM's PatientID, the folder of one case (at
+        most 20 slides, below `root`), or the file's name, in this order; only a hash of these is kept.
         """
         items: list[Record | Skipped] = []
         candidates: list[_Candidate] = []
@@ -120,7 +120,7 @@ class SlideFolder:
         slide = open_slide(record.source, record.files)
         x, y = (int(number) for number in (record.part or ())[1:])
         width, height = self._scale(slide)
-        # the coarsest level that is as fine as what is asked for, or the finest of all
+        # the coarsest level that is as fine as `mpp`, or the finest of all
         number = max(
             (i for i, level in enumerate(slide.levels) if max(level.down) * self.tile <= min(width, height) * 1.001),
             default=0,
@@ -142,7 +142,7 @@ class SlideFolder:
         return Sample(np.moveaxis(np.asarray(tile), -1, 0), spacing=(side, side), notes=notes)
 
     def _scale(self, slide: Slide) -> tuple[float, float]:
-        """Width and height of a tile in pixels of level 0. Raises DataError where they cannot be told, or are too few."""
+        """Width and height of a tile in pixels of level 0. Raises DataError where the scale is not known, or too coarse."""
         mpp = slide.mpp or (None if self.assume_mpp is None else (self.assume_mpp, self.assume_mpp))
         if mpp is None:
             raise DataError(
