@@ -99,6 +99,7 @@ def prepare(
     modality: ModalityOption,
     size: Size = None,
     split: Split = "train",
+    columns: options.Columns = None,
     prepared: options.Prepared = None,
     workers: Annotated[int | None, typer.Option(help="Processes that read files (default: one per core).")] = None,
     bad_share: Annotated[
@@ -120,7 +121,7 @@ def prepare(
     screen = terminal.screen(as_json)
     part = _modality(modality, size)
     where = prepared or Path(os.environ.get("MEDCOSS_PREPARED", "prepared"))
-    listing = read.find(part, folder, split, screen)
+    listing = read.find(part, folder, split, screen, columns=options.columns_of(columns))
     part = read.with_vocabulary(part, listing, screen)
     rows = write_prepared(part, listing, where, workers=workers, bad_share=bad_share, screen=screen)
     screen.say(f"prepared set (private: holds samples): {rows.folder}")
@@ -140,6 +141,7 @@ def preview(
     count: Annotated[int, typer.Option(min=1, max=32, help="Number of samples to show.")] = 6,
     size: Size = None,
     split: Split = "train",
+    columns: options.Columns = None,
     seed: Annotated[int, typer.Option(help="Seed of augmentation and masks.")] = 0,
 ) -> None:
     """Draw what the model sees; with a checkpoint, also its reconstruction.
@@ -153,7 +155,7 @@ def preview(
     screen = terminal.screen()
     if checkpoint is None:
         part = _modality(modality, size)
-        listing = read.find(part, folder, split, screen)
+        listing = read.find(part, folder, split, screen, columns=options.columns_of(columns))
         part = read.with_vocabulary(part, listing, screen)
         rows = draw.views(part, draw.read_some(part, listing, count), seed)
     else:
@@ -162,7 +164,7 @@ def preview(
 
         model = read_for(find_checkpoint(checkpoint)[0], modality, screen).model
         part = model.modalities[modality]
-        listing = read.find(part, folder, split, screen)
+        listing = read.find(part, folder, split, screen, columns=options.columns_of(columns))
         rows = draw.reconstructions(model, modality, draw.read_some(part, listing, count), seed)
     atomic.write(out, draw.montage(part, rows))
     screen.say(f"picture (private: shows samples): {out}")

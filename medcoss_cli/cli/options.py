@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from medcoss_cli.errors import UsageError
+
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Override recipe keys, such as train.epochs=3.")
 ]
@@ -25,6 +27,15 @@ Prepared = Annotated[
         "--prepared", metavar="DIR", help="Folder of prepared sets (default: $MEDCOSS_PREPARED, or ./prepared)."
     ),
 ]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        metavar="NAME=COLUMN,...",
+        help="Names of the manifest's columns where they differ, such as path=File,label=Finding,group=PID; then any table "
+        "(.csv, .tsv, .xlsx) in the folder may be its manifest.",
+    ),
+]
 MinRetention = Annotated[
     float | None,
     typer.Option(
@@ -35,3 +46,15 @@ MinRetention = Annotated[
         "0 to 1); everything is kept.",
     ),
 ]
+
+
+def columns_of(text: str | None) -> dict[str, str] | None:
+    """--columns as a mapping: {"path": "File", "label": "Finding"}. Raises: UsageError."""
+    if text is None:
+        return None
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    if any(not name.strip() or not column.strip() for name, _, column in pairs):
+        raise UsageError(
+            f"--columns {text} is not of the form NAME=COLUMN,...", fix="write --columns path=File,label=Finding"
+        )
+    return {name.strip(): column.strip() for name, _, column in pairs}

@@ -192,7 +192,7 @@ def _shard(
         numbers.append(first + i)
         notes.update(sample.notes)
         owner = record.group if record.group is not None else _own_group(root, record)
-        groups.append(hashlib.sha256(owner.encode()).hexdigest()[:16])
+        groups.append(hashlib.sha256(owner.encode("utf-8", "surrogateescape")).hexdigest()[:16])
     integers = np.stack([row[0] for row in rows]) if rows else np.empty(0, np.uint8)
     scale, offset = [row[1] for row in rows], [row[2] for row in rows]
     digest = hashlib.sha256(integers.tobytes() + np.array([scale, offset]).tobytes()).hexdigest() if rows else ""

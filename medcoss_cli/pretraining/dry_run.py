@@ -40,7 +40,8 @@ def outlook(recipe: Recipe, stages: Sequence[AnyStage], state: State, options: O
                 **member.parts(),
             )
             modalities[modality.name] = modality
-            counts.append(len(find(modality, root / member.data, recipe.data.split, screen).records))
+            listing = find(modality, root / member.data, recipe.data.split, screen, columns=member.columns)
+            counts.append(len(listing.records))
             size = " x ".join(map(str, modality.size))
             lines.append([str(number), modality.name, str(counts[-1]), size, modality.tokenizer.key])
         train, share = recipe.train, recipe.rehearsal.share

@@ -23,6 +23,8 @@ Share = Annotated[float, Field(ge=0, le=0.9)]
 Count = Annotated[int, Field(ge=1)]
 Size = list[Count]
 Text = Annotated[str, Field(min_length=1)]
+Columns = Annotated[dict[Text, Text], Field(min_length=1)]
+"""Of a manifest, by what they are: path, label, mask, group, split, fold, index."""
 
 
 class Part(BaseModel):

@@ -33,7 +33,7 @@ def texts(path: Path, loader: TextFolder = TEXT) -> list[str]:
         ("Größe normal.".encode(), None),
         (b"\xef\xbb\xbf" + "Größe normal.".encode(), None),
         ("Größe normal.".encode("utf-16"), "UTF-16"),
-        ("Größe normal.".encode("latin-1"), "Latin-1"),
+        ("Größe normal.".encode("cp1252"), "Windows-1252"),
     ],
 )
 def test_a_document_in_any_usual_encoding(tmp_path: Path, data: bytes, note: str | None) -> None:
