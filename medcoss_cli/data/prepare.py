@@ -78,9 +78,11 @@ def _write(
 ) -> None:
     tasks = list(_tasks(modality, listing))
     starts = list(itertools.accumulate(map(len, tasks), initial=0))
-    broken = sum(item.bad for item in listing.skipped)
+    # what is counted are files: a row of a table that cannot be read is a part of one, as a record is
     sources = Counter(record.source for record in listing.records)
-    files = len(sources) + broken
+    sources.update(item.source for item in listing.skipped if item.bad)
+    broken = sum(1 / sources[item.source] for item in listing.skipped if item.bad)
+    files = len(sources)
     refused: list[Refused] = []
     shards_done: dict[int, dict[str, Any]] = {}
 
@@ -123,7 +125,7 @@ def _write_index(
     folder: Path,
     shards: list[dict[str, Any]],
     refused: list[Refused],
-    broken: int,
+    broken: float,
     files: int,
     sources: Counter[Path],
 ) -> None:
