@@ -62,14 +62,13 @@ MODULES = (  # a module before those that import it, so that the one that is bro
     "matplotlib.backends.backend_agg",
     "threadpoolctl",
 )
-OPTIONAL = ("pyarrow.parquet", "highdicom.seg", "h5py", "openpyxl", "jpeg_ls")
+OPTIONAL = ("pyarrow.parquet", "highdicom.seg", "h5py", "openpyxl")
 """Modules that a verb imports where they are installed: looked at only then."""
 PACKAGE_OF = {
     "PIL": "pillow",
     "sklearn": "scikit-learn",
     "openjpeg": "pylibjpeg-openjpeg",
     "rle": "pylibjpeg-rle",
-    "jpeg_ls": "pyjpegls",
     "huggingface_hub": "huggingface-hub",
 }
 SPACE = 5  # GiB; the prepared set of 100,000 grey images of 224 x 224 takes as much
@@ -234,21 +233,10 @@ def _version(package: str) -> str:
 
 
 def _decoders() -> dict[str, str]:
-    """Which compressed DICOM files can be read."""
-    from pydicom import uid
-    from pydicom.pixels import get_decoder
+    """Which compressed DICOM files can be read, by decoding a small picture of each kind."""
+    from medcoss_cli.kit.readers import codecs
 
-    kinds: dict[str, Any] = {
-        "DICOM JPEG": uid.JPEGBaseline8Bit,
-        "DICOM JPEG 2000": uid.JPEG2000Lossless,
-        "DICOM JPEG-LS": uid.JPEGLSLossless,
-        "DICOM RLE": uid.RLELossless,
-    }
-    needs = {"DICOM JPEG-LS": "pip install pyjpegls"}
-    return {
-        name: "yes" if get_decoder(kind).is_available else f"no ({needs.get(name, 'reinstall medcoss')})"
-        for name, kind in kinds.items()
-    }
+    return codecs.decoders()
 
 
 def _gpu(properties: Any) -> str:

@@ -162,6 +162,8 @@ def read_checked(modality: CompleteModality, record: Record) -> Sample:
         raise DataError("not enough memory to read it", where=record.source) from error
     except Exception as error:
         raise DataError(f"it cannot be read ({type(error).__name__}: {error})", where=record.source) from error
+    if record.notes:
+        sample = dataclasses.replace(sample, notes=tuple(dict.fromkeys((*record.notes, *sample.notes))))
     return checked(modality, sample, record.source, DataError if record.part is None else Blank)
 
 

@@ -99,12 +99,12 @@ class ImageFolder:
 
     def read(self, record: Record) -> Sample:
         """One image. Raises DataError, also for colour where grey is read and the reverse."""
-        from medcoss_cli.kit.readers import dicom, image
+        from medcoss_cli.kit.readers import image, pixels
 
         number = 0 if record.part is None else int(record.part[1])
         spacing: tuple[float, ...] | None = None
         if kind_of(record.source) == "dicom":
-            array, spacing, notes = dicom.read_frame(record.source, number)
+            array, spacing, notes = pixels.read_frame(record.source, number)
         else:
             array, notes = image.read(record.source, number)
         array = image.as_grey(array, record.source) if self.grey else image.as_colour(array, record.source)
@@ -207,7 +207,8 @@ class VolumeFolder:
         if not slices:
             return
         owners = {entry.path: entry for entry in slices}
-        for item in series.find([entry.path for entry in slices], self.dicom):
+        patients = {entry.path: None if entry.inferred else entry.group for entry in slices}
+        for item in series.find(list(owners), self.dicom, patients=patients):
             if isinstance(item, Skipped):
                 yield item
                 continue
@@ -224,7 +225,8 @@ class VolumeFolder:
                 continue
             group = owners[item.files[0]].patient(item.patient)
             for first, end in windows(depth, self.window, self.stride):
-                yield Record(item.source, ("series", item.key, "window", first, end), group)
+                files = item.files if len(item.files) > 1 else ()
+                yield Record(item.source, ("series", item.key, "window", first, end), group, files, item.notes)
 
     def read(self, record: Record) -> Sample:
         """One window of one volume. Raises DataError."""

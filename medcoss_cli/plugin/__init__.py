@@ -72,7 +72,10 @@ class Record:
     group: str | None = None
     """Patient or document. None: the recording is its own group."""
     files: tuple[Path, ...] = ()
-    """Sidecar files that reading the source needs, such as the `.dat` of a `.hea`: part of its fingerprint."""
+    """Other files that reading the source needs, such as the `.dat` of a `.hea`, or the slices of a series in a folder:
+    part of its fingerprint."""
+    notes: tuple[str, ...] = ()
+    """What finding it has shown that a user should know ("one of 2 volumes of its series"); joins the notes of its sample."""
 
     @property
     def recording(self) -> tuple[Path, tuple[str | int, ...]]:

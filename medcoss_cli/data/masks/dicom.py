@@ -32,7 +32,7 @@ def files_of(record: Record) -> tuple[Path, ...]:
     from medcoss_cli.kit.readers import series
 
     part = record.part or ()
-    return series.open_series(record.source, str(part[1])).files if part[:1] == ("series",) else ()
+    return series.open_series(record.source, str(part[1]), record.files).files if part[:1] == ("series",) else ()
 
 
 def write_segmentation(
@@ -62,6 +62,12 @@ def write_segmentation(
         if frames:
             planes = planes[np.argsort(frames)]  # DICOM pairs planes with frames by the order of the file
         sources, notes = _sources(files, stored)
+        if frames and len(frames) != int(sources[0].get("NumberOfFrames") or 1):
+            raise DataError(
+                "the file holds several volumes, which one DICOM Segmentation cannot name",
+                where=files[0],
+                fix="write the mask as NIfTI",
+            )
         if not labels.any():
             notes = (*notes, "the mask is empty: nothing was found")
         try:
@@ -156,14 +162,14 @@ def _empty_where_unreadable(data: Any) -> None:
 
 def _complete(data: Any, first: Any, stored: plugin.Grid) -> None:
     """Spacing and orientation where highdicom looks for them."""
-    from medcoss_cli.kit.readers import dicom
+    from medcoss_cli.kit.readers import attributes
 
     assert stored.spacing is not None
     groups = data.get("SharedFunctionalGroupsSequence")
     if groups:
         for name in ("PixelMeasuresSequence", "PlaneOrientationSequence"):
             if name not in groups[0]:
-                setattr(groups[0], name, [dicom.group_of(data, 0, name)])
+                setattr(groups[0], name, [attributes.group_of(data, 0, name)])
         return
     data.SpacingBetweenSlices = round(stored.spacing[2], 6)  # measured: headers have it wrong, or not at all
     if not data.get("SliceThickness"):

@@ -1,4 +1,4 @@
-"""DICOM: what a file says of itself, and its decoded frames. A series of slices is put together in `series.py`."""
+"""DICOM: what a file says of itself, before its pixels are decoded. Pixels: `pixels.py`; slices to volumes: `series.py`."""
 
 from __future__ import annotations
 
@@ -13,26 +13,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pydicom
-from pydicom.pixels import apply_color_lut, apply_modality_lut, get_decoder, pixel_array
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from medcoss_cli.errors import DataError
-from medcoss_cli.kit.readers import plainly
-from medcoss_cli.kit.readers.image import Array, check_size
+from medcoss_cli.kit.readers import attributes, plainly
+from medcoss_cli.kit.readers.codecs import check_decoder
+from medcoss_cli.kit.readers.image import check_size
 
 MAX_SAMPLES = 2**31
 """Rows x columns x frames x channels of one file, from the header before decoding."""
+MAX_FRAMES = 2**16
+"""Of one volume."""
 MAX_DEFLATED = 2**28
 """Bytes a deflated data set may grow to."""
 
 logging.getLogger("pydicom").addHandler(logging.NullHandler())  # its warnings become notes and reasons here
 
-_TAGS = [
+_TAGS: list[Any] = [
     "SOPClassUID",
     "SOPInstanceUID",
     "SeriesInstanceUID",
+    "StudyInstanceUID",
     "Modality",
     "ImageType",
     "PatientID",
@@ -42,23 +44,54 @@ _TAGS = [
     "SamplesPerPixel",
     "BitsAllocated",
     "PhotometricInterpretation",
+    "BurnedInAnnotation",
     "PixelSpacing",
     "ImagePositionPatient",
     "ImageOrientationPatient",
+    "SliceThickness",
     "InstanceNumber",
+    "AcquisitionNumber",
+    "AcquisitionTime",
+    "AcquisitionDateTime",
+    "ContentTime",
     "EchoNumbers",
+    "EchoTime",
+    "InversionTime",
+    "FlipAngle",
+    "KVP",
+    "ConvolutionKernel",
+    "DiffusionBValue",
     "TemporalPositionIdentifier",
+    "TriggerTime",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
+    *((group, element >> 8) for group, element, _ in attributes.B_VALUES),
+    *((group, element) for group, element, _ in attributes.B_VALUES),
 ]
 _PIXELS = ((0x7FE0, 0x0010), (0x7FE0, 0x0008), (0x7FE0, 0x0009))
 _NOT_PICTURES = ("Segmentation", "RT Dose", "Parametric Map", "Surface", "Waveform")
-_CODECS = {
-    "1.2.840.10008.1.2.4.57": "pylibjpeg-libjpeg",
-    "1.2.840.10008.1.2.4.70": "pylibjpeg-libjpeg",
-    "1.2.840.10008.1.2.4.80": "pyjpegls",
-    "1.2.840.10008.1.2.4.81": "pyjpegls",
-}
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Where one frame of a file lies, and what sets its image apart from others at the same place."""
+
+    number: int
+    """In its file, from 0."""
+    orientation: tuple[float, ...] | None
+    """Direction cosines of a row and of a column, LPS."""
+    position: tuple[float, ...] | None
+    """Of the first voxel in mm, LPS."""
+    spacing: tuple[float, float] | None
+    """mm between rows and between columns."""
+    thickness: float | None
+    """mm."""
+    contrast: tuple[tuple[str, str], ...]
+    """What makes it another kind of image: (name, value) of b-value, echo, and part 3 of ImageType."""
+    acquisition: tuple[tuple[str, str], ...]
+    """What may make it another image of the same kind: acquisition, time point, and settings of the scanner."""
+    times: tuple[float, ...]
+    """Trigger time, acquisition time and content time, as far as they are known; to be compared, not measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,21 +106,19 @@ class DicomHeader:
     rows: int
     columns: int
     frames: int
-    spacing: tuple[float, float] | None
-    """mm between rows and between columns."""
+    places: tuple[Frame, ...]
+    """One for each frame; none of a clip, whose frames have no place."""
+    unreadable: str | None
+    """What of its geometry is there but cannot be read: an image may be read without, a volume not."""
     series: str
     instance: str
     number: int | None
     """InstanceNumber."""
-    orientation: tuple[float, ...] | None
-    positions: tuple[tuple[float, ...], ...] | None
-    """Of the first voxel of each frame."""
-    phase: tuple[str, ...]
-    """Echo and time point: slices of different ones are different volumes."""
     patient: str | None
     """A hash of PatientID."""
     at: int
     """Where in the file the pixel data begins."""
+    notes: tuple[str, ...] = ()
 
     def not_of(self, codes: tuple[str, ...]) -> str | None:
         """The reason why it is not read where DICOM of these modalities is."""
@@ -97,7 +128,8 @@ class DicomHeader:
 
 
 @contextmanager
-def _quietly(path: Path) -> Iterator[None]:
+def quietly(path: Path) -> Iterator[None]:
+    """As `plainly`, with pydicom's warnings kept from the screen."""
     with plainly(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -105,11 +137,18 @@ def _quietly(path: Path) -> Iterator[None]:
 
 def read_header(path: Path) -> DicomHeader:
     """Read everything but the pixels, and check that these can be there. Raises DataError."""
-    with _quietly(path), path.open("rb") as file:
-        size = path.stat().st_size
+    with plainly(path):
+        stat = path.stat()
+    return _read_header(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=2**14)  # a series is found first and read later
+def _read_header(path: Path, size: int, changed: int) -> DicomHeader:
+    with quietly(path), path.open("rb") as file:
         _check_deflated(path)
         data = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=_TAGS)
-        deflated = _syntax(data).is_deflated
+        syntax = syntax_of(data)
+        deflated = syntax == DeflatedExplicitVRLittleEndian
         at = file.tell()
         tag = file.read(4)
         big = data.original_encoding[1] is False
@@ -123,7 +162,8 @@ def read_header(path: Path) -> DicomHeader:
     return header
 
 
-def _syntax(data: Any) -> UID:
+def syntax_of(data: Any) -> UID:
+    """The transfer syntax, also of an object that does not say."""
     meta = getattr(data, "file_meta", None)
     syntax = getattr(meta, "TransferSyntaxUID", None)
     if syntax:
@@ -134,8 +174,9 @@ def _syntax(data: Any) -> UID:
 def _check_deflated(path: Path) -> None:
     """A deflated data set is unpacked whole by pydicom, so its size is counted before."""
     with path.open("rb") as file:
-        if file.read(132)[128:] != b"DICM":
-            return
+        head = file.read(2**12)
+    if head[128:132] != b"DICM" or DeflatedExplicitVRLittleEndian.encode() not in head:
+        return
     meta = pydicom.filereader.read_file_meta_info(path)
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
         return
@@ -153,25 +194,27 @@ def _header(path: Path, data: Any, at: int) -> DicomHeader:
     rows, columns = int(data.get("Rows") or 0), int(data.get("Columns") or 0)
     frames = int(data.get("NumberOfFrames") or 1)
     patient = str(data.get("PatientID") or "").strip()
-    orientation, positions, spacing = _place(data, frames)
     number = data.get("InstanceNumber")
+    not_an_image = _not_an_image(data, rows)
+    has_places = not_an_image is None and (frames == 1 or bool(data.get("PerFrameFunctionalGroupsSequence")))
+    places, unreadable = _places(data, frames) if has_places else ((), None)
+    commas = [name for name in ("PixelSpacing", "ImagePositionPatient") if attributes.has_decimal_comma(data, name)]
     return DicomHeader(
         path=path,
-        not_an_image=_not_an_image(data, rows),
+        not_an_image=not_an_image,
         modality=str(data.get("Modality") or ""),
         grey=str(data.get("PhotometricInterpretation") or "").startswith("MONOCHROME"),
         rows=rows,
         columns=columns,
         frames=frames,
-        spacing=spacing,
+        places=places,
+        unreadable=unreadable,
         series=str(data.get("SeriesInstanceUID") or ""),
         instance=str(data.get("SOPInstanceUID") or ""),
         number=None if number is None else int(number),
-        orientation=orientation,
-        positions=positions,
-        phase=(str(data.get("EchoNumbers") or ""), str(data.get("TemporalPositionIdentifier") or "")),
-        patient=hashlib.sha256(patient.encode()).hexdigest()[:16] if patient else None,
+        patient=hashlib.sha256(patient.encode("utf-8", "surrogatepass")).hexdigest()[:16] if patient else None,
         at=at,
+        notes=tuple(f"commas in {name} are read as decimal points or separators" for name in commas),
     )
 
 
@@ -187,49 +230,89 @@ def _not_an_image(data: Any, rows: int) -> str | None:
     return None
 
 
-def _numbers(value: Any, count: int) -> tuple[float, ...] | None:
+def _places(data: Any, frames: int) -> tuple[tuple[Frame, ...], str | None]:
+    """The frames of an object, or why their place cannot be read."""
+    if frames > MAX_FRAMES:
+        return (), f"{frames:,} frames are more than the limit of {MAX_FRAMES:,}"
     try:
-        numbers = tuple(float(x) for x in value)
-    except (TypeError, ValueError):
-        return None
-    return numbers if len(numbers) == count and np.isfinite(numbers).all() else None
+        return tuple(_frame(data, number) for number in range(frames)), None
+    except DataError as error:
+        return (), error.what
 
 
-def group_of(data: Any, frame: int, sequence: str) -> Any:
-    """The item of an enhanced file's functional group for one frame, its own or the shared one; None without."""
-    per_frame = data.get("PerFrameFunctionalGroupsSequence") or ()
-    for groups in (
-        per_frame[frame] if frame < len(per_frame) else None,
-        *(data.get("SharedFunctionalGroupsSequence") or ()),
-    ):
-        items = groups.get(sequence) if groups is not None else None
-        if items:
-            return items[0]
-    return None
-
-
-def _place(data: Any, frames: int) -> tuple[Any, Any, Any]:
-    """Orientation, positions of the frames, and spacing; each None where the header does not say."""
-    if not data.get("PerFrameFunctionalGroupsSequence"):
-        position = _numbers(data.get("ImagePositionPatient"), 3)
-        spacing = _numbers(data.get("PixelSpacing"), 2)
-        positions = (position,) if position is not None and frames == 1 else None
-        return _numbers(data.get("ImageOrientationPatient"), 6), positions, _positive(spacing)
-    places = [
-        _numbers(getattr(group_of(data, n, "PlanePositionSequence"), "ImagePositionPatient", None), 3)
-        for n in range(min(frames, len(data.PerFrameFunctionalGroupsSequence)))
-    ]
-    turns = {
-        _numbers(getattr(group_of(data, n, "PlaneOrientationSequence"), "ImageOrientationPatient", None), 6)
-        for n in range(len(places))
+def _frame(data: Any, number: int) -> Frame:
+    """One frame's attributes. Raises DataError for a position, an orientation or a spacing that cannot be read."""
+    thickness = _rounded(data, ("SliceThickness",), number)
+    kind = [str(part) for part in (attributes.value(data, "FrameType", number) or ())]
+    contrast = {
+        "b-value": attributes.b_value(data, number),
+        "echo": _text(data, "EchoNumbers", number),
+        "echo time": _rounded(data, ("EffectiveEchoTime", "EchoTime"), number),
+        "image type": kind[2] if len(kind) > 2 else "",
+        "component": _text(data, "ComplexImageComponent", number),
     }
-    spacing = _numbers(getattr(group_of(data, 0, "PixelMeasuresSequence"), "PixelSpacing", None), 2)
-    complete = len(places) == frames and None not in places
-    return turns.pop() if len(turns) == 1 else None, tuple(places) if complete else None, _positive(spacing)
+    acquisition = {
+        "acquisition": _text(data, "FrameAcquisitionNumber", number) or _text(data, "AcquisitionNumber", number),
+        "time point": _text(data, "TemporalPositionIndex", number) or _text(data, "TemporalPositionIdentifier", number),
+        "image type": "/".join(kind[3:]),
+        "tube voltage": _rounded(data, ("KVP",), number),
+        "kernel": _text(data, "ConvolutionKernel", number),
+        "inversion time": _rounded(data, ("InversionTime",), number),
+        "flip angle": _rounded(data, ("FlipAngle",), number),
+    }
+    return Frame(
+        number,
+        attributes.numbers(data, "ImageOrientationPatient", 6, number),
+        attributes.numbers(data, "ImagePositionPatient", 3, number),
+        spacing_of(data, number),
+        float(thickness) if thickness and float(thickness) > 0 else None,
+        tuple(contrast.items()),
+        tuple(acquisition.items()),
+        _times(data, number),
+    )
 
 
-def _positive(spacing: tuple[float, ...] | None) -> tuple[float, ...] | None:
-    return spacing if spacing is not None and min(spacing) > 0 else None
+def _text(data: Any, keyword: str, frame: int) -> str:
+    held = attributes.value(data, keyword, frame)
+    return "" if held is None else str(held)
+
+
+def _rounded(data: Any, keywords: tuple[str, ...], frame: int) -> str:
+    """The first of these attributes to three digits, so that a last digit makes no other image."""
+    for keyword in keywords:
+        held = attributes.value(data, keyword, frame)
+        try:
+            return f"{float(held):.3g}"
+        except (TypeError, ValueError):
+            continue
+    return ""
+
+
+def _times(data: Any, frame: int) -> tuple[float, ...]:
+    found = []
+    for keyword in (
+        "TriggerTime",
+        "NominalCardiacTriggerDelayTime",
+        "FrameAcquisitionDateTime",
+        "AcquisitionDateTime",
+        "AcquisitionTime",
+        "ContentTime",
+    ):
+        digits = _text(data, keyword, frame).replace(":", "")
+        try:
+            found.append(float(digits))
+        except ValueError:
+            continue
+    return tuple(found)
+
+
+def spacing_of(data: Any, frame: int = 0) -> tuple[float, float] | None:
+    """mm between rows and between columns; None where the header does not say, or says what cannot be.
+
+    Raises: DataError where the value cannot be read.
+    """
+    spacing = attributes.numbers(data, "PixelSpacing", 2, frame)
+    return (spacing[0], spacing[1]) if spacing is not None and min(spacing) > 0 else None
 
 
 def _check_pixels(path: Path, data: Any, header: DicomHeader, length: int | None) -> None:
@@ -240,88 +323,12 @@ def _check_pixels(path: Path, data: Any, header: DicomHeader, length: int | None
     if header.frames < 1 or count > MAX_SAMPLES:
         declared = f"{header.rows} x {header.columns} pixels x {header.frames} frames"
         raise DataError(f"{declared} are more than the limit of 2^31 values", where=path)
-    syntax = _syntax(data)
-    if syntax.is_compressed and not syntax.is_deflated:
-        _check_decoder(syntax, path)
+    syntax = syntax_of(data)
+    if syntax.is_private or not syntax.is_transfer_syntax or syntax.is_encapsulated:
+        check_decoder(syntax, path)
         return
     photometric = str(data.get("PhotometricInterpretation") or "")
     need = count * int(data.get("BitsAllocated") or 8) // 8
     need = need * 2 // 3 if photometric == "YBR_FULL_422" else need
     if length is not None and length < need:
         raise DataError(f"the file is truncated: {length:,} bytes of pixels where {need:,} are declared", where=path)
-
-
-def _check_decoder(syntax: UID, path: Path) -> None:
-    try:
-        ready = get_decoder(syntax).is_available
-    except NotImplementedError:  # what pydicom raises for a syntax it has never heard of
-        ready = False
-    if not ready:
-        package = _CODECS.get(str(syntax))
-        raise DataError(
-            f"compressed as {syntax.name}, for which no decoder is installed"
-            + (f" (pip install {package})" if package else ""),
-            where=path,
-            fix=f"pip install {package}" if package else None,
-        )
-
-
-@functools.lru_cache(maxsize=1)  # the frames of a clip are asked for one by one
-def _read_whole(path: Path, changed: int) -> Any:
-    data = pydicom.dcmread(path, force=True)
-    if not getattr(data.file_meta, "TransferSyntaxUID", None):
-        data.file_meta.TransferSyntaxUID = _syntax(data)
-    return data
-
-
-def read_dataset(path: Path) -> Any:
-    """The whole data set, its header checked before. Raises DataError."""
-    header = read_header(path)
-    if header.not_an_image is not None:
-        raise DataError(header.not_an_image, where=path)
-    with _quietly(path):
-        return _read_whole(path, path.stat().st_mtime_ns)
-
-
-def stored(path: Path, data: Any, frame: int | None) -> Array:
-    """Decoded values, before any rescaling: a frame (H, W) or (H, W, 3) in RGB, or all of them for frame None.
-
-    MONOCHROME1 is turned round within its range of bits, so that more is brighter. Raises DataError.
-    """
-    with _quietly(path):
-        array = pixel_array(data, index=frame)
-        photometric = str(data.PhotometricInterpretation)
-        if photometric == "PALETTE COLOR":
-            return _eight_bits_of_palette(apply_color_lut(array, data))
-        if photometric == "MONOCHROME1" and array.dtype.kind in "iu":
-            top = 2 ** int(data.get("BitsStored") or data.BitsAllocated) - 1
-            array = (-1 - array if data.PixelRepresentation else top - array).astype(array.dtype)
-        return np.asarray(array)
-
-
-def _eight_bits_of_palette(array: Array) -> Array:
-    return array if array.dtype == np.uint8 else (array >> 8).astype(np.uint8)
-
-
-def read_frame(path: Path, frame: int = 0) -> tuple[Array, tuple[float, float] | None, tuple[str, ...]]:
-    """One frame: (C, H, W) with C = 1 or 3, spacing (rows, columns) in mm, and notes. Raises DataError.
-
-    uint8 where 8 bits are stored and not rescaled, else float32 after the modality look-up or rescaling. No window
-    is applied.
-    """
-    data = read_dataset(path)
-    array = stored(path, data, frame)
-    photometric = str(data.PhotometricInterpretation)
-    notes: tuple[str, ...] = ()
-    with _quietly(path):
-        if array.ndim == 3:
-            if photometric != "RGB":
-                notes = (f"{photometric} converted to RGB",)
-            result = np.moveaxis(array, -1, 0)
-        else:
-            if photometric == "MONOCHROME1":
-                notes = ("MONOCHROME1: inverted, so that larger values are brighter",)
-            values = apply_modality_lut(array, data)
-            plain = array.dtype == np.uint8 and np.array_equal(values, array)
-            result = (array if plain else values.astype(np.float32))[None]
-        return result, _place(data, 1)[2], notes

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from pydicom.pixels import apply_rescale
 
 from medcoss_cli.errors import DataError
-from medcoss_cli.kit.readers import dicom, kind_of, plainly
-from medcoss_cli.kit.readers.dicom import DicomHeader
+from medcoss_cli.kit.readers import dicom, kind_of, pixels, plainly
+from medcoss_cli.kit.readers.dicom import DicomHeader, Frame
+from medcoss_cli.kit.readers.slices import Slice, by_folders, placed_apart, separated
 from medcoss_cli.kit.readers.volume import Array, FileGrid
 from medcoss_cli.plugin import Skipped
 
 GAP = 1.5
 """A step of so many usual steps means that a slice is missing."""
+SAME = 0.1
+"""Share of the usual step within which two slices are at one place, written with other roundings."""
 ALIKE = 1e-2
-"""Direction cosines, and shares of a spacing, by which slices of one series may differ."""
+"""Largest difference of direction cosines from right angles and from length 1."""
 ONE_SLICE = "one slice (2D) where a volume is expected"
 """The reason of an image that is left out."""
 REPEATED = "the same slice as another file"
@@ -29,182 +32,243 @@ TILT = 0.9998
 TILTED = "slices are shifted sideways (tilted gantry): not corrected"
 UNEVEN = "uneven steps between slices: the median is used"
 """Notes on volumes whose voxels do not lie where their grid says."""
+COPIED = "a copy of a series in another folder"
+"""A note on a volume whose slices are all read in another volume as well."""
+UNLIKE = "several different images at one position"
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Slices (or the frames of one file) that make a volume."""
+    """Slices (or frames of one file) that make a volume."""
 
     source: Path
-    """Their folder, or the one file."""
+    """The folder that holds them all, or the one file."""
     key: str
     """Changes with names, sizes and times of the files."""
     files: tuple[Path, ...]
-    """In order of position."""
-    frames: tuple[int, ...]
-    """Of the one file, in order of position."""
+    """In order of position; once each where a file holds several frames."""
+    slices: tuple[tuple[Path, int], ...]
+    """(file, frame) in order of position."""
     grid: FileGrid
     patient: str | None
+    notes: tuple[str, ...] = ()
+    """What became of the slices around it; the grid has notes of its own."""
+
+    @property
+    def frames(self) -> tuple[int, ...]:
+        """Of the one file, in order of position; none where each file is a slice."""
+        return tuple(frame for _, frame in self.slices) if len(self.files) < len(self.slices) else ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """Slices or frames from first to last, and where they lie."""
+def find(
+    paths: Sequence[Path],
+    codes: tuple[str, ...] | None,
+    *,
+    placed: bool = False,
+    patients: dict[Path, str | None] | None = None,
+) -> Iterator[Series | Skipped]:
+    """The volumes in these DICOM files, and what is left out. Each header is read once.
 
-    numbers: list[int]
-    grid: FileGrid
-
-
-def find(paths: Sequence[Path], codes: tuple[str, ...] | None, *, placed: bool = False) -> Iterator[Series | Skipped]:
-    """The volumes in these DICOM files, and what is left out.
+    Slices of one series may lie in several folders. A series is split where its images differ physically; see `slices`.
 
     Args:
         paths: DICOM files.
         codes: the modalities that are read; None for all.
         placed: take slices without positions for single images, instead of ordering them by InstanceNumber.
+        patients: of each file, as a manifest has it: slices of different ones never make one volume.
     """
-    groups: list[list[DicomHeader]] = []
+    series: dict[object, list[Slice]] = {}
     for path in paths:
         try:
             header = dicom.read_header(path)
         except DataError as error:
             yield Skipped(path, error.what, bad=True)
             continue
-        reason = header.not_an_image or (header.not_of(codes) if codes is not None else None) or _not_a_slice(header)
+        reason = header.not_an_image or (header.not_of(codes) if codes is not None else None)
+        if reason is None and header.unreadable is not None:
+            yield Skipped(path, header.unreadable, bad=True)
+            continue
+        reason = reason or _not_slices(header)
         if reason is not None:
             yield Skipped(path, reason)
-        elif placed and header.positions is None:
+        elif placed and header.places[0].position is None:
             yield Skipped(path, ONE_SLICE)
-        elif header.frames > 1:
-            groups.append([header])
         else:
-            _join(groups, header)
-    for group in groups:
-        yield from _assembled(group)
+            place = path if header.frames > 1 else (header.series or path.parent)
+            group = (patients or {}).get(path)
+            key = (place, header.modality, header.rows, header.columns, header.patient, group)
+            series.setdefault(key, []).extend(Slice(header, frame) for frame in header.places)
+    for slices in series.values():
+        yield from _volumes(slices)
 
 
-def _not_a_slice(header: DicomHeader) -> str | None:
+def _not_slices(header: DicomHeader) -> str | None:
     if not header.grey:
         return "a colour image where a volume is expected"
-    if header.frames > 1 and header.positions is None:
+    if header.frames > 1 and (not header.places or any(frame.position is None for frame in header.places)):
         return "several frames without positions: an image sequence, not a volume"
     return None
 
 
-def _join(groups: list[list[DicomHeader]], header: DicomHeader) -> None:
-    """Add a slice to the group it belongs to, or begin one."""
-    for group in groups:
-        first = group[0]
-        is_one_grid = all(
-            getattr(first, name) == getattr(header, name) for name in ("series", "phase", "modality", "rows", "columns")
-        )
-        if (
-            is_one_grid
-            and first.frames == 1
-            and first.path.parent == header.path.parent
-            and _close(first.orientation, header.orientation, 1.0)
-            and _close(first.spacing, header.spacing, max(first.spacing or (1.0,)))
-        ):
-            group.append(header)
-            return
-    groups.append([header])
+def _volumes(slices: list[Slice]) -> Iterator[Series | Skipped]:
+    """The volumes of one series, whose slices may be dealt out over folders; a copy in another folder is a volume of its own."""
+    seen: set[str] = set()
+    for group in by_folders(slices):
+        instances = {item.header.instance for item in group}
+        for item in _split(group):
+            if isinstance(item, Series) and instances <= seen:
+                item = replace(item, notes=(*item.notes, COPIED))
+            yield item
+        seen |= instances
 
 
-def _close(a: tuple[float, ...] | None, b: tuple[float, ...] | None, unit: float) -> bool:
-    if a is None or b is None:
-        return a is b
-    return all(abs(x - y) <= ALIKE * unit for x, y in zip(a, b, strict=True))
+def _split(slices: list[Slice]) -> Iterator[Series | Skipped]:
+    """Slices of one series, split where they differ physically, and each part put together."""
+    parts: list[tuple[list[Slice], str]] = []
+    alike = placed_apart(slices)
+    apart = "orientation or spacing" if sum(len(group) > 1 for group in alike) > 1 else ""
+    for group in alike:
+        parts += [(part, difference or apart) for part, difference in separated(group)]
+    volumes = sum(len(part) > 1 for part, _ in parts)
+    for part, difference in parts:
+        note = f"one of {volumes} volumes of its series, split by {difference}" if difference else ""
+        yield from _assembled(part, note)
 
 
-def _assembled(group: list[DicomHeader]) -> Iterator[Series | Skipped]:
-    first = group[0]
-    if first.frames == 1 and len({_place(header) for header in group}) == 1:  # one slice, perhaps in several forms
-        yield from (Skipped(header.path, ONE_SLICE) for header in group)
+def _assembled(slices: list[Slice], note: str) -> Iterator[Series | Skipped]:
+    source = _source(slices)
+    if len({_place(item) for item in slices}) == 1:  # one slice, perhaps in several forms
+        yield from (Skipped(path, ONE_SLICE) for path in dict.fromkeys(item.header.path for item in slices))
         return
-    source = first.path if len(group) == 1 else first.path.parent
     try:
-        group, repeated = _without_repeats(group)
-        yield from (Skipped(header.path, REPEATED) for header in repeated)
-        order = _ordered(group, source)
-        grid = order.grid.check(source)
+        slices, repeated = _without_repeats(slices)
+        yield from (Skipped(item.header.path, REPEATED) for item in repeated)
+        order, grid = _ordered(slices, source)
+        grid = grid.check(source)
     except DataError as error:
-        yield Skipped(source, f"series of {len(group) * first.frames} slices: {error.what}", bad=True)
+        yield Skipped(source, f"series of {len(slices)} slices: {error.what}", bad=True)
         return
-    files = [group[n] for n in order.numbers] if first.frames == 1 else group
+    notes = [note] if note else []
+    notes += [f"{len(repeated)} duplicate slices were used once"] if repeated else []
+    header_notes = dict.fromkeys(text for item in slices for text in item.header.notes)
     digest = hashlib.sha256()
-    for header in files:
-        stat = header.path.stat()
-        digest.update(repr((header.path.name, stat.st_size, stat.st_mtime_ns)).encode())
-    paths = tuple(header.path for header in files)
-    frames = tuple(order.numbers) if first.frames > 1 else ()
-    if repeated:
-        grid = replace(grid, notes=(*grid.notes, f"{len(repeated)} duplicate slices were used once"))
-    yield Series(source, digest.hexdigest()[:12], paths, frames, grid, first.patient)
+    for item in order:
+        stat = item.header.path.stat()
+        digest.update(
+            repr((item.header.path.name, item.frame.number, stat.st_size, stat.st_mtime_ns)).encode(
+                "utf-8", "backslashreplace"
+            )
+        )
+    yield Series(
+        _source(order),
+        digest.hexdigest()[:12],
+        tuple(dict.fromkeys(item.header.path for item in order)),
+        tuple((item.header.path, item.frame.number) for item in order),
+        replace(grid, notes=(*grid.notes, *header_notes)),
+        slices[0].header.patient,
+        tuple(notes),
+    )
 
 
-def _without_repeats(group: list[DicomHeader]) -> tuple[list[DicomHeader], list[DicomHeader]]:
+def _source(slices: Sequence[Slice]) -> Path:
+    paths = {item.header.path for item in slices}
+    if len(paths) == 1:
+        return slices[0].header.path
+    return Path(os.path.commonpath([path.parent for path in paths]))
+
+
+def _without_repeats(slices: list[Slice]) -> tuple[list[Slice], list[Slice]]:
     """Slices once each, and copies: at the same place with the same pixels. Raises DataError for unlike ones."""
-    if group[0].frames > 1:
-        return group, []
-    first_at: dict[object, DicomHeader] = {}
+    first_at: dict[object, Slice] = {}
     repeated = []
-    for header in group:
-        other = first_at.setdefault(_place(header), header)
-        if other is header:
+    for item in slices:
+        other = first_at.setdefault(_place(item), item)
+        if other is item:
             continue
-        if header.instance == other.instance or _pixels(header) == _pixels(other):
-            repeated.append(header)
-        else:
-            raise DataError("several different images at one position", where=header.path)
+        if not _same_pixels(item, other):
+            raise DataError(UNLIKE, where=item.header.path)
+        repeated.append(item)
     return list(first_at.values()), repeated
 
 
-def _place(header: DicomHeader) -> object:
+def _place(item: Slice) -> object:
     """Equal for slices that are at one place; without a position, of one number; without either, never equal."""
-    if header.positions:
-        return tuple(round(x, 3) for x in header.positions[0])
-    return header.path if header.number is None else header.number
+    if item.frame.position:
+        return tuple(round(x, 3) for x in item.frame.position)
+    return item.header.path if item.header.number is None else item.header.number
 
 
-def _pixels(header: DicomHeader) -> bytes:
-    """The stored pixels as they are in the file: only ever read of two slices at one place."""
+def _same_pixels(a: Slice, b: Slice) -> bool:
+    """Compared as they are in the file, else (another compression of one instance) decoded; only ever for one place."""
+    if a.header.frames == b.header.frames == 1 and _encoded(a.header) == _encoded(b.header):
+        return True
+    if a.header.instance != b.header.instance and a.header.path != b.header.path:
+        return False
+    first, second = (_decoded(item).values for item in (a, b))
+    return bool(np.array_equal(first, second))
+
+
+def _encoded(header: DicomHeader) -> bytes:
     with plainly(header.path), header.path.open("rb") as file:
         file.seek(header.at)
         return file.read()
 
 
-def _ordered(group: list[DicomHeader], source: Path) -> _Order:
-    """Slices or frames by position along their normal. Raises DataError where one is missing or two share a place."""
-    first = group[0]
-    size = (first.columns, first.rows, len(group) * first.frames)
-    places = first.positions if first.frames > 1 else tuple((h.positions or (None,))[0] for h in group)
-    if first.orientation is None or places is None or None in places:
-        return _by_number(group, size)
-    cosines = np.array(first.orientation).reshape(2, 3)
+def _decoded(item: Slice) -> pixels.DicomFrame:
+    path = item.header.path
+    return pixels.decode(path, pixels.read_dataset(path), item.frame.number)
+
+
+def _ordered(slices: list[Slice], source: Path) -> tuple[list[Slice], FileGrid]:
+    """Slices by position along their normal, and their grid. Raises DataError where one is missing or two share a place."""
+    first = slices[0]
+    if any(item.frame.position is None for item in slices):
+        return _by_number(slices, source)
+    points = np.array([item.frame.position for item in slices], dtype=float)
+    if first.frame.orientation is None:
+        return _along_travel(slices, points, source)
+    cosines = np.array(first.frame.orientation).reshape(2, 3)
     lengths = np.linalg.norm(cosines, axis=1)
     if np.abs(lengths - 1).max() > ALIKE or abs(cosines[0] @ cosines[1]) > ALIKE:
         raise DataError("the orientation in the header is not at right angles", where=source)
     cosines = cosines / lengths[:, None]
     normal = np.cross(cosines[0], cosines[1])
-    points = np.array(places, dtype=float)
-    along = points @ normal
-    numbers = [int(n) for n in np.argsort(along, kind="stable")]
-    gap, notes = _steps(along[numbers], source)
-    travel = points[numbers[-1]] - points[numbers[0]]
+    order = [int(n) for n in np.argsort(points @ normal, kind="stable")]
+    order = _without_near(slices, order, points @ normal)
+    gap, notes = _steps((points @ normal)[order], source)
+    travel = points[order[-1]] - points[order[0]]
     if abs(travel @ normal) < TILT * float(np.linalg.norm(travel)):
         notes = (*notes, TILTED)
-    spacing = None if first.spacing is None else (first.spacing[1], first.spacing[0], gap)
-    direction = np.column_stack([cosines[0], cosines[1], normal])
-    x, y, z = (float(v) for v in points[numbers[0]])
-    return _Order(numbers, FileGrid(size, spacing, (x, y, z), tuple(float(v) for v in direction.flatten()), 1, notes))
+    x, y, z = (float(v) for v in points[order[0]])
+    direction = tuple(float(v) for v in np.column_stack([cosines[0], cosines[1], normal]).flatten())
+    size = (first.header.columns, first.header.rows, len(order))
+    return [slices[n] for n in order], FileGrid(size, _spacing(first.frame, gap), (x, y, z), direction, 1, notes)
+
+
+def _spacing(frame: Frame, gap: float | None) -> tuple[float, float, float] | None:
+    if frame.spacing is None or gap is None:
+        return None
+    return frame.spacing[1], frame.spacing[0], gap
+
+
+def _without_near(slices: list[Slice], order: list[int], along: Array) -> list[int]:
+    """Without copies whose position was rounded otherwise: nearer than a tenth of the usual step, with the same pixels."""
+    if len(order) < 4:
+        return order
+    usual = float(np.median(np.diff(along[order])))
+    kept = order[:1]
+    for n in order[1:]:
+        if along[n] - along[kept[-1]] > SAME * usual or not _same_pixels(slices[n], slices[kept[-1]]):
+            kept.append(n)
+    return kept
 
 
 def _steps(along: Array, source: Path) -> tuple[float, tuple[str, ...]]:
     """The usual step between slices in mm."""
     steps = np.diff(along)
     usual = float(np.median(steps))
-    if usual < 1e-3 or steps.min() < 1e-3:
-        raise DataError("several different images at one position", where=source)
+    if usual < 1e-3 or steps.min() < max(1e-3, SAME * usual):
+        raise DataError(UNLIKE, where=source)
     gaps = np.flatnonzero(steps > GAP * usual)
     if len(gaps):
         where = ", ".join(f"after slice {n + 1}: {steps[n]:.4g} mm" for n in gaps[:3])
@@ -213,21 +277,37 @@ def _steps(along: Array, source: Path) -> tuple[float, tuple[str, ...]]:
     return usual, (UNEVEN,) if uneven else ()
 
 
-def _by_number(group: list[DicomHeader], size: tuple[int, int, int]) -> _Order:
+def _along_travel(slices: list[Slice], points: Array, source: Path) -> tuple[list[Slice], FileGrid]:
+    """Positions without an orientation: ordered along the axis on which they move, how the pixels lie is not known."""
+    axis = int(np.ptp(points, axis=0).argmax())
+    order = [int(n) for n in np.argsort(points[:, axis], kind="stable")]
+    gap, notes = _steps(points[order, axis], source)
+    size = (slices[0].header.columns, slices[0].header.rows, len(order))
+    grid = FileGrid(size, _spacing(slices[0].frame, gap), notes=(*notes, "no orientation: slices ordered by position"))
+    return [slices[n] for n in order], grid
+
+
+def _by_number(slices: list[Slice], source: Path) -> tuple[list[Slice], FileGrid]:
     """Without positions the files' own count is all there is; how far apart slices are is then not known."""
-    if any(header.number is None for header in group):
+    if any(item.header.number is None for item in slices):
         raise DataError(
-            "the slices have neither positions nor instance numbers, so their order is unknown", where=group[0].path
+            "the slices have neither positions nor instance numbers, so their order is unknown", where=source
         )
-    numbers = sorted(range(len(group)), key=lambda n: group[n].number or 0)
-    return _Order(numbers, FileGrid(size, notes=("no positions: slices ordered by InstanceNumber",)))
+    if any(item.frame.position is not None for item in slices):
+        raise DataError("some of the slices have no position", where=source)
+    order = sorted(slices, key=lambda item: item.header.number or 0)
+    size = (order[0].header.columns, order[0].header.rows, len(order))
+    return order, FileGrid(size, notes=("no positions: slices ordered by InstanceNumber",))
 
 
-def open_series(source: Path, key: str) -> Series:
-    """The series of that key in a folder, or in one file. Raises DataError where it no longer exists."""
+def open_series(source: Path, key: str, files: Iterable[Path] = ()) -> Series:
+    """The series of that key among its files, else in a folder or one file. Raises DataError where it no longer exists."""
+    paths = list(files)
     with plainly(source):
-        paths = sorted(path for path in source.iterdir() if path.is_file()) if source.is_dir() else [source]
-    for item in find([path for path in paths if kind_of(path) == "dicom"], None):
+        if not paths:
+            paths = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
+        paths = [path for path in paths if path.is_file() and kind_of(path) == "dicom"]
+    for item in find(paths, None):
         if isinstance(item, Series) and item.key == key:
             return item
     raise DataError("the files of the series have changed since it was found", where=source)
@@ -238,24 +318,17 @@ def read(item: Series) -> tuple[Array, FileGrid]:
 
     Raises DataError, naming the file.
     """
-    if len(item.files) == 1:
-        return _frames(item.files[0], item.frames), item.grid
-    volume = np.empty(item.grid.size[::-1], np.float32)
-    for place, path in enumerate(item.files):
-        data = dicom.read_dataset(path)
-        with plainly(path):
-            volume[place] = apply_rescale(dicom.stored(path, data, 0), data)
-    return volume, item.grid
-
-
-def _frames(path: Path, numbers: tuple[int, ...]) -> Array:
-    data = dicom.read_dataset(path)
-    stored = dicom.stored(path, data, None)
-    volume = np.empty(stored.shape, np.float32)
-    with plainly(path):
-        for place, frame in enumerate(numbers):
-            rule = dicom.group_of(data, frame, "PixelValueTransformationSequence")
-            slope = float(getattr(rule, "RescaleSlope", None) or data.get("RescaleSlope") or 1)
-            intercept = float(getattr(rule, "RescaleIntercept", None) or data.get("RescaleIntercept") or 0)
-            volume[place] = stored[frame] * np.float32(slope) + np.float32(intercept)
-    return volume
+    volume = np.full(item.grid.size[::-1], np.nan, np.float32)
+    padding = np.zeros(volume.shape, bool)
+    notes: dict[str, None] = {}
+    for place, (path, number) in enumerate(item.slices):
+        data = pixels.open_dataset(path)
+        frame = pixels.decode(path, data, number)
+        if frame.values.shape != volume.shape[1:]:
+            raise DataError("the decoded slice is not of the size that its header says", where=path)
+        volume[place] = frame.values
+        if frame.padding is not None:
+            padding[place] = frame.padding
+        notes |= dict.fromkeys(frame.notes)
+    volume, padding_notes = pixels.without_padding(volume, padding, data)
+    return volume, replace(item.grid, notes=(*item.grid.notes, *notes, *padding_notes))

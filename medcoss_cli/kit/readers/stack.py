@@ -21,7 +21,7 @@ def read_window(record: Record, plan: VolumePlan, hounsfield: bool) -> Sample:
     *place, _, first, end = record.part or ("window", 0, 0)
     stats = [path.stat() for path in (record.source, *record.files) if path.exists()]
     changed = tuple((stat.st_mtime_ns, stat.st_size) for stat in stats)
-    volume, grid, stored = _volume(record.source, tuple(place), plan, hounsfield, changed)
+    volume, grid, stored = _volume(record.source, record.files, tuple(place), plan, hounsfield, changed)
     depth, height, width = volume.shape
     begin, stop = int(first), int(end) or depth
     if stop > depth:
@@ -35,11 +35,16 @@ def read_window(record: Record, plan: VolumePlan, hounsfield: bool) -> Sample:
 
 @functools.lru_cache(maxsize=1)
 def _volume(
-    source: Path, place: tuple[str | int, ...], plan: VolumePlan, hounsfield: bool, changed: tuple[tuple[int, int], ...]
+    source: Path,
+    files: tuple[Path, ...],
+    place: tuple[str | int, ...],
+    plan: VolumePlan,
+    hounsfield: bool,
+    changed: tuple[tuple[int, int], ...],
 ) -> tuple[Array, FileGrid, FileGrid]:
     """The whole volume (D, H, W) as `plan` wants it, its grid, and the grid of its file."""
     if place[:1] == ("series",):
-        array, grid = series.read(series.open_series(source, str(place[1])))
+        array, grid = series.read(series.open_series(source, str(place[1]), files))
     else:
         array, grid = nifti.read(source, int(place[1]) if place else 0)
     if hounsfield and not bool((array < AIR).any()):

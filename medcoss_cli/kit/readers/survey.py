@@ -11,7 +11,7 @@ import numpy as np
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.manifest import Entry, entries
-from medcoss_cli.kit.readers import IMAGES, VOLUMES, WHAT, dicom, image, kind_of, nifti, series, table
+from medcoss_cli.kit.readers import IMAGES, VOLUMES, WHAT, dicom, image, kind_of, nifti, pixels, series, table
 from medcoss_cli.kit.readers.volume import Array
 from medcoss_cli.plugin import Skipped
 
@@ -178,7 +178,7 @@ def _dicom(root: Path, paths: list[Path]) -> Iterator[SurveyEntry]:
         name = _relative(root, item.source)
         try:
             array, grid = series.read(item)
-            notes = (*grid.notes, *_check_content(array, item.source))
+            notes = (*item.notes, *grid.notes, *_check_content(array, item.source))
         except DataError as error:
             yield SurveyEntry(name, "volume", "quarantine", f"series of {len(item.files)} slices: {error.what}")
         else:
@@ -200,7 +200,7 @@ def _single(root: Path, item: Skipped) -> Iterator[SurveyEntry]:
             raise DataError(header.not_an_image, where=item.source)
         notes: list[str] = []
         for frame in range(header.frames):
-            array, spacing, frame_notes = dicom.read_frame(item.source, frame)
+            array, spacing, frame_notes = pixels.read_frame(item.source, frame)
             notes += [*frame_notes, *_check_content(array, item.source)]
         notes += ["no pixel spacing"] if spacing is None else []
         notes += [f"{header.frames} frames, each an image"] if header.frames > 1 else []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,99 +10,20 @@ import pydicom
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels import get_decoder
-from pydicom.sequence import Sequence
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLSLossless,
     RLELossless,
-    generate_uid,
 )
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit import ImageFolder, VolumeFolder
-from medcoss_cli.plugin import Record, Sample, Skipped
-
-CT = "1.2.840.10008.5.1.4.1.1.2"
-MR = "1.2.840.10008.5.1.4.1.1.4"
-NATIVE = VolumeFolder(dicom=("CT", "MR"), window=64, stride=64, spacing=None)
-STILLS = ImageFolder(dicom=("CR", "US"))
-
-
-def make(pixels: np.ndarray[Any, Any], modality: str = "CT", **elements: Any) -> Dataset:
-    """A data set of the given pixels (H, W), (H, W, 3) or (frames, H, W)."""
-    data = Dataset()
-    data.file_meta = FileMetaDataset()
-    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data.SOPClassUID = {"CT": CT, "MR": MR}.get(modality, "1.2.840.10008.5.1.4.1.1.7")
-    data.SOPInstanceUID = generate_uid()
-    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID
-    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID
-    data.Modality, data.PatientID, data.SeriesInstanceUID = modality, "Lovelace-1815", "1.2.3"
-    colour = pixels.ndim == 3 and pixels.shape[-1] == 3
-    data.SamplesPerPixel = 3 if colour else 1
-    data.PhotometricInterpretation = "RGB" if colour else "MONOCHROME2"
-    if colour:
-        data.PlanarConfiguration = 0
-    elif pixels.ndim == 3:
-        data.NumberOfFrames = len(pixels)
-    data.Rows, data.Columns = pixels.shape[:2] if colour else pixels.shape[-2:]
-    data.BitsAllocated = data.BitsStored = pixels.dtype.itemsize * 8
-    data.HighBit, data.PixelRepresentation = data.BitsStored - 1, int(pixels.dtype.kind == "i")
-    data.PixelData = pixels.tobytes()
-    data["PixelData"].VR = "OB" if pixels.dtype.itemsize == 1 else "OW"
-    for name, value in elements.items():
-        setattr(data, name, value)
-    return data
-
-
-def save(data: Dataset, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data.save_as(path, enforce_file_format=True)
-    return path
-
-
-def series(folder: Path, positions: list[float], *, uid: str = "1.2.3", step: float = 10, **elements: Any) -> Path:
-    """Axial slices whose every pixel is its position, in files whose names say nothing of it."""
-    for position in positions:
-        pixels = np.full((12, 16), round(position * step) + 1000, np.uint16)
-        data = make(
-            pixels,
-            RescaleSlope=1,
-            RescaleIntercept=-1000,
-            PixelSpacing=[0.5, 0.75],
-            ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
-            ImagePositionPatient=[-3, -4, position],
-            SeriesInstanceUID=uid,
-            **elements,
-        )
-        name = hashlib.md5(f"{uid}{position}{step}{elements}".encode(), usedforsecurity=False).hexdigest()
-        save(data, folder / name)
-    return folder
-
-
-def found(loader: Any, root: Path) -> tuple[list[Record], list[Skipped]]:
-    items = list(loader.find(root))
-    return [x for x in items if isinstance(x, Record)], [x for x in items if isinstance(x, Skipped)]
-
-
-def only(loader: Any, root: Path) -> Sample:
-    records, left = found(loader, root)
-    assert len(records) == 1, left
-    sample = loader.read(records[0])
-    assert isinstance(sample, Sample)
-    return sample
-
-
-def reasons(loader: Any, root: Path) -> str:
-    records, left = found(loader, root)
-    assert not records
-    return " | ".join(item.reason for item in left)
+from medcoss_cli.plugin import Record
+from tests.dicom_files import NATIVE, STILLS, enhanced, found, make, only, reasons, save, series
 
 
 def test_slices_are_ordered_by_position_and_rescaled(tmp_path: Path) -> None:
@@ -159,7 +79,7 @@ def test_a_copy_of_a_slice_is_dropped_and_said(tmp_path: Path) -> None:
     assert not left[0].bad
     sample = NATIVE.read(records[0])
     assert sample.array.shape[1] == 3
-    assert "used once" in " ".join(sample.notes)
+    assert "used once" in " ".join(records[0].notes)
 
 
 def test_different_slices_at_one_position_are_refused(tmp_path: Path) -> None:
@@ -200,24 +120,6 @@ def test_windows_and_resampling_agree_with_what_the_header_promised(tmp_path: Pa
     assert middle.origin == pytest.approx((-3 + 0.125, -4 + 0.25, -1 + 4))  # outer faces stay where they were
     depth = middle.origin[2] + np.arange(8) if middle.origin else None
     assert middle.array[0, :, 3, 3] == pytest.approx(np.asarray(depth) * 10, abs=0.01)  # value is 10 z
-
-
-def enhanced(frames: int = 4) -> Dataset:
-    pixels = np.stack([np.full((8, 8), n, np.uint16) for n in range(frames)])
-    data = make(pixels, "MR")
-    shared, measures, turn = Dataset(), Dataset(), Dataset()
-    measures.PixelSpacing, turn.ImageOrientationPatient = [2, 2], [1, 0, 0, 0, 1, 0]
-    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = Sequence([measures]), Sequence([turn])
-    data.SharedFunctionalGroupsSequence = Sequence([shared])
-    groups = []
-    for n in range(frames):
-        group, place, rule = Dataset(), Dataset(), Dataset()
-        place.ImagePositionPatient = [0, 0, -5 * n]  # stored from the head down
-        rule.RescaleSlope, rule.RescaleIntercept, rule.RescaleType = n + 1, 100, "US"
-        group.PlanePositionSequence, group.PixelValueTransformationSequence = Sequence([place]), Sequence([rule])
-        groups.append(group)
-    data.PerFrameFunctionalGroupsSequence = Sequence(groups)
-    return data
 
 
 def test_an_enhanced_file_is_one_volume_with_each_frame_rescaled(tmp_path: Path) -> None:
@@ -381,7 +283,7 @@ def test_a_missing_decoder_is_named_with_its_package(tmp_path: Path) -> None:
 
 
 def test_a_decoder_that_panics_is_a_plain_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from medcoss_cli.kit.readers import dicom
+    from medcoss_cli.kit.readers import pixels
 
     class PanicException(BaseException):
         pass
@@ -389,7 +291,7 @@ def test_a_decoder_that_panics_is_a_plain_reason(tmp_path: Path, monkeypatch: py
     def panic(*_: object, **__: object) -> None:
         raise PanicException("index out of bounds")
 
-    monkeypatch.setattr(dicom, "pixel_array", panic)
+    monkeypatch.setattr(pixels, "pixel_array", panic)
     with pytest.raises(DataError, match="damaged pixel data"):
         only(STILLS, save(make(PICTURE, "CR"), tmp_path / "a"))
 

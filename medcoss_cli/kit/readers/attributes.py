@@ -1,0 +1,142 @@
+"""Attributes of a DICOM object, read in one way: of a frame of many, of one frame a file, or of a plain slice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement
+
+from medcoss_cli.errors import DataError
+
+_SEQUENCE_OF = {
+    "ImagePositionPatient": "PlanePositionSequence",
+    "ImageOrientationPatient": "PlaneOrientationSequence",
+    "PixelSpacing": "PixelMeasuresSequence",
+    "SliceThickness": "PixelMeasuresSequence",
+    "RescaleSlope": "PixelValueTransformationSequence",
+    "RescaleIntercept": "PixelValueTransformationSequence",
+    "EffectiveEchoTime": "MREchoSequence",
+    "DiffusionBValue": "MRDiffusionSequence",
+    "ComplexImageComponent": "MRImageFrameTypeSequence",
+    "TemporalPositionIndex": "FrameContentSequence",
+    "FrameAcquisitionNumber": "FrameContentSequence",
+    "FrameAcquisitionDateTime": "FrameContentSequence",
+    "NominalCardiacTriggerDelayTime": "CardiacSynchronizationSequence",
+}
+"""The functional group of an enhanced object that holds an attribute of a plain one."""
+_FRAME_TYPES = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence")
+PLAIN_NAMES = {"FrameType": "ImageType"}
+B_VALUES = (
+    (0x0043, 0x1039, "GEMS_PARM_01"),
+    (0x0019, 0x100C, "SIEMENS MR HEADER"),
+    (0x2001, 0x1003, "Philips Imaging DD 001"),
+)
+"""Private elements in which scanners of before DiffusionBValue have it: group, element, and their creator."""
+
+
+def group_of(data: Any, frame: int, sequence: str) -> Any:
+    """The item of an enhanced object's functional group for one frame, its own or the shared one; None without."""
+    per_frame = data.get("PerFrameFunctionalGroupsSequence") or ()
+    for groups in (
+        per_frame[frame] if frame < len(per_frame) else None,
+        *(data.get("SharedFunctionalGroupsSequence") or ()),
+    ):
+        items = groups.get(sequence) if groups is not None else None
+        if items:
+            return items[0]
+    return None
+
+
+def _holders(data: Any, frame: int, keyword: str) -> Iterator[Any]:
+    """Data sets that may hold an attribute of a frame, the most particular first."""
+    for sequence in _FRAME_TYPES if keyword == "FrameType" else (_SEQUENCE_OF.get(keyword, ""),):
+        item = group_of(data, frame, sequence) if sequence else None
+        if item is not None:
+            yield item
+    yield data
+
+
+def value(data: Any, keyword: str, frame: int = 0) -> Any:
+    """An attribute of one frame: of its functional group, of the shared group, or of the object; None without a value."""
+    for holder in _holders(data, frame, keyword):
+        found = holder.get(keyword)
+        if found is None and holder is data and keyword in PLAIN_NAMES:
+            found = holder.get(PLAIN_NAMES[keyword])
+        if found is not None and found != "":
+            return found
+    return None
+
+
+def numbers(data: Any, keyword: str, count: int, frame: int = 0) -> tuple[float, ...] | None:
+    """As `value`, for an attribute of so many finite numbers; a decimal comma is a point. None without a value.
+
+    Raises: DataError where the value is not so many numbers.
+    """
+    for holder in _holders(data, frame, keyword):
+        text = _text(holder, keyword)
+        if text is None:
+            continue
+        parsed = _parsed(text, count)
+        if parsed is None:
+            raise DataError(f"{keyword} {text[:40]!r} is not {count} number{'s' * (count > 1)}")
+        return parsed
+    return None
+
+
+def _text(holder: Any, keyword: str) -> str | None:
+    """The characters of a decimal string as they are in the file: pydicom gives no value of one it cannot parse."""
+    tag = tag_for_keyword(keyword)
+    element = holder.get_item(tag) if tag is not None and tag in holder else None
+    if element is None:
+        return None
+    if isinstance(element, RawDataElement):
+        if element.VR not in (None, "DS", "IS", "UN"):
+            element = holder[tag]
+        else:
+            raw = element.value
+            text = raw.decode("latin-1") if isinstance(raw, bytes) else str(raw or "")
+            return text.strip(" \0") or None
+    held = element.value
+    if held is None or held == "":
+        return None
+    parts = held if not isinstance(held, str) and hasattr(held, "__iter__") else [held]
+    return "\\".join(str(part) for part in parts) or None
+
+
+def _parsed(text: str, count: int) -> tuple[float, ...] | None:
+    fields = text.split("\\")
+    if len(fields) == 1 and count > 1:
+        fields = text.split(",")  # a comma where a backslash belongs
+    try:
+        parsed = tuple(float(field.strip().replace(",", ".")) for field in fields)
+    except ValueError:
+        return None
+    return parsed if len(parsed) == count and all(math.isfinite(number) for number in parsed) else None
+
+
+def has_decimal_comma(data: Any, keyword: str, frame: int = 0) -> bool:
+    """True where an attribute has commas, which `numbers` reads as points or as separators."""
+    return any("," in (_text(holder, keyword) or "") for holder in _holders(data, frame, keyword))
+
+
+def b_value(data: Any, frame: int = 0) -> str:
+    """The diffusion weighting in s/mm², of the standard's attribute or of a scanner's private one; "" without."""
+    found = value(data, "DiffusionBValue", frame)
+    if found is not None:
+        return f"{float(found):g}"
+    for group, element, creator in B_VALUES:
+        block = data.get((group, element >> 8))
+        if block is None or str(block.value).strip() != creator or (group, element) not in data:
+            continue
+        held = data[group, element].value
+        parts = [held] if isinstance(held, str | bytes | float | int) else list(held or ())
+        first = parts[0].decode("latin-1") if parts and isinstance(parts[0], bytes) else str(parts[0] if parts else "")
+        digits = first.replace("\\", " ").split()
+        try:
+            return f"{float(digits[0]) % 100_000:g}" if digits else ""  # GE adds 10^9 to it
+        except ValueError:
+            return ""
+    return ""
