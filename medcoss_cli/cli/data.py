@@ -67,29 +67,30 @@ def check(
         str | None, typer.Option("--modality", help="Read the files as this modality (default: by content).")
     ] = None,
     split: Split = "all",
+    columns: options.Columns = None,
     as_json: options.Json = False,
 ) -> None:
     """Read every file and report what was read, what was refused and why.
 
     Example: medcoss data check scans --modality ct
     """
-    from medcoss_cli.data.check import check_modality, survey_table
+    from medcoss_cli.data.check import check_content, check_modality, show
+    from medcoss_cli.registry import discovery
 
     screen = terminal.screen(as_json)
     if modality is None:
-        verdicts = survey_table(folder, screen)
+        if columns is not None:
+            raise UsageError("--columns needs --modality: files are read by content, whatever a manifest lists")
+        installed = [status.modality for status in discovery.statuses() if status.modality is not None]
+        checked = check_content(folder, screen, installed)
     else:
-        from medcoss_cli.registry.discovery import load_modality
-
-        verdicts = check_modality(load_modality(modality), folder, split, screen)
+        named = options.columns_of(columns)
+        checked = check_modality(discovery.load_modality(modality), folder, split, screen, named)
     if as_json:
-        terminal.result_json([vars(verdict) for verdict in verdicts])
+        terminal.result_json([vars(verdict) for verdict in checked.verdicts])
     else:
-        rows = [[v.file, v.kind, v.verdict, "; ".join([v.reason, *v.notes]).strip("; ")] for v in verdicts]
-        screen.table("What lies there", ["file", "kind", "verdict", "why"], rows)
-        counts = {kind: sum(v.verdict == kind for v in verdicts) for kind in ("read", "quarantine", "left out")}
-        screen.say(", ".join(f"{count} {kind}" for kind, count in counts.items()))
-    if not any(verdict.verdict == "read" for verdict in verdicts):
+        show(checked, screen)
+    if not any(verdict.verdict == "read" for verdict in checked.verdicts):
         raise DataError("nothing here can be read", where=folder, fix="the table lists the reasons")
 
 

@@ -63,7 +63,7 @@ def names_of(records: Sequence[tuple[Path, Record]]) -> list[tuple[Path, Path]]:
     """
     bases = {record.recording: (base, record) for base, record in records}
     parts = Counter(record.recording for _, record in records)
-    common = Path(os.path.commonpath([record.source.absolute().parent for _, record in records] or ["/"]))
+    common = Path(os.path.commonpath([record.source.absolute().parent for _, record in records] or [Path("/")]))
     detail = dict.fromkeys(bases, 0)
     names: list[tuple[Path, Path]] = []
     for _ in range(len(DETAILS)):
@@ -72,7 +72,7 @@ def names_of(records: Sequence[tuple[Path, Record]]) -> list[tuple[Path, Path]]:
             (of[r.recording], of[r.recording] if parts[r.recording] == 1 else _part(of[r.recording], r))
             for _, r in records
         ]
-        owners: dict[str, set[object]] = defaultdict(set)
+        owners: dict[str, set[tuple[Path, tuple[str | int, ...]]]] = defaultdict(set)
         for (recording, name), (_, record) in zip(names, records, strict=True):
             for text in (recording.as_posix(), name.as_posix(), f"{name.as_posix()}-overlay"):
                 owners[text.casefold()].add(record.recording)

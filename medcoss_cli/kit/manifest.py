@@ -141,18 +141,29 @@ def _walk(root: Path, given: Path | None) -> tuple[list[Path], dict[Path, list[P
     free: list[Path] = []
     ruled: dict[Path, list[Path]] = {}
     ruler: dict[str, Path] = {}  # folder -> the outermost manifest above
-    for place, folders, names in walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
-        folder = Path(place)
+    for folder, names in _folders(root):
         above = given if folder == root else ruler.get(str(folder.parent))
         if above is None and folder != root and any(name.lower() in NAMES for name in names):
             above = manifest_of(folder)
         if above is not None:
             ruler[str(folder)] = above
             ruled.setdefault(above, [])
-        files = [folder / name for name in sorted(names) if name.lower() not in NAMES and not is_junk(folder / name)]
+        files = [folder / name for name in names if name.lower() not in NAMES and not is_junk(folder / name)]
         (free if above is None else ruled[above]).extend(file for file in files if file != above)
     return free, ruled
+
+
+def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Folders and the names of their files, sorted; without hidden ones."""
+    for place, folders, names in walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
+        yield Path(place), sorted(names)
+
+
+def every_file(root: Path) -> list[Path]:
+    """The files under a folder, whatever its manifests say of them; without manifests and junk."""
+    files = (folder / name for folder, names in _folders(root) for name in names if name.lower() not in NAMES)
+    return sorted(file for file in files if not is_junk(file))
 
 
 def manifest_of(root: Path) -> Path | None:
