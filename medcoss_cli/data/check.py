@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -166,8 +167,7 @@ def show(checked: Checked, screen: Screen) -> None:
 
 def _next(checked: Checked) -> str:
     """The command that goes on, with the modalities that fit and what fits several."""
-    where = str(checked.root)
-    where = f"'{where}'" if re.search(r"[^\w./~-]", where) else where
+    where = shlex.quote(str(checked.root))
     totals: Counter[str] = Counter()
     for names, count in checked.fitting.items():
         totals.update(dict.fromkeys(names, count))

@@ -11,7 +11,7 @@ from medcoss_cli.console import Screen
 from medcoss_cli.data.read import Listing
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.layout import layout_of
-from medcoss_cli.kit.manifest import NAME, inside, manifest_of, naming, number_of, rows_of, split_of
+from medcoss_cli.kit.manifest import NAME, absent, inside, manifest_of, naming, number_of, rows_of, split_of
 from medcoss_cli.plugin import CompleteModality, Record
 from medcoss_cli.randomness import generator
 
@@ -102,16 +102,14 @@ def read_manifest(
     """
     with naming(columns):
         manifest = manifest_of(root)
-        listed = [] if manifest is None else list(rows_of(manifest))
-    if manifest is None and not root.is_dir():
-        what = "there is no such folder" if not root.exists() else f"this is a file; a folder with a {NAME} is needed"
-        raise DataError(what, where=root, fix="check the path")
-    if manifest is None:
-        raise DataError(
-            f"there is no {NAME} in this folder; it lists labels and splits",
-            where=root,
-            fix=f"write one: medcoss data manifest folder --root {root}",
-        )
+        if manifest is None and not root.is_dir():
+            what = (
+                "there is no such folder" if not root.exists() else f"this is a file; a folder with a {NAME} is needed"
+            )
+            raise DataError(what, where=root, fix="check the path")
+        if manifest is None:
+            raise absent(root)
+        listed = list(rows_of(manifest))
     column = target.column
     root = manifest.parent
     cases: list[Case] = []

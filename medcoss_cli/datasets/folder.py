@@ -10,6 +10,7 @@ from pathlib import Path
 
 from medcoss_cli.datasets.rows import ManifestRow, Request, draw, stem, with_split
 from medcoss_cli.errors import DataError, UsageError
+from medcoss_cli.kit.layout import layout_of
 from medcoss_cli.kit.manifest import NAME, is_junk
 
 GIVEN = {
@@ -24,7 +25,7 @@ GIVEN = {
 }
 """What a folder, a table or a value of a column `split` may be called."""
 MASKS = ("masks", "labels", "annotations")
-TABLES = (".csv", ".tsv", ".jsonl")
+TABLES = (".csv", ".tsv", ".xlsx", ".jsonl")
 LAYOUT = (
     "a folder per class, or images and masks, each perhaps inside train, val and test; or a .csv with label and text"
 )
@@ -133,8 +134,13 @@ def _pairs(request: Request, folder: Path, split: str) -> list[ManifestRow]:
 def _grouped(request: Request, listed: Sequence[ManifestRow], pattern: re.Pattern[str] | None) -> list[ManifestRow]:
     names = [row.path.relative_to(request.root).as_posix() for row in listed]
     if pattern is None:
-        _risk(request, "file")
-        return [replace(row, group=name) for row, name in zip(listed, names, strict=True)]
+        layout = layout_of(request.root, [row.path for row in listed])
+        patients = [layout.patient(row.path) for row in listed]
+        if layout.rule is None:
+            _risk(request, "file")
+        else:
+            request.screen.say(f"{request.name}: patients: {len(set(patients) - {None})}, by {layout.rule}")
+        return [replace(row, group=patient or name) for row, name, patient in zip(listed, names, patients, strict=True)]
     matches = [pattern.search(row.path.name) or pattern.search(name) for row, name in zip(listed, names, strict=True)]
     return [replace(row, group=group) for row, group in zip(listed, _groups(request, names, matches), strict=True)]
 

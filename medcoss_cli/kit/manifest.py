@@ -91,13 +91,7 @@ def entries(root: Path, split: str = "train") -> Iterator[Entry | Skipped]:
         raise DataError("the file or folder does not exist", where=root)
     free, ruled = _walk(root, given)
     if _names.get({}) and not ruled:
-        raise DataError(
-            f"no table in this folder has the column {_names.get()['path']!r}"
-            if "path" in _names.get()
-            else f"there is no {NAME} in this folder, so it has no columns to be named",
-            where=root,
-            fix="name the column of paths, as in --columns path=File",
-        )
+        raise absent(root)
     layout = layout_of(root, free)
     listed: list[Entry | Skipped] = []
     for path in free:
@@ -186,6 +180,17 @@ def manifest_of(root: Path) -> Path | None:
             f"{names} are manifests of one folder", where=root, fix="keep one, or name it in place of the folder"
         )
     return candidates[0] if candidates and _columns(candidates[0]) else None
+
+
+def absent(root: Path) -> DataError:
+    """That a folder has no manifest, with what to do about it."""
+    path = _names.get({}).get("path")
+    if path is not None:
+        what = f"no table in this folder has the column {path!r}"
+        return DataError(what, where=root, fix=f"correct --columns path={path}, or put the table beside the files")
+    what = f"there is no {NAME} in this folder; it lists labels and splits"
+    fix = f"write one: medcoss data manifest folder --root {root}"
+    return DataError(what, where=root, fix=fix + "; or name a table's columns: --columns path=File,label=Finding")
 
 
 def _has(table: Path, column: str) -> bool:
