@@ -19,11 +19,12 @@ from medcoss_cli.console import Screen
 from medcoss_cli.data.geometry import Layout
 from medcoss_cli.data.identity import source_of
 from medcoss_cli.data.labelled import Case
-from medcoss_cli.data.masks import check_on, grid_of, read_mask
+from medcoss_cli.data.masks import check_on, grid_of, read_mask, read_placed
 from medcoss_cli.data.prepare import locked, settings, stamp
 from medcoss_cli.data.read import read_checked
 from medcoss_cli.data.workers import blamed, readers
 from medcoss_cli.errors import DataError, MedcossError, PluginError
+from medcoss_cli.kit.readers import kind_of
 from medcoss_cli.kit.readers.nifti import sidecars
 from medcoss_cli.plugin import CompleteModality, MaskLoader, Sample
 from medcoss_cli.store import atomic
@@ -99,6 +100,9 @@ def read_numbers(modality: CompleteModality, case: Case, sample: Sample) -> Arra
     assert case.mask is not None
     if isinstance(modality.loader, MaskLoader):
         return _own_mask(modality.loader, modality.name, case.mask, sample, case.where)
+    if modality.dims == 3 and kind_of(case.mask) == "dicom":
+        assert case.record is not None
+        return read_placed(case.mask, sample, next(iter(case.record.files), case.record.source))
     mask, grid = read_mask(case.mask, modality.dims)
     check_on(mask.shape, grid, sample, case.where)
     return mask

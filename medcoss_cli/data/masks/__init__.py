@@ -6,6 +6,7 @@ Labels are whole numbers, 0 is the background. Arrays are (H, W), or (D, H, W) w
 
 from medcoss_cli.data.masks.dicom import files_of, write_segmentation
 from medcoss_cli.data.masks.picture import overlay, portrait
+from medcoss_cli.data.masks.placed import read_placed
 from medcoss_cli.data.masks.read import check_on, grid_of, read_mask
 from medcoss_cli.data.masks.write import write_png, write_volume
 
@@ -16,6 +17,7 @@ __all__ = [
     "overlay",
     "portrait",
     "read_mask",
+    "read_placed",
     "write_png",
     "write_segmentation",
     "write_volume",

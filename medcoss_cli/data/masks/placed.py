@@ -1,0 +1,219 @@
+"""Masks that say in millimetres where they lie: DICOM Segmentations and RT Structure Sets, laid on their image's grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom.pixels import pixel_array
+
+from medcoss_cli import plugin
+from medcoss_cli.errors import DataError
+from medcoss_cli.kit.readers import attributes, plainly
+from medcoss_cli.kit.readers.dicom import quietly
+from medcoss_cli.kit.readers.volume import FileGrid, VolumePlan
+from medcoss_cli.plugin import Sample
+
+Array = np.ndarray[Any, Any]
+
+APART = 0.25
+"""Of a voxel, by which a mask's voxels or contours may lie beside the image's."""
+EDGE = 1e-2
+"""Of a pixel, within which its centre lies on a contour."""
+INSIDE = 0.99
+"""Share of a segment that lies in another one, from which it is a part of that one."""
+SEGMENTATION = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+STRUCTURES = "1.2.840.10008.5.1.4.1.1.481.3"
+
+
+def read_placed(path: Path, sample: Sample, source: Path | None = None) -> Array:
+    """The labels (D, H, W) uint16 of a DICOM Segmentation or RT Structure Set on the grid of a volume.
+
+    A label is the number of the segment or of the ROI. Of two that overlap one must lie in the other: it is painted over it.
+
+    Args:
+        sample: the whole volume, its axes turned.
+        source: a DICOM file of it, whose frame of reference is compared.
+
+    Raises: DataError for another kind of object, and for a mask that does not lie on the volume.
+    """
+    with quietly(path):
+        data = pydicom.dcmread(path, force=True)
+    kind = str(data.get("SOPClassUID") or "")
+    if kind not in (*SEGMENTATION, STRUCTURES):
+        raise DataError(
+            "a DICOM image where the mask of a volume is expected",
+            where=path,
+            fix="give a DICOM Segmentation, an RT Structure Set, or NIfTI",
+        )
+    grid = sample.stored
+    if grid is None or grid.spacing is None or grid.origin is None or grid.direction is None:
+        raise DataError(
+            "the image does not say where its voxels lie, so a mask in millimetres cannot be laid on it",
+            where=path,
+            fix="save the mask as NIfTI with the size of the image",
+        )
+    _check_reference(data, source, path)
+    segments = _structures(data, grid, path) if kind == STRUCTURES else _segments(data, grid, path)
+    labels = _painted(dict(segments), grid.size[::-1], path)
+    turned = VolumePlan().apply(labels, FileGrid(grid.size, grid.spacing, grid.origin, grid.direction), path)[0]
+    return turned.astype(np.uint16)
+
+
+def _check_reference(data: Any, source: Path | None, path: Path) -> None:
+    own = data.get("FrameOfReferenceUID")
+    for item in data.get("ReferencedFrameOfReferenceSequence") or ():
+        own = own or item.get("FrameOfReferenceUID")
+    if source is None or not source.is_file() or not own:
+        return
+    with quietly(source):
+        theirs = pydicom.dcmread(
+            source, force=True, stop_before_pixels=True, specific_tags=["FrameOfReferenceUID"]
+        ).get("FrameOfReferenceUID")
+    if theirs and theirs != own:
+        raise DataError(
+            "the mask belongs to another frame of reference than the image",
+            where=path,
+            fix="give the mask of this very series",
+        )
+
+
+def _to_index(grid: plugin.Grid) -> Any:
+    """A function of points in mm (n, 3), LPS, to places in voxels (n, 3), in the grid's order (x, y, z)."""
+    assert grid.direction is not None
+    assert grid.spacing is not None
+    matrix = np.linalg.inv(np.array(grid.direction).reshape(3, 3) * np.array(grid.spacing))
+    return lambda points: (np.asarray(points, float) - np.array(grid.origin)) @ matrix.T
+
+
+def _segments(data: Any, grid: plugin.Grid, path: Path) -> Iterator[tuple[int, Array]]:
+    """Number and voxels (z, y, x) bool of each segment of a DICOM Segmentation."""
+    index = _to_index(grid)
+    volumes: dict[int, Array] = {}
+    with plainly(path):
+        frames = np.asarray(pixel_array(data))
+    frames = frames[None] if frames.ndim == 2 else frames
+    is_map = str(data.get("SegmentationType") or "") == "LABELMAP"
+    half = int(data.get("MaximumFractionalValue") or 1) / 2 if data.get("SegmentationType") == "FRACTIONAL" else 0
+    rows, columns = np.mgrid[: frames.shape[1], : frames.shape[2]]
+    for number, frame in enumerate(frames):
+        position = attributes.numbers(data, "ImagePositionPatient", 3, number)
+        turn = attributes.numbers(data, "ImageOrientationPatient", 6, number)
+        spacing = attributes.numbers(data, "PixelSpacing", 2, number)
+        if position is None or turn is None or spacing is None:
+            raise DataError("a frame of the segmentation does not say where it lies", where=path)
+        across, down = np.array(turn[:3]) * spacing[1], np.array(turn[3:]) * spacing[0]
+        where = np.argwhere(frame > half)
+        corners = np.array([(0, 0), (rows[-1, -1], 0), (0, columns[-1, -1]), (rows[-1, -1], columns[-1, -1])])
+        apart = index(np.array(position) + corners[:, :1] * down + corners[:, 1:] * across)
+        if np.abs(apart - np.rint(apart)).max() > APART:
+            raise DataError(
+                "the voxels of the segmentation do not lie on those of the image",
+                where=path,
+                fix="resample the mask to the image's grid",
+            )
+        if not len(where):
+            continue
+        places = np.rint(index(np.array(position) + where[:, :1] * down + where[:, 1:] * across)).astype(int)
+        if places.min() < 0 or (places.max(axis=0) >= grid.size).any():
+            raise DataError("the segmentation reaches beyond the image", where=path, fix="give the mask of this series")
+        values = frame[tuple(where.T)] if is_map else np.full(len(where), _segment_of(data, number, path))
+        for value in np.unique(values):
+            volume = volumes.setdefault(int(value), np.zeros(grid.size[::-1], bool))
+            volume[tuple(places[values == value][:, ::-1].T)] = True
+    yield from volumes.items()
+
+
+def _segment_of(data: Any, frame: int, path: Path) -> int:
+    item = attributes.group_of(data, frame, "SegmentIdentificationSequence")
+    number = item.get("ReferencedSegmentNumber") if item is not None else None
+    if number is None:
+        raise DataError("a frame of the segmentation does not say which segment it is", where=path)
+    return int(number)
+
+
+def _structures(data: Any, grid: plugin.Grid, path: Path) -> Iterator[tuple[int, Array]]:
+    """Number and voxels (z, y, x) bool of each ROI that is drawn with closed contours, one slice each."""
+    index = _to_index(grid)
+    for roi in data.get("ROIContourSequence") or ():
+        drawn: dict[int, list[Array]] = {}
+        for contour in roi.get("ContourSequence") or ():
+            points = np.array([float(x) for x in contour.get("ContourData") or ()]).reshape(-1, 3)
+            if str(contour.get("ContourGeometricType") or "").startswith("POINT") or len(points) < 3:
+                continue  # a marker, without an inside
+            places = index(points)
+            depth = int(np.rint(places[:, 2].mean()))
+            if np.abs(places[:, 2] - depth).max() > APART:
+                raise DataError(
+                    "a contour of the structure set lies between two slices of the image, or across them",
+                    where=path,
+                    fix="give the structure set of this series, or save the mask as NIfTI",
+                )
+            if not 0 <= depth < grid.size[2]:
+                raise DataError(
+                    "the structure set reaches beyond the image", where=path, fix="give that of this series"
+                )
+            drawn.setdefault(depth, []).append(places[:, :2])
+        volume = np.zeros(grid.size[::-1], bool)
+        for depth, contours in drawn.items():
+            volume[depth] = _filled(contours, (grid.size[1], grid.size[0]))
+        if volume.any():
+            yield int(roi.ReferencedROINumber), volume
+
+
+def _filled(contours: list[Array], shape: tuple[int, int]) -> Array:
+    """Pixels (H, W) bool of the contours of one slice; one inside another is a hole.
+
+    Many programs draw a contour through the centres of the outermost pixels of the structure: these belong to it.
+    """
+    filled = np.zeros(shape, bool)
+    for corners in sorted(contours, key=_area, reverse=True):
+        nudged = [inside_of(corners + EDGE * np.array(step), shape) for step in ((1, 1), (1, -1), (-1, 1), (-1, -1))]
+        with_edge, without_edge = np.logical_or.reduce(nudged), np.logical_and.reduce(nudged)
+        if without_edge.any() and filled[without_edge].all():
+            filled &= ~without_edge
+        else:
+            filled |= with_edge
+    return filled
+
+
+def _area(corners: Array) -> float:
+    following = np.roll(corners, -1, axis=0)
+    return abs(float((corners[:, 0] * following[:, 1] - corners[:, 1] * following[:, 0]).sum())) / 2
+
+
+def inside_of(corners: Array, shape: tuple[int, int]) -> Array:
+    """Pixels (H, W) bool whose centre lies in a polygon of corners (n, 2), x and y in pixels, by the even-odd rule."""
+    height, width = shape
+    inside = np.zeros(shape, bool)
+    begins, ends = corners, np.roll(corners, -1, axis=0)
+    columns = np.arange(width)
+    first, last = max(0, int(np.ceil(corners[:, 1].min()))), min(height - 1, int(np.floor(corners[:, 1].max())))
+    for row in range(first, last + 1):
+        crosses = (begins[:, 1] <= row) != (ends[:, 1] <= row)
+        a, b = begins[crosses], ends[crosses]
+        at = a[:, 0] + (row - a[:, 1]) / (b[:, 1] - a[:, 1]) * (b[:, 0] - a[:, 0])
+        inside[row] = (columns[:, None] >= at).sum(axis=1) % 2 == 1
+    return inside
+
+
+def _painted(segments: dict[int, Array], shape: Sequence[int], path: Path) -> Array:
+    """One label a voxel: large segments first, so that those inside them lie on top."""
+    if not segments:
+        raise DataError("the mask has no segment with an inside", where=path)
+    labels = np.zeros(shape, np.uint16)
+    for number, volume in sorted(segments.items(), key=lambda item: (-int(item[1].sum()), item[0])):
+        for below in np.unique(labels[volume & (labels > 0)]):
+            shared = int((volume & segments[int(below)]).sum())
+            if shared < INSIDE * int(volume.sum()):
+                one, other = sorted((int(below), number))
+                raise DataError(
+                    f"the segments {one} and {other} overlap, and neither lies in the other",
+                    where=path,
+                    fix="save them as masks of their own, or correct one of them",
+                )
+        labels[volume] = number
+    return labels
