@@ -144,7 +144,7 @@ def read_manifest(
             where=manifest,
             fix="check the paths, or drop the rows",
         )
-    layout = layout_of(root, [case.path for case in cases])
+    layout = layout_of(root, [case.path for case in cases], chosen=True)
     cases = [
         replace(case, group=case.group or layout.patient(case.path) or own)
         for case, own in zip(cases, alone, strict=True)

@@ -92,15 +92,15 @@ def _tell_patients(
     records = listing.records
     groups = {record.group for record in records if record.group is not None}
     alone = len({record.recording for record in records if record.group is None})
+    with naming(columns):
+        manifest = manifest_of(root)
+        grouped = manifest is not None and any(row.get("group") for _, row in rows_of(manifest))
+        for note in () if manifest is None else notes_of(manifest):
+            screen.warn(f"{manifest}: {note}")
     if groups:
-        with naming(columns):
-            manifest = manifest_of(root)
-            grouped = manifest is not None and any(row.get("group") for _, row in rows_of(manifest))
-            for note in () if manifest is None else notes_of(manifest):
-                screen.warn(f"{manifest}: {note}")
-        layout = layout_of(listing.root, list({record.source: None for record in records}))
+        layout = layout_of(listing.root, list({record.source: None for record in records}), chosen=True)
         by_layout = any(record.group == layout.patient(record.source) for record in records if record.group)
-        rule = f"the column group of {manifest.name}" if manifest and grouped else "what their files say"
+        rule = f"the column group of {manifest.name}" if manifest and grouped else "their files (a header, or a column)"
         rule = str(layout.rule) if by_layout and not grouped else rule
         more = f", and {alone} without one, each by itself" if alone else ""
         screen.say(f"{modality.name}: patients: {len(groups)}, by {rule}{more}")

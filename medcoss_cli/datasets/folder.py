@@ -134,7 +134,7 @@ def _pairs(request: Request, folder: Path, split: str) -> list[ManifestRow]:
 def _grouped(request: Request, listed: Sequence[ManifestRow], pattern: re.Pattern[str] | None) -> list[ManifestRow]:
     names = [row.path.relative_to(request.root).as_posix() for row in listed]
     if pattern is None:
-        layout = layout_of(request.root, [row.path for row in listed])
+        layout = layout_of(request.root, [row.path for row in listed], chosen=True)
         patients = [layout.patient(row.path) for row in listed]
         if layout.rule is None:
             _risk(request, "file")

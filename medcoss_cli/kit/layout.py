@@ -58,9 +58,13 @@ class Layout:
         return self.masks.get(path)
 
 
-def layout_of(root: Path, files: Sequence[Path]) -> Layout:
-    """The layout of files below a folder. Reads nothing but the first bytes of NIfTI files."""
-    masks = _masks(root, files)
+def layout_of(root: Path, files: Sequence[Path], *, chosen: bool = False) -> Layout:
+    """The layout of files below a folder. Reads nothing but the first bytes of NIfTI files.
+
+    Args:
+        chosen: these were listed by a manifest, or are known to be images: none of them is a mask.
+    """
+    masks = {} if chosen else _masks(root, files)
     rest = [path for path in files if path not in masks]
     rule, patient = _patients([_parts(root, path) for path in rest])
     return Layout(root, rule, masks, patient)
@@ -79,19 +83,23 @@ def _masks(root: Path, files: Sequence[Path]) -> dict[Path, str]:
     reasons: dict[Path, str] = {}
     below: dict[Path, list[Path]] = defaultdict(list)  # files by each folder above them
     beside: dict[Path, list[Path]] = defaultdict(list)
+    folders: dict[Path, set[Path]] = defaultdict(set)  # by the folder above
     for path in files:
         beside[path.parent].append(path)
         for folder in path.parents:
             below[folder].append(path)
             if folder == root:
                 break
+            folders[folder.parent].add(folder)
     subjects = {path.parent for path in below if _SUBJECT.fullmatch(path.name)}
     for folder, paths in below.items():
         if folder == root:
             continue
         if folder.name.lower() == "derivatives" and folder.parent in subjects:
             reasons.update(dict.fromkeys(paths, DERIVED))
-        elif _MASK_FOLDERS.fullmatch(folder.name.lower()) and _has_images(folder, below, beside):
+        elif _MASK_FOLDERS.fullmatch(folder.name.lower()) and _has_images(
+            folder, folders[folder.parent] - {folder}, below, beside
+        ):
             reasons.update(dict.fromkeys(paths, MASK))
     for paths in beside.values():
         rest = [path for path in paths if path not in reasons]
@@ -102,10 +110,11 @@ def _masks(root: Path, files: Sequence[Path]) -> dict[Path, str]:
     return reasons
 
 
-def _has_images(folder: Path, below: dict[Path, list[Path]], beside: dict[Path, list[Path]]) -> bool:
+def _has_images(
+    folder: Path, siblings: set[Path], below: dict[Path, list[Path]], beside: dict[Path, list[Path]]
+) -> bool:
     """Images lie beside a folder: in a folder of that name, as files, or under the names of most of the masks."""
     parent = folder.parent
-    siblings = [place for place in below if place.parent == parent and place != folder]
     if any(_IMAGE_FOLDERS.fullmatch(place.name.lower()) for place in siblings):
         return True
     if any(path.suffix.lower() not in (".csv", ".tsv", ".txt", ".json", ".xlsx") for path in beside.get(parent, ())):

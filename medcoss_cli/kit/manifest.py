@@ -375,7 +375,7 @@ def _ruled(manifest: Path, files: list[Path], split: str) -> Iterator[Entry | Sk
             group_of[path] = group
         if path in group_of and path in elsewhere:
             raise DataError("one file is listed in two splits", where=where)
-    layout = layout_of(folder, [path for path in files if path in group_of or path in rows])
+    layout = layout_of(folder, [path for path in files if path in group_of or path in rows], chosen=True)
     for item in _listed(manifest, files, masks, group_of, rows, elsewhere):
         if isinstance(item, Entry) and item.rows is None and item.group is None:
             item = Entry(item.path, layout.patient(item.path), inferred=True)
