@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import gzip
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,11 +60,19 @@ def read_text(path: Path, limit: int, encoding: str | None = None) -> Decoded:
             raise DataError(f"{size:,} bytes are more than the limit of {limit:,}", where=path)
         if not size:
             raise DataError("the file is empty", where=path)
-        data = path.read_bytes()
+        data = _unzipped(path, limit) if path.suffix.lower() == ".gz" else path.read_bytes()
     try:
         return decode(data, encoding)
     except DataError as error:
         raise DataError(error.what, where=path, fix=error.fix) from error
+
+
+def _unzipped(path: Path, limit: int) -> bytes:
+    with gzip.open(path) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise DataError(f"unpacked it has more than the limit of {limit:,} bytes", where=path)
+    return data
 
 
 def decode(data: bytes, encoding: str | None = None) -> Decoded:

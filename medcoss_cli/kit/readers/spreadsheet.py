@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 import zipfile
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from typing import Any
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers import plainly
 
-MAX_UNPACKED = 2**28
+MAX_UNPACKED = 2**26
 """Bytes of a workbook's parts; openpyxl takes some fifty times as much."""
+MAX_CELLS = 2**23
+"""Cells of a sheet, from the first to the last that holds a value."""
 
 
 @dataclass(frozen=True)
@@ -55,23 +58,29 @@ def read_workbook(path: Path) -> list[Sheet]:
 
 
 def _sheet(path: Path, sheet: Any, formulas: Any) -> Sheet:
-    merged: dict[tuple[int, int], Any] = {}
+    # its own cells: iter_rows makes a cell for every place up to the last that was ever formatted, a million rows or more
+    filled: dict[int, dict[int, Any]] = defaultdict(dict)
+    for (line, column), cell in sorted(sheet._cells.items()):
+        if cell.value is not None:
+            filled[line][column] = cell
+        elif formulas is not None and formulas.cell(line, column).data_type == "f":
+            raise DataError(
+                f"cell {cell.coordinate} is a formula without a value",
+                where=f"{path}:{line}",
+                fix="open the file in Excel and save it",
+            )
+    width = max((max(cells) for cells in filled.values()), default=0)
+    if width * len(filled) > MAX_CELLS:
+        raise DataError(f"{len(filled):,} rows of {width:,} cells are more than the limit of {MAX_CELLS:,}", where=path)
     for area in sheet.merged_cells.ranges:
-        first = sheet.cell(area.min_row, area.min_col)
         # a patient's name beside several rows; a title over several columns stays one cell
-        merged |= {(row, area.min_col): first for row in range(area.min_row + 1, area.max_row + 1)}
+        first = filled.get(area.min_row, {}).get(area.min_col)
+        for line in range(area.min_row + 1, area.max_row + 1):
+            if first is not None and line in filled:
+                filled[line][area.min_col] = first
     rows, hidden = [], 0
-    for cells in sheet.iter_rows():
-        line = cells[0].row
-        texts = tuple(_text(path, merged.get((line, cell.column), cell)) for cell in cells)
-        for cell, text in zip(cells, texts, strict=True):
-            formula = None if formulas is None or text else formulas.cell(line, cell.column)
-            if formula is not None and formula.data_type == "f":
-                raise DataError(
-                    f"cell {cell.coordinate} is a formula without a value",
-                    where=f"{path}:{line}",
-                    fix="open the file in Excel and save it",
-                )
+    for line, cells in filled.items():
+        texts = tuple(_text(path, cells[column]) if column in cells else "" for column in range(1, width + 1))
         if any(text.strip() for text in texts):
             rows.append((line, texts))
             hidden += bool(sheet.row_dimensions[line].hidden)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +135,18 @@ def test_a_workbook_is_a_manifest_and_a_table_of_reports(tmp_path: Path) -> None
     items = list(loader.find(tmp_path / "reports.xlsx"))
     texts = [(item.group, loader.read(item).array) for item in items if isinstance(item, Record)]
     assert texts == [("1", "No acute disease."), ("3", "Opacity.")]
+
+
+def test_a_cell_far_away_that_was_only_formatted_costs_nothing(tmp_path: Path) -> None:
+    sheet = book(tmp_path / "a.xlsx", ("path",), ("a.png",))
+    sheet["XFD1048576"].number_format = "0"
+    sheet.parent.save(tmp_path / "a.xlsx")
+    assert cells(tmp_path / "a.xlsx") == [("a.png",)]
+
+
+def test_a_workbook_larger_than_it_looks_is_refused(tmp_path: Path) -> None:
+    book(tmp_path / "a.xlsx", ("path",), ("a.png",))
+    with zipfile.ZipFile(tmp_path / "a.xlsx", "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/media/bomb.bin", bytes(2**27))
+    with pytest.raises(DataError, match="bytes unpacked are more than the limit of"):
+        read_rows(tmp_path / "a.xlsx", "path")
