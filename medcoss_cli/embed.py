@@ -7,8 +7,8 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from medcoss_cli.export.metadata import hash_of
 from medcoss_cli.kit.manifest import inside, manifest_of, number_of, rows_of
 from medcoss_cli.model.outputs import Array, finite
 from medcoss_cli.plugin import CompleteModality, Record, Skipped
+from medcoss_cli.registry import configure
 from medcoss_cli.store.features import ENDINGS, Embedded, parquet, save_arrays, write
 from medcoss_cli.store.table import write_rows
 from medcoss_cli.training.interruption import Interruption
@@ -49,9 +50,19 @@ class Embedder:
 
 
 def embed(
-    source: Path, modality: str | None, inputs: Sequence[Path], out: Path, *, tokens: bool, screen: Screen
+    source: Path,
+    modality: str | None,
+    inputs: Sequence[Path],
+    out: Path,
+    *,
+    tokens: bool,
+    screen: Screen,
+    reading: Mapping[str, Any] | None = None,
 ) -> Embedded:
     """Embed every record of these files and folders and write OUT; what was interrupted goes on where it stood.
+
+    Args:
+        reading: settings of the modality's loader.
 
     Raises: DataError if nothing can be read, Interrupted when everything so far is saved.
     """
@@ -62,11 +73,19 @@ def embed(
     if out.suffix == ".parquet":
         parquet()
     embedder = load_embedder(source, modality, screen)
+    embedder = replace(embedder, modality=configure.reading(embedder.modality, reading or {}))
     records, bad = list_records(embedder.modality, inputs, screen)
     names = [name.as_posix() for _, name in names_of(records)]
     labels = _labels(inputs)
     identity = json.dumps(
-        [embedder.key, embedder.modality.name, tokens, [str(path.absolute()) for path in inputs], names]
+        [
+            embedder.key,
+            embedder.modality.name,
+            tokens,
+            sorted((reading or {}).items()),
+            [str(path.absolute()) for path in inputs],
+            names,
+        ]
     )
     work = out.with_name(f"{out.name}.unfinished-{hashlib.sha256(identity.encode()).hexdigest()[:16]}")
     chunks = [range(i, min(i + CHUNK, len(records))) for i in range(0, len(records), CHUNK)]

@@ -15,6 +15,8 @@ from medcoss_cli.kit import ImageFolder, VolumeFolder
 from medcoss_cli.plugin import Record, Sample, Skipped
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
+CR = "1.2.840.10008.5.1.4.1.1.1"
+US = "1.2.840.10008.5.1.4.1.1.6.1"
 MR = "1.2.840.10008.5.1.4.1.1.4"
 NATIVE = VolumeFolder(dicom=("CT", "MR"), window=64, stride=64, spacing=None)
 STILLS = ImageFolder(dicom=("CR", "US"))
@@ -25,7 +27,7 @@ def make(pixels: np.ndarray[Any, Any], modality: str = "CT", **elements: Any) ->
     data = Dataset()
     data.file_meta = FileMetaDataset()
     data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data.SOPClassUID = {"CT": CT, "MR": MR}.get(modality, "1.2.840.10008.5.1.4.1.1.7")
+    data.SOPClassUID = {"CT": CT, "MR": MR, "US": US}.get(modality, CR)
     data.SOPInstanceUID = generate_uid()
     data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID
     data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID

@@ -68,6 +68,8 @@ def check(
     ] = None,
     split: Split = "all",
     columns: options.Columns = None,
+    allow: options.Allow = None,
+    tilt: options.Tilt = "keep",
     as_json: options.Json = False,
 ) -> None:
     """Read every file and report what was read, what was refused and why.
@@ -84,8 +86,10 @@ def check(
         installed = [status.modality for status in discovery.statuses() if status.modality is not None]
         checked = check_content(folder, screen, installed)
     else:
-        named = options.columns_of(columns)
-        checked = check_modality(discovery.load_modality(modality), folder, split, screen, named)
+        from medcoss_cli.registry.configure import reading
+
+        part = reading(discovery.load_modality(modality), options.reading(allow, tilt))
+        checked = check_modality(part, folder, split, screen, options.columns_of(columns))
     if as_json:
         terminal.result_json([vars(verdict) for verdict in checked.verdicts])
     else:
@@ -106,6 +110,8 @@ def prepare(
     bad_share: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Largest share of files that may be unreadable.")
     ] = 0.05,
+    allow: options.Allow = None,
+    tilt: options.Tilt = "keep",
     as_json: options.Json = False,
 ) -> None:
     """Read, resize and store a folder once, so that training reads integers from memory-mapped files.
@@ -118,9 +124,10 @@ def prepare(
 
     from medcoss_cli.data import read
     from medcoss_cli.data.prepare import prepare as write_prepared
+    from medcoss_cli.registry.configure import reading
 
     screen = terminal.screen(as_json)
-    part = _modality(modality, size)
+    part = reading(_modality(modality, size), options.reading(allow, tilt))
     where = prepared or Path(os.environ.get("MEDCOSS_PREPARED", "prepared"))
     listing = read.find(part, folder, split, screen, columns=options.columns_of(columns))
     part = read.with_vocabulary(part, listing, screen)
@@ -144,6 +151,8 @@ def preview(
     split: Split = "train",
     columns: options.Columns = None,
     seed: Annotated[int, typer.Option(help="Seed of augmentation and masks.")] = 0,
+    allow: options.Allow = None,
+    tilt: options.Tilt = "keep",
 ) -> None:
     """Draw what the model sees; with a checkpoint, also its reconstruction.
 
@@ -151,11 +160,12 @@ def preview(
     """
     from medcoss_cli.data import preview as draw
     from medcoss_cli.data import read
+    from medcoss_cli.registry.configure import reading
     from medcoss_cli.store import atomic
 
     screen = terminal.screen()
     if checkpoint is None:
-        part = _modality(modality, size)
+        part = reading(_modality(modality, size), options.reading(allow, tilt))
         listing = read.find(part, folder, split, screen, columns=options.columns_of(columns))
         part = read.with_vocabulary(part, listing, screen)
         rows = draw.views(part, draw.read_some(part, listing, count), seed)
@@ -164,7 +174,7 @@ def preview(
         from medcoss_cli.store.checkpoint import find_checkpoint
 
         model = read_for(find_checkpoint(checkpoint)[0], modality, screen).model
-        part = model.modalities[modality]
+        part = reading(model.modalities[modality], options.reading(allow, tilt))
         listing = read.find(part, folder, split, screen, columns=options.columns_of(columns))
         rows = draw.reconstructions(model, modality, draw.read_some(part, listing, count), seed)
     atomic.write(out, draw.montage(part, rows))

@@ -32,6 +32,8 @@ def embed(
     picture: Annotated[
         Path | None, typer.Option("--map", metavar="PNG", help="Draw a 2D map of the embeddings.")
     ] = None,
+    allow: options.Allow = None,
+    tilt: options.Tilt = "keep",
     as_json: options.Json = False,
 ) -> None:
     """Write one feature vector per sample, without training.
@@ -44,7 +46,9 @@ def embed(
     from medcoss_cli.store.features import draw
 
     screen = terminal.screen(as_json)
-    embedded = verb.embed(source, modality, inputs, out, tokens=tokens, screen=screen)
+    embedded = verb.embed(
+        source, modality, inputs, out, tokens=tokens, reading=options.reading(allow, tilt), screen=screen
+    )
     facts = {
         "file": str(out),
         "samples": len(embedded.ids),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,6 +21,29 @@ DataRoot = Annotated[
     Path | None,
     typer.Option("--data-root", metavar="DIR", help="Root of relative data paths (default: $MEDCOSS_DATA, or ./data)."),
 ]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow",
+        metavar="KIND",
+        help="Read DICOM that may show a name: secondary-capture or burned-in. May be repeated.",
+    ),
+]
+Tilt = Annotated[
+    str,
+    typer.Option(
+        "--tilt", help="correct: resample series of a tilted gantry or uneven steps to an even grid; or keep."
+    ),
+]
+
+
+def reading(allow: list[str] | None, tilt: str) -> dict[str, Any]:
+    """What loaders are told that is not their default. Raises: UsageError for a `--tilt` that is not known."""
+    if tilt not in ("keep", "correct"):
+        raise UsageError(f"--tilt {tilt} is not keep or correct")
+    return {**({"allow": allow} if allow else {}), **({"tilt": tilt} if tilt != "keep" else {})}
+
+
 Prepared = Annotated[
     Path | None,
     typer.Option(

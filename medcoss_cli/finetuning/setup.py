@@ -25,7 +25,7 @@ from medcoss_cli.plugin import CompleteModality, Skipped
 from medcoss_cli.pretraining.state import versions
 from medcoss_cli.recipe.finetuning import FinetuneRecipe
 from medcoss_cli.recipe.read import read_recipe
-from medcoss_cli.registry.configure import for_stage, resized, trained_on
+from medcoss_cli.registry.configure import for_stage, reading, resized, trained_on
 from medcoss_cli.registry.fingerprint import fingerprint
 from medcoss_cli.store import finetuned
 from medcoss_cli.store.run import Run
@@ -145,6 +145,7 @@ def settle(
         tokenizer=asked,
         vocabulary_size=recipe.vocabulary_size,
     )
+    fitted = reading(fitted, recipe.data.reading)
     key = fitted.tokenizer.key
     if weights and "network" not in encoder:
         weights = encoder_weights(encoder, weights, key, recipe.modality, screen, fresh=fresh)
@@ -213,6 +214,7 @@ def spec_of(
             "frozen": head.freeze or head.probe or head.hybrid is not None,
         },
         plugin=fingerprint(modality),
+        reading=recipe.data.reading,
     )
 
 

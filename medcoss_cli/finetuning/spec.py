@@ -12,7 +12,7 @@ from medcoss_cli.errors import CheckpointError, UsageError
 from medcoss_cli.kit.intensity import Fixed, ZScore
 from medcoss_cli.plugin import CompleteModality, TokenizerSpec, WholeLoader
 from medcoss_cli.registry import discovery
-from medcoss_cli.registry.configure import fit
+from medcoss_cli.registry.configure import fit, reading
 from medcoss_cli.registry.fingerprint import check_unchanged
 from medcoss_cli.tasks import TaskKind
 from medcoss_cli.tasks.spec import TaskSpec
@@ -37,7 +37,7 @@ def load_modality(spec: TaskSpec, screen: Screen, where: Path, *, decodes: bool 
     """
     tokenizer = TokenizerSpec.from_plain(spec.tokenizer_spec)
     modality = for_task(
-        fit(discovery.load_modality(spec.modality), tokenizer=spec.tokenizer, spec=tokenizer),
+        reading(fit(discovery.load_modality(spec.modality), tokenizer=spec.tokenizer, spec=tokenizer), spec.reading),
         spec.tokenizer,
         tuple(spec.size),
         spec.vocabulary,

@@ -45,6 +45,8 @@ class ImageFolder:
     """Read grey images, also ones stored as colour, and refuse coloured ones; False: the reverse."""
     dicom: tuple[str, ...] = ()
     """DICOM modality codes that are read; none: no DICOM."""
+    allow: tuple[str, ...] = ()
+    """Kinds of DICOM objects that may show a name and are read all the same: secondary-capture, burned-in."""
 
     def find(self, root: Path, split: str = "train") -> Iterator[Record | Skipped]:
         """One record for each image, page or frame under `root`; see Loader.find."""
@@ -85,7 +87,7 @@ class ImageFolder:
         except DataError as error:
             yield Skipped(entry.path, error.what, bad=True)
             return
-        reason = header.not_an_image or header.not_of(self.dicom)
+        reason = header.not_an_image or header.not_of(self.dicom) or header.not_allowed(self.allow)
         if reason is None and header.grey and not self.grey:
             reason = "a grey image where colour is expected"
         if reason is not None:
@@ -140,6 +142,10 @@ class VolumeFolder:
     """Refuse a volume without air (no voxel below -200): its values are not Hounsfield units."""
     placed: bool = False
     """Refuse a DICOM series whose slices do not lie where an even grid says (uneven steps, tilted gantry)."""
+    tilt: Literal["keep", "correct"] = "keep"
+    """correct: resample such a series to an even grid with slices at right angles, which no mask then misses."""
+    allow: tuple[str, ...] = ()
+    """As in `ImageFolder`."""
 
     def whole(self) -> VolumeFolder:
         """The same files, each volume one sample as it was scanned, its axes turned: for masks and whole-volume labels."""
@@ -208,14 +214,18 @@ class VolumeFolder:
             return
         owners = {entry.path: entry for entry in slices}
         patients = {entry.path: None if entry.inferred else entry.group for entry in slices}
-        for item in series.find(list(owners), self.dicom, patients=patients):
+        for item in series.find(list(owners), self.dicom, patients=patients, allow=self.allow):
             if isinstance(item, Skipped):
                 yield item
                 continue
+            if self.tilt == "correct":
+                item = item.straight()
             grid_notes = [note for note in item.grid.notes if note in (series.UNEVEN, series.TILTED)]
             if self.placed and grid_notes:
                 yield Skipped(
-                    item.source, f"{grid_notes[0].partition(':')[0]}: resample the series to an even grid", bad=True
+                    item.source,
+                    f"{grid_notes[0].partition(':')[0]}: data.tilt=correct (--tilt correct) resamples it to an even grid",
+                    bad=True,
                 )
                 continue
             try:
@@ -232,7 +242,7 @@ class VolumeFolder:
         """One window of one volume. Raises DataError."""
         from medcoss_cli.kit.readers.stack import read_window
 
-        return read_window(record, self._plan, self.hounsfield)
+        return read_window(record, self._plan, self.hounsfield, self.tilt == "correct")
 
 
 @dataclass(frozen=True)

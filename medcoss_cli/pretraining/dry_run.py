@@ -11,7 +11,7 @@ from medcoss_cli.pretraining.job import Recipe
 from medcoss_cli.pretraining.rehearsal import buffer_size
 from medcoss_cli.pretraining.state import State
 from medcoss_cli.recipe.schema import AnyStage
-from medcoss_cli.registry.configure import for_stage
+from medcoss_cli.registry.configure import for_stage, reading
 from medcoss_cli.registry.discovery import load_strategy
 from medcoss_cli.training.runs import Options, folders
 
@@ -40,7 +40,8 @@ def outlook(recipe: Recipe, stages: Sequence[AnyStage], state: State, options: O
                 **member.parts(),
             )
             modalities[modality.name] = modality
-            listing = find(modality, root / member.data, recipe.data.split, screen, columns=member.columns)
+            part = reading(modality, recipe.data.reading)
+            listing = find(part, root / member.data, recipe.data.split, screen, columns=member.columns)
             counts.append(len(listing.records))
             size = " x ".join(map(str, modality.size))
             lines.append([str(number), modality.name, str(counts[-1]), size, modality.tokenizer.key])

@@ -10,7 +10,7 @@ from medcoss_cli.console import Screen
 from medcoss_cli.data.read import find
 from medcoss_cli.pretraining.state import State
 from medcoss_cli.recipe.schema import ExtendRecipe, Stage, Train
-from medcoss_cli.registry.configure import for_stage
+from medcoss_cli.registry.configure import for_stage, reading
 
 PACE = ("epochs", "warmup", "batch", "lr")
 MOST = 300.0
@@ -43,7 +43,8 @@ def paced(recipe: ExtendRecipe, state: State, stage: Stage, screen: Screen) -> E
             positions=recipe.positions,
             **stage.parts(),
         )
-        count = len(find(modality, Path(stage.data), recipe.data.split, columns=stage.columns).records)
+        part = reading(modality, recipe.data.reading)
+        count = len(find(part, Path(stage.data), recipe.data.split, columns=stage.columns).records)
         seen = (int(last["steps"]) - int(last["rehearsal_steps"])) * int(last["batch"])
         pace["epochs"] = round(min(MOST, max(1.0, seen / count)), 1)
     filled = train.model_copy(update=pace)

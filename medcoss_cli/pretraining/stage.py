@@ -13,7 +13,7 @@ from medcoss_cli.pretraining.job import Job
 from medcoss_cli.pretraining.retention import choose_anchors
 from medcoss_cli.pretraining.stage_data import StageData
 from medcoss_cli.recipe.schema import AnyStage, Member
-from medcoss_cli.registry.configure import for_stage
+from medcoss_cli.registry.configure import for_stage, reading
 
 
 def prepare_stage(job: Job, number: int, stage: AnyStage) -> list[StageData]:
@@ -48,10 +48,16 @@ def _prepare(job: Job, number: int, member: Member, modalities: Mapping[str, Com
     screen.say(f"stage {number} of {job.before + len(job.stages)}: {modality.title} from {root}")
     if not job.devices.first:
         job.devices.wait()  # rank 0 prepares the set, the other ranks then open it
-    listing = find(modality, root, recipe.data.split, screen, columns=member.columns)
+    part = reading(modality, recipe.data.reading)
+    listing = find(part, root, recipe.data.split, screen, columns=member.columns)
     modality = with_vocabulary(modality, listing, screen)
     rows = prepare(
-        modality, listing, job.prepared, workers=recipe.data.workers, bad_share=recipe.data.bad_share, screen=screen
+        reading(modality, recipe.data.reading),
+        listing,
+        job.prepared,
+        workers=recipe.data.workers,
+        bad_share=recipe.data.bad_share,
+        screen=screen,
     )
     if job.devices.first:
         job.devices.wait()

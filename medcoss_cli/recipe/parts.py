@@ -59,6 +59,19 @@ class Data(Part):
     split: str = Field("train", description="rows of a manifest.csv: train, all, or another name")
     bad_share: Annotated[float, Field(ge=0, le=1)] = Field(0.05, description="share of files that may be bad")
     workers: Count | None = Field(None, description="processes that read files; default: one per core")
+    allow: list[Text] = Field(
+        [], description="DICOM that may show a name and is read all the same: secondary-capture, burned-in"
+    )
+    tilt: Literal["keep", "correct"] = Field(
+        "keep", description="correct: resample series of a tilted gantry, or of uneven steps, to an even grid"
+    )
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What loaders are told that is not their default."""
+        return {
+            name: value for name, value in (("allow", self.allow), ("tilt", self.tilt)) if value not in ([], "keep")
+        }
 
 
 class Transformer(Part):

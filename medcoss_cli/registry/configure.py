@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from medcoss_cli.console import Screen
-from medcoss_cli.errors import PluginError, RecipeError
+from medcoss_cli.errors import PluginError, RecipeError, UsageError
 from medcoss_cli.kit.vocabulary import read_vocabulary
 from medcoss_cli.model.patches import grid_of
 from medcoss_cli.plugin import CompleteModality, Tokenizer, TokenizerSpec
@@ -171,6 +171,23 @@ def for_stage(
                 fix=f"tokenizer={key}-{modality.name} gives it its own",
             )
     return modality
+
+
+def reading(modality: CompleteModality, settings: Mapping[str, Any]) -> CompleteModality:
+    """The modality whose loader reads with these settings, such as `allow` and `tilt` of the kit's loaders.
+
+    Raises: UsageError where its loader has no setting of that name.
+    """
+    if not settings:
+        return modality
+    loader: Any = modality.loader
+    names: set[str] = {field.name for field in fields(loader)} if is_dataclass(loader) else set()
+    if absent := sorted(set(settings) - names):
+        raise UsageError(
+            f"the {modality.name} modality has no setting {absent[0]} for reading files", fix="leave it out"
+        )
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    return replace(modality, loader=replace(loader, **values))
 
 
 def learned(part: Tokenizer, size: tuple[int, ...]) -> Tokenizer:

@@ -23,6 +23,7 @@ class TaskSpec:
         encoder: its dimensions; of a network of others its `network` as `model.foreign` builds it, `title` and `width`.
         head: layers, pool, features, hybrid (layers of the residual network, or None), frozen.
         plugin: fingerprint of the modality as the task reads it.
+        reading: settings of its loader, as the recipe's `data` has them.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class TaskSpec:
     encoder: dict[str, Any]
     head: dict[str, Any]
     plugin: dict[str, Any] = field(default_factory=dict)
+    reading: dict[str, Any] = field(default_factory=dict)
 
     def to_plain(self) -> dict[str, Any]:
         """As it is stored beside the weights."""

@@ -234,7 +234,6 @@ def write(root: Path, count: int, seed: int) -> None:
                 RescaleIntercept=0,
                 RescaleSlope=1,
                 RescaleType="US",
-                BurnedInAnnotation="YES",
             )
             save_dicom(data, root / name, stored, bits=12, photometric=kind)
         else:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from medcoss_cli.console import Screen
-from medcoss_cli.errors import RecipeError
+from medcoss_cli.errors import RecipeError, UsageError
 from medcoss_cli.kit import Patches
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
@@ -90,3 +90,12 @@ def test_positions_of_a_tokenizer_that_is_there_stay(
 ) -> None:
     new = as_stage(small("new", tokenizer=Patches("patch2d-8")), known, monkeypatch, positions="table")
     assert new.tokenizer.spec == known["old"].tokenizer.spec
+
+
+def test_settings_of_reading_reach_the_loader_or_are_refused() -> None:
+    ct = discovery.load_modality("ct")
+    loader: Any = configure.reading(ct, {"allow": ["burned-in"], "tilt": "correct"}).loader
+    assert (loader.allow, loader.tilt, loader.whole().tilt) == (("burned-in",), "correct", "correct")
+    assert configure.reading(ct, {}) is ct
+    with pytest.raises(UsageError, match="the report modality has no setting tilt for reading files"):
+        configure.reading(discovery.load_modality("report"), {"tilt": "correct"})

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from medcoss_cli import __version__, plugin
+from medcoss_cli.data.masks.placed import to_index
 from medcoss_cli.errors import DataError, UsageError
 from medcoss_cli.kit.readers import plainly
 from medcoss_cli.kit.readers.volume import restored
@@ -59,9 +60,9 @@ def write_segmentation(
                 fix="write the mask as NIfTI",
             )
         planes, frames = restored(labels, stored), _frames(files)
-        if frames:
-            planes = planes[np.argsort(frames)]  # DICOM pairs planes with frames by the order of the file
         sources, notes = _sources(files, stored)
+        # DICOM pairs planes with frames by the order of the file
+        planes = planes[np.argsort(frames)] if frames else _on_slices(planes, stored, sources)
         if frames and len(frames) != int(sources[0].get("NumberOfFrames") or 1):
             raise DataError(
                 "the file holds several volumes, which one DICOM Segmentation cannot name",
@@ -111,6 +112,22 @@ def _frames(files: Sequence[Path]) -> tuple[int, ...]:
     if len(files) > 1:
         return ()
     return next((item.frames for item in series.find(files, None) if isinstance(item, series.Series)), ())
+
+
+def _on_slices(planes: Array, stored: plugin.Grid, sources: Sequence[Any]) -> Array:
+    """Masks (z, y, x) on the grid `stored` as they lie on the slices, which may be shifted or unevenly spaced against it."""
+    index = to_index(stored)
+    height, width = planes.shape[1:]
+    result = np.zeros((len(sources), height, width), planes.dtype)
+    for number, data in enumerate(sources):
+        across, down, depth = (int(n) for n in np.rint(index([data.ImagePositionPatient])[0]))
+        plane = planes[min(max(depth, 0), len(planes) - 1)]
+        rows = slice(max(0, -down), min(height, height - down))
+        columns = slice(max(0, -across), min(width, width - across))
+        result[number, rows, columns] = plane[
+            rows.start + down : rows.stop + down, columns.start + across : columns.stop + across
+        ]
+    return result
 
 
 def _sources(files: Sequence[Path], stored: plugin.Grid) -> tuple[list[Any], tuple[str, ...]]:

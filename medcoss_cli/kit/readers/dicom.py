@@ -7,7 +7,7 @@ import hashlib
 import logging
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +69,11 @@ _TAGS: list[Any] = [
     *((group, element) for group, element, _ in attributes.B_VALUES),
 ]
 _PIXELS = ((0x7FE0, 0x0010), (0x7FE0, 0x0008), (0x7FE0, 0x0009))
+RISKS = {
+    "secondary-capture": "a secondary capture, which may show a name",
+    "burned-in": "an image with burnt-in text, which may be a name",
+}
+"""Kinds of objects that are read only where they are allowed by name, and what they are."""
 _NOT_PICTURES = ("Segmentation", "RT Dose", "Parametric Map", "Surface", "Waveform")
 
 
@@ -118,7 +123,15 @@ class DicomHeader:
     """A hash of PatientID."""
     at: int
     """Where in the file the pixel data begins."""
+    risk: str | None = None
+    """A key of RISKS."""
     notes: tuple[str, ...] = ()
+
+    def not_allowed(self, allow: Sequence[str]) -> str | None:
+        """The reason why it is not read unasked: pixels may hold what names a person."""
+        if self.risk is None or self.risk in allow:
+            return None
+        return f"{RISKS[self.risk]}: not read unless allowed (--allow {self.risk})"
 
     def not_of(self, codes: tuple[str, ...]) -> str | None:
         """The reason why it is not read where DICOM of these modalities is."""
@@ -214,6 +227,7 @@ def _header(path: Path, data: Any, at: int) -> DicomHeader:
         number=None if number is None else int(number),
         patient=hashlib.sha256(patient.encode("utf-8", "surrogatepass")).hexdigest()[:16] if patient else None,
         at=at,
+        risk=_risk(data),
         notes=tuple(f"commas in {name} are read as decimal points or separators" for name in commas),
     )
 
@@ -228,6 +242,14 @@ def _not_an_image(data: Any, rows: int) -> str | None:
     if rows == 0 and "Image Storage" not in name:
         return f"DICOM without an image ({name.removesuffix(' Storage') or 'kind not said'})"
     return None
+
+
+def _risk(data: Any) -> str | None:
+    kind = UID(data.get("SOPClassUID") or "").name
+    types = " ".join(str(part) for part in data.get("ImageType") or ()).upper().replace("_", " ")
+    if "Secondary Capture" in kind or "SCREEN SAVE" in types or "SCREENSHOT" in types:
+        return "secondary-capture"
+    return "burned-in" if str(data.get("BurnedInAnnotation") or "").upper() == "YES" else None
 
 
 def _places(data: Any, frames: int) -> tuple[tuple[Frame, ...], str | None]:

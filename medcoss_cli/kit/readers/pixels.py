@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pydicom
-from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
+from pydicom.pixels import apply_color_lut, apply_modality_lut
 
 from medcoss_cli.errors import DataError
-from medcoss_cli.kit.readers import attributes
+from medcoss_cli.kit.readers import attributes, codecs
 from medcoss_cli.kit.readers.dicom import quietly, read_header, spacing_of, syntax_of
 from medcoss_cli.kit.readers.image import Array
 
@@ -60,7 +60,7 @@ def decode(path: Path, data: Any, number: int) -> DicomFrame:
     """
     with quietly(path):
         photometric = str(data.get("PhotometricInterpretation") or "")
-        stored = pixel_array(data, index=number, correct_unused_bits=False)
+        stored = codecs.decoded(data, number)
         if photometric == "PALETTE COLOR":
             return DicomFrame(_coloured(_within_bits(stored, data)[0], data), None)
         if stored.ndim == 3:

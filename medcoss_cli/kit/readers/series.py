@@ -14,6 +14,7 @@ from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers import dicom, kind_of, pixels, plainly
 from medcoss_cli.kit.readers.dicom import DicomHeader, Frame
 from medcoss_cli.kit.readers.slices import Slice, by_folders, placed_apart, separated
+from medcoss_cli.kit.readers.straighten import STRAIGHTENED, Offsets, straight_grid, straightened
 from medcoss_cli.kit.readers.volume import Array, FileGrid
 from medcoss_cli.plugin import Skipped
 
@@ -51,6 +52,8 @@ class Series:
     """(file, frame) in order of position."""
     grid: FileGrid
     patient: str | None
+    offsets: Offsets = ()
+    """Where its slices lie, if not on the grid: see `straighten`."""
     notes: tuple[str, ...] = ()
     """What became of the slices around it; the grid has notes of its own."""
 
@@ -59,12 +62,19 @@ class Series:
         """Of the one file, in order of position; none where each file is a slice."""
         return tuple(frame for _, frame in self.slices) if len(self.files) < len(self.slices) else ()
 
+    def straight(self) -> Series:
+        """The same slices, to be read on an even grid; itself where they lie on one, or do not say where they lie."""
+        if not self.offsets or self.grid.spacing is None or STRAIGHTENED in self.grid.notes:
+            return self
+        return replace(self, grid=straight_grid(self.grid, self.offsets, (TILTED, UNEVEN)))
+
 
 def find(
     paths: Sequence[Path],
     codes: tuple[str, ...] | None,
     *,
     placed: bool = False,
+    allow: Sequence[str] = tuple(dicom.RISKS),
     patients: dict[Path, str | None] | None = None,
 ) -> Iterator[Series | Skipped]:
     """The volumes in these DICOM files, and what is left out. Each header is read once.
@@ -75,6 +85,7 @@ def find(
         paths: DICOM files.
         codes: the modalities that are read; None for all.
         placed: take slices without positions for single images, instead of ordering them by InstanceNumber.
+        allow: of `dicom.RISKS`, what is read; all of them where nothing is trained on what is found.
         patients: of each file, as a manifest has it: slices of different ones never make one volume.
     """
     series: dict[object, list[Slice]] = {}
@@ -85,6 +96,7 @@ def find(
             yield Skipped(path, error.what, bad=True)
             continue
         reason = header.not_an_image or (header.not_of(codes) if codes is not None else None)
+        reason = reason or header.not_allowed(allow)
         if reason is None and header.unreadable is not None:
             yield Skipped(path, header.unreadable, bad=True)
             continue
@@ -166,8 +178,16 @@ def _assembled(slices: list[Slice], note: str) -> Iterator[Series | Skipped]:
         tuple((item.header.path, item.frame.number) for item in order),
         replace(grid, notes=(*grid.notes, *header_notes)),
         slices[0].header.patient,
+        _offsets(order, grid),
         tuple(notes),
     )
+
+
+def _offsets(slices: Sequence[Slice], grid: FileGrid) -> Offsets:
+    if grid.direction is None or grid.origin is None or not {TILTED, UNEVEN} & set(grid.notes):
+        return ()
+    points = np.array([item.frame.position for item in slices], dtype=float) - np.array(grid.origin)
+    return tuple((float(x), float(y), float(z)) for x, y, z in points @ np.array(grid.direction).reshape(3, 3))
 
 
 def _source(slices: Sequence[Slice]) -> Path:
@@ -318,7 +338,7 @@ def read(item: Series) -> tuple[Array, FileGrid]:
 
     Raises DataError, naming the file.
     """
-    volume = np.full(item.grid.size[::-1], np.nan, np.float32)
+    volume = np.full((len(item.slices), *item.grid.size[1::-1]), np.nan, np.float32)
     padding = np.zeros(volume.shape, bool)
     notes: dict[str, None] = {}
     for place, (path, number) in enumerate(item.slices):
@@ -331,4 +351,6 @@ def read(item: Series) -> tuple[Array, FileGrid]:
             padding[place] = frame.padding
         notes |= dict.fromkeys(frame.notes)
     volume, padding_notes = pixels.without_padding(volume, padding, data)
+    if STRAIGHTENED in item.grid.notes:
+        volume = straightened(volume, item.grid, item.offsets)
     return volume, replace(item.grid, notes=(*item.grid.notes, *notes, *padding_notes))

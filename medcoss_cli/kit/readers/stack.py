@@ -16,12 +16,12 @@ AIR = -200
 """HU; a volume in which nothing is below has no air in it, so its values are hardly Hounsfield units."""
 
 
-def read_window(record: Record, plan: VolumePlan, hounsfield: bool) -> Sample:
+def read_window(record: Record, plan: VolumePlan, hounsfield: bool, straight: bool = False) -> Sample:
     """The slices of a record with part (…, "window", first, end). Raises DataError."""
     *place, _, first, end = record.part or ("window", 0, 0)
     stats = [path.stat() for path in (record.source, *record.files) if path.exists()]
     changed = tuple((stat.st_mtime_ns, stat.st_size) for stat in stats)
-    volume, grid, stored = _volume(record.source, record.files, tuple(place), plan, hounsfield, changed)
+    volume, grid, stored = _volume(record.source, record.files, tuple(place), plan, hounsfield, straight, changed)
     depth, height, width = volume.shape
     begin, stop = int(first), int(end) or depth
     if stop > depth:
@@ -40,11 +40,13 @@ def _volume(
     place: tuple[str | int, ...],
     plan: VolumePlan,
     hounsfield: bool,
+    straight: bool,
     changed: tuple[tuple[int, int], ...],
 ) -> tuple[Array, FileGrid, FileGrid]:
     """The whole volume (D, H, W) as `plan` wants it, its grid, and the grid of its file."""
     if place[:1] == ("series",):
-        array, grid = series.read(series.open_series(source, str(place[1]), files))
+        item = series.open_series(source, str(place[1]), files)
+        array, grid = series.read(item.straight() if straight else item)
     else:
         array, grid = nifti.read(source, int(place[1]) if place else 0)
     if hounsfield and not bool((array < AIR).any()):

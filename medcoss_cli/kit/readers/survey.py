@@ -264,6 +264,7 @@ def _single(root: Path, item: Skipped, entry: Entry | None) -> SurveyEntry:
         for frame in range(header.frames):
             array, spacing, frame_notes = pixels.read_frame(item.source, frame)
             notes += [*frame_notes, *_check_content(array, item.source)]
+        notes += [risk] if (risk := header.not_allowed(())) else []
         notes += ["no pixel spacing"] if spacing is None else []
         notes += [f"{header.frames} frames, each an image"] if header.frames > 1 else []
         group = header.patient if entry is None else entry.patient(header.patient)

@@ -283,7 +283,7 @@ def test_a_missing_decoder_is_named_with_its_package(tmp_path: Path) -> None:
 
 
 def test_a_decoder_that_panics_is_a_plain_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from medcoss_cli.kit.readers import pixels
+    from medcoss_cli.kit.readers import codecs
 
     class PanicException(BaseException):
         pass
@@ -291,7 +291,7 @@ def test_a_decoder_that_panics_is_a_plain_reason(tmp_path: Path, monkeypatch: py
     def panic(*_: object, **__: object) -> None:
         raise PanicException("index out of bounds")
 
-    monkeypatch.setattr(pixels, "pixel_array", panic)
+    monkeypatch.setattr(codecs, "pixel_array", panic)
     with pytest.raises(DataError, match="damaged pixel data"):
         only(STILLS, save(make(PICTURE, "CR"), tmp_path / "a"))
 
@@ -356,3 +356,32 @@ def test_a_whole_volume_is_refused_where_its_voxels_do_not_lie_on_an_even_grid(
     records, skipped = found(NATIVE.whole(), tmp_path)
     assert (len(records), len(skipped)) == ((0, 1) if said else (1, 0))
     assert all(said in item.reason and item.bad for item in skipped)
+
+
+@pytest.mark.parametrize(
+    ("elements", "kind"),
+    [
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, "secondary-capture"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7.4"}, "secondary-capture"),
+        ({"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, "secondary-capture"),
+        ({"BurnedInAnnotation": "YES"}, "burned-in"),
+    ],
+)
+def test_what_may_show_a_name_is_read_only_where_it_is_allowed_by_name(
+    tmp_path: Path, elements: dict[str, Any], kind: str
+) -> None:
+    save(make(PICTURE, "CR", **elements), tmp_path / "a")
+    _, left = found(STILLS, tmp_path)
+    assert not left[0].bad
+    assert left[0].reason.endswith(f"not read unless allowed (--allow {kind})")
+    assert only(ImageFolder(dicom=("CR",), allow=(kind,)), tmp_path).array.shape == (1, 64, 64)
+    other = {"secondary-capture": "burned-in", "burned-in": "secondary-capture"}[kind]
+    assert reasons(ImageFolder(dicom=("CR",), allow=(other,)), tmp_path)
+
+
+def test_a_screen_save_in_a_series_is_left_out_of_it(tmp_path: Path) -> None:
+    series(tmp_path, [0.0, 2.0, 4.0])
+    series(tmp_path, [6.0], ImageType=["DERIVED", "SECONDARY", "SCREEN SAVE"])
+    records, left = found(NATIVE, tmp_path)
+    assert NATIVE.read(records[0]).array.shape[1] == 3
+    assert [item.reason[:19] for item in left] == ["a secondary capture"]

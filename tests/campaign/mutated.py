@@ -1,0 +1,159 @@
+"""Mutated files: each is read as another reader reads it, or refused with a reason; in bounded time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+
+from medcoss_cli.errors import MedcossError
+from tests.campaign.kinds import KINDS, Kind
+
+SECONDS = 20.0
+"""For one file, other reader included."""
+HEADER = 700
+"""Bytes at the beginning in which half of the mutations lie."""
+CLOSE = 2.0
+"""Grey levels by which decoders of lossy compression may differ; others by rounding alone."""
+FINE = ("read", "refused", "refused by the other reader", "noted")
+
+
+@dataclass(frozen=True)
+class Try:
+    """One mutated file: which, and what became of it."""
+
+    kind: str
+    number: int
+    outcome: str
+    detail: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Not read as it should be, and not refused."""
+        return self.outcome not in FINE
+
+
+def mutated(content: bytes, rng: np.random.Generator) -> bytes:
+    """The content with one fault, or two to four, as transfers, discs and programs make them."""
+    data = bytearray(content)
+    for _ in range(1 if rng.random() < 0.6 else int(rng.integers(2, 5))):
+        if not data:
+            break
+        end = min(len(data), HEADER) if rng.random() < 0.5 else len(data)
+        at = int(rng.integers(end))
+        size = int(rng.integers(1, 17))
+        match int(rng.integers(7)):
+            case 0:
+                data[at] ^= 1 << int(rng.integers(8))
+            case 1:
+                data[at : at + size] = rng.integers(0, 256, size, np.uint8).tobytes()
+            case 2:
+                data[at : at + size] = bytes(size)
+            case 3:
+                data[at : at + size] = b"\xff" * size
+            case 4:
+                del data[at : at + size]
+            case 5:
+                data[at:at] = bytes(data[at : at + size])
+            case 6:
+                del data[int(rng.integers(len(data) // 2, len(data) + 1)) :]
+    return bytes(data)
+
+
+def run(count: int, seed: int) -> Iterator[Try]:
+    """Read `count` mutated files, in turns of all kinds, in a process that is killed where it hangs."""
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        ours, process = _start(context, folder, seed)
+        for number in range(count):
+            kind = KINDS[number % len(KINDS)]
+            ours.send(number)
+            if ours.poll(SECONDS):
+                try:
+                    yield Try(kind.name, number, *ours.recv())
+                    continue
+                except EOFError:
+                    yield Try(kind.name, number, "died", f"exit code {process.exitcode}")
+            else:
+                yield Try(kind.name, number, "hangs", f"more than {SECONDS:g} s")
+            process.kill()
+            process.join()
+            ours, process = _start(context, folder, seed)
+        ours.send(None)
+        process.join()
+
+
+def _start(
+    context: multiprocessing.context.SpawnContext, folder: str, seed: int
+) -> tuple[Connection, multiprocessing.process.BaseProcess]:
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, folder, seed), daemon=True)
+    process.start()
+    theirs.close()
+    return ours, process
+
+
+def _serve(pipe: Connection, folder: str, seed: int) -> None:
+    while (number := pipe.recv()) is not None:
+        kind = KINDS[number % len(KINDS)]
+        path = Path(folder) / f"{number}-{kind.name}"
+        rng = np.random.default_rng((seed, number))
+        path.write_bytes(mutated(kind.make(rng), rng))
+        try:
+            pipe.send(attempt(kind, path))
+        except BaseException:
+            pipe.send(("traceback", traceback.format_exc()[-1500:]))
+        path.unlink()
+
+
+def attempt(kind: Kind, path: Path) -> tuple[str, str]:
+    """(outcome, detail) of one file."""
+    try:
+        values, notes = kind.read(path)
+    except MedcossError as error:
+        return "refused", error.what
+    if kind.other is None:
+        return "read", ""
+    try:
+        theirs = kind.other(path)
+    except BaseException as error:  # decoders raise anything
+        return "refused by the other reader", f"{type(error).__name__}: {error}"[:200]
+    values, theirs = np.squeeze(values), np.squeeze(theirs) * (255 if theirs.dtype == bool else 1)
+    if theirs.ndim == values.ndim + 1 and (theirs == theirs[..., :1]).all():  # grey, given in colour
+        theirs = theirs[..., 0]
+    if values.shape == theirs.shape:
+        apart = np.abs(values.astype(float) - theirs.astype(float))
+        scale = max(1.0, float(np.abs(np.nan_to_num(theirs.astype(float), posinf=0, neginf=0)).max()))
+        bound = CLOSE if kind.name.endswith("jpg") else 1e-5 * scale
+        same = (apart <= bound) | (np.isnan(values.astype(float)) & np.isnan(theirs.astype(float))) | (values == theirs)
+        if same.all():
+            return "read", ""
+        detail = f"{int((~same).sum())} of {same.size} values differ, by up to {np.nanmax(apart):g}"
+    else:
+        detail = f"shapes {values.shape} and {theirs.shape}"
+    if notes or _is_doubled(path):
+        return "noted", f"{detail}; {'; '.join(notes) or 'an attribute stands twice in it'}"
+    return "differs", detail
+
+
+def _is_doubled(path: Path) -> bool:
+    """True for a DICOM file in which slope or intercept stand twice: pydicom takes the last, GDCM the first."""
+    content = path.read_bytes()
+    return path.suffix == ".dcm" and any(content.count(b"\x28\0" + tag) > 1 for tag in (b"\x52\x10", b"\x53\x10"))
+
+
+def table(tries: list[Try]) -> list[str]:
+    """Lines of outcomes by kind of file."""
+    outcomes = list(dict.fromkeys([*FINE, *(t.outcome for t in tries)]))
+    lines = [f"{'':16}" + "".join(f"{outcome:>28}" for outcome in outcomes)]
+    for kind in KINDS:
+        counts = Counter(t.outcome for t in tries if t.kind == kind.name)
+        lines.append(f"{kind.name:16}" + "".join(f"{counts[outcome]:28}" for outcome in outcomes))
+    return lines
