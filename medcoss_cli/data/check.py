@@ -6,7 +6,7 @@ import re
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -28,7 +28,8 @@ class Verdict:
     Args:
         what: what it is, as a person says it.
         parts: pages, frames, windows or rows of it that this is said of.
-        files: files that belong to it.
+        files: files that belong to it; 0 where another verdict counts them.
+        folder: where it lies; of a series, its own.
         group: its patient, where that is known.
     """
 
@@ -40,6 +41,7 @@ class Verdict:
     what: str = ""
     parts: int = 1
     files: int = 1
+    folder: str = "."
     group: str | None = field(default=None, repr=False)
 
 
@@ -68,13 +70,17 @@ def check_modality(
         for item in items:
             bar.advance()
             name = _name(item.source, root)
+            folder = name if item.source.is_dir() else str(PurePosixPath(name).parent)
             if not isinstance(item, Record):
                 verdict = Verdict(name, modality.name, "quarantine" if item.bad else "left out", item.reason)
             else:
-                name = " ".join((name, *map(str, item.recording[1])))
-                verdict = _of_record(modality, item, name)
+                verdict = _of_record(modality, item, " ".join((name, *map(str, item.recording[1]))))
+            verdict = replace(verdict, folder=folder)
             counts[verdict] = counts.get(verdict, 0) + 1
-    verdicts = [Verdict(**{**vars(verdict), "parts": count}) for verdict, count in counts.items()]
+    verdicts, named = [], set[str]()
+    for verdict, count in counts.items():
+        verdicts.append(replace(verdict, parts=count, files=0 if verdict.file in named else verdict.files))
+        named.add(verdict.file)
     samples = sum(verdict.parts for verdict in verdicts if verdict.verdict == "read")
     return Checked(root, verdicts, {(modality.name,): samples} if samples else {})
 
@@ -120,6 +126,7 @@ def check_content(root: Path, screen: Screen, modalities: Iterable[CompleteModal
                 entry.what,
                 entry.parts,
                 entry.files,
+                entry.path if entry.files > 1 else str(PurePosixPath(entry.path).parent),
                 entry.group,
             )
         )
@@ -197,9 +204,8 @@ def _folders(verdicts: Sequence[Verdict]) -> list[list[str]]:
         counts = Counter(v.verdict for v in members)
         more = f" ({len(folders[label])} folders)" if len(folders[label]) > 1 else ""
         cells = [str(counts[verdict] or "") for verdict in VERDICTS]
-        files = sum({(v.file, v.files): v.files for v in members}.values())
         sizes = [v.reason for v in members if v.verdict == "read"]
-        rows.append([label + more, what, str(files), *cells, _span(sizes)])
+        rows.append([label + more, what, str(sum(v.files for v in members)), *cells, _span(sizes)])
     return rows
 
 
@@ -236,9 +242,7 @@ def _named(folders: Iterable[tuple[str, ...]], depth: int, *, numbered: bool) ->
 
 
 def _folder(verdict: Verdict) -> tuple[str, ...]:
-    """The folder of a file; a series is named by its own."""
-    path = PurePosixPath(verdict.file)
-    return path.parts if verdict.files > 1 else path.parent.parts
+    return PurePosixPath(verdict.folder).parts
 
 
 def _what(verdict: Verdict) -> str:

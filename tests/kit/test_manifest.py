@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -244,3 +245,9 @@ def test_a_mark_at_the_beginning_and_windows_separators(tmp_path: Path) -> None:
     pictures(tmp_path, "sub/a.png")
     (tmp_path / "manifest.csv").write_bytes(b"\xef\xbb\xbfpath,group\r\nsub\\a.png,p1\r\n")
     assert taken(tmp_path) == {"sub/a.png": "p1"}
+
+
+def test_a_name_that_is_not_utf8_is_found_by_what_a_spreadsheet_shows(tmp_path: Path) -> None:
+    pictures(tmp_path, os.fsdecode(b"caf\xe9.png"), "b.png")
+    manifest(tmp_path, "path,group", "café.png,p1")
+    assert list(taken(tmp_path).values()) == ["p1"]

@@ -156,6 +156,11 @@ def _mend(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("medcoss.mend", _mend)
 
 
+def mended(data: bytes) -> str:
+    """UTF-8, and what is not as Windows-1252."""
+    return data.decode("utf-8", "medcoss.mend")
+
+
 def _mended(data: bytes) -> Decoded:
     """UTF-8 in which a few bytes are not; their lines are noted."""
     lines: dict[int, str] = {}
@@ -164,7 +169,7 @@ def _mended(data: bytes) -> Decoded:
             line.decode("utf-8")
         except UnicodeDecodeError:
             lines[number] = "not UTF-8, decoded as Windows-1252"
-    return _cleaned(data.decode("utf-8", "medcoss.mend"), (), lines)
+    return _cleaned(mended(data), (), lines)
 
 
 def _lines_of(text: str, character: str, what: str) -> dict[int, str]:
