@@ -24,7 +24,8 @@ GIVEN = {
     "testing": "test",
 }
 """What a folder, a table or a value of a column `split` may be called."""
-MASKS = ("masks", "labels", "annotations")
+PAIRS = (("images", ("masks", "labels", "annotations")), ("imagesTr", ("labelsTr",)))
+"""Folders of images, and what those of their masks are called; the second is the Decathlon's and nnU-Net's."""
 TABLES = (".csv", ".tsv", ".xlsx", ".jsonl")
 LAYOUT = (
     "a folder per class, or images and masks, each perhaps inside train, val and test; or a .csv with label and text"
@@ -82,9 +83,15 @@ def _below(folder: Path) -> Iterator[Path]:
 
 def _masks(folder: Path) -> Path | None:
     """The folder of masks, where there is one beside a folder of images."""
-    if not (folder / "images").is_dir():
-        return None
-    return next((folder / name for name in MASKS if (folder / name).is_dir()), None)
+    return next((masks for _, masks in _paired(folder)), None)
+
+
+def _paired(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """Folders of images with those of their masks."""
+    for images, names in PAIRS:
+        found = next((folder / name for name in names if (folder / name).is_dir()), None)
+        if found is not None and (folder / images).is_dir():
+            yield folder / images, found
 
 
 def _part(request: Request, folder: Path, split: str) -> list[ManifestRow]:
@@ -105,9 +112,10 @@ def _classes(request: Request, folder: Path, split: str) -> list[ManifestRow]:
 
 
 def _pairs(request: Request, folder: Path, split: str) -> list[ManifestRow]:
-    """images/NAME.* with masks/NAME.*, NAME_mask.*, NAME_seg.* or mask_NAME.*, also inside train, val and test."""
-    place = _masks(folder)
-    assert place is not None
+    """images/NAME.* with masks/NAME.*, NAME_mask.*, NAME_seg.* or mask_NAME.*, also inside train, val and test; of nnU-Net
+    imagesTr/NAME_0000.* with labelsTr/NAME.*, every channel an image.
+    """
+    images, place = next(_paired(folder))
     masks: dict[tuple[Path, str], Path] = {}
     for path in _below(place):
         key = path.parent.relative_to(place), stem(path)
@@ -115,9 +123,9 @@ def _pairs(request: Request, folder: Path, split: str) -> list[ManifestRow]:
             raise DataError(f"two masks for one image: {masks[key].name} and {path.name}", where=path, fix="keep one")
         masks[key] = path
     pairs, without, used = [], [], set[Path]()
-    for path in _below(folder / "images"):
-        below, name = path.parent.relative_to(folder / "images"), stem(path)
-        names = (name, f"{name}_mask", f"{name}_seg", f"mask_{name}")
+    for path in _below(images):
+        below, name = path.parent.relative_to(images), stem(path)
+        names = (name, f"{name}_mask", f"{name}_seg", f"mask_{name}", re.sub(r"_\d{4}$", "", name))
         mask = next((masks[below, each] for each in names if (below, each) in masks), None)
         if mask is None:
             without.append(path)
