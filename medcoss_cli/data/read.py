@@ -100,7 +100,7 @@ def _tell_patients(
     if groups:
         layout = layout_of(listing.root, list({record.source: None for record in records}), chosen=True)
         by_layout = any(record.group == layout.patient(record.source) for record in records if record.group)
-        rule = f"the column group of {manifest.name}" if manifest and grouped else "their files (a header, or a column)"
+        rule = f"the column group of {manifest.name}" if manifest and grouped else "a manifest, a header or a column"
         rule = str(layout.rule) if by_layout and not grouped else rule
         more = f", and {alone} without one, each by itself" if alone else ""
         screen.say(f"{modality.name}: patients: {len(groups)}, by {rule}{more}")
