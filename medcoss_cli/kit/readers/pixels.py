@@ -36,6 +36,12 @@ def _read_whole(path: Path, changed: int) -> Any:
     data = pydicom.dcmread(path, force=True)
     if not getattr(data.file_meta, "TransferSyntaxUID", None):
         data.file_meta.TransferSyntaxUID = syntax_of(data)
+    frames = int(data.get("NumberOfFrames") or 1)
+    if frames > 1 and syntax_of(data).is_encapsulated:
+        offsets = pydicom.encaps.parse_basic_offsets(data.PixelData)
+        fragments = pydicom.encaps.parse_fragments(data.PixelData)[0] - 1  # without the table of offsets
+        if not offsets and fragments < frames:  # each is a frame: those that are declared beyond them are not there
+            data.NumberOfFrames = fragments
     return data
 
 
