@@ -67,6 +67,7 @@ def check(
         str | None, typer.Option("--modality", help="Read the files as this modality (default: by content).")
     ] = None,
     split: Split = "all",
+    columns: options.Columns = None,
     allow: options.Allow = None,
     tilt: options.Tilt = "keep",
     loader: options.Loader = None,
@@ -76,25 +77,25 @@ def check(
 
     Example: medcoss data check scans --modality ct
     """
-    from medcoss_cli.data.check import check_modality, survey_table
+    from medcoss_cli.data.check import check_content, check_modality, show
+    from medcoss_cli.registry import discovery
 
     screen = terminal.screen(as_json)
     if modality is None:
-        verdicts = survey_table(folder, screen)
+        if columns is not None:
+            raise UsageError("--columns needs --modality: files are read by content, whatever a manifest lists")
+        installed = [status.modality for status in discovery.statuses() if status.modality is not None]
+        checked = check_content(folder, screen, installed)
     else:
         from medcoss_cli.registry.configure import reading
-        from medcoss_cli.registry.discovery import load_modality
 
-        part = reading(load_modality(modality), options.reading(allow, tilt, loader))
-        verdicts = check_modality(part, folder, split, screen)
+        part = reading(discovery.load_modality(modality), options.reading(allow, tilt, loader))
+        checked = check_modality(part, folder, split, screen, options.columns_of(columns))
     if as_json:
-        terminal.result_json([vars(verdict) for verdict in verdicts])
+        terminal.result_json([vars(verdict) for verdict in checked.verdicts])
     else:
-        rows = [[v.file, v.kind, v.verdict, "; ".join([v.reason, *v.notes]).strip("; ")] for v in verdicts]
-        screen.table("What lies there", ["file", "kind", "verdict", "why"], rows)
-        counts = {kind: sum(v.verdict == kind for v in verdicts) for kind in ("read", "quarantine", "left out")}
-        screen.say(", ".join(f"{count} {kind}" for kind, count in counts.items()))
-    if not any(verdict.verdict == "read" for verdict in verdicts):
+        show(checked, screen)
+    if not any(verdict.verdict == "read" for verdict in checked.verdicts):
         raise DataError("nothing here can be read", where=folder, fix="the table lists the reasons")
 
 
@@ -104,6 +105,7 @@ def prepare(
     modality: ModalityOption,
     size: Size = None,
     split: Split = "train",
+    columns: options.Columns = None,
     prepared: options.Prepared = None,
     workers: Annotated[int | None, typer.Option(help="Processes that read files (default: one per core).")] = None,
     bad_share: Annotated[
@@ -129,7 +131,7 @@ def prepare(
     screen = terminal.screen(as_json)
     part = reading(_modality(modality, size), options.reading(allow, tilt, loader))
     where = prepared or Path(os.environ.get("MEDCOSS_PREPARED", "prepared"))
-    listing = read.find(part, folder, split, screen)
+    listing = read.find(part, folder, split, screen, columns=options.columns_of(columns))
     part = read.with_vocabulary(part, listing, screen)
     rows = write_prepared(part, listing, where, workers=workers, bad_share=bad_share, screen=screen)
     screen.say(f"prepared set (private: holds samples): {rows.folder}")
@@ -149,6 +151,7 @@ def preview(
     count: Annotated[int, typer.Option(min=1, max=32, help="Number of samples to show.")] = 6,
     size: Size = None,
     split: Split = "train",
+    columns: options.Columns = None,
     seed: Annotated[int, typer.Option(help="Seed of augmentation and masks.")] = 0,
     allow: options.Allow = None,
     tilt: options.Tilt = "keep",
@@ -166,7 +169,7 @@ def preview(
     screen = terminal.screen()
     if checkpoint is None:
         part = reading(_modality(modality, size), options.reading(allow, tilt, loader))
-        listing = read.find(part, folder, split, screen)
+        listing = read.find(part, folder, split, screen, columns=options.columns_of(columns))
         part = read.with_vocabulary(part, listing, screen)
         rows = draw.views(part, draw.read_some(part, listing, count), seed)
     else:
@@ -175,7 +178,7 @@ def preview(
 
         model = read_for(find_checkpoint(checkpoint)[0], modality, screen).model
         part = reading(model.modalities[modality], options.reading(allow, tilt, loader))
-        listing = read.find(part, folder, split, screen)
+        listing = read.find(part, folder, split, screen, columns=options.columns_of(columns))
         rows = draw.reconstructions(model, modality, draw.read_some(part, listing, count), seed)
     atomic.write(out, draw.montage(part, rows))
     screen.say(f"picture (private: shows samples): {out}")

@@ -67,6 +67,15 @@ Prepared = Annotated[
         "--prepared", metavar="DIR", help="Folder of prepared sets (default: $MEDCOSS_PREPARED, or ./prepared)."
     ),
 ]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        metavar="NAME=COLUMN,...",
+        help="Names of the manifest's columns where they differ, such as path=File,label=Finding,group=PID; then any table "
+        "(.csv, .tsv, .xlsx) in the folder may be its manifest.",
+    ),
+]
 MinRetention = Annotated[
     float | None,
     typer.Option(
@@ -77,3 +86,15 @@ MinRetention = Annotated[
         "0 to 1); everything is kept.",
     ),
 ]
+
+
+def columns_of(text: str | None) -> dict[str, str] | None:
+    """--columns as a mapping: {"path": "File", "label": "Finding"}. Raises: UsageError."""
+    if text is None:
+        return None
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    if any(not name.strip() or not column.strip() for name, _, column in pairs):
+        raise UsageError(
+            f"--columns {text} is not of the form NAME=COLUMN,...", fix="write --columns path=File,label=Finding"
+        )
+    return {name.strip(): column.strip() for name, _, column in pairs}

@@ -25,6 +25,8 @@ Size = list[Count]
 Text = Annotated[str, Field(min_length=1)]
 Setting = bool | int | float | str | None | list[int | float | str]
 """A value of a loader's dataclass."""
+Columns = Annotated[dict[Text, Text], Field(min_length=1)]
+"""Of a manifest, by what they are: path, label, mask, group, split, fold, index."""
 
 
 class Part(BaseModel):
