@@ -21,7 +21,8 @@ from medcoss_cli.data.read import encode, read_checked, reason_counts
 from medcoss_cli.data.recordings import group_of
 from medcoss_cli.errors import DataError, Interrupted, UsageError
 from medcoss_cli.export.metadata import hash_of
-from medcoss_cli.kit.manifest import NAME, rows_of
+from medcoss_cli.kit.manifest import manifest_of, number_of, rows_of
+from medcoss_cli.kit.paths import inside
 from medcoss_cli.model.outputs import Array, finite
 from medcoss_cli.plugin import CompleteModality, Record, Skipped
 from medcoss_cli.registry import configure
@@ -215,9 +216,10 @@ def _labels(inputs: Sequence[Path]) -> dict[tuple[Path, int | None], str]:
     """Labels by file, and row of a table, of folders with a manifest that has them."""
     label_of: dict[tuple[Path, int | None], str] = {}
     for folder in inputs:
-        if (folder / NAME).is_file():
-            for _, row in rows_of(folder / NAME):
-                if row.get("label"):
-                    index = row.get("index")
-                    label_of[(folder / row["path"]).resolve(), int(index) if index else None] = row["label"]
+        manifest = manifest_of(folder)
+        for line, row in () if manifest is None else rows_of(manifest):
+            if manifest is not None and row.get("label") and row.get("path"):
+                index = number_of(row.get("index", ""))
+                path = inside(manifest.parent, row["path"], f"{manifest}:{line}")
+                label_of[path.resolve(), int(index) if index else None] = row["label"]
     return label_of

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,13 +37,15 @@ def evaluate(
     screen: Screen,
     *,
     allow_overlap: bool = False,
+    columns: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Every seed's metrics on a folder's test cases.
 
     Args:
-        data: a folder with a manifest; None: the run's own.
+        data: a folder with a manifest, or the manifest; None: the run's own.
         encoder: a newer checkpoint, whose encoder takes the place of the frozen one the heads were trained on.
         out: folder for results.json and cases.csv.
+        columns: names of the manifest's columns where they differ; None: as the run's recipe has them.
         allow_overlap: test on patients and samples of the training, too; how many is printed and kept.
 
     Returns: what --json prints.
@@ -52,18 +55,22 @@ def evaluate(
     _check_out(out)
     device = one_device().device
     recipe, facts, root, prepared = _recipe(run, data, options)
+    columns = columns if columns is not None or data is not None else recipe.data.columns
     seeds: list[dict[str, Any]] = []
     labelled: LabelledSet | None = None
     shared: overlap.Overlap | None = None
     for trained in trained_seeds(run, screen):
         if labelled is None:
             fold = None if data else recipe.data.fold
-            listed, lost = find_cases(trained.modality, root, trained.kind.target, screen=screen, fold=fold)
+            listed, lost = find_cases(
+                trained.modality, root, trained.kind.target, screen=screen, fold=fold, columns=columns
+            )
             bounded(listed, lost, recipe.data.bad_share, screen)
             cases = whole(listed, screen) if data else for_test(listed, screen)
             trained.kind.check_cases(trained.spec, cases)
             workers, bad_share = recipe.data.workers, recipe.data.bad_share
-            labelled = LabelledSet(trained.modality, root, cases, prepared, workers, bad_share, screen)
+            folder = root.parent if root.is_file() else root
+            labelled = LabelledSet(trained.modality, folder, cases, prepared, workers, bad_share, screen)
             shared = overlap.check(run, labelled, allowed=allow_overlap) if data else None
         networks = {"as trained": trained.network}
         if encoder is not None:
@@ -79,7 +86,7 @@ def evaluate(
     assert labelled is not None
     left_out = {
         "unreadable": len(lost) + lost_later,
-        "without a target": max(0, rows_in(root) - len(lost) - len({case.where for case in listed})),
+        "without a target": max(0, rows_in(root, columns) - len(lost) - len({case.where for case in listed})),
     }
     if any(left_out.values()):
         screen.warn("left out: " + ", ".join(f"{count} {what}" for what, count in left_out.items() if count))

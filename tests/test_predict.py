@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -177,3 +178,52 @@ def test_the_command_line_from_recipe_to_report(
     assert json.loads(tested.out)["summary"].keys() == {"as trained"}
     assert command_line("report", str(run)).code == 0
     assert (run / "report.html").exists()
+
+
+def test_a_spreadsheet_with_columns_of_its_own_is_trained_and_tested_on(
+    tmp_path: Path, data: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same cases as from the manifest.csv that it replaces, with the same result to the last digit."""
+    openpyxl = pytest.importorskip("openpyxl")
+    root = tmp_path / "Studie"
+    shutil.copytree(data / "xray", root)
+    with (root / "manifest.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    (root / "manifest.csv").unlink()
+    book = openpyxl.Workbook()
+    book.active.append(("Befundliste",))
+    book.active.append(("PID", "Datei", "Befund", "Satz"))
+    for number, row in enumerate(rows):
+        path = str(root / row["path"]) if number % 2 else row["path"].replace("/", "\\").upper()
+        book.active.append((row["group"], path, row["label"], row["split"].capitalize()))
+    book.save(root / "Befunde.xlsx")
+    (tmp_path / "task.yaml").write_text(CLASSES)
+    monkeypatch.chdir(tmp_path)
+    columns = ["--columns", "path=Datei,label=Befund,group=PID,split=Satz"]
+    place = ["--data-root", str(tmp_path), "--prepared", str(tmp_path / "prepared"), "--json"]
+    there = command_line("finetune", "task.yaml", "data.folder=Studie", *columns, *place)
+    assert there.code == 0
+    assert f"patients: {len({row['group'] for row in rows})}, by the column group of Befunde.xlsx" in there.err
+    plain = command_line("finetune", "task.yaml", "--name", "b", "--data-root", str(data), *place[2:])
+    first, second = (json.loads(answer.out)["seeds"][0]["test"]["metrics"] for answer in (there, plain))
+    assert first == second
+    # a run knows its own columns; other data is named with its own
+    assert json.loads(command_line("evaluate", "runs/task", "--json").out)["summary"]
+    table = str(root / "Befunde.xlsx")
+    tested = command_line("evaluate", "runs/task", "--data", table, "--allow-overlap", "--json", *columns)
+    assert json.loads(tested.out)["data"]["test"]["samples"] == len(rows)
+    refused = command_line("evaluate", "runs/task", "--data", str(root), *columns[:1], "path=File,label=Befund")
+    assert refused.code == 4
+    assert "no table in this folder has the column 'File'" in refused.err
+    assert command_line("evaluate", "runs/task", "--data", table, "--columns", "Datei").code == 2
+
+
+def test_every_row_without_its_file_is_named(tmp_path: Path, data: Path, classes: Path) -> None:
+    root = tmp_path / "new"
+    root.mkdir()
+    lines = ["path;split;group;label", *(f"gone{n}.png;test;p{n};0" for n in range(3))]
+    (root / "manifest.csv").write_text("\n".join(lines))
+    with pytest.raises(
+        DataError, match=r"names 3 files that are not there \(line 2: 'gone0.png', line 3: 'gone1.png', l"
+    ):
+        evaluate(classes, root, None, None, options(tmp_path, data), Screen())

@@ -70,33 +70,35 @@ def check(
         str | None, typer.Option("--modality", help="Read the files as this modality (default: by content).")
     ] = None,
     split: Split = "all",
+    columns: options.Columns = None,
     allow: options.Allow = None,
     tilt: options.Tilt = "keep",
+    loader: options.Loader = None,
     as_json: options.Json = False,
 ) -> None:
     """Read every file and report what was read, what was refused and why.
 
     Example: medcoss data check scans --modality ct
     """
-    from medcoss_cli.data.check import check_modality, survey_table
+    from medcoss_cli.data.check import check_content, check_modality, show
+    from medcoss_cli.registry import discovery
 
     screen = terminal.screen(as_json)
     if modality is None:
-        verdicts = survey_table(folder, screen)
+        if columns is not None:
+            raise UsageError("--columns needs --modality: files are read by content, whatever a manifest lists")
+        installed = [status.modality for status in discovery.statuses() if status.modality is not None]
+        checked = check_content(folder, screen, installed)
     else:
         from medcoss_cli.registry.configure import reading
-        from medcoss_cli.registry.discovery import load_modality
 
-        part = reading(load_modality(modality), options.reading(allow, tilt))
-        verdicts = check_modality(part, folder, split, screen)
+        part = reading(discovery.load_modality(modality), options.reading(allow, tilt, loader))
+        checked = check_modality(part, folder, split, screen, options.columns_of(columns))
     if as_json:
-        terminal.result_json([vars(verdict) for verdict in verdicts])
+        terminal.result_json([vars(verdict) for verdict in checked.verdicts])
     else:
-        rows = [[v.file, v.kind, v.verdict, "; ".join([v.reason, *v.notes]).strip("; ")] for v in verdicts]
-        screen.table("What lies there", ["file", "kind", "verdict", "why"], rows)
-        counts = {kind: sum(v.verdict == kind for v in verdicts) for kind in ("read", "quarantine", "left out")}
-        screen.say(", ".join(f"{count} {kind}" for kind, count in counts.items()))
-    if not any(verdict.verdict == "read" for verdict in verdicts):
+        show(checked, screen)
+    if not any(verdict.verdict == "read" for verdict in checked.verdicts):
         raise DataError("nothing here can be read", where=folder, fix="the table lists the reasons")
 
 
@@ -106,6 +108,7 @@ def prepare(
     modality: ModalityOption,
     size: Size = None,
     split: Split = "train",
+    columns: options.Columns = None,
     prepared: options.Prepared = None,
     workers: Annotated[int | None, typer.Option(help="Processes that read files (default: one per core).")] = None,
     bad_share: Annotated[
@@ -113,6 +116,7 @@ def prepare(
     ] = 0.05,
     allow: options.Allow = None,
     tilt: options.Tilt = "keep",
+    loader: options.Loader = None,
     as_json: options.Json = False,
 ) -> None:
     """Read, resize and store a folder once, so that training reads integers from memory-mapped files.
@@ -128,9 +132,9 @@ def prepare(
     from medcoss_cli.registry.configure import reading
 
     screen = terminal.screen(as_json)
-    part = reading(_modality(modality, size), options.reading(allow, tilt))
+    part = reading(_modality(modality, size), options.reading(allow, tilt, loader))
     where = prepared or Path(os.environ.get("MEDCOSS_PREPARED", "prepared"))
-    listing = read.find(part, folder, split, screen)
+    listing = read.find(part, folder, split, screen, columns=options.columns_of(columns))
     part = read.with_vocabulary(part, listing, screen)
     rows = write_prepared(part, listing, where, workers=workers, bad_share=bad_share, screen=screen)
     screen.say(f"prepared set (private: holds samples): {rows.folder}")
@@ -153,9 +157,11 @@ def preview(
     count: Annotated[int, typer.Option(min=1, max=32, help="Number of samples to show.")] = 6,
     size: Size = None,
     split: Split = "train",
+    columns: options.Columns = None,
     seed: Annotated[int, typer.Option(help="Seed of augmentation and masks.")] = 0,
     allow: options.Allow = None,
     tilt: options.Tilt = "keep",
+    loader: options.Loader = None,
 ) -> None:
     """Draw what the model sees, in the encoder's range, and name what is unlike the rest; with a checkpoint, reconstruct.
 
@@ -170,8 +176,8 @@ def preview(
 
     screen = terminal.screen()
     if checkpoint is None:
-        part = reading(_modality(modality, size), options.reading(allow, tilt))
-        listings = [read.find(part, folder, split, screen) for folder in folders]
+        part = reading(_modality(modality, size), options.reading(allow, tilt, loader))
+        listings = [read.find(part, folder, split, screen, columns=options.columns_of(columns)) for folder in folders]
         part = read.with_vocabulary(part, listings[0], screen)
         model = None
     else:
@@ -179,8 +185,8 @@ def preview(
         from medcoss_cli.store.checkpoint import find_checkpoint
 
         model = read_for(find_checkpoint(checkpoint)[0], modality, screen).model
-        part = reading(model.modalities[modality], options.reading(allow, tilt))
-        listings = [read.find(part, folder, split, screen) for folder in folders]
+        part = reading(model.modalities[modality], options.reading(allow, tilt, loader))
+        listings = [read.find(part, folder, split, screen, columns=options.columns_of(columns)) for folder in folders]
     sets = [(str(listing.root), draw.read_some(part, listing, count)) for listing in listings]
     samples = [item.sample for _, shown in sets for item in shown]
     rows = draw.views(part, samples, seed) if model is None else draw.reconstructions(model, modality, samples, seed)

@@ -34,6 +34,7 @@ def embed(
     ] = None,
     allow: options.Allow = None,
     tilt: options.Tilt = "keep",
+    loader: options.Loader = None,
     as_json: options.Json = False,
 ) -> None:
     """Write one feature vector per sample, without training.
@@ -47,7 +48,7 @@ def embed(
 
     screen = terminal.screen(as_json)
     embedded = verb.embed(
-        source, modality, inputs, out, tokens=tokens, reading=options.reading(allow, tilt), screen=screen
+        source, modality, inputs, out, tokens=tokens, reading=options.reading(allow, tilt, loader), screen=screen
     )
     facts = {
         "file": str(out),

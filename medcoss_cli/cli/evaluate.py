@@ -17,9 +17,7 @@ def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a fine-tuned run.")],
     data: Annotated[
         Path | None,
-        typer.Option(
-            "--data", metavar="DIR", help="Labelled folder with a manifest.csv (default: the run's own data)."
-        ),
+        typer.Option("--data", metavar="DIR", help="Labelled folder with a manifest (default: the run's own data)."),
     ] = None,
     encoder: Annotated[
         Path | None,
@@ -32,6 +30,7 @@ def evaluate(
         bool,
         typer.Option("--allow-overlap", help="Test on patients or samples of the training, too; the results say so."),
     ] = False,
+    columns: options.Columns = None,
     as_json: options.Json = False,
     data_root: options.DataRoot = None,
     prepared: options.Prepared = None,
@@ -46,7 +45,9 @@ def evaluate(
 
     screen = terminal.screen(as_json)
     choices = runs.Options(None, False, data_root, prepared)
-    results = verb.evaluate(run, data, encoder, out, choices, screen, allow_overlap=allow_overlap)
+    results = verb.evaluate(
+        run, data, encoder, out, choices, screen, allow_overlap=allow_overlap, columns=options.columns_of(columns)
+    )
     labels = list(results["summary"])
     first = results["seeds"][0]["test"]
     kind, rows = load_task(results["task"]), []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +37,7 @@ def extend(
     resume: options.Resume = None,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
+    columns: options.Columns = None,
     as_json: options.Json = False,
     data_root: options.DataRoot = None,
     prepared: options.Prepared = None,
@@ -56,14 +58,16 @@ def extend(
     screen = terminal.screen(as_json)
     choices = runs.Options(name, overwrite, data_root, prepared)
     if resume is not None:
-        if modality or source or overrides or overwrite or name:
+        if modality or source or overrides or overwrite or name or columns:
             raise UsageError("--resume goes on as the run was begun", fix=f"medcoss extend --resume {resume}")
         carry_out(setup.resume(resume, choices, screen), min_retention=min_retention, as_json=as_json)
         return
     if modality is None:
         raise UsageError("no modality is given", fix="medcoss extend --modality NAME; see `medcoss plugins list`")
     load_modality(modality)  # one that is not installed is told before anything else
-    read = read_recipe(recipe, overrides or [], kind="extend")
+    named = options.columns_of(columns)
+    changes = [*(overrides or []), *([f"columns={json.dumps(named)}"] if named else [])]
+    read = read_recipe(recipe, changes, kind="extend")
     assert isinstance(read, ExtendRecipe)
     checkpoint, note = find_checkpoint(source)
     if note:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,6 +34,7 @@ def finetune(
     resume: options.Resume = None,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
+    columns: options.Columns = None,
     as_json: options.Json = False,
     data_root: options.DataRoot = None,
     prepared: options.Prepared = None,
@@ -50,13 +52,15 @@ def finetune(
     screen = terminal.screen(as_json)
     choices = runs.Options(name, overwrite, data_root, prepared)
     if resume is not None:
-        if recipe is not None or source or seeds or overwrite or name:
+        if recipe is not None or source or seeds or overwrite or name or columns:
             raise UsageError("--resume goes on as the run was begun", fix=f"medcoss finetune --resume {resume}")
         job = setup.resume_finetune(resume, choices, screen)
     else:
         if recipe is None:
             raise UsageError("no recipe is given", fix="medcoss finetune lits, or see `medcoss recipes list`")
-        read = read_recipe(recipe, overrides or [], kind="finetune")
+        named = options.columns_of(columns)
+        changes = [*(overrides or []), *([f"data.columns={json.dumps(named)}"] if named else [])]
+        read = read_recipe(recipe, changes, kind="finetune")
         assert isinstance(read, FinetuneRecipe)
         if dry_run:
             setup.outlook(read, source, choices, screen)

@@ -44,19 +44,45 @@ Tilt = Annotated[
         "--tilt", help="correct: resample series of a tilted gantry or uneven steps to an even grid; or keep."
     ),
 ]
+Loader = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--loader", metavar="KEY=VALUE", help="A setting of the modality's loader, see its README. May be repeated."
+    ),
+]
 
 
-def reading(allow: list[str] | None, tilt: str) -> dict[str, Any]:
-    """What loaders are told that is not their default. Raises: UsageError for a `--tilt` that is not known."""
+def reading(allow: list[str] | None, tilt: str, loader: list[str] | None = None) -> dict[str, Any]:
+    """Settings of loaders that differ from their defaults. Raises: UsageError for what cannot be one."""
+    import yaml
+
     if tilt not in ("keep", "correct"):
         raise UsageError(f"--tilt {tilt} is not keep or correct")
-    return {**({"allow": allow} if allow else {}), **({"tilt": tilt} if tilt != "keep" else {})}
+    settings = {}
+    for words in loader or ():
+        key, equals, value = words.partition("=")
+        try:
+            settings[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            equals = ""
+        if not (key and equals):
+            raise UsageError(f"--loader {words} is not of the form key=value", fix="as in --loader mpp=1.0")
+    return {**({"allow": allow} if allow else {}), **({"tilt": tilt} if tilt != "keep" else {}), **settings}
 
 
 Prepared = Annotated[
     Path | None,
     typer.Option(
         "--prepared", metavar="DIR", help="Folder of prepared sets (default: $MEDCOSS_PREPARED, or ./prepared)."
+    ),
+]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        metavar="NAME=COLUMN,...",
+        help="Names of the manifest's columns where they differ, such as path=File,label=Finding,group=PID; then any table "
+        "(.csv, .tsv, .xlsx) in the folder may be its manifest.",
     ),
 ]
 MinRetention = Annotated[
@@ -69,3 +95,15 @@ MinRetention = Annotated[
         "0 to 1); everything is kept.",
     ),
 ]
+
+
+def columns_of(text: str | None) -> dict[str, str] | None:
+    """--columns as a mapping: {"path": "File", "label": "Finding"}. Raises: UsageError."""
+    if text is None:
+        return None
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    if any(not name.strip() or not column.strip() for name, _, column in pairs):
+        raise UsageError(
+            f"--columns {text} is not of the form NAME=COLUMN,...", fix="write --columns path=File,label=Finding"
+        )
+    return {name.strip(): column.strip() for name, _, column in pairs}

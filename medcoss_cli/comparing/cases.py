@@ -71,7 +71,8 @@ def _draw(run: Path, row: Mapping[str, Any], place: Place, cell: Tuning) -> Sequ
     """What the kind of task draws of one case."""
     [head] = trained_seeds(run, Screen())
     target = head.kind.target
-    found, _ = find_cases(head.modality, place.data_root / cell.recipe.data.folder, target, screen=Screen())
+    data = cell.recipe.data
+    found, _ = find_cases(head.modality, place.data_root / data.folder, target, screen=Screen(), columns=data.columns)
     words = {"where", "predicted", target.column}
     values = {key: value if key in words else float(value or "nan") for key, value in row.items()}
     with TemporaryDirectory() as folder:

@@ -66,7 +66,12 @@ def _work(cell: Cell, plan: Plan, place: Place) -> float:
             passes, operations, new = stage.epochs or recipe.train.epochs, 0.0, 0
             for member in stage.members:
                 count, tokens, patches = _samples(
-                    member.modality, member.data, tuple(member.size or ()), member.tokenizer, str(place.data_root)
+                    member.modality,
+                    member.data,
+                    tuple(member.size or ()),
+                    member.tokenizer,
+                    str(place.data_root),
+                    tuple((member.columns or {}).items()),
                 )
                 encoded = tokens * (1 - recipe.masking.patches) if patches else tokens
                 decoded = tokens * _parameters(recipe.decoder) if patches else 0.0
@@ -81,7 +86,12 @@ def _work(cell: Cell, plan: Plan, place: Place) -> float:
     if isinstance(cell, Tuning):
         tuned = cell.recipe
         count, tokens, _ = _samples(
-            tuned.modality, tuned.data.folder, tuple(tuned.input.size or ()), tuned.tokenizer, str(place.data_root)
+            tuned.modality,
+            tuned.data.folder,
+            tuple(tuned.input.size or ()),
+            tuned.tokenizer,
+            str(place.data_root),
+            tuple((tuned.data.columns or {}).items()),
         )
         tune, parameters = tuned.train, _parameters(tuned.encoder)
         if tuned.head.probe or tuned.head.freeze:  # every feature is computed once
@@ -93,14 +103,19 @@ def _work(cell: Cell, plan: Plan, place: Place) -> float:
 
 @lru_cache(maxsize=256)
 def _samples(
-    modality: str, folder: str, size: tuple[int, ...], tokenizer: str | None, root: str
+    modality: str,
+    folder: str,
+    size: tuple[int, ...],
+    tokenizer: str | None,
+    root: str,
+    columns: tuple[tuple[str, str], ...],
 ) -> tuple[int, int, bool]:
     """(recordings in a folder, tokens of a sample, whether these are patches)."""
     key = None if tokenizer is None else tokenizer.removeprefix("new").strip() or None
     fitted = for_stage(modality, {}, Screen(), tokenizer=key, size=list(size) or None)
     patch = fitted.tokenizer.spec.patch
     tokens = prod(fitted.size) // prod(patch) if patch else prod(fitted.size)
-    return len(find(fitted, Path(root) / folder, "all").records), tokens, patch is not None
+    return len(find(fitted, Path(root) / folder, "all", columns=dict(columns)).records), tokens, patch is not None
 
 
 def _parameters(encoder: Any) -> float:

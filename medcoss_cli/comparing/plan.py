@@ -290,6 +290,10 @@ def _check_folders(cells: Any, root: Path) -> None:
     tuned = [cell.recipe for cell in cells if isinstance(cell, Tuning)]
     for name in {recipe.modality for recipe in tuned}:
         discovery.load_modality(name)
-    manifests = {(recipe.data.folder, recipe.data.fold, recipe.task_kind().target) for recipe in tuned}
-    for folder, fold, target in manifests:
-        read_manifest(root / folder, target, fold=fold)
+    manifests = {
+        (data.folder, data.fold, recipe.task_kind().target, tuple((data.columns or {}).items()))
+        for recipe in tuned
+        for data in (recipe.data,)
+    }
+    for folder, fold, target, columns in manifests:
+        read_manifest(root / folder, target, fold=fold, columns=dict(columns))

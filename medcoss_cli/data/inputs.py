@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import os
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 from medcoss_cli.console import Screen
-from medcoss_cli.data.read import listed
+from medcoss_cli.data.read import listed, reason_counts
 from medcoss_cli.errors import DataError, UsageError
 from medcoss_cli.plugin import CompleteModality, Record, Skipped
+
+FEW = 10
+"""Files that are named one by one."""
+DETAILS = ("plain", "ending", "folder", "all folders")
+"""What a name has: the place below the input, the file's ending too, the input's folder too, all folders that differ."""
 
 
 def list_records(
@@ -21,6 +27,7 @@ def list_records(
     """
     records: list[tuple[Path, Record]] = []
     bad: list[Skipped] = []
+    left_out: list[Skipped] = []
     keys: set[tuple[Path, object]] = set()
     for path in inputs:
         if not path.exists():
@@ -33,7 +40,12 @@ def list_records(
             elif item.bad or path == item.source:
                 bad.append(Skipped(item.source, item.reason, bad=True))
             else:
-                screen.warn(f"left out: {item.source.name}: {item.reason}")
+                left_out.append(item)
+    if len(left_out) <= FEW:
+        for item in left_out:
+            screen.warn(f"left out: {item.source.name}: {item.reason}")
+    else:
+        screen.warn(f"left out: {reason_counts(item.reason for item in left_out)}")
     if not records:
         reason = f", the first reason: {bad[0].reason}" if bad else ""
         raise DataError(f"no readable data for {modality.title}{reason}", where=inputs[0])
@@ -43,29 +55,47 @@ def list_records(
 def names_of(records: Sequence[tuple[Path, Record]]) -> list[tuple[Path, Path]]:
     """What the results of each record's recording, and its own, are called below the output folder.
 
-    No two are alike: a recording keeps its file's ending, then its input's name, where another would be called the same;
-    a record has its part in its name where its recording has several.
+    No two are alike, nor is one what the other's picture is called, in capital letters or small: a recording keeps its file's
+    ending, then its input's folder, then all folders, where another would be called the same; a record has its part in its
+    name where its recording has several.
 
     Raises: UsageError where two recordings would still be called the same.
     """
     bases = {record.recording: (base, record) for base, record in records}
-    names = {key: _name(*item) for key, item in bases.items()}
-    for inputs in (False, True):
-        repeated = {name for name, count in Counter(names.values()).items() if count > 1}
-        names |= {
-            key: _name(*bases[key], ending=True, inputs=inputs) for key, name in names.items() if name in repeated
-        }
-    if twins := sorted(name for name, count in Counter(names.values()).items() if count > 1):
-        raise UsageError(f"the results of two inputs would be called {twins[0]}", fix="give them one at a time")
     parts = Counter(record.recording for _, record in records)
-    return [(name := names[r.recording], name if parts[r.recording] == 1 else _part(name, r)) for _, r in records]
+    common = Path(os.path.commonpath([record.source.absolute().parent for _, record in records] or [Path("/")]))
+    detail = dict.fromkeys(bases, 0)
+    names: list[tuple[Path, Path]] = []
+    for _ in range(len(DETAILS)):
+        of = {key: _name(*bases[key], DETAILS[detail[key]], common) for key in bases}
+        names = [
+            (of[r.recording], of[r.recording] if parts[r.recording] == 1 else _part(of[r.recording], r))
+            for _, r in records
+        ]
+        owners: dict[str, set[tuple[Path, tuple[str | int, ...]]]] = defaultdict(set)
+        for (recording, name), (_, record) in zip(names, records, strict=True):
+            for text in (recording.as_posix(), name.as_posix(), f"{name.as_posix()}-overlay"):
+                owners[text.casefold()].add(record.recording)
+        shared = {key for keys in owners.values() if len(keys) > 1 for key in keys}
+        if not shared:
+            return names
+        detail |= {key: min(detail[key] + 1, len(DETAILS) - 1) for key in shared}
+    first = sorted(text for text, keys in owners.items() if len(keys) > 1)[0]
+    raise UsageError(f"the results of two inputs would be called {first}", fix="give them one at a time")
 
 
-def _name(base: Path, record: Record, *, ending: bool = False, inputs: bool = False) -> Path:
-    """The input's place, without its ending; which series of a folder, or which row of a table."""
+def _name(base: Path, record: Record, detail: str, common: Path) -> Path:
+    """The input's place, without its ending; which series of a folder, or which row of a table.
+
+    Args:
+        detail: one of DETAILS.
+        common: the folder that all inputs lie in.
+    """
     source = record.source if record.source != base else Path(record.source.name)
     place = source.relative_to(base) if source.is_relative_to(base) else source
-    if record.source.is_file() and not ending:
+    if detail == "all folders":
+        place = record.source.absolute().relative_to(common)
+    if record.source.is_file() and detail == "plain":
         stem = place.name.removesuffix(".gz")
         place = place.with_name(Path(stem).stem if Path(stem).suffix else stem)
     kinds = record.recording[1]
@@ -75,7 +105,7 @@ def _name(base: Path, record: Record, *, ending: bool = False, inputs: bool = Fa
         elif value != "":  # of a file with one array that has no name
             place = place.with_name(f"{place.name}-{_safe(str(value))}")
     folder = base.absolute() if base.is_dir() else base.absolute().parent
-    return folder.name / place if inputs else place
+    return folder.name / place if detail == "folder" else place
 
 
 def _part(name: Path, record: Record) -> Path:

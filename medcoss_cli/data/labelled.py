@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medcoss_cli.console import Screen
 from medcoss_cli.data.read import Listing
 from medcoss_cli.errors import DataError
-from medcoss_cli.kit.manifest import NAME, inside, rows_of
+from medcoss_cli.kit.layout import layout_of
+from medcoss_cli.kit.manifest import NAME, absent, manifest_of, naming, number_of, rows_of, split_of
+from medcoss_cli.kit.paths import inside
 from medcoss_cli.plugin import CompleteModality, Record
 from medcoss_cli.randomness import generator
 
 SPLITS = ("train", "val", "test")
-_SAME = {"valid": "val", "validation": "val", "dev": "val", "training": "train", "testing": "test"}
+MOST_ROWS = 20
+"""Rows that one message names."""
 
 
 @dataclass(frozen=True)
@@ -80,30 +83,40 @@ class LabelledSet:
 
 
 def read_manifest(
-    root: Path, target: Target = LABEL, *, fold: int | None = None, validation: float = 0.0, seed: int = 0
+    root: Path,
+    target: Target = LABEL,
+    *,
+    fold: int | None = None,
+    validation: float = 0.0,
+    seed: int = 0,
+    columns: Mapping[str, str] | None = None,
 ) -> list[Case]:
-    """The cases of a folder, each in train, val or test.
+    """The cases of a folder, each in train, val or test. A row without a group has the patient of the folder's layout.
 
     Args:
         target: which column is read.
         fold: rows of this fold validate, train rows of other folds train.
         validation: share of the training groups that validates where the manifest names nothing for it.
+        columns: names of the manifest's columns where they differ.
 
     Raises: DataError for a path outside the folder, a missing target, a group on two sides of a split.
     """
-    manifest = root / NAME
-    if not root.is_dir():
-        what = "there is no such folder" if not root.exists() else f"this is a file; a folder with a {NAME} is needed"
-        raise DataError(what, where=root, fix="check the path")
-    if not manifest.is_file():
-        raise DataError(
-            f"there is no {NAME} in this folder; it lists labels and splits",
-            where=root,
-            fix=f"write one: medcoss data manifest folder --root {root}",
-        )
+    with naming(columns):
+        manifest = manifest_of(root)
+        if manifest is None and not root.is_dir():
+            what = (
+                "there is no such folder" if not root.exists() else f"this is a file; a folder with a {NAME} is needed"
+            )
+            raise DataError(what, where=root, fix="check the path")
+        if manifest is None:
+            raise absent(root)
+        listed = list(rows_of(manifest))
     column = target.column
-    cases = []
-    for line, row in rows_of(manifest):
+    root = manifest.parent
+    cases: list[Case] = []
+    alone: list[str] = []  # the group of a case of which nobody says whose it is
+    missing: list[str] = []
+    for line, row in listed:
         where = f"{manifest}:{line}"
         if not row.get("path"):
             continue
@@ -113,18 +126,30 @@ def read_manifest(
             continue  # a set with labels and masks may have images without a mask
         path = inside(root, row["path"], where)
         mask = inside(root, row[column], where) if target.file else None
-        for needed in filter(None, (path, mask)):
-            if not needed.exists():
-                raise DataError(f"{needed.relative_to(root)} is not there", where=where, fix="check the path")
-        index, number = row.get("index", ""), row.get("fold", "")
+        names = {"path": path, column: mask}
+        missing += [f"line {line}: {row[name]!r}" for name, file in names.items() if file and not file.exists()]
+        index, number = number_of(row.get("index", "")), number_of(row.get("fold", ""))
         if index and not index.isdecimal():
             raise DataError(f"index {index!r} is no row number", where=where, fix="count data rows from 0")
         split = _split(row.get("split", ""), number, fold, where)
-        # a case without a group is its own
-        group = row.get("group") or f"{row['path']}|{index}"
+        alone.append(f"{row['path']}|{index}")
+        number_in_table = int(index) if index else None
         cases.append(
-            Case(path, split, group, where, row[column], row.get("label"), mask, int(index) if index else None)
+            Case(path, split, row.get("group", ""), where, row[column], row.get("label"), mask, number_in_table)
         )
+    if missing:
+        more = f" and {len(missing) - MOST_ROWS} more" if len(missing) > MOST_ROWS else ""
+        files = "a file that is" if len(missing) == 1 else f"{len(missing)} files that are"
+        raise DataError(
+            f"the manifest names {files} not there ({', '.join(missing[:MOST_ROWS])}{more})",
+            where=manifest,
+            fix="check the paths, or drop the rows",
+        )
+    layout = layout_of(root, [case.path for case in cases], chosen=True)
+    cases = [
+        replace(case, group=case.group or layout.patient(case.path) or own)
+        for case, own in zip(cases, alone, strict=True)
+    ]
     if not cases:
         raise DataError(f"the manifest has no row with a {column}", where=manifest)
     cases = _each_once(cases)
@@ -135,7 +160,7 @@ def read_manifest(
 
 
 def _split(word: str, number: str, fold: int | None, where: str) -> str:
-    split = _SAME.get(word.lower(), word.lower()) or "train"
+    split = split_of(word) or "train"
     if split not in SPLITS:
         raise DataError(f"split {word!r} is not one of {', '.join(SPLITS)}", where=where)
     if fold is None or split == "test":

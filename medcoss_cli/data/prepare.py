@@ -79,9 +79,11 @@ def _write(
 ) -> None:
     tasks = list(_tasks(modality, listing))
     starts = list(itertools.accumulate(map(len, tasks), initial=0))
-    broken = sum(item.bad for item in listing.skipped)
+    # what is counted are files: a row of a table that cannot be read is a part of one, as a record is
     sources = Counter(record.source for record in listing.records)
-    files = len(sources) + broken
+    sources.update(item.source for item in listing.skipped if item.bad)
+    broken = sum(1 / sources[item.source] for item in listing.skipped if item.bad)
+    files = len(sources)
     refused: list[Refused] = []
     shards_done: dict[int, dict[str, Any]] = {}
 
@@ -124,7 +126,7 @@ def _write_index(
     folder: Path,
     shards: list[dict[str, Any]],
     refused: list[Refused],
-    broken: int,
+    broken: float,
     files: int,
     sources: Counter[Path],
 ) -> None:
@@ -193,7 +195,7 @@ def _shard(
         numbers.append(first + i)
         notes.update(sample.notes)
         owner = record.group if record.group is not None else _own_group(root, record)
-        groups.append(hashlib.sha256(owner.encode()).hexdigest()[:16])
+        groups.append(hashlib.sha256(owner.encode("utf-8", "surrogateescape")).hexdigest()[:16])
     integers = np.stack([row[0] for row in rows]) if rows else np.empty(0, np.uint8)
     scale, offset = [row[1] for row in rows], [row[2] for row in rows]
     digest = hashlib.sha256(integers.tobytes() + np.array([scale, offset]).tobytes()).hexdigest() if rows else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,12 @@ import numpy as np
 from medcoss_cli.console import Screen
 from medcoss_cli.data.resize import resize
 from medcoss_cli.errors import DataError, MedcossError, PluginError, ResourceError
+from medcoss_cli.kit.layout import layout_of
+from medcoss_cli.kit.manifest import NAME, Unmatched, manifest_of, naming, notes_of, rows_of
 from medcoss_cli.plugin import CompleteModality, Record, Sample, Skipped
+
+MOST_ROWS = 20
+"""Rows of a manifest without their file that are printed one by one."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +36,18 @@ class Blank(DataError):  # noqa: N818 - not a fault
     """A part of a good file with nothing in it: left out, but the file is not bad."""
 
 
-def find(modality: CompleteModality, root: Path, split: str = "train", screen: Screen | None = None) -> Listing:
-    """List a folder's records and say what is left out.
+def find(
+    modality: CompleteModality,
+    root: Path,
+    split: str = "train",
+    screen: Screen | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+) -> Listing:
+    """List a folder's records and say what is left out, and how patients are told.
+
+    Args:
+        columns: names of the manifest's columns where they differ, see `kit.manifest.naming`.
 
     Raises: DataError for a folder that is missing or has nothing of this modality, with the reasons.
     """
@@ -43,8 +58,9 @@ def find(modality: CompleteModality, root: Path, split: str = "train", screen: S
         raise ResourceError(
             "permission denied when reading the folder", where=root, fix="ask the owner for read permission"
         )
-    listing = Listing(root, [], [])
-    for item in listed(modality, root, split):
+    with naming(columns):
+        listing = Listing(root.parent if root.is_file() and manifest_of(root) else root, [], [])
+    for item in listed(modality, root, split, columns):
         if isinstance(item, Record):
             listing.records.append(item)
         else:
@@ -58,20 +74,53 @@ def find(modality: CompleteModality, root: Path, split: str = "train", screen: S
         )
     files = len({record.source for record in listing.records})
     screen.say(f"{modality.name}: {len(listing.records)} records in {files} files")
-    if listing.skipped:
-        screen.warn(
-            f"{modality.name}: {len(listing.skipped)} left out: {reason_counts(i.reason for i in listing.skipped)}"
-        )
+    unmatched = [item.reason for item in listing.skipped if isinstance(item, Unmatched)]
+    for reason in unmatched[:MOST_ROWS]:
+        screen.warn(reason)
+    if len(unmatched) > MOST_ROWS:
+        screen.warn(f"and {len(unmatched) - MOST_ROWS} rows more that name files which are not there")
+    if others := [item.reason for item in listing.skipped if not isinstance(item, Unmatched)]:
+        screen.warn(f"{modality.name}: {len(others)} left out: {reason_counts(others)}")
+    _tell_patients(modality, root, listing, screen, columns)
     return listing
 
 
-def listed(modality: CompleteModality, root: Path, split: str) -> list[Record | Skipped]:
+def _tell_patients(
+    modality: CompleteModality, root: Path, listing: Listing, screen: Screen, columns: Mapping[str, str] | None
+) -> None:
+    """How many patients there are and how they are told; a warning where they are not, before anything is split."""
+    records = listing.records
+    groups = {record.group for record in records if record.group is not None}
+    alone = len({record.recording for record in records if record.group is None})
+    with naming(columns):
+        manifest = manifest_of(root)
+        grouped = manifest is not None and any(row.get("group") for _, row in rows_of(manifest))
+        for note in () if manifest is None else notes_of(manifest):
+            screen.warn(f"{manifest}: {note}")
+    if groups:
+        layout = layout_of(listing.root, list({record.source: None for record in records}), chosen=True)
+        by_layout = any(record.group == layout.patient(record.source) for record in records if record.group)
+        rule = f"the column group of {manifest.name}" if manifest and grouped else "a manifest, a header or a column"
+        rule = str(layout.rule) if by_layout and not grouped else rule
+        more = f", and {alone} without one, each by itself" if alone else ""
+        screen.say(f"{modality.name}: patients: {len(groups)}, by {rule}{more}")
+    elif alone > 1:
+        screen.warn(
+            f"{modality.name}: no patient can be told from a manifest, a header or a name, so each of {alone} recordings counts "
+            f"as a patient of its own; if patients have several, list them in a {NAME} with the columns path and group"
+        )
+
+
+def listed(
+    modality: CompleteModality, root: Path, split: str, columns: Mapping[str, str] | None = None
+) -> list[Record | Skipped]:
     """What the plugin's loader finds; a record's sidecars are no files of their own, and it is bad without them.
 
     Raises: PluginError where it fails in a way that is no user's fault.
     """
     try:
-        items = list(modality.loader.find(root, split))
+        with naming(columns):
+            items = list(modality.loader.find(root, split))
     except (MedcossError, OSError, MemoryError):
         raise
     except Exception as error:

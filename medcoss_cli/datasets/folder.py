@@ -10,6 +10,7 @@ from pathlib import Path
 
 from medcoss_cli.datasets.rows import ManifestRow, Request, draw, stem, with_split
 from medcoss_cli.errors import DataError, UsageError
+from medcoss_cli.kit.layout import layout_of
 from medcoss_cli.kit.manifest import NAME, is_junk
 
 GIVEN = {
@@ -23,8 +24,9 @@ GIVEN = {
     "testing": "test",
 }
 """What a folder, a table or a value of a column `split` may be called."""
-MASKS = ("masks", "labels", "annotations")
-TABLES = (".csv", ".tsv", ".jsonl")
+PAIRS = (("images", ("masks", "labels", "annotations")), ("imagesTr", ("labelsTr",)))
+"""Folders of images, and what those of their masks are called; the second is the Decathlon's and nnU-Net's."""
+TABLES = (".csv", ".tsv", ".xlsx", ".jsonl")
 LAYOUT = (
     "a folder per class, or images and masks, each perhaps inside train, val and test; or a .csv with label and text"
 )
@@ -81,9 +83,15 @@ def _below(folder: Path) -> Iterator[Path]:
 
 def _masks(folder: Path) -> Path | None:
     """The folder of masks, where there is one beside a folder of images."""
-    if not (folder / "images").is_dir():
-        return None
-    return next((folder / name for name in MASKS if (folder / name).is_dir()), None)
+    return next((masks for _, masks in _paired(folder)), None)
+
+
+def _paired(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """Folders of images with those of their masks."""
+    for images, names in PAIRS:
+        found = next((folder / name for name in names if (folder / name).is_dir()), None)
+        if found is not None and (folder / images).is_dir():
+            yield folder / images, found
 
 
 def _part(request: Request, folder: Path, split: str) -> list[ManifestRow]:
@@ -104,9 +112,10 @@ def _classes(request: Request, folder: Path, split: str) -> list[ManifestRow]:
 
 
 def _pairs(request: Request, folder: Path, split: str) -> list[ManifestRow]:
-    """images/NAME.* with masks/NAME.*, NAME_mask.*, NAME_seg.* or mask_NAME.*, also inside train, val and test."""
-    place = _masks(folder)
-    assert place is not None
+    """images/NAME.* with masks/NAME.*, NAME_mask.*, NAME_seg.* or mask_NAME.*, also inside train, val and test; of nnU-Net
+    imagesTr/NAME_0000.* with labelsTr/NAME.*, every channel an image.
+    """
+    images, place = next(_paired(folder))
     masks: dict[tuple[Path, str], Path] = {}
     for path in _below(place):
         key = path.parent.relative_to(place), stem(path)
@@ -114,9 +123,9 @@ def _pairs(request: Request, folder: Path, split: str) -> list[ManifestRow]:
             raise DataError(f"two masks for one image: {masks[key].name} and {path.name}", where=path, fix="keep one")
         masks[key] = path
     pairs, without, used = [], [], set[Path]()
-    for path in _below(folder / "images"):
-        below, name = path.parent.relative_to(folder / "images"), stem(path)
-        names = (name, f"{name}_mask", f"{name}_seg", f"mask_{name}")
+    for path in _below(images):
+        below, name = path.parent.relative_to(images), stem(path)
+        names = (name, f"{name}_mask", f"{name}_seg", f"mask_{name}", re.sub(r"_\d{4}$", "", name))
         mask = next((masks[below, each] for each in names if (below, each) in masks), None)
         if mask is None:
             without.append(path)
@@ -133,8 +142,13 @@ def _pairs(request: Request, folder: Path, split: str) -> list[ManifestRow]:
 def _grouped(request: Request, listed: Sequence[ManifestRow], pattern: re.Pattern[str] | None) -> list[ManifestRow]:
     names = [row.path.relative_to(request.root).as_posix() for row in listed]
     if pattern is None:
-        _risk(request, "file")
-        return [replace(row, group=name) for row, name in zip(listed, names, strict=True)]
+        layout = layout_of(request.root, [row.path for row in listed], chosen=True)
+        patients = [layout.patient(row.path) for row in listed]
+        if layout.rule is None:
+            _risk(request, "file")
+        else:
+            request.screen.say(f"{request.name}: patients: {len(set(patients) - {None})}, by {layout.rule}")
+        return [replace(row, group=patient or name) for row, name, patient in zip(listed, names, patients, strict=True)]
     matches = [pattern.search(row.path.name) or pattern.search(name) for row, name in zip(listed, names, strict=True)]
     return [replace(row, group=group) for row, group in zip(listed, _groups(request, names, matches), strict=True)]
 

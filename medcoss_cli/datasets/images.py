@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import random
 import re
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from medcoss_cli.datasets.rows import ManifestRow, Request, files, home, last_fifth, stem, with_validation
 from medcoss_cli.errors import DataError
-from medcoss_cli.kit.readers import plainly
+from medcoss_cli.kit.readers.rows import read_rows
 
 DIAGNOSES = ("covid", "normal", "pneumonia")
 TISSUES = ("ADI", "BACK", "DEB", "LYM", "MUC", "MUS", "NORM", "STR", "TUM")
@@ -101,10 +100,9 @@ def glas(request: Request) -> list[ManifestRow]:
 
 def _grades(path: Path) -> Mapping[str, tuple[str, str]]:
     """Image name -> (patient, grade)."""
-    with plainly(path), path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        head = [name.strip().lower() for name in next(reader, [])]
-        lines = [[field.strip() for field in fields] for fields in reader if len(fields) == len(head)]
+    table = read_rows(path, "name")
+    head = [name.lower() for name in table.columns]
+    lines = [[field.strip() for field in row.fields] for row in table.rows if len(row.fields) == len(head)]
     grade = next((i for i, name in enumerate(head) if name.startswith("grade")), None)
     if "name" not in head or grade is None:
         raise DataError("there are no columns name and grade", where=path, fix="use the file as it was published")

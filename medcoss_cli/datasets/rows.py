@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import random
 from collections import Counter, defaultdict
@@ -14,7 +13,7 @@ from pathlib import Path
 from medcoss_cli.console import Screen
 from medcoss_cli.errors import DataError, UsageError
 from medcoss_cli.kit.manifest import NAME, is_junk
-from medcoss_cli.kit.readers import plainly
+from medcoss_cli.kit.readers.rows import read_rows
 from medcoss_cli.store import atomic
 
 SPLITS = ("train", "val", "test")
@@ -204,22 +203,15 @@ def write(request: Request, rows: Sequence[ManifestRow]) -> Path:
 
 def read_columns(path: Path, *columns: str) -> Iterator[tuple[str, ...]]:
     """Some columns of a published CSV file, also one of .csv.gz, row by row. Raises: DataError where one is missing."""
-    with (
-        plainly(path),
-        gzip.open(path, "rt", newline="", encoding="utf-8-sig")
-        if path.suffix == ".gz"
-        else path.open(newline="", encoding="utf-8-sig") as file,
-    ):
-        reader = csv.reader(file)
-        head = [name.strip() for name in next(reader, [])]
-        if absent := [name for name in columns if name not in head]:
-            raise DataError(
-                f"there is no column {' and no '.join(absent)}", where=path, fix="use the file as it was published"
-            )
-        places = [head.index(name) for name in columns]
-        for fields in reader:
-            if len(fields) > max(places):
-                yield tuple(fields[place].strip() for place in places)
+    found = read_rows(path, columns[0])
+    places = [found.place(name) for name in columns]
+    if absent := [name for name, place in zip(columns, places, strict=True) if place is None]:
+        raise DataError(
+            f"there is no column {' and no '.join(absent)}", where=path, fix="use the file as it was published"
+        )
+    for row in found.rows:
+        if len(row.fields) >= len(found.columns):
+            yield tuple(row.fields[place].strip() for place in places if place is not None)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], where: Path) -> bytes:

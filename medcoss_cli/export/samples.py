@@ -18,7 +18,7 @@ from medcoss_cli.data.read import encode, listed, read_checked
 from medcoss_cli.data.recordings import group_of
 from medcoss_cli.errors import DataError, ExportError, UsageError
 from medcoss_cli.finetuning.dataset import find_cases
-from medcoss_cli.kit.manifest import NAME, rows_of
+from medcoss_cli.kit.manifest import manifest_of, rows_of
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.plugin import CompleteModality, Record
 
@@ -111,8 +111,8 @@ def _of_folder(
 
 def _labelled(modality: CompleteModality, folder: Path, screen: Screen) -> list[tuple[Record, str | None]]:
     """Records with labels, where the folder has a manifest with a column of them."""
-    manifest = folder / NAME
-    if not manifest.is_file() or not any("label" in row for _, row in rows_of(manifest)):
+    manifest = manifest_of(folder)
+    if manifest is None or not any("label" in row for _, row in rows_of(manifest)):
         return []
     cases, _ = find_cases(modality, folder, LABEL, screen=screen)
     return [(case.record, case.label) for case in cases if case.record is not None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from medcoss_cli.data.labelled import MASK, SPLITS, Case, Target, one_each, read
 from medcoss_cli.data.read import find, reason_counts
 from medcoss_cli.data.segmented import check_grid
 from medcoss_cli.errors import DataError
-from medcoss_cli.kit.manifest import NAME, rows_of
+from medcoss_cli.kit.manifest import manifest_of, naming, rows_of
 from medcoss_cli.plugin import CompleteModality, Skipped
 from medcoss_cli.randomness import generator
 from medcoss_cli.tasks import TaskKind
@@ -29,14 +29,15 @@ def find_cases(
     fold: int | None = None,
     validation: float = 0.0,
     seed: int = 0,
+    columns: Mapping[str, str] | None = None,
 ) -> tuple[list[Case], list[Skipped]]:
     """The manifest's cases with the records the modality's loader finds at their paths, and what it cannot use.
 
     Raises: DataError for a manifest with faults, or a folder with nothing of this modality; PluginError where targets are
         masks and the loader does not place its volumes.
     """
-    cases = read_manifest(root, target, fold=fold, validation=validation, seed=seed)
-    listing = find(modality, root, split="all", screen=screen)
+    cases = read_manifest(root, target, fold=fold, validation=validation, seed=seed, columns=columns)
+    listing = find(modality, root, split="all", screen=screen, columns=columns)
     paths = {case.path for case in cases}
     lost = [item for item in listing.skipped if item.source in paths]
     matched = with_records(cases, listing, single=target.file)
@@ -91,9 +92,12 @@ def facts_of(kind: TaskKind, cases: Sequence[Case]) -> dict[str, Any]:
     return facts
 
 
-def rows_in(root: Path) -> int:
+def rows_in(root: Path, columns: Mapping[str, str] | None = None) -> int:
     """What a folder's manifest lists, each once."""
-    return len({(row["path"], row.get("index", "")) for _, row in rows_of(root / NAME) if row.get("path")})
+    with naming(columns):
+        manifest = manifest_of(root)
+        rows = [] if manifest is None else list(rows_of(manifest))
+    return len({(row["path"], row.get("index", "")) for _, row in rows if row.get("path")})
 
 
 def whole(cases: Sequence[Case], screen: Screen) -> list[Case]:

@@ -232,8 +232,10 @@ def _labelled(
         fold=data.fold,
         validation=data.validation,
         seed=recipe.seed,
+        columns=data.columns,
     )
     cases = fewer_labels(cases, data.labels, recipe.seed)
+    root = root.parent if root.is_file() else root  # a table in place of its folder
     return LabelledSet(modality, root, cases, prepared, data.workers, data.bad_share, screen), lost
 
 

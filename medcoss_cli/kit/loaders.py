@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.manifest import Entry, entries
 from medcoss_cli.kit.readers import IMAGES, SOURCES, VOLUMES, WHAT, kind_of
+from medcoss_cli.kit.readers.rows import SPREADSHEETS
 from medcoss_cli.plugin import Record, Sample, Skipped
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class ImageFolder:
         if reason is not None:
             yield Skipped(entry.path, reason)
             return
-        group = entry.group or header.patient
+        group = entry.patient(header.patient)
         if header.frames == 1:
             yield Record(entry.path, None, group)
         else:
@@ -246,8 +247,9 @@ class VolumeFolder:
 
         if not slices:
             return
-        groups = {entry.path: entry.group for entry in slices}
-        for item in series.find(list(groups), self.dicom, patients=groups, allow=self.allow):
+        owners = {entry.path: entry for entry in slices}
+        patients = {entry.path: None if entry.inferred else entry.group for entry in slices}
+        for item in series.find(list(owners), self.dicom, patients=patients, allow=self.allow):
             if isinstance(item, Skipped):
                 yield item
                 continue
@@ -266,7 +268,7 @@ class VolumeFolder:
             except DataError as error:
                 yield Skipped(item.source, error.what, bad=True)
                 continue
-            group = groups[item.files[0]] or item.patient
+            group = owners[item.files[0]].patient(item.patient)
             for first, end in windows(depth, self.window, self.stride):
                 files = item.files if len(item.files) > 1 else ()
                 yield Record(item.source, ("series", item.key, "window", first, end), group, files, item.notes)
@@ -286,6 +288,8 @@ class TextFolder:
     """The column (or JSON key) that holds the text."""
     group: str | None = "id"
     """The column (or JSON key) that tells which patient or document a row belongs to, where there is one."""
+    encoding: str | None = None
+    """Of all files, as Python calls it (shift_jis, gb18030); None: UTF-8, UTF-16 with its mark, or Windows-1252."""
 
     def find(self, root: Path, split: str = "train") -> Iterator[Record | Skipped]:
         """One record for each document or row under `root`; see Loader.find. Tables are read whole."""
@@ -301,6 +305,8 @@ class TextFolder:
                 yield kind
             elif kind == "parquet":
                 yield from self._parquet(entry)
+            elif kind == "zip" and ending in SPREADSHEETS:
+                yield from self._rows(entry)
             elif kind == "unknown" and ending in (".txt", *table.TABLES):
                 yield Skipped(entry.path, "not text", bad=True)
             elif kind != "text":
@@ -316,13 +322,13 @@ class TextFolder:
         from medcoss_cli.kit.readers import table
 
         try:
-            content = table.read_table(entry.path, self.column, self.group)
+            content = table.read_table(entry.path, self.column, self.group, self.encoding)
         except DataError as error:
             yield Skipped(entry.path, error.what, bad=True)
             return
         for row in content.rows:
             if entry.rows is None:
-                yield Record(entry.path, ("row", row.index), entry.group or row.group)
+                yield Record(entry.path, ("row", row.index), entry.patient(row.group))
             elif row.index in entry.rows:
                 yield Record(entry.path, ("row", row.index), entry.rows[row.index] or row.group)
         if entry.rows is not None and (beyond := sum(index >= content.count for index in entry.rows)):
@@ -356,18 +362,18 @@ class TextFolder:
         if record.part is not None and kind_of(record.source) == "parquet":
             from medcoss_cli.kit import sources
 
-            rows, row = sources.texts(record.source, self.column, self.group), int(record.part[1])
-            if row >= len(rows):
-                raise DataError(f"row {row} no longer exists", where=record.source)
-            return Sample(rows[row][0] or "")
+            rows, number = sources.texts(record.source, self.column, self.group), int(record.part[1])
+            if number >= len(rows):
+                raise DataError(f"row {number} no longer exists", where=record.source)
+            return Sample(rows[number][0] or "")
         if record.part is None:
-            text, notes = table.read_document(record.source)
+            text, notes = table.read_document(record.source, self.encoding)
             return Sample(text, notes=notes)
-        content = table.read_table(record.source, self.column, self.group)
-        text_of = content.texts.get(int(record.part[1]))
-        if text_of is None:
+        content = table.read_table(record.source, self.column, self.group, self.encoding)
+        row = content.row(int(record.part[1]))
+        if row is None:
             raise DataError(f"row {record.part[1]} no longer exists", where=record.source)
-        return Sample(text_of, notes=content.notes)
+        return Sample(row.text, notes=(*content.notes, *row.notes))
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,40 @@
-"""Which files of a folder are data: all of them, or those that a `manifest.csv` lists.
+"""Which files of a folder are data: all of them, or those that a manifest lists.
 
-A `manifest.csv` with a column `path` rules its folder and everything below. Further columns, all optional: `split`,
-`group` (patient or document), `index` (a data row of a table, counted from 0), `mask` (a file that is never a sample),
-`label`. Paths are relative to the manifest and stay inside its folder. A `path` may be a folder: all its files count.
+A `manifest.csv` (or .tsv, .xlsx) with a column `path` rules its folder and everything below. Further columns, all optional:
+`split`, `group` (patient or document), `index` (a data row of a table, counted from 0), `mask` (a file that is never a sample),
+`label`. Paths are relative to the manifest, or absolute, and stay inside its folder. A `path` may be a folder: all its files
+count. Under `naming` the columns may have other names, and then any table in the folder may be its manifest.
 """
 
 from __future__ import annotations
 
-import csv
+import functools
 import os
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
 from medcoss_cli.errors import DataError
+from medcoss_cli.kit.layout import layout_of
+from medcoss_cli.kit.paths import inside
 from medcoss_cli.kit.readers import is_store
+from medcoss_cli.kit.readers.rows import read_rows
 from medcoss_cli.plugin import Skipped
 
 NAME = "manifest.csv"
+NAMES = (NAME, "manifest.tsv", "manifest.xlsx")
+"""What a manifest is called, in small or capital letters."""
+TABLES = (".csv", ".tsv", ".xlsx", ".xlsm")
 _JUNK = frozenset({"thumbs.db", "desktop.ini", "licences.csv", "licenses.csv", "quarantine.csv"})
-_PAPERS = ("readme", "licence", "license", "notice", "copying", "changelog")
+_PAPERS = re.compile(r"(readme|licen[cs]e|copying|changelog).*|notice")
+"""Of a name without its endings. Reports may be called NOTICE_of_…"""
+
+_SPLITS = {"valid": "val", "validation": "val", "dev": "val", "training": "train", "testing": "test"}
+
+_names: ContextVar[Mapping[str, str]] = ContextVar("names of a manifest's columns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,28 +43,67 @@ class Entry:
 
     path: Path
     group: str | None = None
-    """From the manifest."""
+    """From the manifest; without one, what the folder's layout says of the patient."""
     rows: Mapping[int, str | None] | None = None
     """Data rows to take from a table, with their groups; None: all of it."""
+    inferred: bool = False
+    """The group is from the folder's layout: what a file's header says of the patient is better."""
+
+    def patient(self, header: str | None) -> str | None:
+        """The manifest's group, else the patient of the file's header, else of the folder's layout."""
+        return header or self.group if self.inferred else self.group or header
+
+
+@dataclass(frozen=True)
+class Unmatched(Skipped):
+    """A row of a manifest that names a file which is not there."""
+
+
+@contextmanager
+def naming(columns: Mapping[str, str] | None) -> Iterator[None]:
+    """Inside, manifests have their columns under these names: {"path": "Datei", "group": "PID"}.
+
+    A context, since loaders of plugins call `entries` with a folder and a split alone.
+    """
+    token = _names.set(columns or {})
+    try:
+        yield
+    finally:
+        _names.reset(token)
 
 
 def entries(root: Path, split: str = "train") -> Iterator[Entry | Skipped]:
-    """The files under `root` (a folder, or one file), sorted by path; those a manifest keeps out as Skipped.
+    """The files under `root` (a folder, one file, or a manifest), sorted by path; those that are no samples as Skipped.
 
-    Hidden files, what operating systems leave behind, licences and READMEs are passed over in silence.
+    Hidden files, what operating systems leave behind, licences and READMEs are passed over in silence. Where no manifest
+    rules, masks beside images are left out, and patients are told by the folder's layout (kit/layout.py).
 
     Raises:
-        DataError: nothing is there, or a manifest is wrong (a path outside its folder, one file in two splits).
+        DataError: nothing is there, or a manifest is wrong (it cannot be parsed, has no column `path`, a path outside its
+            folder, one file in two splits).
     """
-    if root.is_file() or is_store(root):
+    if is_store(root):
         yield Entry(root)
         return
+    given = manifest_of(root)
+    if root.is_file():
+        if given is None:
+            yield Entry(root)
+            return
+        root = root.parent
     if not root.is_dir():
         raise DataError("the file or folder does not exist", where=root)
-    free, ruled = _walk(root)
-    listed: list[Entry | Skipped] = [Entry(path) for path in free]
-    for folder, files in ruled.items():
-        listed.extend(_ruled(folder, files, split))
+    free, ruled = _walk(root, given)
+    if _names.get({}) and not ruled:
+        raise absent(root)
+    layout = layout_of(root, free)
+    listed: list[Entry | Skipped] = []
+    for path in free:
+        reason = layout.reason(path)
+        group = layout.patient(path)
+        listed.append(Entry(path, group, inferred=group is not None) if reason is None else Skipped(path, reason))
+    for manifest, files in ruled.items():
+        listed.extend(_ruled(manifest, files, split))
     yield from sorted(listed, key=_place)
 
 
@@ -60,8 +114,8 @@ def _place(item: Entry | Skipped) -> tuple[str, ...]:
 def is_junk(path: Path) -> bool:
     """True for hidden files, leftovers of operating systems, licences and READMEs."""
     name = path.name.lower()
-    paper = name.startswith(_PAPERS) and path.suffix.lower() in ("", ".txt", ".md", ".rst", ".csv", ".pdf", ".html")
-    return name.startswith(".") or name in _JUNK or paper
+    is_paper = path.suffix.lower() in ("", ".txt", ".md", ".rst", ".csv", ".pdf", ".html")
+    return name.startswith(".") or name in _JUNK or (is_paper and bool(_PAPERS.fullmatch(name.partition(".")[0])))
 
 
 def walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
@@ -76,65 +130,176 @@ def walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
         yield place, folders, names
 
 
-def _walk(root: Path) -> tuple[list[Path], dict[Path, list[Path]]]:
-    """Files that no manifest rules, and for each folder with a manifest the files under it."""
+def _walk(root: Path, given: Path | None) -> tuple[list[Path], dict[Path, list[Path]]]:
+    """Files that no manifest rules, and for each manifest the files it rules.
+
+    Args:
+        given: the manifest of the root, if it has one.
+    """
     free: list[Path] = []
     ruled: dict[Path, list[Path]] = {}
-    ruler: dict[str, Path] = {}  # folder -> the outermost folder above with a manifest
-    for place, folders, names in walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
-        folder = Path(place)
-        above = ruler.get(str(folder.parent)) if folder != root else None
-        if above is None and NAME in names and "path" in _columns(folder / NAME):
-            above = folder
-            ruled[folder] = []
+    ruler: dict[str, Path] = {}  # folder -> the outermost manifest above
+    for folder, names in _folders(root):
+        above = given if folder == root else ruler.get(str(folder.parent))
+        if above is None and folder != root and any(name.lower() in NAMES for name in names):
+            above = manifest_of(folder)
         if above is not None:
             ruler[str(folder)] = above
-        stores = [name for name in folders if is_store(folder / name)]
-        folders[:] = [name for name in folders if name not in stores]
-        names = sorted([*names, *stores])
-        files = [folder / name for name in names if name != NAME and not is_junk(folder / name)]
-        (free if above is None else ruled[above]).extend(files)
+            ruled.setdefault(above, [])
+        files = [folder / name for name in names if name.lower() not in NAMES and not is_junk(folder / name)]
+        (free if above is None else ruled[above]).extend(file for file in files if file != above)
     return free, ruled
 
 
-def _columns(manifest: Path) -> list[str]:
+def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Folders and the names of their files (a Zarr store is one), sorted; without hidden ones."""
+    for place, folders, names in walk(root):
+        stores = [name for name in folders if is_store(Path(place, name))]
+        hidden = {name for name in folders if name.startswith(".") or name == "__MACOSX"}
+        folders[:] = sorted({*folders} - hidden - {*stores})
+        yield Path(place), sorted([*names, *stores])
+
+
+def every_file(root: Path) -> list[Path]:
+    """The files under a folder, whatever its manifests say of them; without manifests and junk."""
+    files = (folder / name for folder, names in _folders(root) for name in names if name.lower() not in NAMES)
+    return sorted(file for file in files if not is_junk(file))
+
+
+def manifest_of(root: Path) -> Path | None:
+    """The manifest of a folder, or the root itself where it is one; None without.
+
+    Raises: DataError for several, or one that cannot be used.
+    """
+    if root.is_file():
+        is_manifest = root.name.lower() in NAMES or ("path" in _names.get({}) and root.suffix.lower() in TABLES)
+        return root if is_manifest and _columns(root) else None
+    if not root.is_dir():
+        return None
+    tables = sorted(path for path in root.iterdir() if path.suffix.lower() in TABLES and path.is_file())
+    candidates = [path for path in tables if path.name.lower() in NAMES]
+    if not candidates and "path" in _names.get({}):
+        candidates = [path for path in tables if not is_junk(path) and _has(path, _names.get({})["path"])]
+    if len(candidates) > 1:
+        names = " and ".join(path.name for path in candidates)
+        raise DataError(
+            f"{names} are manifests of one folder", where=root, fix="keep one, or name it in place of the folder"
+        )
+    return candidates[0] if candidates and _columns(candidates[0]) else None
+
+
+def absent(root: Path) -> DataError:
+    """That a folder has no manifest, with what to do about it."""
+    path = _names.get({}).get("path")
+    if path is not None:
+        what = f"no table in this folder has the column {path!r}"
+        return DataError(what, where=root, fix=f"correct --columns path={path}, or put the table beside the files")
+    what = f"there is no {NAME} in this folder; it lists labels and splits"
+    fix = f"write one: medcoss data manifest folder --root {root}"
+    return DataError(what, where=root, fix=fix + "; or name a table's columns: --columns path=File,label=Finding")
+
+
+def _has(table: Path, column: str) -> bool:
     try:
-        with manifest.open(newline="", encoding="utf-8-sig") as file:
-            return [name.strip() for name in next(csv.reader(file), [])]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError("the manifest cannot be read as CSV in UTF-8", where=manifest) from error
+        return read_rows(table, column).place(column) is not None
+    except DataError:
+        return False
+
+
+def _columns(manifest: Path) -> dict[str, int]:
+    return _parsed(manifest, tuple(sorted(_names.get({}).items())), *_stamp(manifest))[0]
+
+
+def notes_of(manifest: Path) -> tuple[str, ...]:
+    """What a user should know of how it was read."""
+    return _parsed(manifest, tuple(sorted(_names.get({}).items())), *_stamp(manifest))[2]
 
 
 def rows_of(manifest: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line, values by column) of a manifest. Raises: DataError."""
-    columns = _columns(manifest)
+    """(line, values by column) of a manifest; a column's name is as in the header, and in small letters.
+
+    Raises: DataError with line and reason for a table that cannot be parsed, or has no column `path`.
+    """
+    yield from _parsed(manifest, tuple(sorted(_names.get({}).items())), *_stamp(manifest))[1]
+
+
+def _stamp(file: Path) -> tuple[int, int]:
     try:
-        with manifest.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            next(reader, None)
-            for fields in reader:
-                if any(field.strip() for field in fields):
-                    pairs = zip(columns, fields, strict=False)
-                    yield reader.line_num, {column: field.strip() for column, field in pairs}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError("the manifest cannot be read as CSV in UTF-8", where=manifest) from error
+        return file.stat().st_mtime_ns, file.stat().st_size
+    except OSError as error:
+        raise DataError("the manifest cannot be opened", where=file) from error
 
 
-def inside(folder: Path, name: str, where: str) -> Path:
-    """A path as a manifest writes it. Raises: DataError for one that leaves the folder."""
-    path = Path(os.path.normpath(name.replace("\\", "/")))
-    if path.is_absolute() or path.parts[:1] == ("..",) or (len(name) > 1 and name[1] == ":"):
-        raise DataError(f"the path {name!r} leaves the folder", where=where, fix="write it relative to the manifest")
-    return folder / path
+_Parsed = tuple[dict[str, int], list[tuple[int, dict[str, str]]], tuple[str, ...]]
 
 
-def _ruled(folder: Path, files: list[Path], split: str) -> Iterator[Entry | Skipped]:
-    manifest = folder / NAME
+@functools.lru_cache(maxsize=8)  # a manifest is asked for by several, and a workbook takes seconds
+def _parsed(manifest: Path, names: tuple[tuple[str, str], ...], changed: int, size: int) -> _Parsed:
+    """Places of the columns, rows, and notes."""
+    renamed = dict(names)
+    path_column = renamed.get("path", "path")
+    table = read_rows(manifest, path_column)
+    found = ", ".join(table.columns[:20])
+    columns = {name.casefold(): place for place, name in reversed(list(enumerate(table.columns)))}
+    columns |= {name: place for place, name in reversed(list(enumerate(table.columns))) if name}
+    for name, column in renamed.items():
+        place = table.place(column)
+        if place is None:
+            raise DataError(
+                f"there is no column {column!r}; found: {found}",
+                where=manifest,
+                fix=f"correct --columns {name}={column}",
+            )
+        columns[name] = place
+    if "path" not in columns:
+        likely = _likely(manifest.parent, table.columns, [row.fields for row in table.rows[:20]])
+        raise DataError(
+            f"the manifest has no column 'path'; found: {found}",
+            where=f"{manifest}:{table.line}",
+            fix=f"did you mean --columns path={likely}?" if likely else "name it, as in --columns path=File",
+        )
+    rows = []
+    for row in table.rows:
+        fault = table.fault(row)
+        if fault is not None:
+            raise DataError(fault, where=f"{manifest}:{row.line}", fix="correct the row, or the separator of the table")
+        if any(field.strip() for field in row.fields):
+            fields = [field.strip() for field in row.fields]
+            rows.append((row.line, {name: fields[at] for name, at in columns.items() if at < len(fields)}))
+    notes = (*table.notes, *(note for row in table.rows for note in row.notes))
+    return columns, rows, tuple(dict.fromkeys(notes))
+
+
+def _likely(folder: Path, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str | None:
+    """The column in which most entries are files of this folder."""
+    counts = dict.fromkeys(columns, 0)
+    for fields in rows:
+        for name, field in zip(columns, fields, strict=False):
+            try:
+                counts[name] += bool(field.strip()) and inside(folder, field, "").exists()
+            except (DataError, OSError):
+                continue
+    best = max(counts, key=lambda name: counts[name], default=None)
+    return best if best is not None and counts[best] else None
+
+
+def split_of(word: str) -> str:
+    """The name of a split: train, val, test, or another in small letters."""
+    return _SPLITS.get(word.strip().lower(), word.strip().lower())
+
+
+def number_of(field: str) -> str:
+    """A whole number as spreadsheets write it (3, 3.0, 3,0), without the zero."""
+    return re.sub(r"(?<=\d)[.,]0+$", "", field)
+
+
+def _ruled(manifest: Path, files: list[Path], split: str) -> Iterator[Entry | Skipped]:
+    folder = manifest.parent
     masks: set[Path] = set()
     group_of: dict[Path, str | None] = {}
     rows: dict[Path, dict[int, str | None]] = {}
     elsewhere: dict[Path, str] = {}
+    named: dict[Path, tuple[int, str]] = {}
     for line, row in rows_of(manifest):
         where = f"{manifest}:{line}"
         if row.get("mask"):
@@ -142,8 +307,10 @@ def _ruled(folder: Path, files: list[Path], split: str) -> Iterator[Entry | Skip
         if not row.get("path"):
             continue
         path = inside(folder, row["path"], where)
-        of, group, index = row.get("split", ""), row.get("group") or None, row.get("index", "")
-        if of and split not in ("all", of):
+        of, group, index = split_of(row.get("split", "")), row.get("group") or None, number_of(row.get("index", ""))
+        if not of or split_of(split) in ("all", of):
+            named.setdefault(path, (line, row["path"]))
+        if of and split_of(split) not in ("all", of):
             elsewhere[path] = of
         elif index:
             if not index.isdecimal():
@@ -153,22 +320,27 @@ def _ruled(folder: Path, files: list[Path], split: str) -> Iterator[Entry | Skip
             group_of[path] = group
         if path in group_of and path in elsewhere:
             raise DataError("one file is listed in two splits", where=where)
-    yield from _listed(folder, files, masks, group_of, rows, elsewhere)
+    layout = layout_of(folder, [path for path in files if path in group_of or path in rows], chosen=True)
+    for item in _listed(manifest, files, masks, group_of, rows, elsewhere):
+        if isinstance(item, Entry) and item.rows is None and item.group is None:
+            item = Entry(item.path, layout.patient(item.path), inferred=True)
+        yield item
+    for path, (line, name) in named.items():
+        if path not in masks and not path.exists():
+            yield Unmatched(path, f"line {line} of {manifest.name} names {name!r}, which is not there", bad=True)
 
 
 def _listed(
-    folder: Path,
+    manifest: Path,
     files: list[Path],
     masks: set[Path],
     group_of: dict[Path, str | None],
     rows: dict[Path, dict[int, str | None]],
     elsewhere: dict[Path, str],
 ) -> Iterator[Entry | Skipped]:
-    visited: set[Path] = set()
     for path in files:
         chain = [path, *path.parents]
-        chain = chain[: chain.index(folder)]  # the file, and the folders between it and the manifest
-        visited.update(chain)
+        chain = chain[: chain.index(manifest.parent)]  # the file, and the folders between it and the manifest
         if any(place in masks for place in chain):
             continue
         if path in rows:
@@ -181,6 +353,4 @@ def _listed(
         elif split is not None:
             yield Skipped(path, f"of split {split!r}")
         else:
-            yield Skipped(path, f"not listed in its {NAME}")
-    for path in (group_of.keys() | rows.keys()) - visited - masks:
-        yield Skipped(path, f"listed in {NAME}, but missing", bad=True)
+            yield Skipped(path, f"not listed in its {manifest.name}")

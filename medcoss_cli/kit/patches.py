@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from medcoss_cli.errors import RecipeError
 from medcoss_cli.plugin import TokenizerSpec
@@ -83,11 +83,11 @@ class Patches:
             grid=self.grid,
         )
 
-    def with_spec(self, spec: TokenizerSpec) -> Patches:
+    def with_spec(self, spec: TokenizerSpec) -> Self:
         """The same with a checkpoint's positions, grid and epsilon; patch and channels are the plugin's own."""
         return replace(self, positions=spec.positions, norm_eps=spec.norm_eps, grid=spec.grid)
 
-    def with_key(self, key: str) -> Patches:
+    def with_key(self, key: str) -> Self:
         """The same under another key, and so with another patch. Raises: RecipeError for other dimensions."""
         renamed = replace(self, key=key)
         if len(renamed.patch) != len(self.patch):

@@ -118,7 +118,7 @@ class Sample:
     array: Any
     """(C, *size) numpy array in physical units (grey levels, HU, …), or a str for text."""
     spacing: tuple[float, ...] | None = None
-    """mm per axis of *size, in the array's axis order; None where the file does not say."""
+    """mm per axis of *size (ms of an axis that is time), in the array's axis order; None where the file does not say."""
     origin: tuple[float, ...] | None = None
     """Position (x, y, z) of the first voxel in mm, LPS; None where the file does not say."""
     direction: tuple[float, ...] | None = None
@@ -137,7 +137,7 @@ class Loader(Protocol):
     """Finds records in a folder, and reads one."""
 
     def find(self, root: Path, split: str = "train") -> Iterable[Record | Skipped]:
-        """List what lies under `root` (a folder, or one file), sorted, reading headers only.
+        """List what lies under `root` (a folder, or one file), sorted, reading headers, or a thumbnail where they do not do.
 
         Where a folder holds a `manifest.csv`, only its `path` column is taken, rows of `split` or of no split, never
         `mask`; its `group` column is the group. `split="all"` takes every row.

@@ -40,9 +40,9 @@ def outlook(recipe: Recipe, stages: Sequence[AnyStage], state: State, options: O
                 **member.parts(),
             )
             modalities[modality.name] = modality
-            counts.append(
-                len(find(reading(modality, recipe.data.reading), root / member.data, recipe.data.split, screen).records)
-            )
+            part = reading(modality, recipe.data.reading)
+            listing = find(part, root / member.data, recipe.data.split, screen, columns=member.columns)
+            counts.append(len(listing.records))
             size = " x ".join(map(str, modality.size))
             lines.append([str(number), modality.name, str(counts[-1]), size, modality.tokenizer.key])
         train, share = recipe.train, recipe.rehearsal.share

@@ -43,7 +43,8 @@ def paced(recipe: ExtendRecipe, state: State, stage: Stage, screen: Screen) -> E
             positions=recipe.positions,
             **stage.parts(),
         )
-        count = len(find(reading(modality, recipe.data.reading), Path(stage.data), recipe.data.split).records)
+        part = reading(modality, recipe.data.reading)
+        count = len(find(part, Path(stage.data), recipe.data.split, columns=stage.columns).records)
         seen = (int(last["steps"]) - int(last["rehearsal_steps"])) * int(last["batch"])
         pace["epochs"] = round(min(MOST, max(1.0, seen / count)), 1)
     filled = train.model_copy(update=pace)

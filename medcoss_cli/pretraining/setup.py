@@ -174,6 +174,7 @@ def start_of_extend(
     stage = Stage(
         modality=modality,
         data=str(folder.absolute()),
+        columns=recipe.columns,
         size=recipe.size,
         tokenizer=recipe.tokenizer,
         vocabulary=recipe.vocabulary,

@@ -48,7 +48,8 @@ def _prepare(job: Job, number: int, member: Member, modalities: Mapping[str, Com
     screen.say(f"stage {number} of {job.before + len(job.stages)}: {modality.title} from {root}")
     if not job.devices.first:
         job.devices.wait()  # rank 0 prepares the set, the other ranks then open it
-    listing = find(reading(modality, recipe.data.reading), root, recipe.data.split, screen)
+    part = reading(modality, recipe.data.reading)
+    listing = find(part, root, recipe.data.split, screen, columns=member.columns)
     modality = with_vocabulary(modality, listing, screen)
     rows = prepare(
         reading(modality, recipe.data.reading),

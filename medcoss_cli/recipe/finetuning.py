@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from medcoss_cli.errors import MedcossError
-from medcoss_cli.recipe.parts import Count, Data, Encoder, OrPreset, Part, Profiled, Share, Size, Text
+from medcoss_cli.recipe.parts import Columns, Count, Data, Encoder, OrPreset, Part, Profiled, Share, Size, Text
 
 if TYPE_CHECKING:
     from medcoss_cli.tasks import TaskKind
@@ -35,7 +35,10 @@ class _Tasks:
 class Labelled(Data):
     """Labelled data: a folder with a manifest.csv of path, split, group, and label or mask."""
 
-    folder: Text = Field(description="where manifest.csv lies; relative to the data root")
+    folder: Text = Field(description="where manifest.csv lies, or another table; relative to the data root")
+    columns: Columns | None = Field(
+        None, description="names of the manifest's columns where they differ, as in {path: File, label: Finding}"
+    )
     fold: Count | None = Field(None, description="the manifest's rows of this fold validate, the other folds train")
     validation: Share = Field(0.2, description="share of the training groups that validates where no split does")
     labels: Annotated[float, Field(gt=0, le=1)] = Field(

@@ -23,6 +23,10 @@ Share = Annotated[float, Field(ge=0, le=0.9)]
 Count = Annotated[int, Field(ge=1)]
 Size = list[Count]
 Text = Annotated[str, Field(min_length=1)]
+Setting = bool | int | float | str | None | list[int | float | str]
+"""A value of a loader's dataclass."""
+Columns = Annotated[dict[Text, Text], Field(min_length=1)]
+"""Of a manifest, by what they are: path, label, mask, group, split, fold, index."""
 
 
 class Part(BaseModel):
@@ -64,12 +68,15 @@ class Data(Part):
         "keep", description="correct: resample series of a tilted gantry, or of uneven steps, to an even grid"
     )
 
+    loader: dict[Text, dict[Text, Setting]] = Field(
+        {}, description="settings of loaders, by modality and name, as a plugin's README has them: {slides: {mpp: 1.0}}"
+    )
+
     @property
     def reading(self) -> dict[str, Any]:
-        """What loaders are told that is not their default."""
-        return {
-            name: value for name, value in (("allow", self.allow), ("tilt", self.tilt)) if value not in ([], "keep")
-        }
+        """Settings of loaders that differ from their defaults; see registry/configure.py."""
+        named = (("allow", self.allow), ("tilt", self.tilt), ("loader", self.loader))
+        return {name: value for name, value in named if value not in ([], "keep", {})}
 
 
 class Transformer(Part):

@@ -16,7 +16,19 @@ from pydantic import (
 
 from medcoss_cli.recipe.comparison import CompareRecipe
 from medcoss_cli.recipe.finetuning import FinetuneRecipe
-from medcoss_cli.recipe.parts import Count, Data, Encoder, OrPreset, Part, Profiled, Share, Size, Text, Transformer
+from medcoss_cli.recipe.parts import (
+    Columns,
+    Count,
+    Data,
+    Encoder,
+    OrPreset,
+    Part,
+    Profiled,
+    Share,
+    Size,
+    Text,
+    Transformer,
+)
 from medcoss_cli.recipe.strategy import DEFAULT, Strategies, StrategyChoice
 
 
@@ -102,6 +114,9 @@ class Member(Part):
 
     modality: Text
     data: Text = Field(description="its folder; relative to the data root")
+    columns: Columns | None = Field(
+        None, description="names of its manifest's columns where they differ, as in {path: File, group: PID}"
+    )
     size: Size | None = Field(None, description="size the encoder sees; default: the modality's")
     tokenizer: Text | None = Field(None, description="another tokenizer key, as in patch2d-8")
     vocabulary: Text | None = Field(None, description="a file to take instead of learning one")
@@ -245,6 +260,7 @@ class ExtendRecipe(_Recipe):
     kind: Literal["extend"]
     decoder: Decoder | None = Field(None, description="null: as the checkpoint's")
     rehearsal: Rehearsal = Rehearsal(share=0.25)  # type: ignore[call-arg]  # every key has a default
+    columns: Columns | None = Field(None, description="names of the manifest's columns where they differ")
     size: Size | None = None
     tokenizer: Text | None = None
     vocabulary: Text | None = None

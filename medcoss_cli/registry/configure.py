@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import Field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -174,20 +174,38 @@ def for_stage(
 
 
 def reading(modality: CompleteModality, settings: Mapping[str, Any]) -> CompleteModality:
-    """The modality whose loader reads with these settings, such as `allow` and `tilt` of the kit's loaders.
+    """The modality whose loader reads with these settings: fields of its dataclass, such as `allow` and `tilt` of the kit's.
 
-    Raises: UsageError where its loader has no setting of that name.
+    Args:
+        settings: by name; "loader" has those of several modalities, by theirs.
+
+    Raises: UsageError where its loader has no setting of that name, or one of another type.
     """
+    settings = {**settings, **settings.get("loader", {}).get(modality.name, {})}
+    settings.pop("loader", None)
     if not settings:
         return modality
     loader: Any = modality.loader
-    names: set[str] = {field.name for field in fields(loader)} if is_dataclass(loader) else set()
-    if absent := sorted(set(settings) - names):
+    by_name = {field.name: field for field in fields(loader)} if is_dataclass(loader) else {}
+    if absent := sorted(set(settings) - set(by_name)):
         raise UsageError(
             f"the {modality.name} modality has no setting {absent[0]} for reading files", fix="leave it out"
         )
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    for name, value in values.items():
+        if not _suits(value, by_name[name]):
+            raise UsageError(
+                f"the setting {name} of the {modality.name} modality is {value!r}, not {by_name[name].type} as declared"
+            )
     return replace(modality, loader=replace(loader, **values))
+
+
+def _suits(value: object, field: Field[Any]) -> bool:
+    """Is a value of the kind of a setting's default, or None where its type says None?"""
+    if value is None:
+        return "None" in str(field.type)
+    kinds = {float: (int, float), type(None): (int, float, str)}.get(type(field.default), (type(field.default),))
+    return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
 
 
 def learned(part: Tokenizer, size: tuple[int, ...]) -> Tokenizer:

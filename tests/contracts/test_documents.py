@@ -25,8 +25,8 @@ from tests.pretraining_runs import train, write_demo
 REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text()
 DOCUMENTS = [
-    REPOSITORY / name
-    for name in ("README.md", "plugins/README.md", "recipes/README.md", "plugins/medcoss-ultrasound/README.md")
+    *(REPOSITORY / name for name in ("README.md", "plugins/README.md", "recipes/README.md")),
+    *sorted(REPOSITORY.glob("plugins/medcoss-*/README.md")),
 ]
 
 

@@ -11,13 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from medcoss_cli.console import Screen
 from medcoss_cli.data.prepare import prepare
 from medcoss_cli.data.prepared import PreparedSet
-from medcoss_cli.data.read import find, read_checked
+from medcoss_cli.data.read import find, read_checked, with_vocabulary
 from medcoss_cli.errors import DataError, MedcossError, ResourceError
 from medcoss_cli.plugin import Modality, Record, Sample, Skipped
 from medcoss_cli.registry.complete import complete
+from medcoss_cli.registry.discovery import load_modality
 
 
 @dataclass(frozen=True)
@@ -195,3 +198,77 @@ def test_fewer_files_than_bad_share_granularity(tmp_path: Path, grey: Modality) 
 
 def test_errors_are_of_the_one_kind() -> None:
     assert issubclass(DataError, MedcossError)
+
+
+def test_a_row_that_cannot_be_read_is_a_part_of_its_table(tmp_path: Path) -> None:
+    """One of 200 rows is half a percent, not one file of two."""
+    (tmp_path / "in").mkdir()
+    rows = "".join(f"p{n},Clear {n}.\n" for n in range(199))
+    (tmp_path / "in" / "a.csv").write_text("id,text\n" + rows + "p199,Opacity, left.\n")
+    report = load_modality("report")
+    listing = find(report, tmp_path / "in")
+    report = with_vocabulary(report, listing, Screen())
+    prepared = prepare(report, listing, tmp_path / "out")
+    assert (len(prepared), prepared.index["bad"]) == (199, pytest.approx(1 / 200))
+    with pytest.raises(DataError, match=r"0\.5% of the files are bad"):
+        prepare(report, listing, tmp_path / "strict", bad_share=0.004)
+
+
+def test_names_that_are_not_utf8_and_texts_with_half_a_character(tmp_path: Path, grey: Modality) -> None:
+    fill(tmp_path / "in", 3)
+    name = os.fsdecode(b"caf\xe9")
+    (tmp_path / "in" / "p000_0000.npy").rename(tmp_path / "in" / f"{name}.npy")
+    assert len(prepare(grey, find(grey, tmp_path / "in"), tmp_path / "out")) == 3
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / f"{name}.jsonl").write_text('{"text": "Cut \\ud83d here."}\n{"text": "No effusion."}\n')
+    report = load_modality("report")
+    listing = find(report, tmp_path / "texts")
+    report = with_vocabulary(report, listing, Screen())
+    assert len(prepare(report, listing, tmp_path / "out")) == 2
+
+
+class Listening(Screen):
+    """Keeps what is printed."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+    def warn(self, text: str) -> None:
+        self.lines.append(f"note: {text}")
+
+
+def patients_said(folder: Path) -> list[str]:
+    screen = Listening()
+    find(load_modality("xray"), folder, screen=screen)
+    return [line for line in screen.lines if "patient" in line]
+
+
+def test_how_patients_are_told_is_said_before_anything_is_split(tmp_path: Path) -> None:
+    def pictures(*names: str) -> Path:
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(tmp_path / name)
+        return tmp_path / names[0].partition("/")[0]
+
+    bids = pictures("a/sub-1/x.png", "a/sub-1/y.png", "a/sub-2/x.png")
+    assert patients_said(bids) == ["xray: patients: 2, by sub-* (BIDS)"]
+    (bids / "manifest.csv").write_text("path,group\nsub-1/x.png,anna\nsub-2/x.png,\n")
+    assert patients_said(bids) == ["xray: patients: 2, by the column group of manifest.csv"]
+    (line,) = patients_said(pictures("b/x.png", "b/y.png"))
+    assert "no patient can be told from a manifest, a header or a name, so each of 2 recordings counts as a" in line
+    assert patients_said(pictures("c/x.png")) == []
+
+
+def test_rows_without_a_file_are_named_one_by_one(tmp_path: Path) -> None:
+    Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(tmp_path / "x.png")
+    lines = ["path", "x.png", *(f"gone{n}.png" for n in range(25))]
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    screen = Listening()
+    find(load_modality("xray"), tmp_path, screen=screen)
+    missing = [line for line in screen.lines if "is not there" in line or "are not there" in line]
+    assert missing[0] == "note: line 3 of manifest.csv names 'gone0.png', which is not there"
+    assert len(missing) == 21
+    assert missing[-1] == "note: and 5 rows more that name files which are not there"

@@ -145,3 +145,19 @@ def test_every_published_set_has_a_recipe_and_a_layout() -> None:
     assert set(NAMES) == set(LABELLED) - {"folder"}
     for name in NAMES:
         assert read_recipe(name, [], kind="finetune").title  # type: ignore[union-attr]  # all kinds have one
+
+
+def test_a_folder_of_nnunet_has_its_masks_and_its_patients(tmp_path: Path) -> None:
+    (tmp_path / "imagesTs").mkdir()
+    for name in ("imagesTr", "labelsTr"):
+        (tmp_path / name).mkdir()
+        for case in range(10):
+            for channel in ("_0000", "_0001") if name == "imagesTr" else ("",):
+                (tmp_path / name / f"liver_{case:03d}{channel}.nii.gz").write_bytes(b"\x1f\x8b")
+    listed = rows(build("folder", tmp_path))
+    assert len(listed) == 20
+    for row in listed:
+        case = row["group"]
+        assert row["mask"] == f"labelsTr/{case}.nii.gz"
+        assert row["path"] in {f"imagesTr/{case}_000{channel}.nii.gz" for channel in range(2)}
+    assert len({row["group"] for row in listed}) == 10

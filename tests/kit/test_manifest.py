@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit import ImageFolder, TextFolder
+from medcoss_cli.kit.manifest import naming
 from medcoss_cli.plugin import Record, Skipped
 
 
@@ -60,7 +62,7 @@ def test_what_is_not_taken_is_said_but_for_masks(labelled: Path) -> None:
         "extra.png": "not listed in its manifest.csv",
         "images/b.png": "of split 'test'",
         "images/d.png": "not listed in its manifest.csv",
-        "images/gone.png": "listed in manifest.csv, but missing",
+        "images/gone.png": "line 5 of manifest.csv names 'images/gone.png', which is not there",
     }
     bad = [item for item in ImageFolder().find(labelled) if isinstance(item, Skipped) and item.bad]
     assert [item.source.name for item in bad] == ["gone.png"]
@@ -86,11 +88,19 @@ def test_a_listed_folder_gives_its_files_and_its_group(tmp_path: Path) -> None:
     assert taken(tmp_path) == {"p1/a.png": "one", "p1/deep/b.png": "one", "p2/c.png": "two"}
 
 
-def test_a_table_without_a_path_column_is_no_manifest(tmp_path: Path) -> None:
-    pictures(tmp_path, "a.png")
-    manifest(tmp_path, "file,what", "b.png,nothing")
-    assert taken(tmp_path) == {"a.png": None}
-    assert left(tmp_path) == {}
+def test_a_manifest_without_a_path_column_is_an_error_that_names_the_likely_one(tmp_path: Path) -> None:
+    pictures(tmp_path, "a.png", "b.png")
+    manifest(tmp_path, "what,file", "nothing,b.png")
+    with pytest.raises(DataError, match="no column 'path'; found: what, file") as caught:
+        taken(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path / 'manifest.csv'}:1: ")
+    assert caught.value.fix == "did you mean --columns path=file?"
+    with naming({"path": "file"}):
+        assert taken(tmp_path) == {"b.png": None}
+    manifest(tmp_path, "what,file", "nothing,else")
+    with pytest.raises(DataError) as caught:
+        taken(tmp_path)
+    assert caught.value.fix == "name it, as in --columns path=File"
 
 
 @pytest.mark.parametrize("path", ["../outside.png", "/etc/hostname", "sub/../../outside.png", "C:/x.png", "..\\x.png"])
@@ -129,13 +139,115 @@ def test_an_index_takes_rows_of_a_table(tmp_path: Path) -> None:
         list(TextFolder().find(tmp_path))
 
 
-def test_a_manifest_that_is_not_csv(tmp_path: Path) -> None:
-    (tmp_path / "manifest.csv").write_bytes(b"path\n\xff\xfe\xfa.png\n")
-    with pytest.raises(DataError, match="cannot be read as CSV"):
+def test_a_manifest_that_is_not_text(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_bytes(b"path\n" + bytes(range(256)) * 2)
+    with pytest.raises(DataError, match="not text"):
         taken(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("before", "separator", "end", "encoding"),
+    [
+        ("", ";", "\r\n", "utf-8"),
+        ("sep=;\r\n", ";", "\r\n", "utf-8-sig"),
+        ("", "\t", "\n", "utf-16"),
+        ("", "|", "\n", "utf-8"),
+        ("", ",", "\r", "cp1252"),
+        ("Export of 3 March\n", ";", "\n", "cp1252"),
+    ],
+)
+def test_a_manifest_as_spreadsheets_write_it(
+    tmp_path: Path, before: str, separator: str, end: str, encoding: str
+) -> None:
+    """Taken for absent, all files would be trained on, those of the test too."""
+    pictures(tmp_path, "Röntgen/a.png", "b.png", "c.png", "masks/a.png")
+    rows = [("Path", "Split", "Group"), ("Röntgen\\a.png", "Train", "Müller"), ("b.png", "test", "p2"), ("", "", "")]
+    text = before + "".join(separator.join(row) + end for row in rows)
+    (tmp_path / "manifest.csv").write_bytes(text.encode(encoding))
+    assert taken(tmp_path) == {"Röntgen/a.png": "Müller"}
+    assert left(tmp_path)["b.png"] == "of split 'test'"
+
+
+def test_a_row_with_fields_beyond_the_header_is_an_error_with_its_line(tmp_path: Path) -> None:
+    pictures(tmp_path, "a.png", "b.png")
+    manifest(tmp_path, "path,split,age", "a.png,train,61", "b.png,test,61,5")
+    with pytest.raises(DataError, match="line 3 has 4 fields where the header has 3") as caught:
+        taken(tmp_path)
+    assert "manifest.csv:3" in str(caught.value)
+    manifest(tmp_path, "path,split,group", "a.png,train,p1", 'b.png,"te"st,p2,x')
+    with pytest.raises(DataError, match="line 3 "):
+        taken(tmp_path)
+    manifest(tmp_path, "path,split,group", "a.png")  # a short row lacks what is empty
+    assert taken(tmp_path) == {"a.png": None}
+
+
+def test_two_manifests_in_one_folder(tmp_path: Path) -> None:
+    pictures(tmp_path, "a.png")
+    for name in ("manifest.csv", "Manifest.TSV"):
+        (tmp_path / name).write_text("path\na.png\n")
+    with pytest.raises(DataError, match=r"Manifest.TSV and manifest.csv are manifests of one folder"):
+        taken(tmp_path)
+    (tmp_path / "manifest.csv").unlink()
+    assert taken(tmp_path) == {"a.png": None}
+    assert left(tmp_path) == {}
+
+
+def test_any_table_of_the_folder_is_its_manifest_where_its_columns_are_named(tmp_path: Path) -> None:
+    pictures(tmp_path, "scan 1.PNG", "b.png", "c.png", "m.png", "sub/café.png")
+    (tmp_path / "Befunde.csv").write_text(
+        "PID;Datei;Maske;Satz\n"
+        "7;scan 1.png;m.png;train\n"  # another case of the ending
+        "8; b ;;train\n"  # spaces, and no ending
+        f"9;{tmp_path}/sub/cafe\u0301.png;;train\n"  # absolute, its accent written in two
+        "10;D:\\Export\\c.png;;test\n"  # from another machine
+        "11;gone.png;;train\n"
+    )
+    (tmp_path / "Notizen.csv").write_text("PID;Wort\n7;x\n")
+    names = {"path": "Datei", "group": "PID", "mask": "Maske", "split": "Satz"}
+    with naming(names):
+        assert taken(tmp_path) == {"scan 1.PNG": "7", "b.png": "8", "sub/café.png": "9"}
+        assert taken(tmp_path, "test") == {"c.png": "10"}
+        reasons = left(tmp_path)
+        assert reasons["c.png"] == "of split 'test'"
+        assert reasons["gone.png"] == "line 6 of Befunde.csv names 'gone.png', which is not there"
+        entry = [item for item in ImageFolder().find(tmp_path / "Befunde.csv") if isinstance(item, Record)]
+        assert [item.group for item in entry] == ["8", "7", "9"]
+    with naming({**names, "split": "Gruppe"}), pytest.raises(DataError, match="no column 'Gruppe'; found: PID, Datei"):
+        taken(tmp_path)
+    with naming({"path": "File"}), pytest.raises(DataError, match="no table in this folder has the column 'File'"):
+        taken(tmp_path)
+
+
+def test_names_that_stand_for_several_files_stand_for_none(tmp_path: Path) -> None:
+    pictures(tmp_path, "a.png", "A.PNG", "b.png", "b.jpg")
+    manifest(tmp_path, "path", "a.PNG", "b", "A.PNG")
+    assert taken(tmp_path) == {"A.PNG": None}
+    assert [reason for name, reason in left(tmp_path).items() if name in ("a.PNG", "b")] == [
+        "line 2 of manifest.csv names 'a.PNG', which is not there",
+        "line 3 of manifest.csv names 'b', which is not there",
+    ]
+
+
+def test_whole_numbers_as_spreadsheets_write_them(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text("id,text\nq,zero\nq,one\nq,two\n")
+    (tmp_path / "manifest.csv").write_text("path;index;group\nr.csv;1,0;p1\nr.csv;2.0;p2\n")
+    records = [item for item in TextFolder().find(tmp_path) if isinstance(item, Record)]
+    assert [(record.part, record.group) for record in records] == [(("row", 1), "p1"), (("row", 2), "p2")]
+
+
+def test_a_report_may_be_called_notice(tmp_path: Path) -> None:
+    for name in ("NOTICE_of_findings_0001.txt", "NOTICE", "notice.txt", "README.txt", "LICENSE-data.txt"):
+        (tmp_path / name).write_text("No acute finding.")
+    assert [item.source.name for item in TextFolder().find(tmp_path)] == ["NOTICE_of_findings_0001.txt"]
 
 
 def test_a_mark_at_the_beginning_and_windows_separators(tmp_path: Path) -> None:
     pictures(tmp_path, "sub/a.png")
     (tmp_path / "manifest.csv").write_bytes(b"\xef\xbb\xbfpath,group\r\nsub\\a.png,p1\r\n")
     assert taken(tmp_path) == {"sub/a.png": "p1"}
+
+
+def test_a_name_that_is_not_utf8_is_found_by_what_a_spreadsheet_shows(tmp_path: Path) -> None:
+    pictures(tmp_path, os.fsdecode(b"caf\xe9.png"), "b.png")
+    manifest(tmp_path, "path,group", "café.png,p1")
+    assert list(taken(tmp_path).values()) == ["p1"]

@@ -99,3 +99,16 @@ def test_settings_of_reading_reach_the_loader_or_are_refused() -> None:
     assert configure.reading(ct, {}) is ct
     with pytest.raises(UsageError, match="the report modality has no setting tilt for reading files"):
         configure.reading(discovery.load_modality("report"), {"tilt": "correct"})
+
+
+def test_settings_of_a_loader_by_modality_are_of_its_types() -> None:
+    ct = discovery.load_modality("ct")
+    settings = {"loader": {"ct": {"window": 8, "spacing": None, "dicom": ["CT", "PT"]}, "mri": {"window": 3}}}
+    loader: Any = configure.reading(ct, settings).loader
+    assert (loader.window, loader.spacing, loader.dicom) == (8, None, ("CT", "PT"))
+    assert configure.reading(ct, {"loader": {"mri": {"window": 3}}}) is ct
+    for name, value in (("window", "wide"), ("window", 1.5), ("window", True), ("dicom", "CT"), ("hounsfield", 1)):
+        with pytest.raises(UsageError, match=f"the setting {name} of the ct modality is {value!r}, not "):
+            configure.reading(ct, {"loader": {"ct": {name: value}}})
+    with pytest.raises(UsageError, match="the ct modality has no setting mpp for reading files"):
+        configure.reading(ct, {"loader": {"ct": {"mpp": 1.0}}})

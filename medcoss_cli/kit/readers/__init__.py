@@ -32,7 +32,7 @@ WHAT = {
     "parquet": "a Parquet file",
     "tar": "a tar file",
     "pdf": "a PDF",
-    "zip": "a zip archive",
+    "zip": "a zip archive (unpack it first)",
     "gzip": "a gzip file that is not NIfTI",
     "html": "a web page",
     "text": "text",
@@ -110,11 +110,19 @@ def kind_of_bytes(head: bytes) -> str:
 
 
 def looks_like_text(data: bytes) -> bool:
-    """True where at most one byte in 200 is a control character other than white space; UTF-16 by its mark."""
+    """True where at most one byte in 200 (of UTF-8 in 20) is a control character other than white space; UTF-16 by its mark."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return True
     controls = sum(byte < 32 and byte not in b"\t\n\r\f\v\x1b" for byte in data)
-    return b"\0" not in data and controls * 200 <= len(data)
+    if controls * 20 > len(data):
+        return False
+    if controls * 200 <= len(data) and b"\0" not in data:
+        return True
+    try:  # a stray NUL in a report; compressed data is not UTF-8
+        data[:-3].decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _bitmap(head: bytes) -> bool:

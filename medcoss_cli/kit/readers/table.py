@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,20 +13,21 @@ from typing import Any
 import numpy as np
 
 from medcoss_cli.errors import DataError
-from medcoss_cli.kit.readers import kind_of, looks_like_text, plainly
+from medcoss_cli.kit.readers import kind_of, plainly
+from medcoss_cli.kit.readers.encoding import clean, read_text
+from medcoss_cli.kit.readers.rows import MAX_TABLE, SPREADSHEETS, read_rows
 
 Array = np.ndarray[Any, Any]
 
 MAX_DOCUMENT = 64 * 2**20
 """Bytes of one .txt file."""
-MAX_TABLE = 2**30
-"""Bytes of one table."""
 MAX_NUMBERS = 2**28
 """Numbers in one signal."""
 MAX_RAGGED = 0.1
 """A table of which more rows do not match the header is refused as a whole."""
 
-TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
+LINES = (".jsonl", ".ndjson")
+TABLES = (".csv", ".tsv", *LINES, *SPREADSHEETS)
 DOCUMENTS = ("", ".txt", ".text")
 
 
@@ -37,6 +38,8 @@ class TableRow:
     index: int
     text: str
     group: str | None
+    notes: tuple[str, ...] = ()
+    """What was repaired in it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # compared by identity, so that it can be a cache key cheaply
@@ -55,67 +58,47 @@ class Table:
     @property
     def texts(self) -> dict[int, str]:
         """Text by row."""
-        return _texts(self)
+        return {index: row.text for index, row in _by_index(self).items()}
+
+    def row(self, index: int) -> TableRow | None:
+        """One data row; None where it has no text."""
+        return _by_index(self).get(index)
 
 
 @functools.lru_cache(maxsize=4)
-def _texts(table: Table) -> dict[int, str]:
-    return {row.index: row.text for row in table.rows}
+def _by_index(table: Table) -> dict[int, TableRow]:
+    return {row.index: row for row in table.rows}
 
 
-def read_document(path: Path) -> tuple[str, tuple[str, ...]]:
+def read_document(path: Path, encoding: str | None = None) -> tuple[str, tuple[str, ...]]:
     """The text of one file, and notes. Raises DataError."""
-    text, notes = _decoded(path, MAX_DOCUMENT)
+    decoded = read_text(path, MAX_DOCUMENT, encoding)
+    text = decoded.text
     if not text.strip():
         raise DataError("there is no text in the file", where=path)
     if len(text) > 2 and len(set(text.strip())) == 1:
         raise DataError("not text: one character over and over", where=path)
-    return text, notes
+    return text, (*decoded.notes, *decoded.notes_of(1, max(decoded.repaired, default=0) + 1))
 
 
-def _decoded(path: Path, limit: int) -> tuple[str, tuple[str, ...]]:
-    with plainly(path):
-        size = path.stat().st_size
-        if size > limit:
-            raise DataError(f"{size:,} bytes are more than the limit of {limit:,}", where=path)
-        if not size:
-            raise DataError("the file is empty", where=path)
-        data = path.read_bytes()
-    for mark, encoding in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
-        if data.startswith(mark):
-            try:
-                return data.decode(encoding), () if encoding == "utf-8-sig" else ("decoded as UTF-16",)
-            except UnicodeDecodeError as error:
-                raise DataError("not text", where=path) from error
-    if not looks_like_text(data):
-        raise DataError("not text", where=path)
-    try:
-        return data.decode("utf-8"), ()
-    except UnicodeDecodeError:
-        return data.decode("latin-1"), ("not UTF-8: decoded as Latin-1",)
-
-
-def read_table(path: Path, column: str, group: str | None = None) -> Table:
-    """The rows of one file with a column of text, and perhaps one of groups. Raises DataError.
-
-    Of a .csv, the separator (comma, semicolon, tab or bar) is the one with which the header has the column.
-    """
+def read_table(path: Path, column: str, group: str | None = None, encoding: str | None = None) -> Table:
+    """The rows of one file with a column of text, and perhaps one of groups; see `rows.read_rows`. Raises DataError."""
     stat = path.stat()
-    return _table(path, column, group, stat.st_mtime_ns, stat.st_size)
+    return _table(path, column, group, encoding, stat.st_mtime_ns, stat.st_size)
 
 
 @functools.lru_cache(maxsize=4)  # every row of a table is asked for one by one
-def _table(path: Path, column: str, group: str | None, changed: int, size: int) -> Table:
-    text, notes = _decoded(path, MAX_TABLE)
-    if path.suffix.lower() in (".jsonl", ".ndjson"):
-        return _lines(path, text, column, group, notes)
-    return _separated(path, text, column, group, notes)
+def _table(path: Path, column: str, group: str | None, encoding: str | None, changed: int, size: int) -> Table:
+    if path.suffix.lower() in LINES:
+        return _lines(path, column, group, encoding)
+    return _separated(path, column, group, encoding)
 
 
-def _lines(path: Path, text: str, column: str, group: str | None, notes: tuple[str, ...]) -> Table:
+def _lines(path: Path, column: str, group: str | None, encoding: str | None) -> Table:
+    decoded = read_text(path, MAX_TABLE, encoding)
     rows, empty, broken, columns = [], 0, [], set[str]()
     index = -1
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(re.split(r"\r\n?|\n", decoded.text), start=1):
         if not line.strip():
             continue
         index += 1
@@ -134,59 +117,47 @@ def _lines(path: Path, text: str, column: str, group: str | None, notes: tuple[s
         elif not value or not value.strip():
             empty += 1
         else:
-            rows.append(TableRow(index, value, _group(item.get(group) if group else None)))
+            text, lost = clean(value)
+            notes = (*(f"{what} (line {number})" for what in lost), *decoded.notes_of(number, number + 1))
+            rows.append(TableRow(index, text, _group(item.get(group) if group else None), notes))
     if columns and column not in columns:
         _no_column(path, column, sorted(columns))
     if broken and not rows:
         raise DataError(f"no line can be read ({broken[0]})", where=path)
-    return Table(tuple(rows), empty, tuple(broken), notes, index + 1)
+    return Table(tuple(rows), empty, tuple(broken), decoded.notes, index + 1)
 
 
 def _group(value: object) -> str | None:
-    return None if value is None or str(value).strip() == "" else str(value).strip()
+    return None if value is None or str(value).strip() == "" else clean(str(value).strip())[0]
 
 
-def _no_column(path: Path, column: str, columns: list[str]) -> None:
+def _no_column(path: Path, column: str, columns: Sequence[str]) -> None:
     listed = ", ".join(columns[:20])
     raise DataError(f"there is no column {column!r}; found: {listed}", where=path)
 
 
-def _separator(text: str, suffix: str, column: str) -> str:
-    if suffix == ".tsv":
-        return "\t"
-    head = text.split("\n", 1)[0].rstrip("\r")
-    fields = {separator: next(csv.reader([head], delimiter=separator), []) for separator in ",;\t|"}
-    for separator, names in fields.items():
-        if column in (name.strip() for name in names):
-            return separator
-    return max(fields, key=lambda separator: len(fields[separator]))
-
-
-def _separated(path: Path, text: str, column: str, group: str | None, notes: tuple[str, ...]) -> Table:
-    csv.field_size_limit(MAX_DOCUMENT)  # the default of 128 KiB is shorter than some reports
-    rows, empty, ragged, broken, index = [], 0, [], [], -1
-    with plainly(path):
-        separator = _separator(text, path.suffix.lower(), column)
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-        names = [name.strip() for name in next(reader, [])]
-        if column not in names:
-            _no_column(path, column, names)
-        at, of = names.index(column), names.index(group) if group in names else None
-        for fields in reader:
-            if not fields:
-                continue
-            index += 1
-            if len(fields) != len(names) and any(field.strip() for field in fields[len(names) :] or ["short"]):
-                ragged.append(reader.line_num)
-                broken.append(f"line {reader.line_num} has {len(fields)} fields where the header has {len(names)}")
-            elif not fields[at].strip():
-                empty += 1
-            else:
-                rows.append(TableRow(index, fields[at], _group(fields[of]) if of is not None else None))
-    if len(ragged) > MAX_RAGGED * (index + 1):
+def _separated(path: Path, column: str, group: str | None, encoding: str | None) -> Table:
+    table = read_rows(path, column, encoding)
+    at, of = table.place(column), table.place(group) if group else None
+    if at is None:
+        _no_column(path, column, table.columns)
+    assert at is not None
+    rows, empty, ragged, broken = [], 0, [], []
+    for index, row in enumerate(table.rows):
+        fault = table.fault(row)
+        if fault is None and len(row.fields) < len(table.columns):
+            fault = f"line {row.line} has {len(row.fields)} fields where the header has {len(table.columns)}"
+        if fault is not None:
+            ragged.append(row.line)
+            broken.append(fault)
+        elif not row.fields[at].strip():
+            empty += 1
+        else:
+            rows.append(TableRow(index, row.fields[at], _group(row.fields[of]) if of is not None else None, row.notes))
+    if len(ragged) > MAX_RAGGED * len(table.rows):
         lines = ", ".join(map(str, ragged[:10])) + (", …" if len(ragged) > 10 else "")
-        raise DataError(f"{len(ragged)} of {index + 1} rows do not match the header (lines {lines})", where=path)
-    return Table(tuple(rows), empty, tuple(broken), notes, index + 1)
+        raise DataError(f"{len(ragged)} of {len(table.rows)} rows do not match the header (lines {lines})", where=path)
+    return Table(tuple(rows), empty, tuple(broken), table.notes, len(table.rows))
 
 
 def read_signal(path: Path) -> tuple[Array, tuple[str, ...]]:
@@ -212,30 +183,32 @@ def _numpy(path: Path) -> Array:
 
 
 def _columns(path: Path) -> tuple[Array, tuple[str, ...]]:
-    text, notes = _decoded(path, MAX_TABLE)
-    with plainly(path):
-        separator = _separator(text, path.suffix.lower(), "")
-        lines = [fields for fields in csv.reader(io.StringIO(text, newline=""), delimiter=separator) if fields]
-    head = lines[0] if lines else []
-    if lines and not any(_is_number(field) for field in head):
-        lines = lines[1:]
+    table = read_rows(path, None)
+    notes = table.notes
+    if any(row.broken for row in table.rows):
+        raise DataError(next(row.broken for row in table.rows if row.broken), where=path)
+    lines = [row.fields for row in table.rows]
+    head = table.columns
+    if any(_number(field) is not None for field in head):
+        lines.insert(0, head)  # no header
     if not lines:
         raise DataError("there are no rows of numbers in the file", where=path)
     if any(len(fields) != len(head) for fields in lines):
         raise DataError("the rows do not all have the same number of fields", where=path)
     if len(lines) * len(head) > MAX_NUMBERS:
         raise DataError(f"more numbers than the limit of {MAX_NUMBERS:,}", where=path)
-    columns = [column for column in zip(*lines, strict=True) if all(_is_number(field) for field in column)]
-    if not columns:
+    columns = [[_number(field) for field in column] for column in zip(*lines, strict=True)]
+    numeric = [column for column in columns if None not in column]
+    if not numeric:
         raise DataError("there is no column of numbers in the file", where=path)
-    if len(columns) < len(head):
-        notes = (*notes, f"{len(head) - len(columns)} of {len(head)} columns are not numbers and left out")
-    return np.array(columns, dtype=np.float32), notes
+    if len(numeric) < len(head):
+        notes = (*notes, f"{len(head) - len(numeric)} of {len(head)} columns are not numbers and left out")
+    return np.array(numeric, dtype=np.float32), notes
 
 
-def _is_number(field: str) -> bool:
+def _number(field: str) -> float | None:
+    """A number, also one with a decimal comma."""
     try:
-        float(field)
+        return float(field.replace(",", ".", 1) if "." not in field else field)
     except ValueError:
-        return False
-    return True
+        return None

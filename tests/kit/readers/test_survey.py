@@ -17,6 +17,7 @@ from medcoss_cli.kit.readers.survey import survey
 
 DATA = Path(os.environ.get("MEDCOSS_TEST_DATA", Path(__file__).parents[4] / "shared" / "data"))
 DIFFERENT = {
+    "dicom/DICOMDIR": "an index is no fault of the folder: it is left out",
     "dicom/no_meta.dcm": "it begins with a stray byte, so that no DICOM reader finds an element in it",
     "dicom/JPEG-lossy.dcm": "JPEG of 12 bits, which GDCM decodes",
     "nifti/zero_spacing.nii.gz": "read by its sform with a note, which its proposal allows too",

@@ -33,7 +33,7 @@ def texts(path: Path, loader: TextFolder = TEXT) -> list[str]:
         ("Größe normal.".encode(), None),
         (b"\xef\xbb\xbf" + "Größe normal.".encode(), None),
         ("Größe normal.".encode("utf-16"), "UTF-16"),
-        ("Größe normal.".encode("latin-1"), "Latin-1"),
+        ("Größe normal.".encode("cp1252"), "Windows-1252"),
     ],
 )
 def test_a_document_in_any_usual_encoding(tmp_path: Path, data: bytes, note: str | None) -> None:
@@ -156,3 +156,115 @@ def test_tables_that_are_no_signal(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.csv").write_text(content)
     with pytest.raises(DataError):
         SIGNAL.read(Record(tmp_path / "a.csv"))
+
+
+@pytest.mark.parametrize("word", ["“stable”", "patient’s", "5 mm…", "— no", "€ 5", "œdème"])
+def test_windows_characters_are_what_they_were_typed_as(tmp_path: Path, word: str) -> None:
+    text = f"The nodule is {word} since March. No effusion. Größe normal."
+    (tmp_path / "a.txt").write_bytes(text.encode("cp1252"))
+    (tmp_path / "b.csv").write_bytes(f"id,text\np1,{text}\n".encode("cp1252"))
+    assert texts(tmp_path) == [text, text]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("shift_jis", "胸部単純写真。異常なし。心拡大なし。"),
+        ("gb18030", "心影不大，双肺纹理清晰。"),
+        ("euc_kr", "폐에 이상 소견 없음."),
+        ("cp1251", "Очаговых изменений не выявлено."),
+        ("cp1253", "Χωρίς παθολογικά ευρήματα."),
+    ],
+)
+def test_other_encodings_are_asked_for_instead_of_read_as_nonsense(tmp_path: Path, encoding: str, text: str) -> None:
+    (tmp_path / "a.txt").write_bytes(text.encode(encoding))
+    (tmp_path / "b.csv").write_bytes(f"id,text\np1,{text}\n".encode(encoding))
+    with pytest.raises(DataError, match="neither UTF-8 nor Windows-1252; save it as UTF-8, or name its encoding"):
+        TEXT.read(Record(tmp_path / "a.txt"))
+    records, left = split(TEXT.find(tmp_path / "b.csv"))
+    assert not records
+    assert "name its encoding" in left[0].reason
+    assert texts(tmp_path, TextFolder(encoding=encoding)) == [text, text]
+    with pytest.raises(DataError, match="the file is not ascii"):
+        TextFolder(encoding="ascii").read(Record(tmp_path / "a.txt"))
+
+
+def test_one_row_pasted_from_elsewhere_is_mended_and_the_others_are_left_alone(tmp_path: Path) -> None:
+    rows = [f"p{n},Lungenödem – Ausmaß {n}.".encode() for n in range(30)]
+    rows[17] = "p17,Röntgen „unauffällig“".encode("cp1252")
+    rows[20] = (
+        "p20,Lunge frei, Größe".encode().replace(b"\xc3\x9f", b"\xe2\x80").replace(b"frei, ", b"frei ")
+    )  # cut inside a character
+    (tmp_path / "a.csv").write_bytes(b"id,text\n" + b"\n".join(rows) + b"\n")
+    records, left = split(TEXT.find(tmp_path))
+    assert not left
+    samples = [TEXT.read(record) for record in records]
+    assert [sample.array for sample in samples[:17]] == [f"Lungenödem – Ausmaß {n}." for n in range(17)]
+    assert samples[17].array == "Röntgen „unauffällig“"
+    assert samples[17].notes == ("not UTF-8, decoded as Windows-1252 (line 19)",)
+    assert [n for n, sample in enumerate(samples) if sample.notes] == [17, 20]
+
+
+def test_a_stray_nul_costs_its_character(tmp_path: Path) -> None:
+    rows = [f"p{n},Clear {n}." for n in range(200)]
+    rows[150] = "p150,Cle\0ar 150."
+    (tmp_path / "a.csv").write_text("id,text\n" + "\n".join(rows))
+    (tmp_path / "b.txt").write_text("Heart size normal.\0 No effusion, no pneumothorax.")
+    samples = [TEXT.read(record) for record in split(TEXT.find(tmp_path))[0]]
+    assert [sample.array for sample in samples[:150]] == [f"Clear {n}." for n in range(150)]
+    assert samples[150].array == "Cle\ufffdar 150."
+    assert samples[150].notes == ("a NUL byte was replaced by U+FFFD (line 152)",)
+    assert samples[-1].array == "Heart size normal.\ufffd No effusion, no pneumothorax."
+
+
+def test_a_table_whose_lines_end_as_on_an_old_mac(tmp_path: Path) -> None:
+    for name, separator in (("a.csv", ","), ("b.csv", ";"), ("c.tsv", "\t")):
+        (tmp_path / name).write_bytes(f"id{separator}text\rp1{separator}Clear.\rp2{separator}Opacity.\r".encode())
+    (tmp_path / "d.jsonl").write_bytes(b'{"text": "Clear."}\r{"text": "Opacity."}\r')
+    assert texts(tmp_path) == ["Clear.", "Opacity."] * 4
+
+
+@pytest.mark.parametrize(("name", "separator"), [("a.tsv", "\t"), ("a.csv", ";"), ("a.csv", "|")])
+def test_quotation_marks_that_are_text_do_not_swallow_rows(tmp_path: Path, name: str, separator: str) -> None:
+    reports = [f"Clear {n}." for n in range(40)]
+    reports[10], reports[30] = '"Hazy opacity, 5 mm', 'as in the last report"'
+    reports[35] = 'He said "better"'
+    lines = [separator.join(("id", "text")), *(f"p{n}{separator}{report}" for n, report in enumerate(reports))]
+    (tmp_path / name).write_text("\n".join(lines))
+    records, _ = split(TEXT.find(tmp_path))
+    assert [record.group for record in records] == [f"p{n}" for n in range(40)]
+    assert texts(tmp_path) == reports
+
+
+def test_quoted_fields_of_a_tsv_are_those_of_a_spreadsheet(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text('id\ttext\np1\t"He said ""no"""\np2\t"Two\nlines"\np3\tPlain\n')
+    assert texts(tmp_path) == ['He said "no"', "Two\nlines", "Plain"]
+    (tmp_path / "a.tsv").write_text('id\ttext\np1\t"He said ""no"""\np3\tPlain\n')
+    assert texts(tmp_path) == ['He said "no"', "Plain"]
+
+
+def test_a_quotation_mark_that_is_not_closed_costs_its_own_row(tmp_path: Path) -> None:
+    good = [f"p{n},Clear {n}." for n in range(30)]
+    lines = ["id,text", *good, 'p30,"Hazy, 5 mm', 'p31,"A ""good"" one,\nover two lines."', 'p32,"Stable" he said']
+    (tmp_path / "a.csv").write_text("\n".join(lines) + "\n")
+    records, left = split(TEXT.find(tmp_path))
+    assert [record.group for record in records] == [f"p{n}" for n in range(33)]
+    assert texts(tmp_path)[30:] == ["Hazy, 5 mm", 'A "good" one,\nover two lines.', "Stable he said"]
+    assert not left
+    assert TEXT.read(records[30]).notes == ("a quotation mark is not closed (line 32)",)
+
+
+def test_a_lone_surrogate_is_mended_and_a_pair_is_a_character(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(
+        '{"id": "p\\udc00", "text": "Lung \\ud83e\\udec1 clear."}\n{"text": "Cut \\ud83d here."}\n'
+    )
+    records, _ = split(TEXT.find(tmp_path))
+    assert texts(tmp_path) == ["Lung 🫁 clear.", "Cut \ufffd here."]
+    assert records[0].group == "p\ufffd"
+    assert TEXT.read(records[1]).notes == ("1 broken characters were replaced by U+FFFD (line 2)",)
+
+
+def test_numbers_with_a_decimal_comma(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("Zeit;mV\n0,1;-2,5\n0,2;3\n")
+    array = SIGNAL.read(Record(tmp_path / "a.csv")).array
+    assert array == pytest.approx(np.array([[0.1, 0.2], [-2.5, 3]]))

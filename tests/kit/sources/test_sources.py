@@ -275,7 +275,7 @@ def test_a_container_is_prepared_and_checked(tmp_path: Path, command_line: Comma
     as_npz(tmp_path / "data" / "set", {"train_images": np.repeat(STACK, 3, 1)[:, :48]})
     answer = command_line("data", "check", str(tmp_path / "data"), "--modality", "xray")
     assert answer.code == 0
-    assert "5 read, 0 quarantine" in answer.out + answer.err
+    assert "5 read, 0 left out, 0 refused" in answer.out + answer.err
     prepared = ["--modality", "xray", "--size", "32x32", "--prepared", str(tmp_path / "p"), "--json"]
     answer = command_line("data", "prepare", str(tmp_path / "data"), *prepared)
     assert answer.code == 0

@@ -1,0 +1,71 @@
+"""The file that a row of a manifest names, as spreadsheets and other machines write paths."""
+
+from __future__ import annotations
+
+import functools
+import os
+import unicodedata
+from pathlib import Path
+
+from medcoss_cli.errors import DataError
+from medcoss_cli.kit.readers.encoding import mended
+
+
+def inside(folder: Path, name: str, where: str) -> Path:
+    """The file that a manifest names, whether it exists or not.
+
+    An absolute path may lie in the folder, or end as a file of the folder does (`D:\\export\\p1\\a.png` for p1/a.png). A name
+    that differs from the only such file in capital letters, in how an accent is written, or by its ending stands for it.
+
+    Raises: DataError for a path that leaves the folder.
+    """
+    path = Path(os.path.normpath(name.strip().replace("\\", "/")))
+    fault = DataError(f"the path {name!r} leaves the folder", where=where, fix="write it relative to the manifest")
+    if path.parts[:1] == ("..",):
+        raise fault
+    if path.is_absolute() or (len(str(path)) > 1 and str(path)[1] == ":"):
+        for base in (folder.absolute(), folder.resolve()):
+            if path.is_relative_to(base):
+                return _located(folder, path.relative_to(base))
+        tails = (Path(*path.parts[n:]) for n in range(1, len(path.parts)))
+        found = next((file for tail in tails if (file := _located(folder, tail)).exists()), None)
+        if found is None:
+            raise fault
+        return found
+    return _located(folder, path)
+
+
+def _located(folder: Path, path: Path) -> Path:
+    """The file below the folder, by its name or by the only one that differs as `inside` says; else folder / path."""
+    if (folder / path).exists():
+        return folder / path
+    place = folder
+    for part in path.parts:
+        if not (place / part).exists():
+            try:
+                names = _similar(place, place.stat().st_mtime_ns).get(_folded(part), ())
+            except OSError:
+                return folder / path
+            if len(names) != 1:
+                return folder / path
+            part = names[0]
+        place = place / part
+    return place
+
+
+@functools.lru_cache(maxsize=64)
+def _similar(folder: Path, changed: int) -> dict[str, list[str]]:
+    """Names in a folder by their folded form and, for files, by that without the ending."""
+    names: dict[str, list[str]] = {}
+    for path in folder.iterdir():
+        folded = _folded(path.name)
+        names.setdefault(folded, []).append(path.name)
+        bare = folded.removesuffix(".gz").rpartition(".")[0]
+        if bare and path.is_file():
+            names.setdefault(bare, []).append(path.name)
+    return names
+
+
+def _folded(name: str) -> str:
+    """A name in small letters, its accents composed; bytes that are not UTF-8 as Windows-1252 has them."""
+    return unicodedata.normalize("NFC", mended(os.fsencode(name))).casefold()

@@ -1,0 +1,207 @@
+"""Tables as rows of text: CSV with any separator, TSV, and spreadsheets. The one reader of manifests, labels and reports."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from medcoss_cli.errors import DataError
+from medcoss_cli.kit.readers import kind_of, plainly
+from medcoss_cli.kit.readers.encoding import read_text
+
+MAX_TABLE = 2**30
+"""Bytes of one table."""
+SPREADSHEETS = (".xlsx", ".xlsm")
+SEPARATORS = ",;\t|"
+_OLD_SPREADSHEETS = (".xls", ".ods")
+_TITLES = 20
+"""Rows above the header that may hold a title."""
+_MAX_FAULTS = 100
+"""Rows with a quotation mark that is not closed; more, and the file is not CSV."""
+_SEP_LINE = re.compile(r'"?sep=(.)"?[\r\n]*$')  # which a European Excel writes and reads
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One data row: where it begins in the file, counted from 1, and its fields."""
+
+    line: int
+    fields: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What was repaired in it."""
+    broken: str | None = None
+    """Why its fields cannot be told; it has none."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table: the names of its columns, and its data rows without blank ones."""
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+    line: int = 1
+    """Of the header."""
+
+    def place(self, name: str) -> int | None:
+        """Number of a column: of this name, else of this name in other letters (`Path` for `path`)."""
+        return _place(self.columns, name)
+
+    def fault(self, row: Row) -> str | None:
+        """Why a row cannot be used: it has fields beyond the header, or none that can be told."""
+        if row.broken is None and any(field.strip() for field in row.fields[len(self.columns) :]):
+            return f"line {row.line} has {len(row.fields)} fields where the header has {len(self.columns)}"
+        return row.broken
+
+
+def read_rows(path: Path, column: str | None, encoding: str | None = None) -> Rows:
+    """The rows of one table.
+
+    The separator (comma, semicolon, tab or bar; `sep=;` in the first line names it) is the one with which the header has the
+    column, and the header is the first row, or the one below a title. The sheet of a workbook is the first with that column.
+
+    Args:
+        column: the column that the table is read for; it may be missing, see `Rows.place`. None: any.
+        encoding: of text; None: found from the bytes.
+
+    Raises: DataError for a file that is no table.
+    """
+    ending = path.suffix.lower()
+    if ending in _OLD_SPREADSHEETS:
+        raise DataError(f"a spreadsheet of the kind {ending} is not read", where=path, fix="save it as .xlsx or .csv")
+    if ending in SPREADSHEETS and kind_of(path) == "zip":
+        return _workbook(path, column)
+    decoded = read_text(path, MAX_TABLE, encoding)
+    csv.field_size_limit(MAX_TABLE)  # the default of 128 KiB is shorter than some reports
+    with plainly(path):
+        lines = list(io.StringIO(decoded.text, newline=""))
+        separator, skipped = _separator(lines, ending, column)
+        rows = _separated(lines, skipped, separator)
+    if not rows:
+        raise DataError("the table has no header", where=path)
+    at = _header([row.fields for row in rows[:_TITLES]], column)
+    columns = tuple(field.strip() for field in rows[at].fields)
+    if decoded.repaired:
+        ends = [row.line for row in rows[1:]] + [len(lines) + 1]
+        rows = [
+            replace(row, notes=(*row.notes, *decoded.notes_of(row.line, end)))
+            for row, end in zip(rows, ends, strict=True)
+        ]
+    return Rows(path, columns, tuple(rows[at + 1 :]), decoded.notes, rows[at].line)
+
+
+def _place(columns: Sequence[str], name: str | None) -> int | None:
+    if name is None:
+        return None
+    names = [column.strip() for column in columns]
+    if name in names:
+        return names.index(name)
+    folded = [column.casefold() for column in names]
+    return folded.index(name.casefold()) if name.casefold() in folded else None
+
+
+def _header(rows: Sequence[Sequence[str]], column: str | None) -> int:
+    """Number of the header: the row with the column, if only titles (one cell each) are above it; else the first."""
+    for number, fields in enumerate(rows):
+        if _place(fields, column) is not None:
+            return number
+        if sum(bool(field.strip()) for field in fields) > 1:
+            break
+    return 0
+
+
+def _separator(lines: Sequence[str], ending: str, column: str | None) -> tuple[str, int]:
+    """The separator, and how many lines above the table say so."""
+    if lines and (named := _SEP_LINE.match(lines[0])):
+        return named[1], 1
+    if ending == ".tsv":
+        return "\t", 0
+    first = list(itertools.islice((line for line in lines if line.strip()), _TITLES))
+    fields = {separator: list(csv.reader(first, delimiter=separator)) for separator in SEPARATORS}
+    for separator, rows in fields.items():
+        if rows and _place(rows[_header(rows, column)], column) is not None:
+            return separator, 0
+    return max(fields, key=lambda separator: len(fields[separator][0]) if fields[separator] else 0), 0
+
+
+def _separated(lines: Sequence[str], skipped: int, separator: str) -> list[Row]:
+    plain = _unquoted(lines, skipped, separator)
+    if plain is not None:
+        return plain
+    return [row for row in _quoted(lines, skipped, separator) if row.fields or row.broken]
+
+
+def _unquoted(lines: Sequence[str], skipped: int, separator: str) -> list[Row] | None:
+    """Rows of a table whose quotation marks are text: every line has as many separators as the first.
+
+    With quoting, a report that begins with a quotation mark would take in all rows up to the next mark. Commas also stand in
+    sentences, so a line's number of them says nothing.
+    """
+    if separator == "," or not any('"' in line for line in lines):
+        return None
+    content = [(n, line.rstrip("\r\n")) for n, line in enumerate(lines, start=1) if n > skipped and line.strip()]
+    width = content[0][1].count(separator) if content else 0
+    if width == 0 or any(line.count(separator) != width for _, line in content):
+        return None
+    return [Row(n, tuple(map(_without_quotes, line.split(separator)))) for n, line in content]
+
+
+def _without_quotes(field: str) -> str:
+    """A field as it was before it was quoted as a whole; any other as it stands."""
+    inner = field[1:-1]
+    if len(field) < 2 or not (field[0] == field[-1] == '"') or '"' in inner.replace('""', ""):
+        return field
+    return inner.replace('""', '"')
+
+
+def _quoted(lines: Sequence[str], skipped: int, separator: str) -> Iterator[Row]:
+    """Rows by the rules of CSV. A quotation mark that is not closed costs its own line, not those behind it."""
+    start, faults, width = skipped, 0, 0
+    while start < len(lines):
+        reader = csv.reader(itertools.islice(lines, start, None), delimiter=separator, strict=True)
+        done = 0
+        try:
+            for fields in reader:
+                yield Row(start + done + 1, tuple(fields))
+                width, done = width or len(fields), reader.line_num
+            return
+        except csv.Error as error:
+            first, last = start + done, start + reader.line_num
+            faults += 1
+            if faults > _MAX_FAULTS:
+                raise DataError(f"more than {_MAX_FAULTS} rows have quotation marks that are not closed") from error
+        # a space behind the closing mark is harmless; else only the line itself is trusted
+        harmless = re.search(r'"[ \t]+(' + re.escape(separator) + r"|$)", lines[last - 1].rstrip("\r\n"))
+        last = last if harmless else first + 1
+        fields = next(csv.reader(lines[first:last], delimiter=separator), [])
+        if len(fields) == width:
+            text = tuple(field.rstrip("\r\n") for field in fields)
+            yield Row(first + 1, text, () if harmless else (f"a quotation mark is not closed (line {first + 1})",))
+        else:
+            yield Row(first + 1, (), (), f"line {first + 1} has a quotation mark that is not closed")
+        start = last
+
+
+def _workbook(path: Path, column: str | None) -> Rows:
+    from medcoss_cli.kit.readers.spreadsheet import read_workbook
+
+    sheets = read_workbook(path)
+    for sheet in sheets:
+        at = _header([fields for _, fields in sheet.rows[:_TITLES]], column)
+        if sheet.rows and (column is None or _place(sheet.rows[at][1], column) is not None):
+            break
+    else:
+        sheet, at = sheets[0], 0
+    if not sheet.rows:
+        raise DataError("the sheet is empty", where=path)
+    notes = (*sheet.notes, f"of {len(sheets)} sheets {sheet.name!r} is read") if len(sheets) > 1 else sheet.notes
+    columns = tuple(field.strip() for field in sheet.rows[at][1])
+    return Rows(
+        path, columns, tuple(Row(line, fields) for line, fields in sheet.rows[at + 1 :]), notes, sheet.rows[at][0]
+    )

@@ -1,0 +1,146 @@
+"""What a folder's names say: patients, and masks beside images; and what they do not say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from medcoss_cli.data.labelled import read_manifest
+from medcoss_cli.errors import DataError
+from medcoss_cli.kit import ImageFolder, VolumeFolder
+from medcoss_cli.kit.layout import layout_of
+from medcoss_cli.plugin import Record, Skipped
+
+
+def files(root: Path, *names: str) -> list[Path]:
+    return [root / name for name in names]
+
+
+def patients(*names: str) -> tuple[str | None, dict[str, str | None]]:
+    root = Path("/data")
+    layout = layout_of(root, files(root, *names))
+    return layout.rule, {name: layout.patient(root / name) for name in names}
+
+
+def masks(*names: str) -> set[str]:
+    root = Path("/data")
+    layout = layout_of(root, files(root, *names))
+    return {name for name in names if layout.reason(root / name)}
+
+
+@pytest.mark.parametrize(
+    ("names", "rule", "expected"),
+    [
+        (
+            ["sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz", "sub-01/ses-2/anat/x.nii.gz", "sub-02/anat/y.nii.gz"],
+            "sub-* (BIDS)",
+            ["sub-01", "sub-01", "sub-02"],
+        ),
+        (["sub-01_T1w.nii", "sub-01_T2w.nii", "sub-2_T1w.nii"], "sub-* (BIDS)", ["sub-01", "sub-01", "sub-2"]),
+        (
+            ["imagesTr/liver_0001_0000.nii.gz", "imagesTr/liver_0001_0001.nii.gz", "imagesTs/liver_2_0000.nii.gz"],
+            "case of imagesTr (nnU-Net)",
+            ["liver_0001", "liver_0001", "liver_2"],
+        ),
+        (
+            ["imagesTr/la_003.nii.gz", "imagesTr/la_004.nii.gz"],
+            "case of imagesTr (Medical Segmentation Decathlon)",
+            ["la_003", "la_004"],
+        ),
+        (["p1/a.png", "p1/b.png", "p2/a.png"], "folder (p1, p2, …)", ["p1", "p1", "p2"]),
+        (["train/Patient 1/a.png", "test/Patient 2/x/b.png"], "folder (Patient 1, Patient 2, …)", ["Patient 1", "Patient 2"]),
+        (["all/10034/1/a.png", "all/10077/1/a.png"], "folder (10034, 10077, …)", ["10034", "10077"]),
+        (["LIDC-IDRI-0001/1.2.3.4.5.6.7/a", "LIDC-IDRI-0002/1.2/b"], "folder (LIDC-IDRI-0001, LIDC-IDRI-0002, …)",
+         ["LIDC-IDRI-0001", "LIDC-IDRI-0002"]),
+    ],
+)  # fmt: skip
+def test_patients_are_told_by_names(names: list[str], rule: str, expected: list[str]) -> None:
+    assert patients(*names) == (rule, dict(zip(names, expected, strict=True)))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["normal/a.png", "abnormal/b.png"],  # a folder per class
+        ["grade1/a.png", "grade2/b.png", "grade3/c.png"],
+        ["0/a.png", "1/b.png"],
+        ["2019/a.png", "2020/b.png"],
+        ["2020-01-03/a.png", "2020-02-04/b.png"],
+        ["1.2.840.113619.2.55.3/a", "1.2.840.113619.2.55.4/b"],  # studies or series
+        ["train/a.png", "test/b.png"],
+        ["img_0000.png", "img_0001.png"],
+        ["a.png"],
+    ],
+)
+def test_other_folders_are_no_patients(names: list[str]) -> None:
+    assert patients(*names) == (None, dict.fromkeys(names))
+
+
+@pytest.mark.parametrize(
+    ("images", "of_masks"),
+    [
+        (["imagesTr/a_0000.nii.gz", "dataset.json"], ["labelsTr/a.nii.gz", "labelsTs/b.nii.gz"]),
+        (["images/a.png", "images/b.png"], ["masks/x1.png", "masks/x2.png"]),
+        (["p1/ct.nii.gz", "p2/ct.nii.gz"], ["p1/segmentations/liver.nii.gz", "p2/segmentations/liver.nii.gz"]),
+        (["scan/a.png", "scan/b.png"], ["seg/a.png", "seg/b_mask.png"]),
+        (["p1_t1.nii.gz", "p1_t2.nii.gz"], ["p1_seg.nii.gz"]),
+        (["p1.png", "p2.png"], ["p1_mask.png", "mask_p2.png"]),
+        (["p1/image.nii.gz"], ["p1/label.nii.gz"]),
+        (["CT.nrrd"], ["Segmentation.seg.nrrd", "Liver-label.nrrd"]),
+        (["sub-01/anat/sub-01_T1w.nii.gz"], ["derivatives/lesions/sub-01/anat/sub-01_T1w.nii.gz"]),
+    ],
+)
+def test_masks_beside_images_are_no_samples(images: list[str], of_masks: list[str]) -> None:
+    assert masks(*images, *of_masks) == set(of_masks)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["mask/a.png", "no_mask/b.png"],  # classes
+        ["masks/a.png", "masks/b.png"],  # nothing beside them
+        ["labels/a.png", "other/b.png", "other/c.png"],
+        ["p1_seg.nii.gz", "p2_seg.nii.gz"],
+        ["p1_seg.nii.gz", "p10.nii.gz"],  # of another patient
+        ["derivatives/a.nii.gz", "x/b.nii.gz"],
+        ["label_free.png", "a.png"],
+    ],
+)
+def test_names_alone_lose_no_image(names: list[str]) -> None:
+    assert masks(*names) == set()
+
+
+def test_a_nifti_label_map_is_a_mask_by_its_header(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(16, 16, 16)).astype(np.float32)
+    for name, intent, kind in (
+        ("a.nii.gz", "none", nib.Nifti1Image),
+        ("b.nii.gz", "label", nib.Nifti1Image),
+        ("c.nii", "label", nib.Nifti2Image),
+    ):
+        image = kind(values, np.eye(4))
+        image.header.set_intent(intent)
+        nib.save(image, tmp_path / name)
+    items = list(VolumeFolder().find(tmp_path))
+    assert [item.source.name for item in items if isinstance(item, Record)] == ["a.nii.gz"]
+    reasons = {item.source.name: item.reason for item in items if isinstance(item, Skipped)}
+    assert reasons == dict.fromkeys(("b.nii.gz", "c.nii"), "a mask (NIfTI label map)")
+
+
+def test_a_manifest_says_more_than_names_and_names_more_than_nothing(tmp_path: Path) -> None:
+    for name in ("p1/a.png", "p1/b.png", "p2/c.png", "p2/d.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(tmp_path / name)
+    lines = ["path,group,label,split", "p1/a.png,x,1,train", "p1/b.png,,1,train", "p2/c.png,,0,test"]
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    groups = {
+        record.source.name: record.group for record in ImageFolder().find(tmp_path, "all") if isinstance(record, Record)
+    }
+    assert groups == {"a.png": "x", "b.png": "p1", "c.png": "p2"}
+    assert [case.group for case in read_manifest(tmp_path)] == ["x", "p1", "p2"]
+    (tmp_path / "manifest.csv").write_text("\n".join([*lines, "p2/d.png,,0,train"]))
+    with pytest.raises(DataError, match="'p2' in test"):
+        read_manifest(tmp_path)
