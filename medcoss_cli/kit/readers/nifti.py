@@ -119,7 +119,11 @@ class _Fields:
             raise DataError(f"the header scales the voxels by {slope:g} and adds {intercept:g}", where=self.path)
         intent = self.of(("h", 68), ("i", 504))[0]
         grid = replace(self._placed(size, volumes).check(self.path), labels=intent == LABEL)
-        return NiftiHeader(grid, np.dtype(self.order + _TYPES[code]), max(offset, 352), slope, intercept)
+        least = 544 if self.second else 352
+        if offset < least:  # some programs leave it 0
+            note = "the header does not say where its voxels begin: behind the header"
+            offset, grid = least, replace(grid, notes=(*grid.notes, note))
+        return NiftiHeader(grid, np.dtype(self.order + _TYPES[code]), offset, slope, intercept)
 
     def _size(self, dims: tuple[int, ...]) -> tuple[tuple[int, int, int], int]:
         count = dims[0]
@@ -136,8 +140,13 @@ class _Fields:
         place, matrix = self._place(), None
         notes: tuple[str, ...] = ()
         unit, steps = _UNITS.get(place.units & 7, 1.0), np.abs(place.pixdim[1:4])
+        if not {*self.of(("2h", 252), ("2i", 344))} <= set(range(6)):
+            notes = ("a code of sform or qform that the standard does not have is taken as 0",)  # as nibabel does
         if min(place.pixdim[1:4]) < 0:
-            notes = ("a voxel spacing below 0 is taken without its sign",)  # as nibabel does
+            notes = (
+                *notes,
+                "a voxel spacing below 0 is taken without its sign",
+            )  # as nibabel does
         if place.sform_code > 0:
             matrix = np.array(place.sform, float).reshape(3, 4)
             if not is_square(matrix):
@@ -169,7 +178,7 @@ class _Fields:
         )
 
     def _place(self) -> NiftiPlace:
-        qcode, scode = self.of(("2h", 252), ("2i", 344))
+        qcode, scode = (code if code in range(6) else 0 for code in self.of(("2h", 252), ("2i", 344)))
         units = self.of(("B", 123), ("i", 500))[0]
         quaternion, rows = self.of(("6f", 256), ("6d", 352)), self.of(("12f", 280), ("12d", 400))
         return NiftiPlace(self.of(("8f", 76), ("8d", 104)), units, qcode, scode, quaternion, rows)

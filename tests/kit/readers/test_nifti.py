@@ -393,3 +393,26 @@ def test_windows_cover_a_volume_and_stay_inside(depth: int, window: int, stride:
     assert len(set(cut)) == len(cut)
     if stride <= window:
         assert set().union(*(range(*edge) for edge in cut)) == set(range(depth))
+
+
+@pytest.mark.parametrize(("second", "at"), [(False, 108), (True, 168)])
+def test_without_a_place_of_the_voxels_they_follow_the_header(tmp_path: Path, second: bool, at: int) -> None:
+    values = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    path = write(tmp_path / "a.nii", values, np.eye(4), second)
+    content = bytearray(path.read_bytes())
+    content[at : at + (8 if second else 4)] = bytes(8 if second else 4)
+    path.write_bytes(content)
+    sample = only(path)
+    assert np.array_equal(np.sort(sample.array.ravel()), np.arange(60))
+    assert "the header does not say where its voxels begin: behind the header" in sample.notes
+
+
+def test_a_code_that_the_standard_does_not_have_is_none(tmp_path: Path) -> None:
+    affine = np.diag([-2.0, 3, 4, 1])
+    path = write(tmp_path / "a.nii", np.arange(60, dtype=np.int16).reshape(3, 4, 5), affine)
+    content = bytearray(path.read_bytes())
+    content[252:256] = b"\xe3\x24\x97\x66"
+    path.write_bytes(content)
+    sample = only(path)
+    assert (sample.origin, sample.spacing) == (None, (4.0, 3.0, 2.0))
+    assert "a code of sform or qform that the standard does not have is taken as 0" in sample.notes
