@@ -138,7 +138,10 @@ def _sources(files: Sequence[Path], stored: plugin.Grid) -> tuple[list[Any], tup
     sources = []
     for path in files:
         with plainly(path):
-            sources.append(pydicom.dcmread(path, force=True, stop_before_pixels=True))
+            data = pydicom.dcmread(path, force=True, stop_before_pixels=True)
+            data.decode()  # by what the file says of its characters, which may be "Not Supplied"
+            data.SpecificCharacterSet = "ISO_IR 192"
+            sources.append(data)
     first = sources[0]
     missing = [name for name in _STUDY if not first.get(name)]
     uids = {name: generate_uid() for name in missing}
