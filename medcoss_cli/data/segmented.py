@@ -143,8 +143,10 @@ def labels_of(mask: Array, values: Values, where: str) -> Array:
     present = {int(value) for value in np.unique(mask)} - {0}
     unknown = sorted(present - set(map(int, numbers))) if "any" not in values.values() else []
     if unknown:
+        named = "#{:06x}".format if mask.dtype == np.int32 else str  # of colours
         raise DataError(
-            f"the mask has the value {unknown[0]}, the recipe's classes have {', '.join(map(str, sorted(set(numbers))))}",
+            f"the mask has the value {named(unknown[0])}, the recipe's classes have "
+            f"{', '.join(map(named, sorted(set(map(int, numbers)))))}",
             where=where,
             fix="name every value under `classes`, or correct the mask",
         )

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from medcoss_cli.errors import MedcossError
 from medcoss_cli.recipe.parts import Columns, Count, Data, Encoder, OrPreset, Part, Profiled, Share, Size, Text
 
 if TYPE_CHECKING:
     from medcoss_cli.tasks import TaskKind
+
+
+def _number_of_colour(value: Any) -> Any:
+    if isinstance(value, str) and re.fullmatch("#[0-9a-fA-F]{6}", value):
+        return int(value[1:], 16)
+    return value
+
+
+class _OrColour:
+    """Tells the JSON Schema that a colour may stand for its number."""
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string", "pattern": "^#[0-9a-fA-F]{6}$"}, handler(core)]}
+
+
+MaskValue = Annotated[int, Field(ge=1), BeforeValidator(_number_of_colour), _OrColour()]
+"""A value of a mask; "#ff0000" is the number of a colour in a mask that is a colour image."""
 
 
 class _Tasks:
@@ -138,7 +156,7 @@ class FinetuneRecipe(Profiled):
         description="kind of task; one with settings of its own is written {name: ..., key: ...}"
     )
     modality: Text
-    classes: list[Text] | dict[Text, list[Annotated[int, Field(ge=1)]] | Literal["any"]] | None = Field(
+    classes: list[Text] | dict[Text, list[MaskValue] | Literal["any"]] | None = Field(
         None, description="labels in order; of a segmentation: name and mask values; else what the manifest says"
     )
     start: Text = Field("ckpt.pt", alias="from", description="a checkpoint, weights of others, or scratch")

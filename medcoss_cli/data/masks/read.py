@@ -28,10 +28,11 @@ def read_mask(path: Path, dims: int) -> tuple[Array, FileGrid | None]:
     """The labels of a mask file, and for volumes the grid they have in it.
 
     Images (dims 2) are PNG, BMP or TIFF of one channel, (H, W): palette indices and single bits as stored; a colour file
-    whose channels are equal gives one of them. Volumes (dims 3) are NIfTI, NRRD or MetaImage, (D, H, W) turned. The
-    labels are the first of uint8, int16 and uint16 that holds them.
+    whose channels are equal gives one of them, another the numbers of its colours (0xff0000 is red). Volumes (dims 3)
+    are NIfTI, NRRD or MetaImage, (D, H, W) turned. The
+    labels are the first of uint8, int16 and uint16 that holds them, of colours int32.
 
-    Raises: DataError for another kind of file, colour, several pages or volumes, and values that are not whole numbers.
+    Raises: DataError for another kind of file, deep colour, several pages or volumes, and values that are not whole numbers.
     """
     kind = kind_of(path)
     if dims == 3:
@@ -49,11 +50,11 @@ def read_mask(path: Path, dims: int) -> tuple[Array, FileGrid | None]:
     if kind not in IMAGES or kind == "jpeg":
         what = "a JPEG, which does not keep labels exactly," if kind == "jpeg" else WHAT[kind]
         raise DataError(f"{what} where the mask of an image is expected", where=path, fix="save it as PNG, BMP or TIFF")
-    return _labels(_pixels(path), path), None
+    return _pixels(path), None
 
 
 def _pixels(path: Path) -> Array:
-    """One channel (H, W) of an image file, as stored."""
+    """Labels (H, W) of an image file: of its one channel, or the numbers of its colours, int32."""
     from PIL import ImageOps
 
     from medcoss_cli.kit.readers import image, tiff
@@ -65,16 +66,18 @@ def _pixels(path: Path) -> Array:
         with image.opened(path) as picture:
             if picture.mode in ("1", "P"):
                 picture.load()
-                return np.asarray(ImageOps.exif_transpose(picture)).astype(np.uint8)
+                return _labels(np.asarray(ImageOps.exif_transpose(picture)).astype(np.uint8), path)
     array, _ = image.read(path)
     if (array != array[:1]).any():
+        if array.dtype == np.uint8:
+            red, green, blue = array.astype(np.int32)
+            return np.asarray(red << 16 | green << 8 | blue)
         raise DataError(
             "a colour image where a mask is expected",
             where=path,
             fix="save it with one channel whose values are the labels",
         )
-    channel: Array = array[0]
-    return channel
+    return _labels(array[0], path)
 
 
 @np.errstate(invalid="ignore")  # of what is not finite: refused here

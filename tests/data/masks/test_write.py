@@ -420,9 +420,11 @@ def test_deep_labels_of_an_image(tmp_path: Path) -> None:
 
 
 def test_refused_masks_of_images(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
     noise = np.random.default_rng(0).integers(0, 255, (16, 16, 3)).astype(np.uint8)
     Image.fromarray(noise[..., 0]).save(tmp_path / "a.jpg")
     Image.fromarray(noise).save(tmp_path / "colour.png")
+    tifffile.imwrite(tmp_path / "deep.tif", noise.astype(np.uint16) * 200, photometric="rgb")
     Image.fromarray(np.full((9, 9), 0.4, np.float32)).save(tmp_path / "soft.tif")
     page = Image.fromarray(noise[..., 0])
     page.save(tmp_path / "pages.tif", save_all=True, append_images=[page, page])
@@ -430,7 +432,7 @@ def test_refused_masks_of_images(tmp_path: Path) -> None:
     (tmp_path / "cut.png").write_bytes((tmp_path / "colour.png").read_bytes()[:200])
     for name, reason in {
         "a.jpg": "a JPEG, which does not keep labels exactly",
-        "colour.png": "a colour image where a mask is expected",
+        "deep.tif": "a colour image where a mask is expected",
         "soft.tif": "the mask has the value 0.4; labels are whole numbers",
         "pages.tif": "3 pages in one file where one mask is expected",
         "a.nii": r"a volume \(3D, NIfTI\) where the mask of an image is expected",
