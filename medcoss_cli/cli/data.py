@@ -22,7 +22,11 @@ app = typer.Typer(
 
 Folder = Annotated[
     Path,
-    typer.Argument(metavar="DIR", parser=options.place, help="A folder, one file, or a URL such as s3://bucket/scans."),
+    typer.Argument(
+        metavar="DIR",
+        parser=options.place,
+        help="A folder, one file, a zip archive, or a URL such as s3://bucket/scans.",
+    ),
 ]
 ModalityOption = Annotated[str, typer.Option("--modality", help="Name of the modality; see `medcoss plugins list`.")]
 Split = Annotated[str, typer.Option("--split", help="Rows of manifest.csv to read: train, val, test or all.")]

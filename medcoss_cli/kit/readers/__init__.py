@@ -32,7 +32,7 @@ WHAT = {
     "parquet": "a Parquet file",
     "tar": "a tar file",
     "pdf": "a PDF",
-    "zip": "a zip archive (unpack it first)",
+    "zip": "a zip archive (give it by name, or unpack it)",
     "gzip": "a gzip file that is not NIfTI",
     "html": "a web page",
     "text": "text",
