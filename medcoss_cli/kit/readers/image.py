@@ -203,16 +203,24 @@ def as_grey(array: Array, path: Path) -> Array:
         return array
     # row by row, so that a large picture needs no copy of 32 bits
     spread = array.max(axis=0) - array.min(axis=0)
-    if float((spread <= GREY_STEP).mean()) < GREY_SHARE:
+    if float((spread <= GREY_STEP * _level(array)).mean()) < GREY_SHARE:
         raise DataError("a colour image where grey is expected", where=path)
     weights = np.array([0.299, 0.587, 0.114], np.float32)[:, None, None]
-    grey: Array = np.rint((array * weights).sum(axis=0, keepdims=True)).astype(array.dtype)
-    return grey
+    grey: Array = (array * weights).sum(axis=0, keepdims=True)
+    return (np.rint(grey) if array.dtype.kind in "iu" else grey).astype(array.dtype)
+
+
+def _level(array: Array) -> float:
+    """What a step of one of 256 levels is: 1 of 8 bits, of deeper values a share of their range."""
+    if array.dtype == np.uint8:
+        return 1.0
+    finite = array[np.isfinite(array)]
+    return float(np.ptp(finite)) / 255 if finite.size else 0.0
 
 
 def as_colour(array: Array, path: Path) -> Array:
     """(3, H, W) as it is. Raises DataError for a grey image, also one that is stored as colour."""
-    if len(array) == 1 or int((array.max(axis=0) - array.min(axis=0)).max()) <= 2:
+    if len(array) == 1 or float((array.max(axis=0) - array.min(axis=0)).max()) <= 2 * _level(array):
         raise DataError("a grey image where colour is expected", where=path)
     return array
 

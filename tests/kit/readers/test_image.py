@@ -258,3 +258,16 @@ def test_cut_or_damaged_files_are_refused_or_read_and_nothing_else(
         else:
             assert sample.array.size
             assert damage, "a cut file was read"
+
+
+@pytest.mark.parametrize(("kind", "top"), [(np.uint8, 250), (np.uint16, 60000), (np.float32, 1.0), (np.float64, 4e6)])
+def test_grey_and_colour_are_told_apart_at_any_depth(tmp_path: Path, kind: Any, top: float) -> None:
+    rng = np.random.default_rng(0)
+    colour = (rng.random((3, 40, 40)) * top).astype(kind)
+    grey = np.repeat(colour[:1], 3, axis=0)
+    assert np.array_equal(image.as_colour(colour, tmp_path), colour)
+    with pytest.raises(DataError, match="a colour image"):
+        image.as_grey(colour, tmp_path)
+    with pytest.raises(DataError, match="a grey image"):
+        image.as_colour(grey, tmp_path)
+    assert np.allclose(image.as_grey(grey, tmp_path), grey[:1], rtol=1e-6)
