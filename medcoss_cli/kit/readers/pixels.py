@@ -68,7 +68,9 @@ def decode(path: Path, data: Any, number: int) -> DicomFrame:
         photometric = str(data.get("PhotometricInterpretation") or "")
         stored = codecs.decoded(data, number)
         if photometric == "PALETTE COLOR":
-            return DicomFrame(_coloured(_within_bits(stored, data)[0], data), None)
+            return DicomFrame(
+                _coloured(_within_bits(stored, data)[0], data), None, (f"{photometric} converted to RGB",)
+            )
         if stored.ndim == 3:
             notes: tuple[str, ...] = () if photometric == "RGB" else (f"{photometric} converted to RGB",)
             return DicomFrame(stored, None, notes)
