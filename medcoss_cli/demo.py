@@ -119,9 +119,17 @@ def _goes_on(folder: Path, seed: int) -> Iterator[None]:
 
 
 def _another(names: Sequence[str]) -> str | None:
-    """An installed modality that the recipe does not use and that can write a demo set; best one that others brought."""
+    """An installed modality that the recipe does not use and that can write a demo set; best an image that others brought.
+
+    Small images are learned in the seconds that a demonstration has; clips and slides are not.
+    """
     usable = [s for s in statuses() if s.modality is not None and s.modality.demo is not None and s.name not in names]
-    usable.sort(key=lambda status: status.distribution == "medcoss")
+    usable.sort(
+        key=lambda s: (
+            s.distribution == "medcoss",
+            s.modality is not None and (s.modality.dims, s.modality.channels) != (2, 1),
+        )
+    )
     return usable[0].name if usable else None
 
 

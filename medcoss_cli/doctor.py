@@ -62,7 +62,7 @@ MODULES = (  # a module before those that import it, so that the one that is bro
     "matplotlib.backends.backend_agg",
     "threadpoolctl",
 )
-OPTIONAL = ("pyarrow.parquet", "highdicom.seg", "h5py", "openpyxl")
+OPTIONAL = ("pyarrow.parquet", "highdicom.seg", "h5py", "openpyxl", "zarr", "fsspec")
 """Modules that a verb imports where they are installed: looked at only then."""
 PACKAGE_OF = {
     "PIL": "pillow",

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from medcoss_cli import plugin
 from medcoss_cli.data.masks.colours import colour
@@ -87,11 +86,23 @@ def _place(stored: plugin.Grid) -> NiftiPlace:
     ras = np.array([-1.0, -1.0, 1.0])
     cosines, origin = np.array(stored.direction).reshape(3, 3) * ras[:, None], np.array(stored.origin) * ras
     hand = 1.0 if np.linalg.det(cosines) > 0 else -1.0
-    left, _, right = np.linalg.svd(cosines * (1.0, 1.0, hand))
-    x, y, z, w = Rotation.from_matrix(left @ right).as_quat()  # the rotation nearest to axes not quite at right angles
+    x, y, z, w = _quaternion(cosines * (1.0, 1.0, hand))
     sign = -1.0 if w < 0 else 1.0  # the qform has no w: it is the positive one
     sform = np.column_stack([cosines * steps, origin]).flatten()
     return NiftiPlace((hand, *steps, 1, 1, 1, 1), _MM, 1, 1, (sign * x, sign * y, sign * z, *origin), tuple(sform))
+
+
+def _quaternion(m: Array) -> Array:
+    """(x, y, z, w) of the rotation nearest to a matrix whose axes are not quite at right angles (Bar-Itzhack 2000)."""
+    k = np.array(
+        [
+            [m[0, 0] - m[1, 1] - m[2, 2], m[1, 0] + m[0, 1], m[2, 0] + m[0, 2], m[2, 1] - m[1, 2]],
+            [m[1, 0] + m[0, 1], m[1, 1] - m[0, 0] - m[2, 2], m[2, 1] + m[1, 2], m[0, 2] - m[2, 0]],
+            [m[2, 0] + m[0, 2], m[2, 1] + m[1, 2], m[2, 2] - m[0, 0] - m[1, 1], m[1, 0] - m[0, 1]],
+            [m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1], np.trace(m)],
+        ]
+    )
+    return np.asarray(np.linalg.eigh(k)[1][:, -1])
 
 
 def write_png(labels: Array, classes: Sequence[str], path: Path) -> None:
