@@ -17,6 +17,8 @@ from medcoss_cli.plugin import CompleteModality, Record
 
 MOST_FOLDERS = 20
 """Lines of folders; more are put together by the folders above them."""
+LONGEST = 60
+"""Letters of a path in a table; JSON has them all."""
 EXAMPLES = 3
 VERDICTS = ("read", "left out", "quarantine")
 
@@ -72,7 +74,8 @@ def check_modality(
             name = _name(item.source, root)
             folder = name if item.source.is_dir() else str(PurePosixPath(name).parent)
             if not isinstance(item, Record):
-                verdict = Verdict(name, modality.name, "quarantine" if item.bad else "left out", item.reason)
+                outcome = "quarantine" if item.bad else "left out"
+                verdict = Verdict(name, modality.name, outcome, item.reason, what="other files")
             else:
                 verdict = _of_record(modality, item, " ".join((name, *map(str, item.recording[1]))))
             verdict = replace(verdict, folder=folder)
@@ -91,9 +94,10 @@ def _of_record(modality: CompleteModality, record: Record, name: str) -> Verdict
         sample = read_checked(modality, record)
     except DataError as error:
         verdict = "left out" if isinstance(error, Blank) else "quarantine"
-        return Verdict(name, modality.name, verdict, error.what, files=files)
+        return Verdict(name, modality.name, verdict, error.what, what=f"{modality.title} samples", files=files)
+    what = f"{modality.title} samples"
     return Verdict(
-        name, modality.name, "read", _shape(sample.array), sample.notes, modality.title, files=files, group=record.group
+        name, modality.name, "read", _shape(sample.array), sample.notes, what, files=files, group=record.group
     )
 
 
@@ -205,7 +209,7 @@ def _folders(verdicts: Sequence[Verdict]) -> list[list[str]]:
         more = f" ({len(folders[label])} folders)" if len(folders[label]) > 1 else ""
         cells = [str(counts[verdict] or "") for verdict in VERDICTS]
         sizes = [v.reason for v in members if v.verdict == "read"]
-        rows.append([label + more, what, str(sum(v.files for v in members)), *cells, _span(sizes)])
+        rows.append([_short(label) + more, what, str(sum(v.files for v in members)), *cells, _span(sizes)])
     return rows
 
 
@@ -271,8 +275,13 @@ def _grouped(reasons: Sequence[tuple[str, Verdict]]) -> list[list[str]]:
         names = list(dict.fromkeys(v.file for _, v in members))
         more = f" and {len(names) - EXAMPLES} more" if len(names) > EXAMPLES else ""
         count = sum(1 if v.verdict == "read" else v.parts for _, v in members)
-        rows.append([str(count), members[0][0], ", ".join(names[:EXAMPLES]) + more])
+        rows.append([str(count), members[0][0], ", ".join(map(_short, names[:EXAMPLES])) + more])
     return rows
+
+
+def _short(name: str) -> str:
+    """A path that a line of the screen has room for: its beginning and its end."""
+    return name if len(name) <= LONGEST else f"{name[: LONGEST // 3]}…{name[-(LONGEST - LONGEST // 3 - 1) :]}"
 
 
 def _name(source: Path, root: Path) -> str:
