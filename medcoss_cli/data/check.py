@@ -13,6 +13,7 @@ from typing import Any
 from medcoss_cli.console import Screen
 from medcoss_cli.data.read import Blank, listed, read_checked
 from medcoss_cli.errors import DataError
+from medcoss_cli.kit.manifest import manifest_of
 from medcoss_cli.plugin import CompleteModality, Record
 
 MOST_FOLDERS = 20
@@ -102,7 +103,7 @@ def _of_record(modality: CompleteModality, record: Record, name: str) -> Verdict
 
 
 def check_content(root: Path, screen: Screen, modalities: Iterable[CompleteModality] = ()) -> Checked:
-    """Read everything under a folder as what its content is.
+    """Read everything under a folder (or that of a manifest) as what its content is.
 
     Args:
         modalities: those that are looked for.
@@ -113,6 +114,7 @@ def check_content(root: Path, screen: Screen, modalities: Iterable[CompleteModal
 
     if not root.exists():
         raise DataError("the folder does not exist", where=root, fix="check the path")
+    root = root.parent if manifest_of(root) == root else root
     with screen.progress("reading", files_in(root) or 1) as bar:
         entries = survey(root, bar.advance)
     known = list(modalities)

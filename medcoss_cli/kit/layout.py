@@ -29,6 +29,8 @@ _CLASS_WORDS = re.compile(
     r"set|site|center|centre|scanner|week|day|month|year|visit|session|ses"
 )
 _SPLITS = re.compile(r"train|training|val|valid|validation|dev|test|testing")
+_FEW = 5
+"""Channels of a scan are not more."""
 _MANY = 10
 """Numbered folders of an unknown word that are patients; fewer may be classes."""
 _LABEL_INTENT = 1002
@@ -173,9 +175,11 @@ def _patients(files: Sequence[tuple[str, ...]]) -> tuple[str | None, Callable[[t
     """How patients are told, and the patient of a file by the parts of its path below the root."""
     if sum(_subject(parts) is not None for parts in files) * 2 > len(files):
         return "sub-* (BIDS)", _subject
-    if any(_case(parts) is not None for parts in files):
-        channels = any(_CHANNEL.search(stem_of(parts[-1])) for parts in files if _case(parts))
-        return f"case of imagesTr ({'nnU-Net' if channels else 'Medical Segmentation Decathlon'})", _case
+    cases = [case for parts in files if (case := _case(parts)) is not None]
+    if cases:
+        if _are_channels(cases):
+            return "case of imagesTr (nnU-Net)", lambda parts: _CHANNEL.sub("", _case(parts) or "") or None
+        return "case of imagesTr (Medical Segmentation Decathlon)", _case
     level = _patient_level(files)
     if level is None:
         return None, _nobody
@@ -191,7 +195,17 @@ def _subject(parts: tuple[str, ...]) -> str | None:
 
 def _case(parts: tuple[str, ...]) -> str | None:
     inside = any(part in ("imagesTr", "imagesTs", "imagesVal") for part in parts[:-1])
-    return _CHANNEL.sub("", stem_of(parts[-1])) if inside else None
+    return stem_of(parts[-1]) if inside else None
+
+
+def _are_channels(cases: Sequence[str]) -> bool:
+    """Names that end in the channel of nnU-Net: case_0000, case_0001; and not in the number of a case: amos_0004."""
+    if not all(_CHANNEL.search(case) for case in cases):
+        return False
+    channels: dict[str, set[str]] = defaultdict(set)
+    for case in cases:
+        channels[case[:-5]].add(case[-5:])
+    return "_0000" in set.union(*channels.values()) and (len(channels) > 1 or len(cases) < _FEW)
 
 
 def _patient_level(files: Sequence[tuple[str, ...]]) -> int | None:

@@ -300,6 +300,7 @@ def _ruled(manifest: Path, files: list[Path], split: str) -> Iterator[Entry | Sk
     rows: dict[Path, dict[int, str | None]] = {}
     elsewhere: dict[Path, str] = {}
     named: dict[Path, tuple[int, str]] = {}
+    listed: dict[tuple[Path, str], tuple[str, str | None]] = {}
     for line, row in rows_of(manifest):
         where = f"{manifest}:{line}"
         if row.get("mask"):
@@ -308,6 +309,12 @@ def _ruled(manifest: Path, files: list[Path], split: str) -> Iterator[Entry | Sk
             continue
         path = inside(folder, row["path"], where)
         of, group, index = split_of(row.get("split", "")), row.get("group") or None, number_of(row.get("index", ""))
+        before = listed.setdefault((path, index), (of, group))
+        if before != (of, group):
+            what = "in two splits" if before[0] != of else "with two groups (patients)"
+            raise DataError(
+                f"one {'row' if index else 'file'} is listed {what}", where=where, fix="keep one of the two"
+            )
         if not of or split_of(split) in ("all", of):
             named.setdefault(path, (line, row["path"]))
         if of and split_of(split) not in ("all", of):
@@ -318,8 +325,6 @@ def _ruled(manifest: Path, files: list[Path], split: str) -> Iterator[Entry | Sk
             rows.setdefault(path, {})[int(index)] = group
         else:
             group_of[path] = group
-        if path in group_of and path in elsewhere:
-            raise DataError("one file is listed in two splits", where=where)
     layout = layout_of(folder, [path for path in files if path in group_of or path in rows], chosen=True)
     for item in _listed(manifest, files, masks, group_of, rows, elsewhere):
         if isinstance(item, Entry) and item.rows is None and item.group is None:
@@ -340,17 +345,18 @@ def _listed(
 ) -> Iterator[Entry | Skipped]:
     for path in files:
         chain = [path, *path.parents]
-        chain = chain[: chain.index(manifest.parent)]  # the file, and the folders between it and the manifest
+        # the file, the folders between it and the manifest, and the manifest's own (a path of ".")
+        chain = chain[: chain.index(manifest.parent) + 1]
         if any(place in masks for place in chain):
             continue
         if path in rows:
             yield Entry(path, rows=rows[path])
             continue
-        listed = next((place for place in chain if place in group_of), None)
-        split = next((elsewhere[place] for place in chain if place in elsewhere), None)
-        if listed is not None:
-            yield Entry(path, group=group_of[listed])
-        elif split is not None:
-            yield Skipped(path, f"of split {split!r}")
+        # the nearest row counts: that of a file before that of its folder
+        nearest = next((place for place in chain if place in group_of or place in elsewhere), None)
+        if nearest in group_of:
+            yield Entry(path, group=group_of[nearest])
+        elif nearest is not None:
+            yield Skipped(path, f"of split {elsewhere[nearest]!r}")
         else:
             yield Skipped(path, f"not listed in its {manifest.name}")

@@ -23,6 +23,10 @@ def inside(folder: Path, name: str, where: str) -> Path:
     fault = DataError(f"the path {name!r} leaves the folder", where=where, fix="write it relative to the manifest")
     if path.parts[:1] == ("..",):
         raise fault
+    if any(len(os.fsencode(part)) > 255 for part in path.parts):  # more than a file system has room for
+        raise DataError(
+            f"no file has a name as long as {name[:40]!r}…", where=where, fix="name the column of paths with --columns"
+        )
     if path.is_absolute() or (len(str(path)) > 1 and str(path)[1] == ":"):
         for base in (folder.absolute(), folder.resolve()):
             if path.is_relative_to(base):

@@ -144,3 +144,21 @@ def test_a_manifest_says_more_than_names_and_names_more_than_nothing(tmp_path: P
     (tmp_path / "manifest.csv").write_text("\n".join([*lines, "p2/d.png,,0,train"]))
     with pytest.raises(DataError, match="'p2' in test"):
         read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "patients"),
+    [
+        ([f"amos_{n:04d}" for n in range(1, 7)], 6),  # numbers of cases
+        ([f"case_{n:04d}" for n in range(8)], 8),
+        ([f"BRATS_{n:03d}_{c:04d}" for n in range(3) for c in range(4)], 3),  # channels of a case
+        ([f"one_{c:04d}" for c in range(2)], 1),
+    ],
+)
+def test_a_number_at_the_end_is_a_case_or_a_channel(tmp_path: Path, names: list[str], patients: int) -> None:
+    (tmp_path / "imagesTr").mkdir()
+    files = [tmp_path / "imagesTr" / f"{name}.nii.gz" for name in names]
+    for path in files:
+        path.write_bytes(b"x")
+    layout = layout_of(tmp_path, files)
+    assert len({layout.patient(path) for path in files}) == patients

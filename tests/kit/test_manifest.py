@@ -12,7 +12,7 @@ from PIL import Image
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit import ImageFolder, TextFolder
-from medcoss_cli.kit.manifest import naming
+from medcoss_cli.kit.manifest import Entry, entries, naming
 from medcoss_cli.plugin import Record, Skipped
 
 
@@ -251,3 +251,32 @@ def test_a_name_that_is_not_utf8_is_found_by_what_a_spreadsheet_shows(tmp_path: 
     pictures(tmp_path, os.fsdecode(b"caf\xe9.png"), "b.png")
     manifest(tmp_path, "path,group", "café.png,p1")
     assert list(taken(tmp_path).values()) == ["p1"]
+
+
+def listed(folder: Path, text: str, split: str = "train") -> list[str]:
+    """Names of the files that a manifest lists for a split, in a folder of p1/a.png and p1/b.png."""
+    for name in ("a", "b"):
+        (folder / "p1").mkdir(exist_ok=True)
+        (folder / "p1" / f"{name}.png").write_bytes(b"x")
+    (folder / "manifest.csv").write_text(text)
+    return [item.path.name for item in entries(folder, split) if isinstance(item, Entry)]
+
+
+def test_the_row_of_a_file_counts_before_that_of_its_folder(tmp_path: Path) -> None:
+    text = "path,split\np1,train\np1/a.png,test\n"
+    assert listed(tmp_path, text) == ["b.png"]
+    assert listed(tmp_path, text, "test") == ["a.png"]
+    assert listed(tmp_path, "path\n.\n") == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("path,index,split\nt.csv,0,train\nt.csv,0,test\n", "one row is listed in two splits"),
+        ("path,group\np1/a.png,p1\np1/a.png,p2\n", "one file is listed with two groups"),
+        (f"path\n{'Befund ' * 60}\n", "no file has a name as long as 'Befund "),
+    ],
+)
+def test_rows_that_contradict_each_other_are_an_error(tmp_path: Path, text: str, reason: str) -> None:
+    with pytest.raises(DataError, match=reason):
+        listed(tmp_path, text)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from packaging.version import Version
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit import VolumeFolder
@@ -81,6 +82,8 @@ SPACES = (
 
 @pytest.mark.parametrize("space", SPACES)
 def test_the_place_is_that_of_simpleitk(tmp_path: Path, space: str) -> None:
+    if space in ("left-anterior-superior", "LAS") and Version(sitk.__version__) < Version("2.5"):
+        pytest.skip("this SimpleITK takes it for LPS")
     assert same(write(tmp_path / "a.nrrd", place=f"space: {space}\n" + TURN)).direction is not None
 
 

@@ -126,7 +126,12 @@ def test_a_palette_mask_is_turned_like_its_image(tmp_path: Path) -> None:
 def test_packed_bits(tmp_path: Path, bits: int) -> None:
     pytest.importorskip("imagecodecs")
     levels = (picture("u2")[..., 0] % 2**bits).astype(np.uint16)
-    tifffile.imwrite(tmp_path / "a.tif", levels[:, :51], bitspersample=bits, photometric="minisblack", metadata=None)
+    try:
+        tifffile.imwrite(
+            tmp_path / "a.tif", levels[:, :51], bitspersample=bits, photometric="minisblack", metadata=None
+        )
+    except NotImplementedError:
+        pytest.skip("this imagecodecs does not pack bits")
     assert np.array_equal(image.read(tmp_path / "a.tif")[0][0], levels[:, :51])
 
 
