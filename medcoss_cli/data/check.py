@@ -114,7 +114,7 @@ def check_content(root: Path, screen: Screen, modalities: Iterable[CompleteModal
 
     if not root.exists():
         raise DataError("the folder does not exist", where=root, fix="check the path")
-    root = root.parent if manifest_of(root) == root else root
+    root = root.parent if root.is_file() and manifest_of(root) == root else root
     with screen.progress("reading", files_in(root) or 1) as bar:
         entries = survey(root, bar.advance)
     known = list(modalities)
