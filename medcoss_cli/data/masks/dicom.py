@@ -15,7 +15,7 @@ import numpy as np
 from medcoss_cli import __version__, plugin
 from medcoss_cli.data.masks.placed import to_index
 from medcoss_cli.errors import DataError, UsageError
-from medcoss_cli.kit.readers import plainly
+from medcoss_cli.kit.readers import attributes, plainly
 from medcoss_cli.kit.readers.volume import restored
 from medcoss_cli.plugin import Record
 from medcoss_cli.store import atomic
@@ -59,16 +59,18 @@ def write_segmentation(
                 where=files[0].parent,
                 fix="write the mask as NIfTI",
             )
-        planes, frames = restored(labels, stored), _frames(files)
+        frames = _frames(files)
         sources, notes = _sources(files, stored)
-        # DICOM pairs planes with frames by the order of the file
-        planes = planes[np.argsort(frames)] if frames else _on_slices(planes, stored, sources)
         if frames and len(frames) != int(sources[0].get("NumberOfFrames") or 1):
             raise DataError(
                 "the file holds several volumes, which one DICOM Segmentation cannot name",
                 where=files[0],
                 fix="write the mask as NIfTI",
             )
+        # DICOM pairs planes with slices, or with frames, by the order of the files and of the frames in the file
+        places = [(data, frame) for data in sources for frame in range(max(1, len(frames)))]
+        positions = [attributes.numbers(data, "ImagePositionPatient", 3, frame) for data, frame in places]
+        planes = _on_slices(restored(labels, stored), stored, positions)
         if not labels.any():
             notes = (*notes, "the mask is empty: nothing was found")
         try:
@@ -114,13 +116,17 @@ def _frames(files: Sequence[Path]) -> tuple[int, ...]:
     return next((item.frames for item in series.find(files, None) if isinstance(item, series.Series)), ())
 
 
-def _on_slices(planes: Array, stored: plugin.Grid, sources: Sequence[Any]) -> Array:
-    """Masks (z, y, x) on the grid `stored` as they lie on the slices, which may be shifted or unevenly spaced against it."""
+def _on_slices(planes: Array, stored: plugin.Grid, positions: Sequence[Any]) -> Array:
+    """Masks (z, y, x) on the grid `stored` as they lie on slices, which may be shifted or unevenly spaced against it.
+
+    Args:
+        positions: of the slices' first voxels, mm.
+    """
     index = to_index(stored)
     height, width = planes.shape[1:]
-    result = np.zeros((len(sources), height, width), planes.dtype)
-    for number, data in enumerate(sources):
-        across, down, depth = (int(n) for n in np.rint(index([data.ImagePositionPatient])[0]))
+    result = np.zeros((len(positions), height, width), planes.dtype)
+    for number, position in enumerate(positions):
+        across, down, depth = (int(n) for n in np.rint(index([position])[0]))
         plane = planes[min(max(depth, 0), len(planes) - 1)]
         rows = slice(max(0, -down), min(height, height - down))
         columns = slice(max(0, -across), min(width, width - across))
@@ -182,8 +188,6 @@ def _empty_where_unreadable(data: Any) -> None:
 
 def _complete(data: Any, first: Any, stored: plugin.Grid) -> None:
     """Spacing and orientation where highdicom looks for them."""
-    from medcoss_cli.kit.readers import attributes
-
     assert stored.spacing is not None
     groups = data.get("SharedFunctionalGroupsSequence")
     if groups:

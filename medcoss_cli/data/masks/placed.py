@@ -60,8 +60,14 @@ def read_placed(path: Path, sample: Sample, source: Path | None = None) -> Array
     _check_reference(data, source, path)
     # on a series that was straightened the slices' own masks lie up to half a pixel beside the grid
     aside = np.array([0.5, 0.5, APART] if STRAIGHTENED in sample.notes else [APART] * 3)
-    segments = _structures(data, grid, path) if kind == STRUCTURES else _segments(data, grid, aside, path)
-    labels = _painted(dict(segments), grid.size[::-1], path)
+    segments: dict[int, Array] = {}
+    with quietly(path):
+        found = _structures(data, grid, path) if kind == STRUCTURES else _segments(data, grid, aside, path)
+        for number, volume in found:
+            if not 0 < number < 2**16:
+                raise DataError(f"the number {number} of a segment is not from 1 to 65535", where=path)
+            segments[number] = segments[number] | volume if number in segments else volume
+    labels = _painted(segments, grid.size[::-1], path)
     turned = VolumePlan().apply(labels, FileGrid(grid.size, grid.spacing, grid.origin, grid.direction), path)[0]
     return turned.astype(np.uint16)
 
@@ -111,8 +117,10 @@ def _segments(data: Any, grid: plugin.Grid, aside: Array, path: Path) -> Iterato
         across, down = np.array(turn[:3]) * spacing[1], np.array(turn[3:]) * spacing[0]
         where = np.argwhere(frame > half)
         corners = np.array([(0, 0), (rows[-1, -1], 0), (0, columns[-1, -1]), (rows[-1, -1], columns[-1, -1])])
+        steps = np.abs(index(np.array(position) + np.array([across, down])) - index([position]))
+        is_finer = np.abs(np.sort(steps, axis=1) - [0, 0, 1]).max() > EDGE
         apart = index(np.array(position) + corners[:, :1] * down + corners[:, 1:] * across)
-        if (np.abs(apart - np.rint(apart)) > aside + 1e-6).any():
+        if is_finer or (np.abs(apart - np.rint(apart)) > aside + 1e-6).any():
             raise DataError(
                 "the voxels of the segmentation do not lie on those of the image",
                 where=path,
@@ -145,8 +153,8 @@ def _structures(data: Any, grid: plugin.Grid, path: Path) -> Iterator[tuple[int,
         drawn: dict[int, list[Array]] = {}
         for contour in roi.get("ContourSequence") or ():
             points = np.array([float(x) for x in contour.get("ContourData") or ()]).reshape(-1, 3)
-            if str(contour.get("ContourGeometricType") or "").startswith("POINT") or len(points) < 3:
-                continue  # a marker, without an inside
+            if not str(contour.get("ContourGeometricType") or "CLOSED").startswith("CLOSED") or len(points) < 3:
+                continue  # a marker or a line, without an inside
             places = index(points)
             depth = int(np.rint(places[:, 2].mean()))
             if np.abs(places[:, 2] - depth).max() > APART:
@@ -164,7 +172,7 @@ def _structures(data: Any, grid: plugin.Grid, path: Path) -> Iterator[tuple[int,
         for depth, contours in drawn.items():
             volume[depth] = _filled(contours, (grid.size[1], grid.size[0]))
         if volume.any():
-            yield int(roi.ReferencedROINumber), volume
+            yield int(roi.get("ReferencedROINumber") or 0), volume
 
 
 def _filled(contours: list[Array], shape: tuple[int, int]) -> Array:
@@ -173,7 +181,8 @@ def _filled(contours: list[Array], shape: tuple[int, int]) -> Array:
     Many programs draw a contour through the centres of the outermost pixels of the structure: these belong to it.
     """
     filled = np.zeros(shape, bool)
-    for corners in sorted(contours, key=_area, reverse=True):
+    once = {np.round(corners, 2).tobytes(): corners for corners in contours}  # one stored twice is no hole of itself
+    for corners in sorted(once.values(), key=_area, reverse=True):
         nudged = [inside_of(corners + EDGE * np.array(step), shape) for step in ((1, 1), (1, -1), (-1, 1), (-1, -1))]
         with_edge, without_edge = np.logical_or.reduce(nudged), np.logical_and.reduce(nudged)
         if without_edge.any() and filled[without_edge].all():

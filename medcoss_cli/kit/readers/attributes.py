@@ -25,6 +25,8 @@ _SEQUENCE_OF = {
     "FrameAcquisitionNumber": "FrameContentSequence",
     "FrameAcquisitionDateTime": "FrameContentSequence",
     "NominalCardiacTriggerDelayTime": "CardiacSynchronizationSequence",
+    "NominalPercentageOfCardiacPhase": "CardiacSynchronizationSequence",
+    "NominalPercentageOfRespiratoryPhase": "RespiratorySynchronizationSequence",
 }
 """The functional group of an enhanced object that holds an attribute of a plain one."""
 _FRAME_TYPES = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence")
@@ -50,7 +52,7 @@ def group_of(data: Any, frame: int, sequence: str) -> Any:
     return None
 
 
-def _holders(data: Any, frame: int, keyword: str) -> Iterator[Any]:
+def _holders(data: Any, frame: int, keyword: Any) -> Iterator[Any]:
     """Data sets that may hold an attribute of a frame, the most particular first."""
     for sequence in _FRAME_TYPES if keyword == "FrameType" else (_SEQUENCE_OF.get(keyword, ""),):
         item = group_of(data, frame, sequence) if sequence else None
@@ -59,12 +61,17 @@ def _holders(data: Any, frame: int, keyword: str) -> Iterator[Any]:
     yield data
 
 
-def value(data: Any, keyword: str, frame: int = 0) -> Any:
-    """An attribute of one frame: of its functional group, of the shared group, or of the object; None without a value."""
+def value(data: Any, keyword: Any, frame: int = 0) -> Any:
+    """An attribute of one frame by its keyword or tag: of its functional group, of the shared one, or of the object.
+
+    None without a value.
+    """
     for holder in _holders(data, frame, keyword):
         found = holder.get(keyword)
         if found is None and holder is data and keyword in PLAIN_NAMES:
             found = holder.get(PLAIN_NAMES[keyword])
+        if isinstance(keyword, tuple):  # by its tag: an element
+            found = found.value if found is not None else None
         if found is not None and found != "":
             return found
     return None
@@ -84,6 +91,14 @@ def numbers(data: Any, keyword: str, count: int, frame: int = 0) -> tuple[float,
             raise DataError(f"{keyword} {text[:40]!r} is not {count} number{'s' * (count > 1)}")
         return parsed
     return None
+
+
+def whole_number(data: Any, keyword: str) -> int | None:
+    """An attribute of the object that is a whole number; None without one, or where it is something else."""
+    try:
+        return int(data.get(keyword))
+    except (TypeError, ValueError):
+        return None
 
 
 def _text(holder: Any, keyword: str) -> str | None:

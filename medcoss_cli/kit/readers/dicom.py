@@ -30,6 +30,8 @@ MAX_DEFLATED = 2**28
 
 logging.getLogger("pydicom").addHandler(logging.NullHandler())  # its warnings become notes and reasons here
 
+GE_COMPONENT = (0x0043, 0x102F)
+"""A private element: magnitude, phase, real or imaginary part."""
 _TAGS: list[Any] = [
     "SOPClassUID",
     "SOPInstanceUID",
@@ -63,6 +65,9 @@ _TAGS: list[Any] = [
     "DiffusionBValue",
     "TemporalPositionIdentifier",
     "TriggerTime",
+    "NominalPercentageOfCardiacPhase",
+    "NominalPercentageOfRespiratoryPhase",
+    GE_COMPONENT,
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
     *((group, element >> 8) for group, element, _ in attributes.B_VALUES),
@@ -115,6 +120,7 @@ class DicomHeader:
     """One for each frame; none of a clip, whose frames have no place."""
     unreadable: str | None
     """What of its geometry is there but cannot be read: an image may be read without, a volume not."""
+    study: str
     series: str
     instance: str
     number: int | None
@@ -207,7 +213,7 @@ def _header(path: Path, data: Any, at: int) -> DicomHeader:
     rows, columns = int(data.get("Rows") or 0), int(data.get("Columns") or 0)
     frames = int(data.get("NumberOfFrames") or 1)
     patient = str(data.get("PatientID") or "").strip()
-    number = data.get("InstanceNumber")
+    number = attributes.whole_number(data, "InstanceNumber")
     not_an_image = _not_an_image(data, rows)
     has_places = not_an_image is None and (frames == 1 or bool(data.get("PerFrameFunctionalGroupsSequence")))
     places, unreadable = _places(data, frames) if has_places else ((), None)
@@ -222,9 +228,10 @@ def _header(path: Path, data: Any, at: int) -> DicomHeader:
         frames=frames,
         places=places,
         unreadable=unreadable,
+        study=str(data.get("StudyInstanceUID") or ""),
         series=str(data.get("SeriesInstanceUID") or ""),
         instance=str(data.get("SOPInstanceUID") or ""),
-        number=None if number is None else int(number),
+        number=number,
         patient=hashlib.sha256(patient.encode("utf-8", "surrogatepass")).hexdigest()[:16] if patient else None,
         at=at,
         risk=_risk(data),
@@ -271,7 +278,9 @@ def _frame(data: Any, number: int) -> Frame:
         "echo": _text(data, "EchoNumbers", number),
         "echo time": _rounded(data, ("EffectiveEchoTime", "EchoTime"), number),
         "image type": kind[2] if len(kind) > 2 else "",
-        "component": _text(data, "ComplexImageComponent", number),
+        "component": _text(data, "ComplexImageComponent", number) or _text(data, GE_COMPONENT, number),
+        "cardiac phase": _rounded(data, ("NominalPercentageOfCardiacPhase",), number),
+        "respiratory phase": _rounded(data, ("NominalPercentageOfRespiratoryPhase",), number),
     }
     acquisition = {
         "acquisition": _text(data, "FrameAcquisitionNumber", number) or _text(data, "AcquisitionNumber", number),
@@ -294,7 +303,7 @@ def _frame(data: Any, number: int) -> Frame:
     )
 
 
-def _text(data: Any, keyword: str, frame: int) -> str:
+def _text(data: Any, keyword: Any, frame: int) -> str:
     held = attributes.value(data, keyword, frame)
     return "" if held is None else str(held)
 
@@ -311,7 +320,7 @@ def _rounded(data: Any, keywords: tuple[str, ...], frame: int) -> str:
 
 
 def _times(data: Any, frame: int) -> tuple[float, ...]:
-    found = []
+    found: list[float] = []
     for keyword in (
         "TriggerTime",
         "NominalCardiacTriggerDelayTime",
@@ -320,6 +329,8 @@ def _times(data: Any, frame: int) -> tuple[float, ...]:
         "AcquisitionTime",
         "ContentTime",
     ):
+        if keyword == "ContentTime" and found:  # when an image was made of what was acquired before says nothing more
+            break
         digits = _text(data, keyword, frame).replace(":", "")
         try:
             found.append(float(digits))

@@ -76,7 +76,8 @@ def decode(path: Path, data: Any, number: int) -> DicomFrame:
             return DicomFrame(stored, None, notes)
         stored, bits, notes = _within_bits(stored, data)
         padding = _padding(stored, data)
-        if photometric == "MONOCHROME1" and stored.dtype.kind in "iu":
+        # of CT and PET values are a quantity, however they are displayed
+        if photometric == "MONOCHROME1" and stored.dtype.kind in "iu" and data.get("Modality") not in ("CT", "PT"):
             top = 2**bits - 1
             stored = (-1 - stored if stored.dtype.kind == "i" else top - stored).astype(stored.dtype)
             notes = (*notes, "MONOCHROME1: inverted, so that larger values are brighter")
@@ -127,7 +128,7 @@ def _has_graphic(data: Any, bits: int) -> bool:
 
 
 def _padding(stored: Array, data: Any) -> Array | None:
-    """Where the stored values are PixelPaddingValue, or between it and PixelPaddingRangeLimit; never everywhere."""
+    """Where the stored values are PixelPaddingValue, or between it and PixelPaddingRangeLimit."""
     ends = []
     for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
         held = data.get(keyword)
@@ -140,7 +141,7 @@ def _padding(stored: Array, data: Any) -> Array | None:
     if not ends or data.get("PixelPaddingValue") is None:
         return None
     padding = (stored >= min(ends)) & (stored <= max(ends))
-    return padding if padding.any() and not padding.all() else None
+    return padding if padding.any() else None
 
 
 def _rescaled(stored: Array, data: Any, number: int) -> Array:

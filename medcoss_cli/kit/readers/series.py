@@ -22,6 +22,10 @@ GAP = 1.5
 """A step of so many usual steps means that a slice is missing."""
 SAME = 0.1
 """Share of the usual step within which two slices are at one place, written with other roundings."""
+EVEN = 0.05
+"""Of a step, by which slices may lie beside an even grid."""
+COPY = 0.01
+"""mm between two positions of one slice, written with other digits."""
 ALIKE = 1e-2
 """Largest difference of direction cosines from right angles and from length 1."""
 ONE_SLICE = "one slice (2D) where a volume is expected"
@@ -108,7 +112,7 @@ def find(
         else:
             place = path if header.frames > 1 else (header.series or path.parent)
             group = (patients or {}).get(path)
-            key = (place, header.modality, header.rows, header.columns, header.patient, group)
+            key = (place, header.study, header.modality, header.rows, header.columns, header.patient, group)
             series.setdefault(key, []).extend(Slice(header, frame) for frame in header.places)
     for slices in series.values():
         yield from _volumes(slices)
@@ -165,7 +169,11 @@ def _assembled(slices: list[Slice], note: str) -> Iterator[Series | Skipped]:
     header_notes = dict.fromkeys(text for item in slices for text in item.header.notes)
     digest = hashlib.sha256()
     for item in order:
-        stat = item.header.path.stat()
+        try:
+            stat = item.header.path.stat()
+        except OSError:
+            yield Skipped(source, f"series of {len(slices)} slices: {item.header.path.name} is gone", bad=True)
+            return
         digest.update(
             repr((item.header.path.name, item.frame.number, stat.st_size, stat.st_mtime_ns)).encode(
                 "utf-8", "backslashreplace"
@@ -256,8 +264,10 @@ def _ordered(slices: list[Slice], source: Path) -> tuple[list[Slice], FileGrid]:
     order = [int(n) for n in np.argsort(points @ normal, kind="stable")]
     order = _without_near(slices, order, points @ normal)
     gap, notes = _steps((points @ normal)[order], source)
-    travel = points[order[-1]] - points[order[0]]
-    if abs(travel @ normal) < TILT * float(np.linalg.norm(travel)):
+    travel = points[order] - points[order[0]]
+    aside = np.linalg.norm(travel - np.outer(travel @ normal, normal), axis=1)
+    is_bent = float(aside.max()) > max(first.frame.spacing or (1.0,))
+    if is_bent or abs(travel[-1] @ normal) < TILT * float(np.linalg.norm(travel[-1])):
         notes = (*notes, TILTED)
     x, y, z = (float(v) for v in points[order[0]])
     direction = tuple(float(v) for v in np.column_stack([cosines[0], cosines[1], normal]).flatten())
@@ -275,7 +285,8 @@ def _without_near(slices: list[Slice], order: list[int], along: Array) -> list[i
     """Without copies whose position was rounded otherwise: nearer than a tenth of the usual step, with the same pixels."""
     if len(order) < 4:
         return order
-    usual = float(np.median(np.diff(along[order])))
+    steps = np.diff(along[order])
+    usual = float(np.median(steps[steps > COPY])) if (steps > COPY).any() else 0.0
     kept = order[:1]
     for n in order[1:]:
         if along[n] - along[kept[-1]] > SAME * usual or not _same_pixels(slices[n], slices[kept[-1]]):
@@ -293,8 +304,13 @@ def _steps(along: Array, source: Path) -> tuple[float, tuple[str, ...]]:
     if len(gaps):
         where = ", ".join(f"after slice {n + 1}: {steps[n]:.4g} mm" for n in gaps[:3])
         raise DataError(f"slices are missing ({where}, where {usual:.4g} mm is usual)", where=source)
-    uneven = float(np.abs(steps / usual - 1).max()) > 0.05
-    return usual, (UNEVEN,) if uneven else ()
+    # positions are rounded in the header, steps between them all the more: the whole way is what the step is of
+    numbers = np.arange(len(along))
+    mean, first = float(along[-1] - along[0]) / len(steps), float(along[0])
+    for step, begin in ((mean, first), np.polyfit(numbers, along, 1)):
+        if float(np.abs(along - begin - step * numbers).max()) <= EVEN * usual:
+            return float(step), ()
+    return usual, (UNEVEN,)
 
 
 def _along_travel(slices: list[Slice], points: Array, source: Path) -> tuple[list[Slice], FileGrid]:

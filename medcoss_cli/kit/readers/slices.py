@@ -109,7 +109,9 @@ def _by_contrast(slices: list[Slice]) -> Parts:
 
 def _by_acquisition(slices: list[Slice]) -> Parts:
     along = _along(slices)
-    if along is None or len(slices) < 4:
+    if along is None:
+        return _by_time_point(slices)
+    if len(slices) < 4:
         return [(slices, "")]
     is_even = _is_even(along)
     for name in dict(slices[0].frame.acquisition):
@@ -125,6 +127,17 @@ def _by_acquisition(slices: list[Slice]) -> Parts:
         if len(parts) > 1 and all(_is_even(along[part]) for part in parts):
             return [([slices[n] for n in part], name) for part in parts]
     return [(slices, "")]
+
+
+def _by_time_point(slices: list[Slice]) -> Parts:
+    """Slices without positions: as many of each time point are a volume each."""
+    groups: dict[str, list[Slice]] = {}
+    for item in slices:
+        groups.setdefault(dict(item.frame.acquisition)["time point"], []).append(item)
+    counts = {len(group) for group in groups.values()}
+    if len(groups) == 1 or len(counts) > 1 or counts == {1}:
+        return [(slices, "")]
+    return [(group, "time point") for group in groups.values()]
 
 
 def _along(slices: list[Slice]) -> np.ndarray[tuple[int], np.dtype[np.float64]] | None:

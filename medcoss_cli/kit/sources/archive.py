@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import shutil
+import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
@@ -22,8 +25,11 @@ def is_archive(path: Path) -> bool:
     """A zip archive of files, and no spreadsheet or stack of arrays that is stored as one."""
     if path.suffix.lower() not in ("", ".zip") or not path.is_file() or not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return _DOCUMENT not in archive.namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _DOCUMENT not in archive.namelist()
+    except zipfile.BadZipFile:
+        return True  # unpacking it says why not
 
 
 def unpacked(path: Path, say: Callable[[str], None] = lambda text: None) -> Path:
@@ -37,29 +43,37 @@ def unpacked(path: Path, say: Callable[[str], None] = lambda text: None) -> Path
     folder = cache() / f"zip-{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
     if folder.is_dir():
         return folder
-    temporary = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = None
     try:
+        cache().mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary = Path(tempfile.mkdtemp(prefix=".zip-", dir=cache()))  # for its owner alone
         with zipfile.ZipFile(path) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
             _check(path, members, stat.st_size)
             say(f"unpacking {len(members)} files of {path.name} into {folder} (private: holds data)")
             for member in members:
                 _extract(archive, member, temporary, path)
-        temporary.replace(folder)
+        if not folder.is_dir():  # another process may have been faster
+            temporary.replace(folder)
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise ResourceError(
             f"the archive cannot be unpacked ({error.strerror or type(error).__name__})",
             where=folder,
             fix="make room, or set MEDCOSS_CACHE to another folder",
         ) from error
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
+    except (
+        zipfile.BadZipFile,
+        EOFError,
+        NotImplementedError,
+        ValueError,
+        RuntimeError,
+        zlib.error,
+        lzma.LZMAError,
+    ) as error:
         raise DataError(f"the archive cannot be unpacked ({error})", where=path, fix="send or pack it again") from error
-    except DataError:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
@@ -73,6 +87,9 @@ def _check(path: Path, members: list[zipfile.ZipInfo], size: int) -> None:
         raise DataError(f"it unpacks to {total:,} bytes, more than {MAX_RATIO} times its size", where=path)
     if any(member.flag_bits & 1 for member in members):
         raise DataError("the archive is encrypted", where=path, fix="unpack it with its password first")
+    names = [member.filename.replace("\\", "/") for member in members]
+    if len(set(names)) < len(names):
+        raise DataError("two files of the archive have one name", where=path, fix="unpack it by hand, and rename one")
     for member in members:
         name = PurePosixPath(member.filename.replace("\\", "/"))
         if name.is_absolute() or ".." in name.parts or "\0" in member.filename or member.filename[1:2] == ":":

@@ -219,6 +219,41 @@ def test_a_polygon_is_filled_as_another_library_fills_it() -> None:
         assert np.array_equal(inside_of(corners, (40, 50)), theirs)
 
 
+def test_a_contour_stored_twice_is_no_hole_and_a_roi_may_come_in_parts(tmp_path: Path) -> None:
+    record, sample = series(tmp_path / "ct")
+    truth = np.zeros(SIZE, int)
+    truth[4, 4:15, 3:12] = 1
+    truth[6, 4:15, 3:12] = 1
+    path = structures(tmp_path / "rt.dcm", [(1, rectangle(d, (3.5, 14.5), (2.5, 11.5))) for d in (4, 4, 6)])
+    data = pydicom.dcmread(path)
+    first, second = data.ROIContourSequence[0], pydicom.Dataset()
+    second.ReferencedROINumber, second.ContourSequence = 1, [first.ContourSequence.pop()]
+    data.ROIContourSequence.append(second)
+    save(data, path)
+    assert np.array_equal(read_placed(path, sample), turned(truth, record, tmp_path / "truth"))
+    del second.ReferencedROINumber
+    save(data, path)
+    with pytest.raises(DataError, match="the number 0 of a segment is not from 1 to 65535"):
+        read_placed(path, sample)
+    first.ContourSequence[0].ContourData = ["1", "2"]
+    save(data, path)
+    with pytest.raises(DataError, match="cannot be decoded"):
+        read_placed(path, sample)
+
+
+def test_a_segmentation_of_a_finer_grid_is_refused(tmp_path: Path) -> None:
+    _, sample = series(tmp_path / "ct")
+    path = segmentation(tmp_path / "seg.dcm", frames_of(blobs()))
+    data = pydicom.dcmread(path)
+    for group in data.PerFrameFunctionalGroupsSequence:
+        group.PixelMeasuresSequence[0].PixelSpacing = [SPACING[0] / 2, SPACING[1] / 2]
+    data.Rows, data.Columns = 39, 31
+    data.PixelData = np.packbits(np.ones(39 * 31 * int(data.NumberOfFrames), np.uint8), bitorder="little").tobytes()
+    save(data, path)
+    with pytest.raises(DataError, match="do not lie on those of the image"):
+        read_placed(path, sample)
+
+
 @pytest.mark.parametrize(
     ("contours", "elements", "reason"),
     [

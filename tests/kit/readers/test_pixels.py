@@ -156,3 +156,32 @@ def test_slopes_of_slices_are_their_own(tmp_path: Path) -> None:
         save(data, path)
     values = only(NATIVE, tmp_path).array[0, :, 0, 0].tolist()
     assert values == [(1000 + 20 * n) * (1 + 2 * n) for n in range(4)]
+
+
+def test_a_slice_of_padding_alone_leaves_the_others_theirs(tmp_path: Path) -> None:
+    for path in padded_series(tmp_path, "CT").iterdir():
+        if path.name == "0":
+            import pydicom
+
+            data = pydicom.dcmread(path)
+            data.PixelData = np.full((20, 20), -32768, np.int16).tobytes()
+            save(data, path)
+    array = only(NATIVE, tmp_path).array[0]
+    assert (array[0].max(), array[1:, :, :6].max(), array.min()) == (-1000, -1000, -1000)
+
+
+def test_hounsfield_units_are_not_inverted_for_display(tmp_path: Path) -> None:
+    for n in range(3):
+        place = {
+            "ImagePositionPatient": [0, 0, n],
+            "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+            "PixelSpacing": [1, 1],
+        }
+        settings = {
+            "BitsStored": 12,
+            "HighBit": 11,
+            "RescaleIntercept": -1024,
+            "PhotometricInterpretation": "MONOCHROME1",
+        }
+        save(make(LEVELS, "CT", **place, **settings), tmp_path / str(n))
+    assert np.array_equal(only(NATIVE, tmp_path).array[0, 0], LEVELS.astype(float) - 1024)

@@ -286,3 +286,53 @@ def test_an_unknown_transfer_syntax_is_named(tmp_path: Path) -> None:
     assert content.count(uid) == 1
     path.write_bytes(content.replace(uid, b"1.2.840.113619.5.2"[:20].ljust(len(uid), b"\0")))
     assert "its transfer syntax 1.2.840.113619.5.2 is not of the DICOM standard" in reasons(NATIVE, tmp_path)
+
+
+@pytest.mark.parametrize(("step", "digits"), [(0.625, 2), (1.25, 1)])
+def test_rounded_positions_do_not_add_up(tmp_path: Path, step: float, digits: int) -> None:
+    write_series(tmp_path, [round(step * n, digits) for n in range(130)], step=1)
+    sample = only(NATIVE.whole(), tmp_path)
+    assert sample.spacing is not None
+    assert sample.spacing[0] == pytest.approx(step, rel=1e-3)
+    assert not any("uneven" in note for note in sample.notes)
+
+
+def test_two_studies_with_one_series_uid_are_two_volumes(tmp_path: Path) -> None:
+    write_series(tmp_path / "p1", [5.0 * n for n in range(6)], StudyInstanceUID="1.2.1")
+    write_series(tmp_path / "p2", [5.0 * n for n in range(6, 12)], StudyInstanceUID="1.2.2")
+    assert sorted(NATIVE.read(record).array.shape[1] for record in found(NATIVE, tmp_path)[0]) == [6, 6]
+
+
+def test_phases_of_a_heart_are_not_mixed_by_the_order_they_came_in(tmp_path: Path) -> None:
+    for n in range(6):
+        for phase, step in ((40, 10), (70, 30)):
+            seconds = 2 * n + (phase == 70) ^ (n % 2)
+            times = {"AcquisitionTime": f"1029{seconds:02d}", "NominalPercentageOfCardiacPhase": phase}
+            write_series(tmp_path, [5.0 * n], step=step, **times)
+    records, _ = found(NATIVE, tmp_path)
+    assert sorted(np.diff(NATIVE.read(record).array[0, :, 0, 0]).tolist() for record in records) == [
+        [50] * 5,
+        [150] * 5,
+    ]
+
+
+def test_time_points_without_positions_are_volumes_of_their_own(tmp_path: Path) -> None:
+    for point in (1, 2):
+        for number in range(4):
+            pixels = np.full((8, 8), 10 * point + number, np.uint16)
+            data = make(pixels, "MR", InstanceNumber=4 * point + number, TemporalPositionIdentifier=point)
+            save(data, tmp_path / f"{point}{number}")
+    columns = [NATIVE.read(record).array[0, :, 0, 0].tolist() for record in found(NATIVE, tmp_path)[0]]
+    assert sorted(columns) == [[10, 11, 12, 13], [20, 21, 22, 23]]
+
+
+def test_slices_that_move_aside_and_back_are_not_on_a_grid(tmp_path: Path) -> None:
+    for path in write_series(tmp_path, [5.0 * n for n in range(7)]).iterdir():
+        data = pydicom.dcmread(path)
+        data.ImagePositionPatient = [
+            20 * (round(float(data.ImagePositionPatient[2])) % 2),
+            0,
+            data.ImagePositionPatient[2],
+        ]
+        save(data, path)
+    assert series.TILTED in only(NATIVE, tmp_path).notes

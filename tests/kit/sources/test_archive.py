@@ -64,7 +64,7 @@ def test_a_name_outside_is_refused_and_nothing_written(tmp_path: Path, cache: Pa
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, cache: Path) -> None:
     with pytest.raises(DataError, match="unpacks to 300,000,000 bytes, more than 200 times its size"):
         archive.unpacked(packed(tmp_path / "a.zip", bomb=bytes(300_000_000)))
-    assert not cache.exists()
+    assert not list((cache / "remote").iterdir())
 
 
 def test_a_damaged_archive_leaves_nothing_behind(tmp_path: Path, cache: Path) -> None:
@@ -75,6 +75,25 @@ def test_a_damaged_archive_leaves_nothing_behind(tmp_path: Path, cache: Path) ->
     with pytest.raises(DataError, match="cannot be unpacked"):
         archive.unpacked(path)
     assert not list(cache.rglob("one"))
+
+
+def test_a_damaged_stream_two_of_one_name_and_a_damaged_list(tmp_path: Path, cache: Path) -> None:
+    path = packed(tmp_path / "a.zip", one=b"a" * 4000, two=np.random.default_rng(0).bytes(4000))
+    content = bytearray(path.read_bytes())
+    content[35:45] = b"\xff" * 10
+    (tmp_path / "b.zip").write_bytes(content)
+    with pytest.raises(DataError, match="cannot be unpacked"):
+        archive.unpacked(tmp_path / "b.zip")
+    with pytest.raises(DataError, match="two files of the archive have one name"):
+        archive.unpacked(packed(tmp_path / "c.zip", a__b=b"1", **{"a\\b": b"2"}))
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b"PK\x01\x02") : content.rindex(b"PK\x01\x02") + 4] = b"XXXX"
+    (tmp_path / "d.zip").write_bytes(content)
+    assert archive.is_archive(tmp_path / "d.zip")
+    with pytest.raises(DataError, match="cannot be unpacked"):
+        archive.unpacked(tmp_path / "d.zip")
+    assert not list((cache / "remote").iterdir())
+    assert stat.S_IMODE(archive.unpacked(path).stat().st_mode) == 0o700
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
