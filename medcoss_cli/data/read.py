@@ -44,7 +44,7 @@ def find(
     *,
     columns: Mapping[str, str] | None = None,
 ) -> Listing:
-    """List a folder's records and say what is left out, and how patients are told.
+    """List a folder's records and print what is left out and how patients are inferred.
 
     Args:
         columns: names of the manifest's columns where they differ, see `kit.manifest.naming`.
@@ -88,7 +88,7 @@ def find(
 def _tell_patients(
     modality: CompleteModality, root: Path, listing: Listing, screen: Screen, columns: Mapping[str, str] | None
 ) -> None:
-    """How many patients there are and how they are told; a warning where they are not, before anything is split."""
+    """Print the number of patients and the rule that infers them; a warning without a rule, before anything is split."""
     records = listing.records
     groups = {record.group for record in records if record.group is not None}
     alone = len({record.recording for record in records if record.group is None})

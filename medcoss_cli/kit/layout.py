@@ -42,7 +42,7 @@ class Layout:
     """What the names of these files say.
 
     Args:
-        rule: how patients are told, in words; None: they are not.
+        rule: how patients are inferred, in words; None: they are not.
         masks: files that are no samples, and why.
     """
 
@@ -172,7 +172,7 @@ def _nobody(parts: tuple[str, ...]) -> str | None:
 
 
 def _patients(files: Sequence[tuple[str, ...]]) -> tuple[str | None, Callable[[tuple[str, ...]], str | None]]:
-    """How patients are told, and the patient of a file by the parts of its path below the root."""
+    """The rule that infers patients, and the patient of a file by the parts of its path below the root."""
     if sum(_subject(parts) is not None for parts in files) * 2 > len(files):
         return "sub-* (BIDS)", _subject
     cases = [case for parts in files if (case := _case(parts)) is not None]

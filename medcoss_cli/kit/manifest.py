@@ -76,7 +76,7 @@ def entries(root: Path, split: str = "train") -> Iterator[Entry | Skipped]:
     """The files under `root` (a folder, one file, or a manifest), sorted by path; those that are no samples as Skipped.
 
     Hidden files, what operating systems leave behind, licences and READMEs are passed over in silence. Where no manifest
-    rules, masks beside images are left out, and patients are told by the folder's layout (kit/layout.py).
+    rules, masks beside images are left out, and patients are inferred from the folder's layout (kit/layout.py).
 
     Raises:
         DataError: nothing is there, or a manifest is wrong (it cannot be parsed, has no column `path`, a path outside its

@@ -30,13 +30,14 @@ _SEQUENCE_OF = {
 }
 """The functional group of an enhanced object that holds an attribute of a plain one."""
 _FRAME_TYPES = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence")
-PLAIN_NAMES = {"FrameType": "ImageType"}
+_PLAIN_NAMES = {"FrameType": "ImageType"}
+"""What a plain object calls an attribute of a frame, where the names differ."""
 B_VALUES = (
     (0x0043, 0x1039, "GEMS_PARM_01"),
     (0x0019, 0x100C, "SIEMENS MR HEADER"),
     (0x2001, 0x1003, "Philips Imaging DD 001"),
 )
-"""Private elements in which scanners of before DiffusionBValue have it: group, element, and their creator."""
+"""Private elements for the b-value of scanners older than DiffusionBValue: group, element, and private creator."""
 
 
 def group_of(data: Any, frame: int, sequence: str) -> Any:
@@ -68,8 +69,8 @@ def value(data: Any, keyword: Any, frame: int = 0) -> Any:
     """
     for holder in _holders(data, frame, keyword):
         found = holder.get(keyword)
-        if found is None and holder is data and keyword in PLAIN_NAMES:
-            found = holder.get(PLAIN_NAMES[keyword])
+        if found is None and holder is data and keyword in _PLAIN_NAMES:
+            found = holder.get(_PLAIN_NAMES[keyword])
         if isinstance(keyword, tuple):  # by its tag: an element
             found = found.value if found is not None else None
         if found is not None and found != "":

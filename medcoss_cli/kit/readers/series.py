@@ -172,7 +172,7 @@ def _assembled(slices: list[Slice], note: str) -> Iterator[Series | Skipped]:
         try:
             stat = item.header.path.stat()
         except OSError:
-            yield Skipped(source, f"series of {len(slices)} slices: {item.header.path.name} is gone", bad=True)
+            yield Skipped(source, f"series of {len(slices)} slices: a file was deleted meanwhile", bad=True)
             return
         digest.update(
             repr((item.header.path.name, item.frame.number, stat.st_size, stat.st_mtime_ns)).encode(

@@ -61,15 +61,7 @@ def unpacked(path: Path, say: Callable[[str], None] = lambda text: None) -> Path
             where=folder,
             fix="make room, or set MEDCOSS_CACHE to another folder",
         ) from error
-    except (
-        zipfile.BadZipFile,
-        EOFError,
-        NotImplementedError,
-        ValueError,
-        RuntimeError,
-        zlib.error,
-        lzma.LZMAError,
-    ) as error:
+    except (zipfile.BadZipFile, EOFError, ValueError, RuntimeError, zlib.error, lzma.LZMAError) as error:
         raise DataError(f"the archive cannot be unpacked ({error})", where=path, fix="send or pack it again") from error
     finally:
         if temporary is not None:

@@ -111,7 +111,7 @@ def _describe(slide: Any, path: Path) -> tuple[tuple[float, float] | None, list[
         warnings.simplefilter("ignore")
         try:
             facts = slide.properties
-        except NotImplementedError as error:
+        except NotImplementedError as error:  # of tiffslide, for what it has no reader for
             if not file.pages.first.is_tiled:
                 raise DataError(UNTILED, where=path, fix=TILE) from error
             raise DataError("several focal planes, channels or time points are not read", where=path) from error
