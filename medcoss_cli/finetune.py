@@ -24,11 +24,13 @@ def finetune(job: FinetuneJob) -> dict[str, Any]:
     """Train every seed, test what validated best, and write results.json after each; finished seeds are not repeated."""
     for seed in job.seeds:
         folder = job.run.folder / f"seed-{seed}"
+        progress = Progress(folder)
         if (folder / "result.json").exists():
+            progress.drop_resume()  # which a kill behind the result left there
             continue
         folder.mkdir(exist_ok=True)
         began = time.monotonic()
-        network, progress = job.network(seed), Progress(folder)
+        network = job.network(seed)
         state = Training(
             network,
             job.kind,

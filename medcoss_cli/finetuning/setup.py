@@ -86,9 +86,12 @@ def begin_finetune(
     numbers = list(seeds or [recipe.seed])
     in_use = {"plugins": {spec.modality: spec.plugin}, "versions": versions([spec.modality])}
     facts = {"kind": "finetune", "seeds": numbers, "start": begun, **in_use}
-    run = create_run(recipe, stem, facts, options, screen)
-    finetuned.save(finetuned.StoredTask(spec.to_plain(), dict(weights), {}), run.folder / START)
-    overlap.keep(labelled, run.folder)
+
+    def begin(folder: Path) -> None:
+        finetuned.save(finetuned.StoredTask(spec.to_plain(), dict(weights), {}), folder / START)
+        overlap.keep(labelled, folder)
+
+    run = create_run(recipe, stem, facts, options, screen, begin)
     logged = Logged(screen, run.log)
     return FinetuneJob(recipe, kind, spec, weights, labelled, lost, data, numbers, run, place, logged)
 

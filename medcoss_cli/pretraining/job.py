@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from medcoss_cli.console import Screen
 from medcoss_cli.data.batches import Plan, Pool
@@ -15,7 +16,8 @@ from medcoss_cli.pretraining.stage_data import StageData
 from medcoss_cli.pretraining.state import State
 from medcoss_cli.recipe.schema import AnyStage, ExtendRecipe, PretrainRecipe
 from medcoss_cli.recipe.strategy import StrategyChoice
-from medcoss_cli.store import checkpoint
+from medcoss_cli.store import atomic, checkpoint
+from medcoss_cli.store.checkpoint import Checkpoint
 from medcoss_cli.store.run import Run
 from medcoss_cli.store.shareable import shareable
 from medcoss_cli.strategies import StageInfo, Strategy
@@ -100,11 +102,32 @@ class Job:
         )
 
     def save(self, state: State) -> None:
-        """A stage is done: checkpoint, encoder, retention; then the resume file is no longer needed."""
+        """A stage is done: its checkpoint, what is derived from it; then the resume file is no longer needed."""
         if self.devices.first:
             content = state.to_checkpoint()
             checkpoint.save(content, self.run.checkpoint)
-            self.run.save_encoder(len(state.history), state.history[-1]["modality"], shareable(content))
-            retention.write(self.run.folder, state.history)
+            self._derive(content)
             self.run.drop_resume()
         self.devices.wait()
+
+    def mend(self) -> None:
+        """Make what a kill between the files of a stage's end left undone; nothing is done otherwise."""
+        done = len(self.state.history)
+        if not self.devices.first or done == self.before:
+            return
+        written = self.run.checkpoint.stat().st_mtime_ns
+        if not all(path.exists() and path.stat().st_mtime_ns >= written for path in self._derived(self.state.history)):
+            self._derive(self.state.to_checkpoint())
+        resume = self.run.load_resume()
+        if resume is not None and resume["stage"] <= done:
+            self.run.drop_resume()
+
+    def _derived(self, history: Sequence[Mapping[str, Any]]) -> list[Path]:
+        """What the last stage leaves beside the checkpoint: its encoder, retention."""
+        folder = self.run.folder
+        encoder = self.run.encoder(len(history), history[-1]["modality"])
+        return [encoder, folder / "retention.json", folder / "retention.png"]
+
+    def _derive(self, content: Checkpoint) -> None:
+        atomic.write(self._derived(content.history)[0], shareable(content))
+        retention.write(self.run.folder, content.history)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from medcoss_cli.registry import discovery
 from medcoss_cli.registry.configure import for_stage
 from medcoss_cli.registry.fingerprint import check_unchanged, fingerprint
 from medcoss_cli.store import checkpoint
-from medcoss_cli.store.run import Run
+from medcoss_cli.store.run import CHECKPOINT, INIT, Run
 from medcoss_cli.training import distributed
 from medcoss_cli.training.distributed import Devices
 from medcoss_cli.training.runs import Options, create_run, folders
@@ -50,9 +51,8 @@ def begin_pretrain(
     in_use = _in_use([member.modality for stage in recipe.stages for member in stage.members], recipe.strategy.name)
     state = first_state(recipe, start) if done is None else done
     _check_stages(recipe, state, options, place)
-    run = _new_run(recipe, stem, options, place, screen, {"kind": "pretrain", **in_use})
-    if start is not None and place.first:
-        checkpoint.save(start.to_checkpoint(), run.init)
+    begin = None if start is None else partial(_keep, start, INIT)
+    run = _new_run(recipe, stem, options, place, screen, {"kind": "pretrain", **in_use}, begin)
     job = _job(recipe, recipe.stages, 0, state, run, options, place, screen)
     for line in notes[:1]:
         job.screen.say(line)
@@ -133,7 +133,8 @@ def begin_extend(
     in_use = _in_use([modality], recipe.strategy.name)
     recipe, state, stage = start_of_extend(recipe, modality, source, data, options, screen)
     facts = in_use | {"kind": "extend", "stage": stage.model_dump(mode="json"), "before": len(state.history)}
-    run = _new_run(recipe, f"extend-{modality}", options, place, screen, facts)
+    begin = partial(_keep, state, CHECKPOINT)  # where the run goes on from, should it be interrupted
+    run = _new_run(recipe, f"extend-{modality}", options, place, screen, facts, begin)
     others = [name for name in state.memory if name != recipe.strategy.name]
     if others:
         screen.warn(
@@ -144,8 +145,6 @@ def begin_extend(
         screen.warn(
             f"the checkpoint has no samples of {', '.join(unheld)}: they cannot be rehearsed and may be forgotten"
         )
-    if place.first:
-        checkpoint.save(state.to_checkpoint(), run.checkpoint)  # where the run goes on from, should it be interrupted
     return _job(recipe, [stage], len(state.history), state, run, options, place, screen)
 
 
@@ -214,7 +213,9 @@ def resume(folder: Path, options: Options, screen: Screen) -> Job:
         )
     extension = [] if isinstance(recipe, PretrainRecipe) else [Stage(**facts["stage"])]
     stages: Sequence[AnyStage] = recipe.stages if isinstance(recipe, PretrainRecipe) else extension
-    return _job(recipe, stages, before, state, run, options, place, screen)
+    job = _job(recipe, stages, before, state, run, options, place, screen)
+    job.mend()
+    return job
 
 
 def _in_use(modalities: Sequence[str], strategy: str) -> dict[str, Any]:
@@ -233,9 +234,21 @@ def _check_in_use(run: Run, screen: Screen) -> None:
         raise
 
 
-def _new_run(recipe: Recipe, stem: str, options: Options, place: Devices, screen: Screen, facts: dict[str, Any]) -> Run:
+def _keep(state: State, name: str, folder: Path) -> None:
+    checkpoint.save(state.to_checkpoint(), folder / name)
+
+
+def _new_run(
+    recipe: Recipe,
+    stem: str,
+    options: Options,
+    place: Devices,
+    screen: Screen,
+    facts: dict[str, Any],
+    begin: Callable[[Path], object] | None,
+) -> Run:
     """Rank 0 makes the folder, the others learn its name."""
-    run = create_run(recipe, stem, facts, options, screen) if place.first else None
+    run = create_run(recipe, stem, facts, options, screen, begin) if place.first else None
     folder = place.text_from_first("" if run is None else str(run.folder))
     return run or Run.resume(Path(folder), writes=False)
 

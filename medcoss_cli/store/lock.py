@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import platform
+import time
 from pathlib import Path
 
 from medcoss_cli.errors import ResourceError
@@ -55,6 +56,23 @@ def hold(folder: Path) -> int:
         ) from error
     _held.add(handle)
     return handle
+
+
+def is_free(folder: Path) -> bool:
+    """Did the process that had this folder end? False for one whose owner is about to lock it, and without permission."""
+    try:
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return time.time() - folder.stat().st_mtime > 60
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.fstat(handle).st_size > 0 or time.time() - os.fstat(handle).st_mtime > 60
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
 
 
 def release(handle: int) -> None:

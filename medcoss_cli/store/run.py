@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import io
 import json
+import os
 import platform
+import secrets
+import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +24,8 @@ from medcoss_cli.errors import UsageError
 from medcoss_cli.store import atomic, lock
 from medcoss_cli.store.progress import Progress
 
-_FILES = ("run.json", "recipe.yaml", "metrics.jsonl", "log.txt", "resume.pt", "ckpt.pt", "init.pt", "quarantine.csv")
+CHECKPOINT, INIT = "ckpt.pt", "init.pt"
+_FILES = ("run.json", "recipe.yaml", "metrics.jsonl", "log.txt", "resume.pt", CHECKPOINT, INIT, "quarantine.csv")
 _MADE = (
     *_FILES,
     "retention.json",
@@ -52,17 +57,26 @@ class Run(Progress):
 
     @classmethod
     def create(
-        cls, runs: Path, name: str, *, recipe: Mapping[str, Any], facts: Mapping[str, Any], overwrite: bool, exact: bool
+        cls,
+        runs: Path,
+        name: str,
+        *,
+        recipe: Mapping[str, Any],
+        facts: Mapping[str, Any],
+        overwrite: bool,
+        exact: bool,
+        begin: Callable[[Path], object] | None = None,
     ) -> Run:
-        """A new folder `runs/name`.
+        """A new folder `runs/name`; it gets its name when it can be resumed, so a kill leaves a whole run or none.
 
         Args:
             overwrite: begin again where there is one: what medcoss made in it is removed.
             exact: the name was asked for; otherwise -2, -3 ... is added to one that is taken.
+            begin: writes what the run begins from into the folder that it is given.
 
         Raises: UsageError if an exact name is taken, ResourceError if the folder is in use or cannot be written.
         """
-        folder = _make_folder(runs, run_name(name), overwrite=overwrite, exact=exact)
+        folder = runs / run_name(name)
         run_facts = {
             **facts,
             "command": sys.argv[1:],
@@ -73,12 +87,21 @@ class Run(Progress):
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "finished": None,
         }
-        run = cls(folder, run_facts)
+        again = exact and overwrite and folder.is_dir()
+        if not again:
+            _check_free(folder, exact)
+        run = cls(folder if again else _unnamed(folder), run_facts)
         try:
-            run._empty()
+            run._empty()  # run.json first, and it is written last: a folder without it is no run
             atomic.write(run.recipe, yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True).encode())
+            if begin is not None:
+                begin(run.folder)
             run._write_facts()
+            if not again:
+                run.folder = _named(run.folder, folder, exact)
         except BaseException:
+            if not again:
+                shutil.rmtree(run.folder, ignore_errors=True)
             run.close()
             raise
         return run
@@ -100,12 +123,12 @@ class Run(Progress):
 
     @property
     def checkpoint(self) -> Path:
-        return self.folder / "ckpt.pt"
+        return self.folder / CHECKPOINT
 
     @property
     def init(self) -> Path:
         """What a pre-training began from, kept until it is done."""
-        return self.folder / "init.pt"
+        return self.folder / INIT
 
     def quarantine(self, stage: int, tables: Sequence[Path]) -> None:
         """Take over what a stage's prepared sets say of files that were not used; a resumed stage says it once."""
@@ -122,17 +145,16 @@ class Run(Progress):
         table_of_all.writerows([["stage", *header], *kept, *([str(stage), *row] for row in rows)])
         atomic.write(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
-    def save_encoder(self, number: int, modality: str, data: bytes) -> None:
-        """The stage's product: encoder and tokenizers, the bytes of `store.shareable.shareable`."""
-        if self.writes:
-            atomic.write(self.folder / "stages" / f"{number}-{modality}" / "encoder.safetensors", data)
+    def encoder(self, number: int, modality: str) -> Path:
+        """A stage's product: encoder and tokenizers, the bytes of `store.shareable.shareable`."""
+        return self.folder / "stages" / f"{number}-{modality}" / "encoder.safetensors"
 
     def finish(self) -> None:
         """All stages are done, and what the first one began from is no longer needed."""
-        if self.writes:
-            self.init.unlink(missing_ok=True)
         self.facts["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         self._write_facts()
+        if self.writes:  # after the line above, for a run that is not finished cannot do without it
+            self.init.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let go of the folder; the end of the process does so too."""
@@ -187,26 +209,52 @@ def run_name(name: str) -> str:
     return name
 
 
-def _make_folder(runs: Path, name: str, *, overwrite: bool, exact: bool) -> Path:
-    """The folder of a new run; made in one step, so that two that begin at once get two folders."""
-    number = 1
+def _check_free(folder: Path, exact: bool) -> None:
+    """Raises: UsageError for an exact name that is taken, ResourceError where no folder can be made."""
+    runs = folder.parent
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        taken = folder.exists() or folder.is_symlink()
+    except FileExistsError as error:
+        raise UsageError("a file of this name already exists", where=runs) from error
+    except OSError as error:
+        raise atomic.user_error(error, folder) from error
+    if exact and taken:
+        raise _taken(folder)
+
+
+def _taken(folder: Path) -> UsageError:
+    if not folder.is_dir():
+        return UsageError("a file of this name already exists", where=folder)
+    return UsageError(
+        "a run of this name already exists", where=folder, fix=f"--resume {folder}, --overwrite, or another --name"
+    )
+
+
+def _unnamed(folder: Path) -> Path:
+    """A new folder beside the one that is to be; what killed processes left of such folders is removed."""
+    try:
+        for leftover in folder.parent.glob(f"{atomic.PREFIX}*/"):
+            if lock.is_free(leftover):
+                shutil.rmtree(leftover, ignore_errors=True)
+        place = folder.with_name(f"{atomic.PREFIX}{folder.name[:100]}-{secrets.token_hex(6)}")
+        place.mkdir()
+    except OSError as error:
+        raise atomic.user_error(error, folder) from error
+    return place
+
+
+def _named(place: Path, folder: Path, exact: bool) -> Path:
+    """Give a complete folder its name, in one step, so that two that begin at once get two. Raises: UsageError."""
+    number, name = 1, folder
     while True:
-        folder = runs / (name if number == 1 else f"{name}-{number}")
         try:
-            runs.mkdir(parents=True, exist_ok=True)
-            folder.mkdir()
-            return folder
-        except FileExistsError as error:
-            if exact and overwrite and folder.is_dir():
-                return folder
-            if exact and folder.is_dir():
-                raise UsageError(
-                    "a run of this name already exists",
-                    where=folder,
-                    fix=f"--resume {folder}, --overwrite, or another --name",
-                ) from error
-            if exact or not runs.is_dir():
-                raise UsageError("a file of this name already exists", where=folder if exact else runs) from error
-            number += 1
+            if not os.path.lexists(name):
+                return place.rename(name)
         except OSError as error:
-            raise atomic.user_error(error, folder) from error
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise atomic.user_error(error, name) from error
+        if exact:
+            raise _taken(name)
+        number += 1
+        name = folder.with_name(f"{folder.name}-{number}")

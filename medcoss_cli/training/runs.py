@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,19 @@ def folders(recipe: Recipe, options: Options) -> tuple[Path, Path]:
     return Path(root), Path(prepared)
 
 
-def create_run(recipe: Recipe, stem: str, facts: Mapping[str, Any], options: Options, screen: Screen) -> Run:
+def create_run(
+    recipe: Recipe,
+    stem: str,
+    facts: Mapping[str, Any],
+    options: Options,
+    screen: Screen,
+    begin: Callable[[Path], object] | None = None,
+) -> Run:
     """A new run's folder, named by `--name` or else `stem`; a taken stem gets -2, -3 and a note.
 
     Args:
         facts: for run.json, beside the folders and what every run's has.
+        begin: writes what the run begins from into its folder.
     """
     root, prepared = folders(recipe, options)
     name = options.name or stem
@@ -46,6 +54,7 @@ def create_run(recipe: Recipe, stem: str, facts: Mapping[str, Any], options: Opt
         facts={**facts, "data_root": str(root.absolute()), "prepared": str(prepared.absolute())},
         overwrite=options.overwrite,
         exact=options.overwrite or options.name is not None,
+        begin=begin,
     )
     if run.folder.name != name:
         screen.warn(f"{options.runs / name} already exists; this run is {run.folder}")

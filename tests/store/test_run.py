@@ -82,8 +82,8 @@ def test_overwriting_removes_what_medcoss_made_and_nothing_else(tmp_path: Path) 
     run.log("a line")
     run.metric({"stage": 1, "step": 1})
     run.save_resume({"stage": 1})
-    run.save_encoder(1, "xray", b"weights")
-    run.save_encoder(2, "ct", b"weights")
+    atomic.write(run.encoder(1, "xray"), b"weights")
+    atomic.write(run.encoder(2, "ct"), b"weights")
     run.checkpoint.write_bytes(b"old")
     (run.folder / "notes.md").write_text("mine")
     (run.folder / "stages" / "2-ct" / "notes.md").write_text("mine")
@@ -273,16 +273,39 @@ def test_a_resume_file_that_is_not_ours_is_refused(tmp_path: Path, kind: str) ->
     run.close()
 
 
-def test_a_stage_leaves_its_encoder(tmp_path: Path) -> None:
-    run = create(tmp_path)
-    run.save_encoder(3, "xray", b"weights")
-    assert (run.folder / "stages" / "3-xray" / "encoder.safetensors").read_bytes() == b"weights"
+def test_a_run_has_its_name_when_it_can_be_resumed(tmp_path: Path) -> None:
+    seen: list[bool] = []
+
+    def begin(folder: Path) -> None:
+        seen.append((tmp_path / "runs" / "a").exists())
+        (folder / "init.pt").write_bytes(b"weights")
+
+    arguments: dict[str, Any] = {"recipe": RECIPE, "facts": {"kind": "pretrain"}, "overwrite": False, "exact": True}
+    run = Run.create(tmp_path / "runs", "a", **arguments, begin=begin)
+    assert seen == [False]
+    assert run.init.read_bytes() == b"weights"
     run.close()
+
+    def fail(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Run.create(tmp_path / "runs", "b", **arguments, begin=fail)
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["a"]
+
+
+def test_what_a_killed_beginning_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    left = tmp_path / "runs" / f"{atomic.PREFIX}a-123456"
+    left.mkdir(parents=True)
+    (left / ".lock").write_text("process 1")
+    (left / "init.pt").write_bytes(b"half")
+    create(tmp_path).close()
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["a"]
 
 
 def test_resuming_clears_what_a_kill_left_unfinished(tmp_path: Path) -> None:
     run = create(tmp_path)
-    run.save_encoder(1, "xray", b"weights")
+    atomic.write(run.encoder(1, "xray"), b"weights")
     for place in (run.folder, run.folder / "stages" / "1-xray"):
         (place / f"{atomic.PREFIX}ckpt.pt-1").write_bytes(b"half")
     run.close()
@@ -300,7 +323,6 @@ def test_other_ranks_write_nothing(tmp_path: Path) -> None:
     other.truncate_metrics(stage=1, step=0)
     other.save_resume({})
     other.drop_resume()
-    other.save_encoder(1, "xray", b"weights")
     other.finish()
     other.close()
     assert {p: p.stat().st_mtime_ns for p in first.folder.rglob("*")} == before
