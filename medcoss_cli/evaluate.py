@@ -22,6 +22,7 @@ from medcoss_cli.pretraining.state import versions
 from medcoss_cli.recipe.finetuning import FinetuneRecipe
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.store import atomic
+from medcoss_cli.store.run import facts_of as run_facts
 from medcoss_cli.store.run import without_paths
 from medcoss_cli.store.scrubbed import scrubbed
 from medcoss_cli.store.table import write_rows
@@ -128,11 +129,11 @@ def _check_out(out: Path | None) -> None:
 
 def _recipe(run: Path, data: Path | None, options: Options) -> tuple[FinetuneRecipe, dict[str, Any], Path, Path]:
     """The run's recipe and facts, the folder of labelled data, and the folder of prepared sets."""
-    if not (run / "run.json").is_file() or not (run / "recipe.yaml").is_file():
-        raise UsageError("this is not a run's folder", where=run, fix="name a folder that `medcoss finetune` left")
+    facts = run_facts(run)
+    if facts.get("kind") != "finetune":
+        raise UsageError("this is not a run of finetune", where=run, fix="name a folder that `medcoss finetune` left")
     recipe = read_recipe(str(run / "recipe.yaml"), [], kind="finetune")
     assert isinstance(recipe, FinetuneRecipe)
-    facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
     completed = replace(
         options,
         data_root=options.data_root or Path(facts["data_root"]),

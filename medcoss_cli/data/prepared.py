@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, Field, StringConstraints
 
 from medcoss_cli.errors import DataError
+from medcoss_cli.store import typed
 
 INDEX = "index.json"
 QUARANTINE = "quarantine.csv"
+
+
+class _Shard(BaseModel, strict=True, extra="allow"):
+    file: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    rows: Annotated[int, Field(ge=0)]
+
+
+class _Index(BaseModel, strict=True, extra="allow"):
+    rows: Annotated[int, Field(ge=0)]
+    size: list[Annotated[int, Field(gt=0)]]
+    data_hash: str
+    shards: list[_Shard]
 
 
 @dataclass(frozen=True)
@@ -31,13 +44,14 @@ class PreparedSet:
     @classmethod
     def open(cls, folder: Path) -> PreparedSet:
         """Raises: DataError if the folder holds no finished prepared set."""
+        fix = "delete it and prepare again"
         try:
-            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(
-                "this is not a finished prepared set", where=folder, fix="delete it and prepare again"
-            ) from error
-        return cls(folder, index)
+            index = typed.read_json(
+                _Index, folder / INDEX, fix=fix, error=DataError, what="the index of the prepared set"
+            )
+        except FileNotFoundError as error:
+            raise DataError("this is not a finished prepared set", where=folder, fix=fix) from error
+        return cls(folder, index.model_dump())
 
     def __len__(self) -> int:
         return int(self.index["rows"])

@@ -8,7 +8,6 @@ and the final name, which a file gets last. Importing this imports no torch: an 
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -24,7 +23,7 @@ from medcoss_cli.export import metadata, model_card, verify
 from medcoss_cli.export.metadata import Description, hash_of, sha256
 from medcoss_cli.export.verify import FP32, Run, Tolerance
 from medcoss_cli.registry.discovery import FORMATS, load_class
-from medcoss_cli.store import atomic
+from medcoss_cli.store import atomic, lock
 
 if TYPE_CHECKING:
     from medcoss_cli.export.samples import VerificationSamples
@@ -107,8 +106,8 @@ def export(
     item, shown, file = choose_target(source, modality, run, seed, samples, screen)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=atomic.PREFIX) as scratch:
-            path = Path(scratch) / out.name
+        with lock.scratch(out) as scratch:
+            path = scratch / out.name
             entries = {"precision": precision, "opset": opset, "licence": licence, "checkpoint": hash_of(file)}
             item, about, rows = _verified(form, item, path, entries, screen)
             shares = _neighbours(form, item, shown, path, precision)

@@ -7,9 +7,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
 
 from medcoss_cli.errors import CheckpointError
+from medcoss_cli.store import typed
 
 SCHEMA = 1
 KEY = "medcoss"  # of the ONNX metadata
@@ -77,6 +80,23 @@ class Description:
         return json.dumps({"schema": SCHEMA, **asdict(self)}, sort_keys=True)
 
 
+class _Rule(BaseModel, strict=True, extra="allow"):
+    factor: float
+    shift: float
+
+
+class _Step(BaseModel, strict=True):
+    step: Annotated[int, Field(gt=0)]
+
+
+class _Nested(BaseModel, extra="ignore"):
+    intensity: _Rule | None
+    axes: Annotated[list[str], Field(min_length=1)]
+    sizes: list[_Step | Annotated[int, Field(gt=0)] | Literal["any"]]
+    size: list[Annotated[int, Field(gt=0)]] | None
+    kind: Literal["encoder", "features", "task"]
+
+
 def read(metadata: Mapping[str, str], path: Path) -> Description:
     """From a file's metadata. Raises: CheckpointError for a foreign file, a newer schema, or damage."""
     if KEY not in metadata:
@@ -84,9 +104,9 @@ def read(metadata: Mapping[str, str], path: Path) -> Description:
             "this ONNX file was not exported by medcoss", where=path, fix="export one: medcoss export CKPT"
         )
     try:
-        content = json.loads(metadata[KEY])
+        content = typed.loads(metadata[KEY])
         schema = content.pop("schema")
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError("its metadata is damaged", where=path, fix="export it again") from error
     if schema != SCHEMA:
         raise CheckpointError(
@@ -94,10 +114,13 @@ def read(metadata: Mapping[str, str], path: Path) -> Description:
             where=path,
             fix="pip install --upgrade medcoss",
         )
-    try:
-        return Description(**{field.name: content[field.name] for field in fields(Description)})
-    except KeyError as error:
-        raise CheckpointError(f"its metadata lacks {error}", where=path, fix="export it again") from error
+    for field in fields(Description):
+        if field.name not in content:
+            raise CheckpointError(f"its metadata lacks {field.name!r}", where=path, fix="export it again")
+    values = {field.name: content[field.name] for field in fields(Description)}
+    about = typed.checked(Description, values, path, fix="export it again", what="its metadata")
+    typed.checked(_Nested, values, path, fix="export it again", what="its metadata")
+    return about
 
 
 def sha256(content: bytes) -> str:

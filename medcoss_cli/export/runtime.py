@@ -76,7 +76,7 @@ class Exported:
             raise UsageError(
                 "this file has no head for a task", fix="export a fine-tuned run: medcoss export --run RUN"
             )
-        spec = TaskSpec(**self.about.task, vocabulary=self.vocabulary)
+        spec = TaskSpec.from_plain({**self.about.task, "vocabulary": self.vocabulary}, self.path)
         modality = load_modality(spec, screen, self.path, decodes=False)
         return Predictor(load_kind(spec), spec, modality, lambda inputs: self.run(inputs)[0], self.decode)
 

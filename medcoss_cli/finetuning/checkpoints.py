@@ -11,7 +11,7 @@ import torch
 
 from medcoss_cli.console import Screen
 from medcoss_cli.errors import CheckpointError, UsageError
-from medcoss_cli.finetuning.spec import load_kind, load_modality, restore
+from medcoss_cli.finetuning.spec import load_kind, load_modality, restore, stored_spec
 from medcoss_cli.model.finetuned import TaskNetwork
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.plugin import CompleteModality
@@ -57,10 +57,7 @@ def trained_seeds(run: Path, screen: Screen, seed: int | None = None) -> Iterato
     for number, path in files:
         if seed in (None, number):
             stored = finetuned.load(path)
-            try:
-                spec = TaskSpec(**stored.task)
-            except TypeError as error:
-                raise CheckpointError("the model's task is damaged", where=path) from error
+            spec = stored_spec(stored, path)
             kind, modality = load_kind(spec), load_modality(spec, screen, path)
             screen = Screen()  # a note on the plugin is printed once
             yield TrainedSeed(number, kind, spec, modality, restore(spec, modality, stored.weights), stored.facts)

@@ -8,19 +8,27 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
 
 from medcoss_cli.console import Screen
 from medcoss_cli.data.labelled import Case, LabelledSet
 from medcoss_cli.data.read import read_checked
 from medcoss_cli.errors import DataError
 from medcoss_cli.plugin import CompleteModality, Record
-from medcoss_cli.store import atomic
+from medcoss_cli.store import atomic, typed
 
 FILE = "training-data.json"
+
+
+class _Hashes(BaseModel, strict=True):
+    salt: str
+    groups: list[str]
+    samples: list[str]
 
 
 @dataclass(frozen=True)
@@ -63,12 +71,13 @@ def check(run: Path, labelled: LabelledSet, *, allowed: bool) -> Overlap | None:
     if not (run / FILE).is_file():
         labelled.screen.warn(f"the run has no {FILE}: whether it was trained on these cases cannot be seen")
         return None
-    content: Mapping[str, Any] = json.loads((run / FILE).read_text(encoding="utf-8"))
-    salt, tests = content["salt"], labelled.split("test")
+    fix = "restore it; without the file what the run was trained on cannot be compared"
+    content = typed.read_json(_Hashes, run / FILE, fix=fix, what="the run's hashes of its training data")
+    salt, tests = content.salt, labelled.split("test")
     groups = _groups(labelled.root, tests, salt)
-    shared_groups = {group for group, code in groups.items() if code in set(content["groups"])}
+    shared_groups = {group for group, code in groups.items() if code in set(content.groups)}
     samples = _samples(labelled.modality, tests, salt, labelled.screen)
-    codes = set(content["samples"])
+    codes = set(content.samples)
     shared_samples = {recording for recording, code in samples.items() if code in codes}
     overlap = Overlap(len(shared_groups), len(shared_samples), allowed)
     if not shared_groups and not shared_samples:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
 
 from medcoss_cli.finetuning.dataset import facts_of
 from medcoss_cli.finetuning.setup import FinetuneJob
 from medcoss_cli.pretraining.state import versions
-from medcoss_cli.store import atomic
+from medcoss_cli.store import atomic, typed
 from medcoss_cli.store.run import without_paths
 from medcoss_cli.store.scrubbed import scrubbed
 
@@ -18,7 +21,7 @@ from medcoss_cli.store.scrubbed import scrubbed
 def write_results(job: FinetuneJob) -> dict[str, Any]:
     """results.json from the seeds that are done: numbers, classes and the recipe; no absolute path is in any field."""
     paths = [job.run.folder / f"seed-{seed}" / "result.json" for seed in job.seeds]
-    seeds = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+    seeds = [_seed(path) for path in paths if path.exists()]
     tests = [entry["test"]["metrics"] for entry in seeds if entry["test"]]
     results = {
         "kind": "finetune",
@@ -41,6 +44,30 @@ def write_results(job: FinetuneJob) -> dict[str, Any]:
     shareable: dict[str, Any] = scrubbed(results)
     atomic.write(job.run.folder / "results.json", json.dumps(shareable, indent=1).encode())
     return shareable
+
+
+class _Test(BaseModel, strict=True, extra="allow"):
+    metrics: dict[str, float | None]
+    baseline: dict[str, float | None] = {}
+    samples: int = 0
+    intervals: dict[str, list[float | None] | None] = {}
+
+
+class _Seed(BaseModel, strict=True, extra="allow"):
+    """What of a seed's result.json is used again."""
+
+    seed: int
+    steps: int
+    best_step: int
+    validation: dict[str, Any] | None
+    test: _Test | None
+    seconds: float
+    weights: dict[str, int]
+
+
+def _seed(path: Path) -> dict[str, Any]:
+    fix = "remove it; the seed is then tested again"
+    return typed.read_json(_Seed, path, fix=fix, what="the seed's result").model_dump(exclude_unset=True)
 
 
 def json_values(value: Any) -> Any:

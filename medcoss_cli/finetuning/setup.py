@@ -15,7 +15,7 @@ from medcoss_cli.data.read import Listing, with_vocabulary
 from medcoss_cli.errors import CheckpointError, DataError, UsageError
 from medcoss_cli.finetuning import overlap
 from medcoss_cli.finetuning.dataset import bounded, facts_of, fewer_labels, find_cases
-from medcoss_cli.finetuning.spec import build, for_task, load_kind, load_modality
+from medcoss_cli.finetuning.spec import build, for_task, load_kind, load_modality, stored_spec
 from medcoss_cli.finetuning.start import encoder_weights, start_of, tokenizer_of
 from medcoss_cli.finetuning.trainer import parameters_of
 from medcoss_cli.importers.weights import read
@@ -108,7 +108,7 @@ def resume_finetune(folder: Path, options: Options, screen: Screen) -> FinetuneJ
     if not (folder / START).exists():
         raise CheckpointError("the run was stopped before it had its start", where=folder, fix="start it again")
     stored = finetuned.load(folder / START)
-    spec = TaskSpec(**stored.task)
+    spec = stored_spec(stored, folder / START)
     kind = load_kind(spec)
     completed = Options(
         None, False, options.data_root or Path(run.facts["data_root"]), options.prepared or Path(run.facts["prepared"])

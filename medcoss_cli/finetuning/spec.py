@@ -19,6 +19,23 @@ from medcoss_cli.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
     from medcoss_cli.model.finetuned import TaskNetwork
+    from medcoss_cli.store.finetuned import StoredTask
+
+
+def stored_spec(stored: StoredTask, where: Path) -> TaskSpec:
+    """The task of a file, after it was compared with the weights in it. Raises: CheckpointError."""
+    from medcoss_cli.store import weighed
+
+    spec = TaskSpec.from_plain(stored.task, where)
+    tokenizer = TokenizerSpec.from_plain(spec.tokenizer_spec)
+    faults = [weighed.size_fault(spec.size, tokenizer.patch)]
+    if stored.weights and "network" not in spec.encoder:
+        faults.append(weighed.encoder_fault(spec.encoder, stored.weights))
+        faults.append(weighed.part_fault("the head", spec.head, "head.", stored.weights))
+        faults.append(weighed.part_fault("the tokenizer", spec.tokenizer_spec, "tokenizer.", stored.weights))
+    for fault in filter(None, faults):
+        raise CheckpointError(f"the stored task is damaged: {fault}", where=where, fix="use another copy of it")
+    return spec
 
 
 def load_kind(spec: TaskSpec) -> TaskKind:

@@ -24,7 +24,7 @@ from medcoss_cli.tasks.samples import SampleData
 from medcoss_cli.training.distributed import Devices
 from medcoss_cli.training.interruption import Interruption
 from medcoss_cli.training.optim import adamw, by_depth, cosine, poly, set_rate
-from medcoss_cli.training.resume import check_data, check_loss
+from medcoss_cli.training.resume import check_data, check_loss, load_optimiser, taken_up
 
 PATIENCE = 4
 """Validations without a better one, while the training loss falls, before overfitting is reported."""
@@ -196,10 +196,13 @@ class Training:
     def _load(self) -> None:
         content = self.progress.load_resume()
         if content is not None:
-            check_data(content["data_hash"], self.data.data_hash, self.progress.folder)
-            self.network.load_state_dict(content["model"])
-            self.optimiser.load_state_dict(content["optimiser"])
-            self.at, self.recent = TrainerState(**content["state"]), content["recent"]
+            with taken_up(self.progress.folder / "resume.pt", "remove it; the seed then starts again"):
+                check_data(content["data_hash"], self.data.data_hash, self.progress.folder)
+                self.network.load_state_dict(content["model"])
+                load_optimiser(self.optimiser, content["optimiser"])
+                self.at, self.recent = TrainerState(**content["state"]), [float(loss) for loss in content["recent"]]
+                self.at.losses = [float(loss) for loss in self.at.losses]
+                self.at.step = range(self.tune.steps + 1)[self.at.step]
         self.progress.truncate_metrics(step=self.at.step)
 
 

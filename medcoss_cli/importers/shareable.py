@@ -18,7 +18,7 @@ from medcoss_cli.registry.configure import fit
 from medcoss_cli.registry.discovery import load_modality
 from medcoss_cli.registry.fingerprint import check_unchanged
 from medcoss_cli.store import atomic, checkpoint, plain
-from medcoss_cli.store.shareable import described, shareable
+from medcoss_cli.store.shareable import shareable
 
 
 def strip(source: Path, out: Path) -> int:
@@ -44,9 +44,9 @@ def unstripped(path: Path, names: Sequence[str] = (), screen: Screen | None = No
     Raises: CheckpointError for damage or a plugin that reads otherwise, PluginError where one is missing, UsageError for a
         modality that the file does not know.
     """
-    weights = plain.load_safetensors(path)
+    content = read(path)
+    weights, about = content.weights, vars(content)
     try:
-        about = described(path)
         encoder = dict(about["encoder"])
         model = Model(
             EncoderShape(**{k: v for k, v in encoder.items() if k not in ("seed", "masking")}), encoder["seed"]

@@ -23,7 +23,7 @@ from medcoss_cli.store.run import without_paths
 from medcoss_cli.strategies import Losses, StageInfo, Strategy, terms
 from medcoss_cli.training.interruption import Interruption
 from medcoss_cli.training.optim import adamw, cosine, decay_on_matrices, decay_places, set_rate
-from medcoss_cli.training.resume import check_data, check_loss, check_parameters
+from medcoss_cli.training.resume import check_data, check_loss, check_parameters, load_optimiser, taken_up
 
 
 class Engine:
@@ -262,15 +262,16 @@ class Engine:
     def _load(self) -> None:
         """Take up resume.pt if it belongs to this stage; metrics written after it are dropped."""
         state = self.run.load_resume()
-        if state is not None and state["stage"] == self.plan.stage:
-            check_data(state["data_hash"], self.data_hash, self.run.folder)
-            self.at = state["step"]
-            while self.phase < len(self.phases) and self.starts[self.phase] < self.at:
-                self._on_begin()  # what it set up is there again; what it changed in the model comes from the file
-            self.model.load_state_dict(state["model"])
-            self.strategy.load_state(state["strategy"])
-            self._new_optimiser()
-            self.optimiser.load_state_dict(state["optimiser"])
+        if state is not None and state.get("stage") == self.plan.stage:
+            with taken_up(self.run.folder / "resume.pt", "remove it; the stage then starts again"):
+                check_data(state["data_hash"], self.data_hash, self.run.folder)
+                self.at = range(1, self.plan.steps + 1)[state["step"] - 1]
+                while self.phase < len(self.phases) and self.starts[self.phase] < self.at:
+                    self._on_begin()  # what it set up is there again; what it changed in the model comes from the file
+                self.model.load_state_dict(state["model"])
+                self.strategy.load_state(state["strategy"])
+                self._new_optimiser()
+                load_optimiser(self.optimiser, state["optimiser"])
         self.run.truncate_metrics(stage=self.plan.stage, step=self.at)
 
 

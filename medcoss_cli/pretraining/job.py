@@ -22,6 +22,7 @@ from medcoss_cli.store.run import Run
 from medcoss_cli.store.shareable import shareable
 from medcoss_cli.strategies import StageInfo, Strategy
 from medcoss_cli.training.distributed import Devices
+from medcoss_cli.training.resume import taken_up
 
 Recipe = PretrainRecipe | ExtendRecipe
 
@@ -54,7 +55,8 @@ class Job:
         """The strategy of the run, with the memory that earlier stages left it."""
         strategy = self.strategy.make()
         if self.strategy.name in self.state.memory:
-            strategy.load_memory(self.state.memory[self.strategy.name])
+            with taken_up(self.run.checkpoint, "use another copy of it"):
+                strategy.load_memory(self.state.memory[self.strategy.name])
         return strategy
 
     def info(self, number: int, stage: AnyStage, data: Sequence[StageData]) -> StageInfo:
@@ -119,7 +121,7 @@ class Job:
         if not all(path.exists() and path.stat().st_mtime_ns >= written for path in self._derived(self.state.history)):
             self._derive(self.state.to_checkpoint())
         resume = self.run.load_resume()
-        if resume is not None and resume["stage"] <= done:
+        if resume is not None and resume.get("stage") in range(done + 1):
             self.run.drop_resume()
 
     def _derived(self, history: Sequence[Mapping[str, Any]]) -> list[Path]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from medcoss_cli import __version__
 from medcoss_cli.errors import CheckpointError, ResourceError
-from medcoss_cli.store import plain
+from medcoss_cli.store import plain, typed, weighed
 
 SCHEMA = 1
 
@@ -58,14 +58,38 @@ def load(path: Path) -> Checkpoint:
     """
     content = plain.load(path)
     check_header(content.get("medcoss"), path)
-    damaged = next((name for name, sound in _SOUND.items() if not _holds(sound, content.get(name))), None)
+    return sound(content, path)
+
+
+def sound(content: Mapping[str, Any], path: Path) -> Checkpoint:
+    """The content of a checkpoint, or of a stripped one, after all of it was checked. Raises: CheckpointError."""
+    fix = "use another copy of it"
+    damaged = next((name for name, form in _SOUND.items() if not _holds(form, content.get(name))), None)
     if damaged is None and not all(m["tokenizer"] in content["tokenizers"] for m in content["modalities"].values()):
         damaged = "tokenizers"
     if damaged is not None:
-        raise CheckpointError(
-            f"the checkpoint's {damaged} are missing or damaged", where=path, fix="use another copy of it"
-        )
+        raise CheckpointError(f"the checkpoint's {damaged} are missing or damaged", where=path, fix=fix)
+    typed.checked(_Parts, content, path, fix=fix, what="the checkpoint")
+    for fault in _faults(content):
+        raise CheckpointError(f"the checkpoint is damaged: {fault}", where=path, fix=fix)
     return Checkpoint(**{field.name: content[field.name] for field in fields(Checkpoint)})
+
+
+def _faults(content: Mapping[str, Any]) -> Iterator[str]:
+    """Where what it says of its networks is not what its tensors are."""
+    weights = content["weights"]
+    yield from filter(None, [weighed.encoder_fault(content["encoder"], weights)])
+    for name, facts in content["modalities"].items():
+        key = facts["tokenizer"]
+        spec = content["tokenizers"][key]
+        patch = spec.get("patch")
+        is_patch = isinstance(patch, list) and all(isinstance(length, int) and length > 0 for length in patch)
+        found = [
+            weighed.size_fault(facts["size"], patch if is_patch else None),
+            weighed.part_fault(f"the tokenizer {key}", spec, f"tokenizers.{key}.", weights),
+            weighed.part_fault(f"the decoder of {name}", facts.get("decoder"), f"decoders.{name}.", weights),
+        ]
+        yield from filter(None, found)
 
 
 def is_own(path: Path) -> bool:
@@ -145,9 +169,71 @@ def finished(folder: Path) -> bool:
     A run has its ckpt.pt after its first stage, and one that extends has it from the start: the file alone says little.
     """
     try:
-        return bool(json.loads((folder / "run.json").read_text(encoding="utf-8"))["finished"])
+        return bool(typed.loads((folder / "run.json").read_text(encoding="utf-8"))["finished"])
     except (OSError, ValueError, KeyError, TypeError):
         return (folder / "ckpt.pt").exists() and not (folder / "resume.pt").exists()
+
+
+class _Row(BaseModel, extra="allow"):
+    cka: float | None = None
+    cosine: float | None = None
+    shift: float | None = None
+    loss: float | None = None
+    loss_then: float | None = None
+    relative_then: float | None = None
+
+
+class _Part(BaseModel, extra="allow"):
+    """What a history says of a modality in a stage."""
+
+    samples: int | None = None
+    train: int | None = None
+    anchors: int | None = None
+    buffer: int | None = None
+    baseline: float | None = None
+
+
+class _Entry(_Part):
+    stage: int
+    modality: str
+    title: str | None = None
+    modalities: dict[str, _Part] | None = None
+    strategy: str | None = None
+    origin: str | None = None
+    steps: int | None = None
+    rehearsal_steps: int | None = None
+    recipe: dict[str, Any] | None = None
+    versions: dict[str, str] = {}
+    retention: dict[str, _Row] = {}
+
+
+class _Modality(BaseModel, extra="allow"):
+    tokenizer: str
+    size: list[Annotated[int, Field(gt=0)]]
+    dims: int
+    channels: int
+    pretext: str
+    decoder: dict[str, Any] | None = None
+    distribution: str | None = None
+    fingerprint: dict[str, Any] | None = None
+
+
+class _Encoder(BaseModel, allow_inf_nan=False):
+    width: Annotated[int, Field(gt=0)]
+    depth: Annotated[int, Field(gt=0)]
+    heads: Annotated[int, Field(gt=0)]
+    mlp_ratio: float = 4.0
+    layer_scale: float | None = None
+    seed: Annotated[int, Field(ge=0)]
+    masking: dict[str, float]
+
+
+class _Parts(BaseModel, extra="ignore"):
+    encoder: _Encoder
+    tokenizers: dict[str, dict[str, Any]]
+    modalities: dict[str, _Modality]
+    vocabularies: dict[str, str]
+    history: list[_Entry]
 
 
 _STORED = {"integers": Tensor, "scale": Tensor, "offset": Tensor}
@@ -156,9 +242,7 @@ _SOUND: dict[
 ] = {  # what a rebuilt model, buffer and history will ask for; [x] is a list of x, {None: x} a dict
     "encoder": {"width": int, "depth": int, "heads": int, "seed": int, "masking": dict},
     "tokenizers": {None: dict},
-    "modalities": {
-        None: {"tokenizer": str, "size": [int], "dims": int, "channels": int, "pretext": str, "decoder": dict}
-    },
+    "modalities": {None: {"tokenizer": str, "size": [int], "dims": int, "channels": int, "pretext": str}},
     "weights": {None: Tensor},
     "vocabularies": {None: str},
     "buffer": {None: _STORED},

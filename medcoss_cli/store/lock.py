@@ -6,7 +6,11 @@ import errno
 import fcntl
 import os
 import platform
+import secrets
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from medcoss_cli.errors import ResourceError
@@ -73,6 +77,34 @@ def is_free(folder: Path) -> bool:
         return False
     finally:
         os.close(handle)
+
+
+def beside(place: Path) -> Path:
+    """A new folder, to be held, beside a place; what killed processes left of such folders is removed.
+
+    Raises: ResourceError.
+    """
+    try:
+        for leftover in place.parent.glob(f"{atomic.PREFIX}*/"):
+            if is_free(leftover):
+                shutil.rmtree(leftover, ignore_errors=True)
+        folder = place.with_name(f"{atomic.PREFIX}{place.name[:100]}-{secrets.token_hex(6)}")
+        folder.mkdir()
+    except OSError as error:
+        raise atomic.user_error(error, place) from error
+    return folder
+
+
+@contextmanager
+def scratch(place: Path) -> Iterator[Path]:
+    """A folder beside a place for what is to be moved there; removed at the end, or by the next one after a kill."""
+    folder = beside(place)
+    handle = hold(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        release(handle)
 
 
 def release(handle: int) -> None:

@@ -9,21 +9,22 @@ import io
 import json
 import os
 import platform
-import secrets
 import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from pydantic import BaseModel, Field, StringConstraints
 
 from medcoss_cli.errors import UsageError
-from medcoss_cli.store import atomic, lock
+from medcoss_cli.store import atomic, lock, typed
 from medcoss_cli.store.progress import Progress
 
+Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]+$")]
 CHECKPOINT, INIT = "ckpt.pt", "init.pt"
 _FILES = ("run.json", "recipe.yaml", "metrics.jsonl", "log.txt", "resume.pt", CHECKPOINT, INIT, "quarantine.csv")
 _MADE = (
@@ -90,7 +91,7 @@ class Run(Progress):
         again = exact and overwrite and folder.is_dir()
         if not again:
             _check_free(folder, exact)
-        run = cls(folder if again else _unnamed(folder), run_facts)
+        run = cls(folder if again else lock.beside(folder), run_facts)
         try:
             run._empty()  # run.json first, and it is written last: a folder without it is no run
             atomic.write(run.recipe, yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True).encode())
@@ -108,14 +109,8 @@ class Run(Progress):
 
     @classmethod
     def resume(cls, folder: Path, writes: bool = True) -> Run:
-        """An existing folder. Raises: UsageError if it is none, ResourceError if another run is in it."""
-        try:
-            facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UsageError("this is not a run's folder", where=folder, fix="name a folder under runs/") from error
-        if not isinstance(facts, dict) or "started" not in facts or not (folder / "recipe.yaml").is_file():
-            raise UsageError("this is not a run's folder", where=folder, fix="name a folder under runs/")
-        return cls(folder, facts, writes)
+        """An existing folder. Raises: as `facts_of`; ResourceError if another run is in it."""
+        return cls(folder, facts_of(folder), writes)
 
     @property
     def recipe(self) -> Path:
@@ -182,6 +177,31 @@ class Run(Progress):
             atomic.write(self.folder / "run.json", json.dumps(self.facts, indent=2).encode())
 
 
+class _Facts(BaseModel, strict=True, extra="allow"):
+    """What of run.json is used again."""
+
+    started: str
+    finished: str | None = None
+    data_root: Text
+    prepared: Text
+    kind: str = ""
+    before: Annotated[int, Field(ge=0)] = 0
+    stage: dict[str, Any] | None = None
+    seeds: list[Annotated[int, Field(ge=0)]] = []
+    start: dict[str, Any] | None = None
+    plugins: dict[str, dict[str, Any]] = {}
+    versions: dict[str, str] = {}
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    """What run.json says. Raises: UsageError for what is no run's folder, CheckpointError for damage."""
+    path = folder / "run.json"
+    if not path.is_file() or not (folder / "recipe.yaml").is_file():
+        raise UsageError("this is not a run's folder", where=folder, fix="name a folder under runs/")
+    facts = typed.read_json(_Facts, path, fix="restore it from a backup, or start the run again", what="the run's file")
+    return facts.model_dump(exclude_unset=True)
+
+
 def _rows(table: Path) -> list[list[str]]:
     with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         return list(csv.reader(file))
@@ -229,19 +249,6 @@ def _taken(folder: Path) -> UsageError:
     return UsageError(
         "a run of this name already exists", where=folder, fix=f"--resume {folder}, --overwrite, or another --name"
     )
-
-
-def _unnamed(folder: Path) -> Path:
-    """A new folder beside the one that is to be; what killed processes left of such folders is removed."""
-    try:
-        for leftover in folder.parent.glob(f"{atomic.PREFIX}*/"):
-            if lock.is_free(leftover):
-                shutil.rmtree(leftover, ignore_errors=True)
-        place = folder.with_name(f"{atomic.PREFIX}{folder.name[:100]}-{secrets.token_hex(6)}")
-        place.mkdir()
-    except OSError as error:
-        raise atomic.user_error(error, folder) from error
-    return place
 
 
 def _named(place: Path, folder: Path, exact: bool) -> Path:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 
 from medcoss_cli.errors import CheckpointError
-from medcoss_cli.store import checkpoint, plain
+from medcoss_cli.store import checkpoint, plain, typed
 from medcoss_cli.store.checkpoint import SCHEMA, Checkpoint
 from medcoss_cli.store.history import parts
 from medcoss_cli.store.run import without_paths
@@ -41,6 +41,7 @@ _HISTORY = (
 )
 
 _MODALITY = ("tokenizer", "size", "dims", "channels", "pretext", "distribution", "fingerprint")
+_DESCRIBED = ("encoder", "tokenizers", "modalities", "vocabularies", "history")
 _PART = ("modality", "samples", "train", "anchors", "groups", "buffer", "baseline")
 
 
@@ -86,9 +87,12 @@ def is_stripped(path: Path) -> bool:
 
 
 def described(path: Path) -> dict[str, Any]:
-    """A stripped file's encoder, tokenizers, modalities, vocabularies and history. Raises: KeyError, ValueError for damage."""
+    """A stripped file's encoder, tokenizers, modalities, vocabularies and history. Raises: CheckpointError for damage."""
     content = metadata(path)
-    return {key: json.loads(content[key]) for key in ("encoder", "tokenizers", "modalities", "vocabularies", "history")}
+    try:
+        return {key: typed.loads(content[key]) for key in _DESCRIBED}
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"its metadata is damaged ({error})"[:200], where=path, fix=plain.AGAIN) from error
 
 
 def read(path: Path) -> Checkpoint:
@@ -96,10 +100,7 @@ def read(path: Path) -> Checkpoint:
     if not is_stripped(path):
         return checkpoint.load(path)
     weights = plain.load_safetensors(path)
-    try:
-        return Checkpoint(**described(path), weights=weights, buffer={}, anchors={}, memory={})
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError("its metadata is damaged", where=path, fix=plain.AGAIN) from error
+    return checkpoint.sound({**described(path), "weights": weights, "buffer": {}, "anchors": {}, "memory": {}}, path)
 
 
 def metadata(path: Path) -> dict[str, str]:

@@ -3,9 +3,71 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel
 
 from medcoss_cli.data.geometry import Layout
+from medcoss_cli.store import typed
+
+
+class _Part(BaseModel, strict=True, extra="forbid", allow_inf_nan=False):
+    pass
+
+
+class _Encoder(_Part):
+    width: int
+    depth: int
+    heads: int
+    mlp_ratio: float
+    layer_scale: float | None
+
+
+class _Foreign(_Part):
+    network: dict[str, Any]
+    title: str
+    width: int
+
+
+class _Head(_Part):
+    layers: int
+    pool: Literal["real", "all"]
+    features: int
+    hybrid: int | None
+    frozen: bool
+
+
+class _Predict(_Part):
+    overlap: float
+    mirror: bool
+    pad: float
+    postprocess: Literal["none", "largest_organ"]
+
+
+class _Fixed(_Part):
+    low: float
+    high: float
+    mean: float
+    std: float
+
+
+class _ZScore(_Part):
+    zscore: Literal[True]
+
+
+class _Target(BaseModel, strict=True, extra="allow"):
+    shares: list[float] | None = None
+    values: dict[str, list[int | list[int]] | Literal["any"]] | None = None
+
+
+class _Nested(BaseModel, extra="ignore"):
+    """The parts of a task that have a form of their own."""
+
+    encoder: _Foreign | _Encoder
+    head: _Head
+    predict: _Predict
+    intensity: _ZScore | _Fixed | None
+    target: _Target
 
 
 @dataclass(frozen=True)
@@ -44,6 +106,14 @@ class TaskSpec:
     head: dict[str, Any]
     plugin: dict[str, Any] = field(default_factory=dict)
     reading: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_plain(cls, values: object, where: object) -> TaskSpec:
+        """What `to_plain` wrote. Raises: CheckpointError, naming the file and the key, for anything else."""
+        fix, what = "use another copy of it, or train again", "the stored task"
+        spec = typed.checked(cls, values, where, fix=fix, what=what)
+        typed.checked(_Nested, asdict(spec), where, fix=fix, what=what)
+        return spec
 
     def to_plain(self) -> dict[str, Any]:
         """As it is stored beside the weights."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import nn
 
-from medcoss_cli.errors import DataError, NonFiniteError
+from medcoss_cli.errors import CheckpointError, DataError, NonFiniteError
 
 
 def check_data(stored: str, now: str, folder: Path) -> None:
@@ -19,6 +22,28 @@ def check_data(stored: str, now: str, folder: Path) -> None:
             where=folder,
             fix="restore the files, or start again with --overwrite",
         )
+
+
+@contextmanager
+def taken_up(file: Path, fix: str) -> Iterator[None]:
+    """While the content of a file is put to use: whatever does not fit there means that it is damaged.
+
+    Raises: CheckpointError.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+        reason = str(error).strip().partition("\n")[0][:120]
+        raise CheckpointError(f"the file is damaged ({reason})", where=file, fix=fix) from error
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Take up an optimiser's state. Raises: ValueError, TypeError or KeyError where it is not of these parameters."""
+    optimiser.load_state_dict(dict(state))
+    for parameter, values in optimiser.state.items():
+        moments = [value for name, value in values.items() if name != "step"]
+        if values and not all(value.shape == parameter.shape for value in moments):
+            raise ValueError("moments of another shape")
 
 
 def check_loss(value: float, at: str, folder: Path) -> None:

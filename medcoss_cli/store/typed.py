@@ -1,0 +1,74 @@
+"""Reading back what medcoss wrote. A file may be damaged, or a stranger's: no value is used before its type is known."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from medcoss_cli.errors import CheckpointError, MedcossError
+
+Kind = TypeVar("Kind")
+LARGEST = 256 * 2**20
+"""Bytes of a JSON file."""
+
+
+def read_json(
+    kind: type[Kind], path: Path, *, fix: str, error: type[MedcossError] = CheckpointError, what: str = "the file"
+) -> Kind:
+    """A JSON file as a value of a kind. Raises: `error`, naming the file and the key; FileNotFoundError."""
+    try:
+        if path.stat().st_size > LARGEST:
+            raise error(f"{what} is larger than {LARGEST >> 20} MiB", where=path, fix=fix)
+        content = loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as fault:
+        raise error(f"{what} is damaged ({fault})"[:300], where=path, fix=fix) from fault
+    return checked(kind, content, path, fix=fix, error=error, what=what)
+
+
+def loads(text: str) -> Any:
+    """JSON without a key that stands twice. Raises: ValueError, also for what is nested too deeply."""
+    try:
+        return json.loads(text, object_pairs_hook=_once)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def checked(
+    kind: type[Kind],
+    content: object,
+    where: object,
+    *,
+    fix: str,
+    error: type[MedcossError] = CheckpointError,
+    what: str = "the file",
+) -> Kind:
+    """Plain values as a value of a kind: a dataclass, a pydantic model or dict[str, int]. Raises: `error`, naming the key."""
+    try:
+        value: Kind = _adapter(kind).validate_python(content)
+        return value
+    except ValidationError as refused:
+        first = refused.errors(include_url=False, include_input=False)[0]
+        key = ".".join(str(part)[:40] for part in first["loc"])
+        text = f"{key}: {first['msg']}" if key else first["msg"]
+        raise error(f"{what} is damaged ({text})", where=where, fix=fix) from refused
+    except RecursionError as refused:
+        raise error(f"{what} is damaged (it is nested too deeply)", where=where, fix=fix) from refused
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+        raise ValueError(f"the key {twice[:40]!r} stands twice")
+    return content

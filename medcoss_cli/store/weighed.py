@@ -1,0 +1,73 @@
+"""What a file says of its networks, against the tensors in it: before anything is built, since building takes what is said."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+LONGEST = 2**17
+"""Tokens of a sample: 16 times those of a volume of 512 x 512 x 512 voxels in patches of 16 x 32 x 32."""
+LARGEST = 2**31
+"""Values of a sample."""
+
+
+def encoder_fault(encoder: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str | None:
+    """Where the dimensions of an encoder of medcoss are not those of its tensors."""
+    cls, first = weights.get("encoder.cls"), weights.get("encoder.blocks.0.mlp.fc1.weight")
+    depth = _blocks("encoder.blocks.", weights)
+    if cls is None or cls.ndim != 3 or first is None or first.ndim != 2:
+        return "its weights hold no encoder"
+    width = encoder["width"]
+    if width != cls.shape[-1]:
+        return f"it says that the encoder is {width} wide, its weights are {cls.shape[-1]} wide"
+    if encoder["depth"] != depth:
+        return f"it says that the encoder has {encoder['depth']} blocks, its weights have {depth}"
+    ratio = encoder.get("mlp_ratio", 4.0)
+    if not math.isfinite(ratio) or abs(width * ratio - first.shape[0]) >= 1:
+        return f"it says that mlp_ratio is {ratio}, its weights have {first.shape[0]} hidden units for {width}"
+    if not 0 < encoder["heads"] <= width or width % encoder["heads"]:
+        return f"a width of {width} cannot be cut into {encoder['heads']} heads"
+    return None
+
+
+def part_fault(name: str, numbers: object, prefix: str, weights: Mapping[str, Tensor]) -> str | None:
+    """Where a decoder, tokenizer or head is described by larger numbers than its tensors have values.
+
+    Args:
+        numbers: its description: plain values. Of a plugin's own network no more is known.
+        prefix: of the names of its tensors.
+    """
+    tensors = [tensor for key, tensor in weights.items() if key.startswith(prefix)]
+    if not tensors:  # a stripped file has no decoders
+        return None
+    values = sum(tensor.numel() for tensor in tensors)
+    for key, number in _numbers(numbers):
+        most = len(tensors) if key in ("depth", "layers") else values
+        if not -1 <= number <= most:
+            return f"it says that {key or 'a value'} of {name} is {number}, its weights have {values:,} values"
+    return None
+
+
+def size_fault(size: Sequence[int], patch: Sequence[int] | None) -> str | None:
+    """Where a sample would be too large to be one."""
+    if not size or any(length < 1 for length in size):
+        return f"a sample of {' x '.join(map(str, size)) or 'no'} values is none"
+    tokens = math.prod(size) // max(1, math.prod(patch or ()))
+    if math.prod(size) > LARGEST or tokens > LONGEST:
+        return f"a sample of {' x '.join(map(str, size))} has {tokens:,} tokens, more than {LONGEST:,}"
+    return None
+
+
+def _numbers(value: object, key: str = "") -> list[tuple[str, float]]:
+    if isinstance(value, Mapping):
+        return [found for name, entry in value.items() for found in _numbers(entry, str(name))]
+    if isinstance(value, list | tuple):
+        return [found for entry in value for found in _numbers(entry, key)]
+    return [(key, value)] if isinstance(value, int | float) and not isinstance(value, bool) else []
+
+
+def _blocks(prefix: str, weights: Mapping[str, Tensor]) -> int:
+    return len({name[len(prefix) :].partition(".")[0] for name in weights if name.startswith(prefix)})

@@ -1,0 +1,262 @@
+"""medcoss' own files, changed by somebody: each verb that reads one goes on, or says in a sentence which file is damaged."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tests.campaign import base, verbs
+from tests.campaign.attempts import Attempt
+
+SECONDS, MEMORY = 20.0, 1024.0
+"""What reading a tampered file may take: seconds on a busy core, MiB beyond the base."""
+Values = Callable[[np.random.Generator], Any]
+HOSTILE: tuple[Any, ...] = (
+    *(
+        None,
+        True,
+        -1,
+        0,
+        1,
+        2**14,
+        2**31,
+        2**63,
+        -(2**63),
+        1e308,
+        float("nan"),
+        0.5,
+        "",
+        "x",
+        "../../x",
+        "\0",
+        "a" * 5000,
+    ),
+    *([], {}, [[]], [None], {"": None}, [2**31] * 3, "\ud800", "1e9999", [1] * 70, {"a": {"a": {"a": 1}}}),
+)
+
+
+def changed(tree: Any, rng: np.random.Generator) -> Any:
+    """A tree of plain values with one place removed, replaced, doubled or nested."""
+    tree = copy.copy(tree)
+    if isinstance(tree, dict) and tree:
+        keys = list(tree)
+        key = keys[int(rng.integers(len(keys)))]
+        if isinstance(tree[key], dict | list) and tree[key] and rng.random() < 0.75:
+            tree[key] = changed(tree[key], rng)
+        elif rng.random() < 0.3:
+            del tree[key]
+        else:
+            tree[key] = hostile(tree[key], rng)
+        return tree
+    if isinstance(tree, list) and tree:
+        at = int(rng.integers(len(tree)))
+        if isinstance(tree[at], dict | list) and tree[at] and rng.random() < 0.75:
+            tree[at] = changed(tree[at], rng)
+        elif rng.random() < 0.3:
+            del tree[at]
+        else:
+            tree[at] = hostile(tree[at], rng)
+        return tree
+    return hostile(tree, rng)
+
+
+def hostile(value: Any, rng: np.random.Generator) -> Any:
+    """Something in place of a value."""
+    kind = int(rng.integers(8))
+    if kind == 0:
+        for _ in range(int(rng.integers(1, 60))):
+            value = [value]
+        return value
+    if kind == 1:
+        return [value, value]
+    if kind == 2 and isinstance(value, int | float):
+        return value * int(rng.choice([-1, 2, 1000, 10**6]))
+    if kind == 3 and isinstance(value, torch.Tensor):
+        return value.flatten()[: value.numel() // 2]
+    return HOSTILE[int(rng.integers(len(HOSTILE)))]
+
+
+def change_json(path: Path, rng: np.random.Generator) -> None:
+    """A JSON file or, of .jsonl, one line of it; now and then one that is no JSON, or nested too deeply."""
+    text = path.read_text(encoding="utf-8")
+    lines = text.splitlines() if path.suffix == ".jsonl" else [text]
+    at = int(rng.integers(len(lines)))
+    kind = rng.random()
+    if kind < 0.05:
+        lines[at] = lines[at][: len(lines[at]) // 2]
+    elif kind < 0.1:
+        lines[at] = "[" * 100_000 + "]" * 100_000
+    elif kind < 0.15:
+        lines[at] = lines[at].replace(":", ": [", 1)
+    else:
+        lines[at] = json.dumps(changed(json.loads(lines[at]), rng))
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+
+def change_tensors(path: Path, rng: np.random.Generator) -> None:
+    """A file in torch's format."""
+    content = torch.load(path, weights_only=True)
+    try:
+        torch.save(changed(content, rng), path)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        path.write_bytes(path.read_bytes()[:100])
+
+
+def change_safetensors(path: Path, rng: np.random.Generator) -> None:
+    """The header of a safetensors file, or one of the JSON texts in its metadata."""
+    data = path.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    about = header["__metadata__"]
+    key = list(about)[int(rng.integers(len(about)))]
+    if about[key][:1] in "{[" and rng.random() < 0.9:
+        about[key] = json.dumps(changed(json.loads(about[key]), rng))
+    else:
+        header = changed(header, rng)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[end:])
+
+
+def change_onnx(path: Path, rng: np.random.Generator) -> None:
+    """What an ONNX file says of itself."""
+    import onnx
+
+    model = onnx.load(str(path))
+    for entry in model.metadata_props:
+        if entry.key == "medcoss":
+            entry.value = json.dumps(changed(json.loads(entry.value), rng))
+    onnx.save(model, str(path))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A file, how it is changed, and the verbs that read it."""
+
+    file: str
+    change: Callable[[Path, np.random.Generator], None]
+    verbs: Sequence[Sequence[str]]
+
+
+PICTURES = "data/xray"
+_EXTEND = ("extend", "--modality", "pathology", "--dry-run", "size=[32,32]", "tokenizer=patch2d-8")
+CASES = (
+    Case(
+        "runs/a/run.json",
+        change_json,
+        (("pretrain", "--resume", "runs/a"), ("report", "runs/a"), ("checkpoint", "show", "runs/a")),
+    ),
+    Case(
+        "runs/c/run.json",
+        change_json,
+        (("finetune", "--resume", "runs/c"), ("evaluate", "runs/c"), ("report", "runs/c")),
+    ),
+    Case("runs/a/retention.json", change_json, (("report", "runs/a"),)),
+    Case("runs/a/metrics.jsonl", change_json, (("report", "runs/a"), ("pretrain", "--resume", "runs/a"))),
+    Case("runs/c/results.json", change_json, (("report", "runs/c"),)),
+    Case("runs/c/seed-0/result.json", change_json, (("finetune", "--resume", "runs/c"), ("report", "runs/c"))),
+    Case("runs/c/training-data.json", change_json, (("evaluate", "runs/c"),)),
+    Case(
+        "runs/c/seed-0/model.pt",
+        change_tensors,
+        (
+            ("predict", "runs/c", PICTURES, "-o", "p"),
+            ("export", "--run", "runs/c", "-o", "n.onnx"),
+            ("evaluate", "runs/c"),
+        ),
+    ),
+    Case(
+        "runs/m/seed-0/model.pt", change_tensors, (("predict", "runs/m", "data/ct", "-o", "p"), ("evaluate", "runs/m"))
+    ),
+    Case("runs/c/start.pt", change_tensors, (("finetune", "--resume", "runs/c"),)),
+    Case(
+        "runs/a/ckpt.pt",
+        change_tensors,
+        (
+            ("checkpoint", "show", "runs/a/ckpt.pt"),
+            ("embed", "runs/a/ckpt.pt", PICTURES, "--modality", "xray", "-o", "f.npz"),
+            (*_EXTEND, "--from", "runs/a/ckpt.pt"),
+            ("finetune", "classes.yaml", "--from", "runs/a/ckpt.pt", "--dry-run"),
+            ("checkpoint", "strip", "runs/a/ckpt.pt", "s2.safetensors"),
+            ("pretrain", "--resume", "runs/a"),
+        ),
+    ),
+    Case("runs/stopped/resume.pt", change_tensors, (("pretrain", "--resume", "runs/stopped"),)),
+    Case(
+        "s.safetensors",
+        change_safetensors,
+        (
+            ("checkpoint", "show", "s.safetensors"),
+            ("finetune", "classes.yaml", "--from", "s.safetensors", "--dry-run"),
+            ("embed", "s.safetensors", PICTURES, "--modality", "xray", "-o", "f.npz"),
+        ),
+    ),
+    Case(
+        "x.onnx",
+        change_onnx,
+        (("embed", "x.onnx", PICTURES, "-o", "f.npz"), ("checkpoint", "show", "x.onnx")),
+    ),
+    Case("c.onnx", change_onnx, (("predict", "c.onnx", PICTURES, "-o", "p"),)),
+    Case(
+        "prepared",
+        lambda path, rng: change_json(sorted(path.glob("*/index.json"))[0], rng),
+        (("pretrain", "tiny.yaml", "--name", "z"), ("data", "prepare", PICTURES, "--modality", "xray")),
+    ),
+)
+
+
+def run(count: int, seed: int) -> Iterator[Attempt]:
+    """Each file in turn, changed at a place that is drawn, and read by one of its verbs."""
+    verbs.warm_up()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        data = base.make_data(folder / "data")
+        begun = _begun(folder / "begun", data)
+        for number in range(count):
+            rng = np.random.default_rng((seed, number))
+            case = CASES[number % len(CASES)]
+            verb = case.verbs[number // len(CASES) % len(case.verbs)]
+            place = folder / "try"
+            shutil.copytree(begun, place, symlinks=True)
+            yield attempt(case, verb, place, rng, number)
+            shutil.rmtree(place)
+
+
+def _begun(folder: Path, data: Path) -> Path:
+    """Runs, checkpoints and exported files."""
+    folder.mkdir()
+    (folder / "data").symlink_to(data)
+    base.write_recipes(folder)
+    must = partial(base.must, folder=folder, data=data, prepared=folder / "prepared")
+    must("pretrain", "tiny.yaml", "--name", "a")
+    must("finetune", "classes.yaml", "--name", "c", "--from", "runs/a/ckpt.pt")
+    must("finetune", "masks.yaml", "--name", "m")
+    must("checkpoint", "strip", "runs/a/ckpt.pt", "s.safetensors")
+    must("export", "runs/a/ckpt.pt", "--modality", "xray", "-o", "x.onnx")
+    must("export", "--run", "runs/c", "-o", "c.onnx")
+    base.stop_after(6, "pretrain", "tiny.yaml", "--name", "stopped", folder=folder, data=data)
+    return folder
+
+
+def attempt(case: Case, verb: Sequence[str], place: Path, rng: np.random.Generator, number: int) -> Attempt:
+    """One file changed and read."""
+    case.change(place / case.file, rng)
+    environment = base.environment(place / "data") | {"MEDCOSS_PREPARED": str(place / "prepared")}
+    ended = verbs.run(*verb, folder=place, environment=environment, seconds=SECONDS)
+    kind = f"{case.file}"
+    typed = f"medcoss {' '.join(verb)}: {ended.said[-500:]}"
+    if ended.is_fault:
+        return Attempt(kind, number, ended.outcome, typed, fine=False)
+    if ended.peak > MEMORY:
+        return Attempt(kind, number, "too much memory", f"{ended.peak:.0f} MiB; {typed}", fine=False)
+    return Attempt(kind, number, "goes on" if ended.code == 0 else f"exit {ended.code}", typed)

@@ -1,0 +1,119 @@
+"""Verbs in a process of their own, forked from one that has imported all: a try takes its own time, not Python's."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+_VERBS = ("compare", "embed", "evaluate", "export", "finetune", "predict", "pretrain")
+FAULT = 1
+"""The exit code of what is no user's error."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a verb ended.
+
+    Args:
+        code: the exit code; negative is the signal that ended it, -9 also where it took longer than it may.
+        said: standard output and error.
+        peak: MiB of memory beyond what it began with.
+    """
+
+    code: int
+    said: str
+    seconds: float
+    peak: float
+    hung: bool = False
+
+    @property
+    def is_fault(self) -> bool:
+        """Not a result, nor a sentence with its exit code."""
+        return self.code == FAULT or self.hung or "Traceback (most recent" in self.said or self.code < 0
+
+    @property
+    def outcome(self) -> str:
+        """In a word."""
+        return "hangs" if self.hung else "traceback" if "Traceback (most recent" in self.said else f"exit {self.code}"
+
+
+def warm_up() -> None:
+    """Import what verbs import, before the first fork."""
+    for name in ("matplotlib.figure", "torch._dynamo", *(f"medcoss_cli.{verb}" for verb in _VERBS)):
+        import_module(name)
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def run(
+    *arguments: str,
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    before: Callable[[], object] | None = None,
+    seconds: float = 60.0,
+) -> Ended:
+    """`medcoss ARGUMENTS` in `folder`.
+
+    Args:
+        before: is called in the process, before the verb.
+        seconds: after which it is killed, as a hang.
+    """
+    said = folder / ".said"
+    began = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        _be(arguments, folder, environment or {}, before, said)
+    hung = False
+    while os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        if time.monotonic() - began > seconds:
+            hung = True
+            os.killpg(child, signal.SIGKILL)
+        time.sleep(0.005)
+    _, status, used = os.wait4(child, 0)
+    text = said.read_text(errors="replace") if said.exists() else ""
+    said.unlink(missing_ok=True)
+    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = max(0, used.ru_maxrss - base) / 1024
+    return Ended(os.waitstatus_to_exitcode(status), text, time.monotonic() - began, peak, hung)
+
+
+def _be(
+    arguments: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    before: Callable[[], object] | None,
+    said: Path,
+) -> None:
+    code = 120
+    try:
+        os.setsid()
+        os.chdir(folder)
+        handle = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        os.environ.update(environment)
+        sys.argv = ["medcoss", *arguments]
+        from medcoss_cli.cli import app
+
+        if before is not None:
+            before()
+        app.main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
