@@ -270,6 +270,9 @@ def _places(data: Any, frames: int) -> tuple[tuple[Frame, ...], str | None]:
     """The frames of an object, or why their place cannot be read."""
     if frames > MAX_FRAMES:
         return (), f"{frames:,} frames are more than the limit of {MAX_FRAMES:,}"
+    described = len(data.get("PerFrameFunctionalGroupsSequence") or ())
+    if frames > 1 and described < frames:  # else the work would follow a number, not the bytes
+        return (), f"{frames:,} frames are declared, and places of {described:,}"
     try:
         return tuple(_frame(data, number) for number in range(frames)), None
     except DataError as error:

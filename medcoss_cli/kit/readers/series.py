@@ -164,9 +164,11 @@ def _assembled(slices: list[Slice], note: str) -> Iterator[Series | Skipped]:
         return
     try:
         slices, repeated = _without_repeats(slices)
-        yield from (Skipped(item.header.path, REPEATED) for item in repeated)
         order, grid = _ordered(slices, source)
         grid = grid.check(source)
+        read = {(item.header.path, item.frame.number) for item in order}
+        repeated += [item for item in slices if (item.header.path, item.frame.number) not in read]
+        yield from (Skipped(item.header.path, REPEATED) for item in repeated)
     except DataError as error:
         yield Skipped(source, f"series of {len(slices)} slices: {error.what}", bad=True)
         return

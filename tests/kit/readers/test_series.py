@@ -244,7 +244,10 @@ def test_a_tenth_of_a_step_apart_is_a_copy_or_an_error(tmp_path: Path) -> None:
     data = pydicom.dcmread(path)
     data.ImagePositionPatient = [-3, -4, 2.05]
     save(data, tmp_path / "rounded")
-    assert only(NATIVE, tmp_path).array.shape[1] == 4
+    records, left = found(NATIVE, tmp_path)
+    assert [item.reason for item in left] == [series.REPEATED]
+    assert records[0].notes == ("1 duplicate slices were used once",)
+    assert NATIVE.read(records[0]).array.shape[1] == 4
     data.PixelData = bytes(len(data.PixelData))
     save(data, tmp_path / "rounded")
     assert "several different images at one position" in reasons(NATIVE, tmp_path)
@@ -378,3 +381,12 @@ def test_magnitude_and_phase_of_a_private_element_are_volumes_of_their_own(tmp_p
             save(data, tmp_path / f"{component}-{path.name}")
             path.unlink()
     assert [record.notes[0][-9:] for record in found(NATIVE, tmp_path)[0]] == ["component"] * 2
+
+
+def test_frames_that_are_declared_but_not_described_are_refused_before_any_is_read(tmp_path: Path) -> None:
+    data = enhanced(4)
+    data.compress("1.2.840.10008.1.2.5")
+    data.NumberOfFrames = 60_000
+    path = save(data, tmp_path / "a")
+    assert dicom.read_header(path).places == ()
+    assert "60,000 frames are declared, and places of 4" in reasons(NATIVE, path)
