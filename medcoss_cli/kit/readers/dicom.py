@@ -75,8 +75,7 @@ _TAGS: list[Any] = [
     GE_COMPONENT,
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
-    *((group, element >> 8) for group, element, _ in attributes.B_VALUES),
-    *((group, element) for group, element, _ in attributes.B_VALUES),
+    *(tag for group, element, _ in attributes.B_VALUES for pair in attributes.blocks(group, element) for tag in pair),
 ]
 _PIXELS = ((0x7FE0, 0x0010), (0x7FE0, 0x0008), (0x7FE0, 0x0009))
 RISKS = {

@@ -108,11 +108,15 @@ def test_b_values_are_volumes_of_their_own(tmp_path: Path, enhanced_file: bool) 
     assert steps == ([[20.0], [20.0]] if enhanced_file else [[40.0], [120.0]])
 
 
-def test_a_b_value_of_a_scanner_of_before_the_attribute(tmp_path: Path) -> None:
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_b_value_of_a_scanner_of_before_the_attribute(tmp_path: Path, before: int) -> None:
+    """In the first private block, or behind one of somebody else."""
     for number, factor in ((0, 10.0), (1000, 30.0)):
         write_series(tmp_path / str(number), [0.0, 4.0, 8.0, 12.0], step=factor)
         for path in (tmp_path / str(number)).iterdir():
             data = pydicom.dcmread(path)
+            for _ in range(before):
+                data.private_block(0x0043, "OTHERS", create=True).add_new(0x39, "IS", 7)
             data.private_block(0x0043, "GEMS_PARM_01", create=True).add_new(
                 0x39, "IS", [1_000_000_000 + number, 8, 0, 0]
             )
