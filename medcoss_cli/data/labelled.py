@@ -11,9 +11,9 @@ from medcoss_cli.console import Screen
 from medcoss_cli.data.read import Listing
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.layout import layout_of
-from medcoss_cli.kit.manifest import NAME, absent, manifest_of, naming, number_of, rows_of, split_of
+from medcoss_cli.kit.manifest import NAME, absent, manifest_of, naming, rows_of, split_of
 from medcoss_cli.kit.paths import inside
-from medcoss_cli.kit.readers.rows import filled
+from medcoss_cli.kit.readers.rows import filled, number_of
 from medcoss_cli.plugin import CompleteModality, Record
 from medcoss_cli.randomness import generator
 

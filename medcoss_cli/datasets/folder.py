@@ -11,9 +11,9 @@ from pathlib import Path
 from medcoss_cli.datasets.rows import ManifestRow, Request, draw, stem, with_split
 from medcoss_cli.errors import DataError, UsageError
 from medcoss_cli.kit.layout import layout_of
-from medcoss_cli.kit.manifest import NAME, is_junk, number_of
+from medcoss_cli.kit.manifest import NAME, is_junk
 from medcoss_cli.kit.mask_names import masks_among
-from medcoss_cli.kit.readers.rows import filled
+from medcoss_cli.kit.readers.rows import filled, number_of
 
 GIVEN = {
     "train": "train",

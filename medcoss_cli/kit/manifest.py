@@ -3,7 +3,7 @@
 A `manifest.csv` (or .tsv, .xlsx) with a column `path` rules its folder and everything below. Further columns, all optional:
 `split` (in all rows or none), `group` (patient or document), `index` (a data row of a table, counted from 0), `mask` (a file that
 is never a sample), `label`. Paths are relative to the manifest, or absolute, and stay inside its folder. A `path` may be a
-folder: all its files count. Under `naming` the columns may have other names, and then any table in the folder may be its manifest.
+folder: all its files count. Under `naming` columns may have other names, and then any table of the folder may be its manifest.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from medcoss_cli.errors import DataError
 from medcoss_cli.kit.layout import layout_of
 from medcoss_cli.kit.paths import inside, is_foreign
 from medcoss_cli.kit.readers import is_store
-from medcoss_cli.kit.readers.rows import filled, read_rows
+from medcoss_cli.kit.readers.rows import filled, number_of, read_rows
 from medcoss_cli.plugin import Skipped
 
 NAME = "manifest.csv"
@@ -328,11 +328,6 @@ def _likely(folder: Path, columns: tuple[str, ...], rows: list[tuple[str, ...]])
 def split_of(word: str) -> str:
     """The name of a split: train, val, test, or another in small letters."""
     return _SPLITS.get(word.strip().lower(), word.strip().lower())
-
-
-def number_of(field: str) -> str:
-    """A whole number as spreadsheets write it (3, 3.0, 3,0), without the zero. 1.000 is left: it is 1 here, 1000 there."""
-    return re.sub(r"^([+-]?\d+)[.,](0{1,2}|0{4,})$", r"\1", field)
 
 
 def _ruled(manifest: Path, files: list[Path], split: str) -> Iterator[Entry | Skipped]:

@@ -96,26 +96,25 @@ def _in_folders(root: Path, below: _Tree, beside: _Tree, folders: dict[Path, set
     for folder in below:
         name = _plain(folder.name)
         if _MASK_FOLDERS.fullmatch(name) or _MASK_PARTS.fullmatch(name):
-            alike[len(folder.parts), name].append(folder)
+            alike[len(folder.parts), re.sub(r"\d+", "#", name)].append(folder)
     reasons: dict[Path, str] = {}
     for (_, name), places in alike.items():
-        siblings = {
-            folder: [s for s in folders[folder.parent] if not _MASK_FOLDERS.fullmatch(_plain(s.name)) and s != folder]
-            for folder in places
-        }
-        images = [
-            path
-            for folder, near in siblings.items()
-            for path in (*(p for s in near for p in below[s]), *beside.get(folder.parent, ()))
-            if _is_data(path)
-        ]
+        siblings: dict[Path, list[Path]] = {}  # by the folder above
+        images: list[Path] = []
+        own = set(places)
+        for parent in {folder.parent: None for folder in places}:
+            others = sorted(folders[parent] - own)
+            siblings[parent] = [place for place in others if not _MASK_FOLDERS.fullmatch(_plain(place.name))]
+            near = (path for place in siblings[parent] for path in below[place])
+            images += filter(_is_data, (*near, *beside.get(parent, ())))
         if not images:
             continue
+        known = bool(_MASK_FOLDERS.fullmatch(name))
         of_masks = _compared([path for folder in places for path in below[folder]], images)
         for folder in places:
-            known = bool(_MASK_FOLDERS.fullmatch(name))
-            sure = known and any(IMAGE_FOLDERS.fullmatch(_plain(s.name)) for s in siblings[folder])
-            by_name = known and of_masks is None and _has_images(root, folder, siblings[folder], below, beside)
+            beside_it = siblings[folder.parent]
+            sure = known and any(IMAGE_FOLDERS.fullmatch(_plain(place.name)) for place in beside_it)
+            by_name = known and of_masks is None and _has_images(root, folder, beside_it, below, beside)
             if sure or by_name or of_masks:
                 reasons.update(dict.fromkeys(below[folder], MASK if sure or by_name else BY_VALUES))
     return reasons

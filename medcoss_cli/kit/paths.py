@@ -29,7 +29,7 @@ def inside(folder: Path, name: str, where: str) -> Path:
             f"no file has a name as long as {name[:40]!r}…", where=where, fix="name the column of paths with --columns"
         )
     if path.is_absolute() or (len(str(path)) > 1 and str(path)[1] == ":"):
-        for base in (folder.absolute(), folder.resolve()):
+        for base in _bases(folder):
             if path.is_relative_to(base):
                 return _located(folder, path.relative_to(base))
         tails = (_located(folder, Path(*path.parts[n:])) for n in range(1, len(path.parts)))
@@ -41,11 +41,15 @@ def inside(folder: Path, name: str, where: str) -> Path:
     return _located(folder, path)
 
 
+@functools.lru_cache(maxsize=64)
+def _bases(folder: Path) -> tuple[Path, Path]:
+    return folder.absolute(), folder.resolve()
+
+
 def is_foreign(folder: Path, name: str) -> bool:
     """Is this an absolute path of another place, of which only the end is found in the folder?"""
     path = Path(name.strip().replace("\\", "/"))
-    within = path.is_relative_to(folder.absolute()) or path.is_relative_to(folder.resolve())
-    return (path.is_absolute() and not within) or str(path)[1:2] == ":"
+    return str(path)[1:2] == ":" or (path.is_absolute() and not any(map(path.is_relative_to, _bases(folder))))
 
 
 def _check_tail(folder: Path, path: Path, found: Path, where: str) -> None:

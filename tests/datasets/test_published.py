@@ -171,7 +171,7 @@ def test_masks_in_the_folder_of_a_class_are_no_cases_and_a_class_may_be_called_m
 def test_labels_of_a_table_as_pandas_writes_them(tmp_path: Path) -> None:
     lines = [
         f"report {n},{label},{group}"
-        for n, (label, group) in enumerate(zip("01" * 8, "nan 7 7.0 8".split() * 4, strict=True))
+        for n, (label, group) in enumerate(zip("01" * 8, ["nan", "7", "7.0", "8"] * 4, strict=True))
     ]
     (tmp_path / "all.csv").write_text("\n".join(["text,label,group", *lines, "a,1.0,9", "b,nan,10", "c,None,11"]))
     listed = rows(build("folder", tmp_path))

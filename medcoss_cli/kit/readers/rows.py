@@ -68,6 +68,11 @@ def filled(field: str) -> str:
     return "" if field in _MISSING else field
 
 
+def number_of(field: str) -> str:
+    """A whole number as spreadsheets write it (3, 3.0, 3,0), without the zero. 1.000 is left: it is 1 here, 1000 there."""
+    return re.sub(r"^([+-]?\d+)[.,](0{1,2}|0{4,})$", r"\1", field)
+
+
 def read_rows(path: Path, column: str | None, encoding: str | None = None) -> Rows:
     """The rows of one table.
 
