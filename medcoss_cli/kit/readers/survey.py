@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 
 from medcoss_cli.errors import DataError
-from medcoss_cli.kit.layout import DERIVED, MASK, layout_of
+from medcoss_cli.kit.layout import layout_of
 from medcoss_cli.kit.manifest import Entry, entries, every_file
+from medcoss_cli.kit.mask_names import DERIVED, MASK
 from medcoss_cli.kit.readers import IMAGES, VOLUMES, WHAT, dicom, image, kind_of, nifti, pixels, series, table
 from medcoss_cli.kit.readers.rows import SPREADSHEETS
 from medcoss_cli.kit.readers.volume import Array
