@@ -24,6 +24,9 @@ SLACK = 2**20
 RATE = 1100
 """Times that a deflated stream can grow at most (1032, and its framing)."""
 
+REVERSED = "a voxel spacing below 0: the axis is taken as reversed"
+"""What ITK does with it in silence."""
+
 
 @dataclass(frozen=True, slots=True)
 class Voxels:
@@ -71,14 +74,25 @@ def rest_of(path: Path, start: int) -> list[str]:
 def beside(header: Path, names: Iterable[str]) -> tuple[Path, ...]:
     """The files of these names inside the folder of a header.
 
-    Raises: DataError for a name that leaves the folder, and for a pattern, which stands for many.
+    Raises: DataError for a name that leaves the folder or could (absolute, with a drive letter, with ".." anywhere in it,
+    through a link), and for a pattern, which stands for many.
     """
     paths = []
+    # of a header that is a link itself, both folders
+    homes = [Path(os.path.realpath(header.parent)), Path(os.path.realpath(header)).parent]
     for name in names:
-        path = os.path.normpath(name.replace("\\", "/"))
-        if not name or "\0" in name or Path(path).is_absolute() or path.split("/")[0] == ".." or ":" in name[:2]:
+        path = name.replace("\\", "/")
+        parts = [part.strip() for part in path.split("/")]
+        if not name or "\0" in name or not parts[0] or ".." in parts or ":" in parts[0]:
             raise DataError(
                 "the header points to voxels in another folder; only files in the same folder are read", where=header
+            )
+        real = Path(os.path.realpath(header.parent / path))
+        if not any(real.is_relative_to(home) for home in homes):
+            raise DataError(
+                "the header points to voxels through a link to another folder; only files in the same folder are read",
+                where=header,
+                fix="put the file itself beside the header",
             )
         if "%" in name and not (header.parent / path).is_file():
             raise DataError(

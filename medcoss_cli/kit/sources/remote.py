@@ -36,7 +36,7 @@ def fetched(url: str, say: Callable[[str], None] = lambda text: None) -> Path:
     arrives with another size than listed, ResourceError where the cache cannot be written.
     """
     system, root, listing = _listed(url)
-    folder = cache() / hashlib.sha256(url.encode()).hexdigest()[:16]
+    folder = cache() / hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     if set(listing) == {""}:  # one file
         listing = {PurePosixPath(root).name: listing[""]}
         root = str(PurePosixPath(root).parent)

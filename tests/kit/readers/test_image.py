@@ -13,10 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from medcoss_cli.data.read import read_checked
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit import ImageFolder
 from medcoss_cli.kit.readers import image
 from medcoss_cli.plugin import Record, Sample, Skipped
+from medcoss_cli.registry.discovery import load_modality
 
 GREY, COLOUR = ImageFolder(), ImageFolder(grey=False)
 RAMP = np.arange(16 * 20, dtype=np.uint16).reshape(16, 20)
@@ -271,3 +273,19 @@ def test_grey_and_colour_are_told_apart_at_any_depth(tmp_path: Path, kind: Any, 
     with pytest.raises(DataError, match="a grey image"):
         image.as_colour(grey, tmp_path)
     assert np.allclose(image.as_grey(grey, tmp_path), grey[:1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("hole", [np.nan, np.inf, -np.inf])
+def test_pixels_that_are_no_numbers_say_nothing_of_colour_and_are_noted(tmp_path: Path, hole: float) -> None:
+    rng = np.random.default_rng(0)
+    grey = np.repeat(rng.random((1, 40, 40)).astype(np.float32), 3, axis=0)
+    grey[:, :4] = hole
+    eight = image.as_eight_bits(image.as_grey(grey, tmp_path))
+    assert np.isnan(eight[:, :4]).all()
+    assert np.isfinite(eight[:, 4:]).all()
+    with pytest.raises(DataError, match="a grey image"):
+        image.as_colour(grey, tmp_path)
+    Image.fromarray(grey[0]).save(tmp_path / "a.tif")
+    sample = read_checked(load_modality("xray"), Record(tmp_path / "a.tif"))
+    assert sample.notes == ("NaN or infinite values (10.00%) were replaced by the smallest finite value",)
+    assert sample.array.min() == sample.array[0, 0, 0]

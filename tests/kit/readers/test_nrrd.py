@@ -193,3 +193,21 @@ def test_a_stream_that_holds_more_is_stopped(tmp_path: Path, encoding: str) -> N
     path.write_bytes(head + zlib.compress(b"short"))
     with pytest.raises(DataError):
         nifti.read(path)
+
+
+def test_a_spacing_below_0_is_noted_and_0_is_none(tmp_path: Path) -> None:
+    grid = nifti.read_header(write(tmp_path / "a.nrrd", place="spacings: 1 2 -3\n"))
+    assert (grid.spacing, grid.notes) == ((1, 2, 3), ("a voxel spacing below 0: the axis is taken as reversed",))
+    for steps in ("1 2 0", "1 2 nan"):
+        assert nifti.read_header(write(tmp_path / "b.nrrd", place=f"spacings: {steps}\n")).spacing is None
+
+
+def test_a_link_or_a_list_that_leaves_the_folder_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret.raw").write_bytes(VALUES.astype("<i2").tobytes())
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "x.raw").symlink_to(tmp_path / "secret.raw")
+    write(folder / "a.nhdr", more="data file: x.raw\n")
+    assert "through a link" in left(folder / "a.nhdr").reason
+    write(folder / "a.nhdr", more="data file: LIST\n/etc/hostname\n")
+    assert "another folder" in left(folder / "a.nhdr").reason
