@@ -64,7 +64,7 @@ class ImageFolder:
             elif kind in SOURCES:
                 from medcoss_cli.kit import sources
 
-                yield from sources.images(entry.path, kind, entry.group)
+                yield from sources.images(entry.path, kind, entry.patient)
             else:
                 yield Skipped(entry.path, f"{WHAT[kind]} where an image is expected")
 
@@ -235,7 +235,7 @@ class VolumeFolder:
         from medcoss_cli.kit import sources
         from medcoss_cli.kit.readers.volume import windows
 
-        for item in sources.volumes(entry.path, kind, entry.group):
+        for item in sources.volumes(entry.path, kind, entry.patient):
             if isinstance(item, Skipped):
                 yield item
                 continue

@@ -140,7 +140,7 @@ def _grid(fields: dict[str, str], sizes: tuple[int, ...], path: Path) -> FileGri
         steps = [float(step) for step in fields.get("spacings", "").split()]
         spacing = tuple(steps[axis] for axis in axes) if len(steps) == len(sizes) else (0.0,)
         if not all(np.isfinite(spacing)) or 0 in spacing:
-            return FileGrid(size).check(path)
+            return FileGrid(size).check(path)  # type: ignore[arg-type]  # three of three
         notes = (REVERSED,) if min(spacing) < 0 else ()  # as ITK; where the axes point is not known either way
         return FileGrid(size, tuple(map(abs, spacing)), notes=notes).check(path)  # type: ignore[arg-type]  # three of three
     signs = np.array(_SPACES.get(fields.get("space", "").lower(), (1, 1, 1)))
