@@ -78,7 +78,8 @@ def stem_of(name: str) -> str:
 
 
 def _parts(root: Path, path: Path) -> tuple[str, ...]:
-    return path.relative_to(root).parts if path.is_relative_to(root) else path.parts[-1:]
+    inside = path.relative_to(root).parts if path.is_relative_to(root) else ()
+    return inside or path.parts[-1:]  # also of a file that is the root itself
 
 
 def _masks(root: Path, files: Sequence[Path]) -> dict[Path, str]:

@@ -21,6 +21,7 @@ _CODECS = frozenset(
         *("regular", "default", "v2"),  # grids of chunks, and how they are called
         *("blosc", "gzip", "zlib", "zstd", "lz4", "bz2", "lzma"),
         *("shuffle", "delta", "fixedscaleoffset", "quantize", "packbits", "bitround", "astype"),
+        "vlen-utf8",  # the one codec that is read of those that give objects: texts
     }
 )
 """Names in the metadata of arrays that are read: Zarr would also run the codec "pickle", and with it a file's own code."""
@@ -37,7 +38,8 @@ def items(path: Path) -> Iterator[Item]:
 def _within(node: Any, name: str, group: str | None = None) -> Iterator[Item]:
     if isinstance(node, zarr.Array):
         group = group_in(dict(node.attrs)) or group
-        yield Item(name, tuple(node.shape), np.dtype(node.dtype).kind, node.attrs.get("spacing"), group)
+        kind = np.dtype(node.dtype).kind.replace("O", "U")
+        yield Item(name, tuple(node.shape), kind, node.attrs.get("spacing"), group)
         return
     group = group_in(dict(node.attrs)) or group
     for key, member in sorted(node.members()):
@@ -68,7 +70,7 @@ def _names(value: Any) -> Iterator[str]:
         for key, part in value.items():
             if key in ("id", "name"):
                 yield str(part)
-            elif key != "attributes" and not key.endswith(".zattrs"):
+            elif key not in ("attributes", "data_type") and not key.endswith(".zattrs"):
                 yield from _names(part)
 
 
