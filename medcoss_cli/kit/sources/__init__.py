@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 
@@ -36,6 +36,7 @@ _MODULES = {
 }
 FILES = frozenset({"parquet", "tar"})
 """Those that hold files; the others hold arrays."""
+STACK = "an array of three axes without a spacing: images, or one volume, as the modality has it"
 _EXTRAS = {"hdf5": ("h5py", "hdf5"), "zarr": ("zarr", "zarr"), "parquet": ("pyarrow", "parquet")}
 
 
@@ -139,6 +140,30 @@ def volumes(path: Path, kind: str, patient: Patient) -> Iterator[tuple[Record, F
                 continue
             for number, part in _parts(item.key, count):
                 yield Record(path, part, _owner(item, number, patient)), grid
+
+
+def samples(path: Path, kind: str, patient: Patient) -> Iterator[tuple[Literal["image", "volume"], Record] | Skipped]:
+    """Every sample in a container, whatever loader it is meant for. Three axes are images, with a spacing a volume."""
+    for item in _items(path, kind):
+        if isinstance(item, Skipped):
+            yield item
+        elif item.shape is None:
+            record = Record(path, ("key", item.key), _owner(item, None, patient))
+            if item.kind in IMAGES or item.kind in VOLUMES:
+                yield ("image" if item.kind in IMAGES else "volume"), record
+            else:
+                yield Skipped(path, f"{WHAT[item.kind]} in it")
+        else:
+            as_image, as_volume = (_count(item.shape, dims) if item.kind in "uif" else None for dims in (2, 3))
+            is_volume = as_image is None or (item.spacing is not None and as_volume is not None)
+            count = as_volume if is_volume else as_image
+            if count is None:
+                yield Skipped(path, f"an array of {described(item)}: neither images nor volumes")
+                continue
+            notes = (STACK,) if not is_volume and as_volume == 0 else ()
+            for number, part in _parts(item.key, count):
+                record = Record(path, part, _owner(item, number, patient), notes=notes)
+                yield ("volume" if is_volume else "image"), record
 
 
 def read_image(record: Record) -> tuple[Array, tuple[str, ...]]:
