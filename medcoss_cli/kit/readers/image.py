@@ -20,8 +20,10 @@ from medcoss_cli.kit.readers import kind_of, plainly, tiff
 
 Array = np.ndarray[Any, Any]
 
-MAX_PIXELS = 178_956_970
-"""Of one page, from the header, before decoding: about 13,400 x 13,400 (twice the limit at which Pillow warns)."""
+MAX_PIXELS = 2**26
+"""Of one page, from the header, before decoding: 8,192 x 8,192, twice what the largest detectors give; 1 GiB while it is read."""
+MAX_SCANS = 100
+"""Of a progressive JPEG, each of which goes over the whole picture again; cameras and programs write 10."""
 MIN_SIDE = 8
 """Pixels; less is an icon or a tracking pixel."""
 MAX_ASPECT = 20
@@ -49,7 +51,11 @@ class ImageHeader:
 def check_size(width: int, height: int, path: Path) -> None:
     """Raise DataError for a size that is not an image's, or that would not fit into memory."""
     if width * height > MAX_PIXELS:
-        raise DataError(f"{width} x {height} pixels are more than the limit of {MAX_PIXELS:,}", where=path)
+        raise DataError(
+            f"{width} x {height} pixels are more than the limit of {MAX_PIXELS:,}",
+            where=path,
+            fix="cut it into tiles, or make it smaller",
+        )
     if min(width, height) < MIN_SIDE:
         raise DataError(f"{width} x {height} pixels are too few for an image", where=path)
     if max(width, height) > MAX_ASPECT * min(width, height):
@@ -98,7 +104,15 @@ def read_header(path: Path) -> ImageHeader:
     with opened(path) as image:
         header = ImageHeader(image.width, image.height, 1, image.mode in _GREY_MODES)
     check_size(header.width, header.height, path)
+    _check_scans(path)
     return header
+
+
+def _check_scans(path: Path) -> None:
+    if kind_of(path) == "jpeg" and (scans := path.read_bytes().count(b"\xff\xda")) > MAX_SCANS:
+        raise DataError(
+            f"a JPEG of {scans:,} scans, more than the limit of {MAX_SCANS}", where=path, fix="store it again as PNG"
+        )
 
 
 def _check_known(page: tiff.Page, path: Path) -> None:
@@ -130,6 +144,7 @@ def read(path: Path, page: int = 0) -> tuple[Array, tuple[str, ...]]:
             notes.append("rotated by its EXIF orientation")
     with opened(path, chosen) as image:
         check_size(image.width, image.height, path)
+        _check_scans(path)
         image.load()
         if image.format == "PNG" and _is_deep_png(path):
             array, alpha = _deep_png(path)

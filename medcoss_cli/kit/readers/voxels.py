@@ -15,12 +15,15 @@ import numpy as np
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers import plainly
-from medcoss_cli.kit.readers.volume import Array
+from medcoss_cli.kit.readers.volume import Array, check_bytes
 
 LONGEST = 2**20
 """Bytes of a header; one that does not end before is refused, for what follows could name any file."""
 SLACK = 2**20
 """Bytes a compressed stream may hold beyond what its header declares before it is refused."""
+MAX_TEXT = 2**27
+"""Bytes of voxels that are written as numbers in text: each takes 50 bytes while it is read."""
+MAX_HEX = 2**29
 RATE = 1100
 """Times that a deflated stream can grow at most (1032, and its framing)."""
 
@@ -107,6 +110,8 @@ def check_there(voxels: Voxels, path: Path) -> None:
     for file in voxels.files:
         if not file.is_file():
             raise DataError(f"{file.name}, which holds its voxels, is not there", where=path)
+    limits = {"text": (MAX_TEXT, " as text"), "hex": (MAX_HEX, " as hexadecimal digits")}
+    check_bytes(math.prod(voxels.shape), voxels.dtype.itemsize, path, *limits.get(voxels.encoding, ()))
     held = sum(file.stat().st_size for file in voxels.files)
     needed = math.prod(voxels.shape) * voxels.dtype.itemsize
     most = {"raw": 1, "hex": 1, "text": 1, "deflate": RATE, "bzip2": 10**6}[voxels.encoding]

@@ -289,3 +289,17 @@ def test_pixels_that_are_no_numbers_say_nothing_of_colour_and_are_noted(tmp_path
     sample = read_checked(load_modality("xray"), Record(tmp_path / "a.tif"))
     assert sample.notes == ("NaN or infinite values (10.00%) were replaced by the smallest finite value",)
     assert sample.array.min() == sample.array[0, 0, 0]
+
+
+def test_a_jpeg_of_many_scans_is_refused_from_its_bytes(tmp_path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)).save(
+        tmp_path / "a.jpg", progressive=True
+    )
+    assert image.read(tmp_path / "a.jpg")[0].shape == (1, 64, 64)
+    data = (tmp_path / "a.jpg").read_bytes()
+    last = data.rindex(b"\xff\xda")
+    (tmp_path / "b.jpg").write_bytes(data[:last] + data[last:-2] * 200 + data[-2:])
+    with pytest.raises(DataError, match=r"a JPEG of 2\d\d scans, more than the limit of 100"):
+        image.read(tmp_path / "b.jpg")
+    with pytest.raises(DataError, match="9000 x 9000 pixels are more than the limit of 67,108,864"):
+        image.check_size(9000, 9000, tmp_path)
