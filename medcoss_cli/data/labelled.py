@@ -14,6 +14,9 @@ from medcoss_cli.kit.layout import layout_of
 from medcoss_cli.kit.manifest import NAME, absent, manifest_of, naming, rows_of, split_of
 from medcoss_cli.kit.paths import inside
 from medcoss_cli.kit.readers.rows import filled, number_of
+from medcoss_cli.kit.sources import holds_samples
+from medcoss_cli.kit.sources import number_of as number_in
+from medcoss_cli.kit.sources import rows as container_rows
 from medcoss_cli.plugin import CompleteModality, Record
 from medcoss_cli.randomness import generator
 
@@ -102,8 +105,11 @@ def read_manifest(
 
     Raises: DataError for a path outside the folder, a missing target, a group on two sides of a split.
     """
+    in_container = holds_samples(root)
+    if in_container and target.file:
+        raise DataError(f"a container of arrays has no column {target.column} of files", where=root)
     with naming(columns):
-        manifest = manifest_of(root)
+        manifest = root if in_container else manifest_of(root)
         if manifest is None and not root.is_dir():
             what = (
                 "there is no such folder" if not root.exists() else f"this is a file; a folder with a {NAME} is needed"
@@ -111,7 +117,7 @@ def read_manifest(
             raise DataError(what, where=root, fix="check the path")
         if manifest is None:
             raise absent(root)
-        listed = list(rows_of(manifest))
+        listed = list(enumerate(container_rows(root, columns or {}), 1)) if in_container else list(rows_of(manifest))
     column = target.column
     root = manifest.parent
     cases: list[Case] = []
@@ -238,7 +244,7 @@ def with_records(cases: Sequence[Case], listing: Listing, *, single: bool) -> li
     matched: list[Case] = []
     counts: Counter[tuple[Path, int | None]] = Counter()
     for record in listing.records:
-        row = int(record.part[1]) if record.part is not None and record.part[0] == "row" else None
+        row = int(record.part[1]) if record.part is not None and record.part[0] == "row" else number_in(record)
         places = [record.source, *record.source.parents]
         case = next((at[place, row] for place in places if (place, row) in at), None)
         if case is None:

@@ -72,7 +72,8 @@ def layout_of(root: Path, files: Sequence[Path], *, chosen: bool = False) -> Lay
 
 
 def _parts(root: Path, path: Path) -> tuple[str, ...]:
-    return path.relative_to(root).parts if path.is_relative_to(root) else path.parts[-1:]
+    inside = path.relative_to(root).parts if path.is_relative_to(root) else ()
+    return inside or path.parts[-1:]  # also of a file that is the root itself
 
 
 def _nobody(parts: tuple[str, ...]) -> str | None:
