@@ -138,16 +138,26 @@ def has_decimal_comma(data: Any, keyword: str, frame: int = 0) -> bool:
     return any("," in (_text(holder, keyword) or "") for holder in _holders(data, frame, keyword))
 
 
+def blocks(group: int, element: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Tags that a private element and its creator may have: an object may have put it in another block than the first."""
+    return [((group, block << 8 | element & 0xFF), (group, block)) for block in range(0x10, 0x20)]
+
+
+def _is_of(data: Any, tag: tuple[int, int], creator: str) -> bool:
+    name = data.get(tag)
+    return name is not None and str(name.value).strip() == creator
+
+
 def b_value(data: Any, frame: int = 0) -> str:
     """The diffusion weighting in s/mm², of the standard's attribute or of a scanner's private one; "" without."""
     found = value(data, "DiffusionBValue", frame)
     if found is not None:
         return f"{float(found):g}"
     for group, element, creator in B_VALUES:
-        block = data.get((group, element >> 8))
-        if block is None or str(block.value).strip() != creator or (group, element) not in data:
+        tag = next((at for at, name in blocks(group, element) if _is_of(data, name, creator) and at in data), None)
+        if tag is None:
             continue
-        held = data[group, element].value
+        held = data[tag].value
         parts = [held] if isinstance(held, str | bytes | float | int) else list(held or ())
         first = parts[0].decode("latin-1") if parts and isinstance(parts[0], bytes) else str(parts[0] if parts else "")
         digits = first.replace("\\", " ").split()

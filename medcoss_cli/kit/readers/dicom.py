@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import functools
 import hashlib
 import logging
+import re
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
@@ -53,8 +56,10 @@ _TAGS: list[Any] = [
     "SliceThickness",
     "InstanceNumber",
     "AcquisitionNumber",
+    "AcquisitionDate",
     "AcquisitionTime",
     "AcquisitionDateTime",
+    "ContentDate",
     "ContentTime",
     "EchoNumbers",
     "EchoTime",
@@ -70,8 +75,7 @@ _TAGS: list[Any] = [
     GE_COMPONENT,
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
-    *((group, element >> 8) for group, element, _ in attributes.B_VALUES),
-    *((group, element) for group, element, _ in attributes.B_VALUES),
+    *(tag for group, element, _ in attributes.B_VALUES for pair in attributes.blocks(group, element) for tag in pair),
 ]
 _PIXELS = ((0x7FE0, 0x0010), (0x7FE0, 0x0008), (0x7FE0, 0x0009))
 RISKS = {
@@ -102,6 +106,8 @@ class Frame:
     """What may make it another image of the same kind: acquisition, time point, and settings of the scanner."""
     times: tuple[float, ...]
     """Trigger time, acquisition time and content time, as far as they are known; to be compared, not measured."""
+    is_clock: bool = False
+    """True where the last of the times is one of the day, without a date."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +269,9 @@ def _places(data: Any, frames: int) -> tuple[tuple[Frame, ...], str | None]:
     """The frames of an object, or why their place cannot be read."""
     if frames > MAX_FRAMES:
         return (), f"{frames:,} frames are more than the limit of {MAX_FRAMES:,}"
+    described = len(data.get("PerFrameFunctionalGroupsSequence") or ())
+    if frames > 1 and described < frames:  # else the work would follow a number, not the bytes
+        return (), f"{frames:,} frames are declared, and places of {described:,}"
     try:
         return tuple(_frame(data, number) for number in range(frames)), None
     except DataError as error:
@@ -299,7 +308,7 @@ def _frame(data: Any, number: int) -> Frame:
         float(thickness) if thickness and float(thickness) > 0 else None,
         tuple(contrast.items()),
         tuple(acquisition.items()),
-        _times(data, number),
+        *_times(data, number),
     )
 
 
@@ -319,24 +328,30 @@ def _rounded(data: Any, keywords: tuple[str, ...], frame: int) -> str:
     return ""
 
 
-def _times(data: Any, frame: int) -> tuple[float, ...]:
+def _times(data: Any, frame: int) -> tuple[tuple[float, ...], bool]:
+    """Times in ms after a trigger, and clocks in s, from a date on where there is one; True where the last has none."""
     found: list[float] = []
-    for keyword in (
-        "TriggerTime",
-        "NominalCardiacTriggerDelayTime",
-        "FrameAcquisitionDateTime",
-        "AcquisitionDateTime",
-        "AcquisitionTime",
-        "ContentTime",
-    ):
+    is_clock = False
+    for keyword in ("TriggerTime", "NominalCardiacTriggerDelayTime"):
+        with contextlib.suppress(ValueError):
+            found.append(float(_text(data, keyword, frame)))
+    for keyword in ("FrameAcquisitionDateTime", "AcquisitionDateTime", "AcquisitionTime", "ContentTime"):
         if keyword == "ContentTime" and found:  # when an image was made of what was acquired before says nothing more
             break
         digits = _text(data, keyword, frame).replace(":", "")
-        try:
-            found.append(float(digits))
-        except ValueError:
+        date, clock = digits[:8], digits[8:]
+        if not keyword.endswith("DateTime"):
+            date, clock = _text(data, keyword.replace("Time", "Date"), frame).replace(".", ""), digits
+        match = re.match(r"(\d\d)(\d\d)?(\d\d(?:\.\d*)?)?", clock)
+        if match is None:
             continue
-    return tuple(found)
+        hours, minutes, seconds = (float(part or 0) for part in match.groups())
+        day = 0
+        with contextlib.suppress(ValueError):
+            day = datetime.datetime.strptime(date, "%Y%m%d").toordinal()
+        found.append(86_400.0 * day + 3600 * hours + 60 * minutes + seconds)
+        is_clock = day == 0
+    return tuple(found), is_clock
 
 
 def spacing_of(data: Any, frame: int = 0) -> tuple[float, float] | None:

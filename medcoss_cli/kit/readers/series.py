@@ -128,14 +128,20 @@ def _not_slices(header: DicomHeader) -> str | None:
 
 def _volumes(slices: list[Slice]) -> Iterator[Series | Skipped]:
     """The volumes of one series, whose slices may be dealt out over folders; a copy in another folder is a volume of its own."""
-    seen: set[str] = set()
+    seen: dict[object, Slice] = {}
     for group in by_folders(slices):
-        instances = {item.header.instance for item in group}
+        is_copy = bool(seen) and all(_is_seen(item, seen) for item in group)
         for item in _split(group):
-            if isinstance(item, Series) and instances <= seen:
+            if isinstance(item, Series) and is_copy:
                 item = replace(item, notes=(*item.notes, COPIED))
             yield item
-        seen |= instances
+        seen |= {_place(item): item for item in group}
+
+
+def _is_seen(item: Slice, seen: dict[object, Slice]) -> bool:
+    """True where a slice of the same place has the same pixels: instance UIDs may all be one, or all be new."""
+    other = seen.get(_place(item))
+    return other is not None and _same_pixels(item, other)
 
 
 def _split(slices: list[Slice]) -> Iterator[Series | Skipped]:
@@ -158,9 +164,11 @@ def _assembled(slices: list[Slice], note: str) -> Iterator[Series | Skipped]:
         return
     try:
         slices, repeated = _without_repeats(slices)
-        yield from (Skipped(item.header.path, REPEATED) for item in repeated)
         order, grid = _ordered(slices, source)
         grid = grid.check(source)
+        read = {(item.header.path, item.frame.number) for item in order}
+        repeated += [item for item in slices if (item.header.path, item.frame.number) not in read]
+        yield from (Skipped(item.header.path, REPEATED) for item in repeated)
     except DataError as error:
         yield Skipped(source, f"series of {len(slices)} slices: {error.what}", bad=True)
         return

@@ -13,6 +13,8 @@ ALIKE = 1e-2
 """Direction cosines, and shares of a spacing, by which slices of one volume may differ."""
 FULL = 0.9
 """Slices whose steps are at least this share of their thickness do not overlap."""
+HALF_A_DAY = 43_200
+"""Seconds; no scan is that long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,15 @@ def _is_split(
     return not thickness or step < FULL * float(np.median(thickness))
 
 
+def _moments(slices: list[Slice]) -> list[tuple[float, ...]]:
+    """The times of slices; a clock without dates that a scan ran over at midnight goes on after it."""
+    times = [item.frame.times for item in slices]
+    clocks = [item.frame.times[-1] for item in slices if item.frame.is_clock]
+    if len(clocks) < len(slices) or max(clocks) - min(clocks) <= HALF_A_DAY:
+        return times
+    return [(*some, last + 2 * HALF_A_DAY * (last < HALF_A_DAY)) for *some, last in times]
+
+
 def _by_rank(slices: list[Slice], along: np.ndarray[tuple[int], np.dtype[np.float64]]) -> list[list[int]]:
     """As many parts as there are images at every place, by their times there; none where times do not tell."""
     places: dict[float, list[int]] = {}
@@ -181,9 +192,10 @@ def _by_rank(slices: list[Slice], along: np.ndarray[tuple[int], np.dtype[np.floa
     counts = {len(group) for group in places.values()}
     if len(counts) != 1 or counts == {1}:
         return []
-    if any(len({slices[n].frame.times for n in group}) < len(group) for group in places.values()):
+    moments = _moments(slices)
+    if any(len({moments[n] for n in group}) < len(group) for group in places.values()):
         return []
-    ranked = [sorted(group, key=lambda n: slices[n].frame.times) for group in places.values()]
+    ranked = [sorted(group, key=moments.__getitem__) for group in places.values()]
     return [list(part) for part in zip(*ranked, strict=True)]
 
 
@@ -191,7 +203,7 @@ def _by_run(slices: list[Slice], along: np.ndarray[tuple[int], np.dtype[np.float
     """Parts that the scanner went through one after the other; none where times do not tell."""
     if any(not item.frame.times for item in slices):
         return []
-    order = sorted(range(len(slices)), key=lambda n: slices[n].frame.times)
+    order = sorted(range(len(slices)), key=_moments(slices).__getitem__)
     runs = [[order[0]]]
     for n in order[1:]:
         run = runs[-1]

@@ -108,11 +108,15 @@ def test_b_values_are_volumes_of_their_own(tmp_path: Path, enhanced_file: bool) 
     assert steps == ([[20.0], [20.0]] if enhanced_file else [[40.0], [120.0]])
 
 
-def test_a_b_value_of_a_scanner_of_before_the_attribute(tmp_path: Path) -> None:
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_b_value_of_a_scanner_of_before_the_attribute(tmp_path: Path, before: int) -> None:
+    """In the first private block, or behind one of somebody else."""
     for number, factor in ((0, 10.0), (1000, 30.0)):
         write_series(tmp_path / str(number), [0.0, 4.0, 8.0, 12.0], step=factor)
         for path in (tmp_path / str(number)).iterdir():
             data = pydicom.dcmread(path)
+            for _ in range(before):
+                data.private_block(0x0043, "OTHERS", create=True).add_new(0x39, "IS", 7)
             data.private_block(0x0043, "GEMS_PARM_01", create=True).add_new(
                 0x39, "IS", [1_000_000_000 + number, 8, 0, 0]
             )
@@ -244,7 +248,10 @@ def test_a_tenth_of_a_step_apart_is_a_copy_or_an_error(tmp_path: Path) -> None:
     data = pydicom.dcmread(path)
     data.ImagePositionPatient = [-3, -4, 2.05]
     save(data, tmp_path / "rounded")
-    assert only(NATIVE, tmp_path).array.shape[1] == 4
+    records, left = found(NATIVE, tmp_path)
+    assert [item.reason for item in left] == [series.REPEATED]
+    assert records[0].notes == ("1 duplicate slices were used once",)
+    assert NATIVE.read(records[0]).array.shape[1] == 4
     data.PixelData = bytes(len(data.PixelData))
     save(data, tmp_path / "rounded")
     assert "several different images at one position" in reasons(NATIVE, tmp_path)
@@ -336,3 +343,54 @@ def test_slices_that_move_aside_and_back_are_not_on_a_grid(tmp_path: Path) -> No
         ]
         save(data, path)
     assert series.TILTED in only(NATIVE, tmp_path).notes
+
+
+@pytest.mark.parametrize("dated", [False, True])
+def test_phases_of_a_scan_over_midnight_are_not_mixed(tmp_path: Path, dated: bool) -> None:
+    """Phase 2 begins before midnight at the first places, after it at the others."""
+    for phase in range(2):
+        for n in range(6):
+            seconds = 86_400 - 9 + 6 * phase + n
+            clock = f"{seconds // 3600 % 24:02d}{seconds // 60 % 60:02d}{seconds % 60:02d}"
+            date = {"AcquisitionDate": "20240131" if seconds < 86_400 else "20240201"} if dated else {}
+            write_series(tmp_path, [5.0 * n], step=10 + 20 * phase, AcquisitionTime=clock, **date)
+    records, left = found(NATIVE, tmp_path)
+    assert not left
+    assert sorted(np.diff(NATIVE.read(record).array[0, :, 0, 0]).tolist() for record in records) == [
+        [50] * 5,
+        [150] * 5,
+    ]
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_one_instance_uid_for_all_makes_no_copies_of_other_pixels(tmp_path: Path, other: bool) -> None:
+    uid = generate_uid()
+    for folder, step in (("a", 10), ("b", 30 if other else 10)):
+        write_series(tmp_path / folder, [0.0, 3.0, 6.0], step=step, SOPInstanceUID=uid)
+    records, _ = found(NATIVE, tmp_path)
+    assert [record.notes for record in records] == [(), () if other else (series.COPIED,)]
+
+
+def test_an_instance_number_with_a_letter_is_none(tmp_path: Path) -> None:
+    patched(write_series(tmp_path, [0.0, 2.0, 4.0], InstanceNumber="77"), b"IS\x02\x0077", b"IS\x02\x007a")
+    assert only(NATIVE, tmp_path).array[0, :, 0, 0].tolist() == [0, 20, 40]
+
+
+def test_magnitude_and_phase_of_a_private_element_are_volumes_of_their_own(tmp_path: Path) -> None:
+    for component in (0, 1):
+        write_series(tmp_path / str(component), [0.0, 4.0, 8.0], step=10 + 20 * component)
+        for path in (tmp_path / str(component)).iterdir():
+            data = pydicom.dcmread(path)
+            data.private_block(0x0043, "GEMS_PARM_01", create=True).add_new(0x2F, "SS", component)
+            save(data, tmp_path / f"{component}-{path.name}")
+            path.unlink()
+    assert [record.notes[0][-9:] for record in found(NATIVE, tmp_path)[0]] == ["component"] * 2
+
+
+def test_frames_that_are_declared_but_not_described_are_refused_before_any_is_read(tmp_path: Path) -> None:
+    data = enhanced(4)
+    data.compress("1.2.840.10008.1.2.5")
+    data.NumberOfFrames = 60_000
+    path = save(data, tmp_path / "a")
+    assert dicom.read_header(path).places == ()
+    assert "60,000 frames are declared, and places of 4" in reasons(NATIVE, path)
