@@ -18,7 +18,7 @@ from medcoss_cli.registry.configure import fit
 from medcoss_cli.registry.discovery import load_modality
 from medcoss_cli.registry.fingerprint import check_unchanged
 from medcoss_cli.store import atomic, checkpoint, plain
-from medcoss_cli.store.shareable import shareable
+from medcoss_cli.store.shareable import read, shareable
 
 
 def strip(source: Path, out: Path) -> int:

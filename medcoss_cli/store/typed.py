@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -50,7 +50,7 @@ def checked(
 ) -> Kind:
     """Plain values as a value of a kind: a dataclass, a pydantic model or dict[str, int]. Raises: `error`, naming the key."""
     try:
-        value: Kind = _adapter(kind).validate_python(content)
+        value: Kind = _adapter(cast(Any, kind)).validate_python(content)
         return value
     except ValidationError as refused:
         first = refused.errors(include_url=False, include_input=False)[0]
