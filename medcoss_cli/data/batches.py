@@ -7,8 +7,6 @@ a rank or micro-batch; nothing depends on worker count, rank count or how often 
 from __future__ import annotations
 
 import math
-import re
-import signal
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -284,20 +282,25 @@ def _read(
 
 def _delivered(loader: DataLoader[dict[str, Any]], plan: Plan) -> Iterator[dict[str, Any]]:
     """What the workers read. Raises: PluginError for a fault of a plugin there, ResourceError for a worker that was killed."""
+    parts: Any = iter(loader)
     try:
-        for part in loader:
+        for part in parts:
             if "fault" in part:
                 if part["fault"].__cause__ is None:  # it crossed from a worker process
                     part["fault"].add_note(part["traceback"])
                 raise part["fault"]
             yield part
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, OSError, EOFError) as error:
+        workers = getattr(parts, "_workers", [])  # nothing public says how a worker ended
+        for worker in workers:
+            worker.join(1)
+        codes = [worker.exitcode for worker in workers if not worker.is_alive()]
+        if "DataLoader worker" not in str(error) and not codes:
             raise
+        for worker in workers:
+            worker.kill()
         names = dict.fromkeys(pool.modality.name for pool in (*plan.new, *plan.old))
-        code = re.search(r"exit code (\d+)", str(error))
-        ended = -signal.SIGKILL if "signal: Killed" in str(error) else int(code[1]) if code else None
-        raise worker_error(names, [ended]) from error
+        raise worker_error(names, codes or [None], alone="train.workers=0") from error
 
 
 def batches(

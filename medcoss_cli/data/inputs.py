@@ -10,6 +10,7 @@ from pathlib import Path
 from medcoss_cli.console import Screen
 from medcoss_cli.data.read import listed, reason_counts
 from medcoss_cli.errors import DataError, UsageError
+from medcoss_cli.kit.manifest import is_present
 from medcoss_cli.kit.sources import holds_samples
 from medcoss_cli.plugin import CompleteModality, Record, Skipped
 
@@ -31,7 +32,7 @@ def list_records(
     left_out: list[Skipped] = []
     keys: set[tuple[Path, object]] = set()
     for path in inputs:
-        if not path.exists():
+        if not is_present(path):
             raise UsageError("the file or folder does not exist", where=path)
         for item in listed(modality, path, "all"):
             if isinstance(item, Record):

@@ -11,7 +11,7 @@ from medcoss_cli.console import Screen
 from medcoss_cli.data.read import Listing
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.layout import layout_of
-from medcoss_cli.kit.manifest import NAME, absent, manifest_of, naming, rows_of, split_of
+from medcoss_cli.kit.manifest import NAME, absent, is_present, manifest_of, naming, rows_of, split_of
 from medcoss_cli.kit.paths import inside
 from medcoss_cli.kit.readers.rows import filled, number_of
 from medcoss_cli.kit.sources import holds_samples
@@ -140,7 +140,7 @@ def read_manifest(
         if mask == path:
             raise DataError(f"{path.name} is listed as its own {column}", where=where, fix=f"correct the {column}")
         names = {"path": path, column: mask}
-        missing += [f"line {line}: {row[name]!r}" for name, file in names.items() if file and not file.exists()]
+        missing += [f"line {line}: {row[name]!r}" for name, file in names.items() if file and not is_present(file)]
         index, number = number_of(row.get("index", "")), number_of(row.get("fold", ""))
         if index and not index.isdecimal():
             raise DataError(f"index {index!r} is no row number", where=where, fix="count data rows from 0")

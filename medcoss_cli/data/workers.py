@@ -15,6 +15,9 @@ from multiprocessing.forkserver import ensure_running
 from medcoss_cli.errors import MedcossError, PluginError, ResourceError, blame
 from medcoss_cli.plugin import CompleteModality
 
+SERVER_GONE = 255
+"""The exit code that `multiprocessing` gives a worker whose server was killed."""
+
 
 def forkserver(preload: str = "medcoss_cli.data.batches") -> ForkServerContext:
     """How worker processes are started: a fork of the main process would inherit its threads and its GPU.
@@ -78,24 +81,27 @@ def readers(count: int, modality: CompleteModality, where: object) -> Iterator[P
         pool.shutdown(cancel_futures=True)
 
 
-def worker_error(names: Iterable[str], codes: Iterable[int | None], where: object = None) -> MedcossError:
+def worker_error(
+    names: Iterable[str], codes: Iterable[int | None], where: object = None, alone: str = "data.workers=1"
+) -> MedcossError:
     """The error to raise where worker processes ended: killed, as for want of memory, or by code of a plugin.
 
     Args:
         names: of the modalities that they read.
+        alone: the setting with which there is no such process.
         codes: how they ended, None where nobody knows; of a pool all but the first to end are terminated.
     """
-    ends = [code for code in codes if code not in (-signal.SIGKILL, -signal.SIGTERM)]
+    ends = [code for code in codes if code not in (-signal.SIGKILL, -signal.SIGTERM, SERVER_GONE)]
     if not ends:
         return ResourceError(
             "a process that reads files died, possibly out of memory",
             where=where,
-            fix="set data.workers=1 and go on; finished work is kept",
+            fix=f"finished work is kept; with less memory set {alone}",
         )
     code = ends[0]
     how = "" if code is None else f"with code {code} " if code >= 0 else f"by signal {-code} "
     return PluginError(
         f"a process that reads {', '.join(names)} was ended {how}by its plugin, or by a library that the plugin uses",
         where=where,
-        fix="try data.workers=1 and --debug to see where, and report it to its author",
+        fix=f"try {alone} and --debug to see where, and report it to its author",
     )

@@ -62,6 +62,8 @@ class _Seed(BaseModel, strict=True, extra="allow"):
     validation: dict[str, Any] | None
     test: _Test | None
     seconds: float
+    peak_memory_gib: float
+    peak_gpu_memory_gib: float = 0.0
     weights: dict[str, int]
 
 

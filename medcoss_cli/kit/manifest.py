@@ -123,8 +123,18 @@ def is_junk(path: Path) -> bool:
     return name.startswith(".") or name in _JUNK or (is_paper and bool(_PAPERS.fullmatch(name.partition(".")[0])))
 
 
+def is_special(path: Path) -> bool:
+    """Is this a pipe, a socket or a device, which opening would wait for?"""
+    return path.exists() and not is_present(path)
+
+
+def is_present(path: Path) -> bool:
+    """Is there a file, or a folder, of this name?"""
+    return path.is_file() or path.is_dir()
+
+
 def walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """As os.walk, through links too, but every folder once."""
+    """As os.walk, through links too, but every folder once; without pipes, sockets and devices, which are no files."""
     visited: set[str] = set()
     for place, folders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(place)
@@ -132,7 +142,7 @@ def walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
             folders.clear()
             continue
         visited.add(real)
-        yield place, folders, names
+        yield place, folders, [name for name in names if not is_special(Path(place, name))]
 
 
 def _walk(root: Path, given: Path | None) -> tuple[list[Path], dict[Path, list[Path]]]:
@@ -368,7 +378,7 @@ def _ruled(manifest: Path, files: list[Path], split: str) -> Iterator[Entry | Sk
             item = Entry(item.path, layout.patient(item.path), inferred=True)
         yield item
     for path, (line, name) in named.items():
-        if path not in masks and not path.exists():
+        if path not in masks and not is_present(path):
             yield Unmatched(path, f"line {line} of {manifest.name} names {name!r}, which is not there", bad=True)
 
 

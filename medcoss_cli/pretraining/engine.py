@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from medcoss_cli.data.batches import Plan, batches
-from medcoss_cli.errors import Interrupted, PluginError
+from medcoss_cli.errors import Interrupted, PluginError, ResourceError
 from medcoss_cli.model.batch import Batch
 from medcoss_cli.model.multimodal import Model
 from medcoss_cli.pretraining.job import Job
@@ -93,7 +93,7 @@ class Engine:
             self._begin_step()
             for _ in range(self.train.accumulate):
                 began = time.perf_counter()
-                batch = next(parts)
+                batch = self._next(parts)
                 self.waited += time.perf_counter() - began
                 yield batch
             if self.agreed or (self.interruption.requested and self.devices.ranks == 1):
@@ -108,6 +108,18 @@ class Engine:
         ):
             self._stop()  # a signal in the last step
         self._begin_phases()  # of a stage so short that a phase has no step
+
+    def _next(self, parts: Iterator[Batch]) -> Batch:
+        """The next micro-batch; where the processes that read are gone, all done so far is saved first."""
+        try:
+            return next(parts)
+        except (ResourceError, PluginError) as error:
+            if self.devices.ranks > 1:  # the other ranks are at work; what was saved last is there
+                raise
+            self._save()
+            steps = f"{error.what}; step {self.at} of {self.plan.steps} is saved"
+            again = f"continue with --resume {self.run.folder}"
+            raise type(error)(steps, where=error.where, fix=f"{again}; {error.fix}") from error
 
     def end_stage(self) -> None:
         """The strategy's end of the stage: the model in eval mode, samples of the new data, no gradient left behind."""

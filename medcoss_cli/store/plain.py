@@ -66,7 +66,9 @@ def load(path: Path, fix: str = AGAIN, allowed: Sequence[type] = ()) -> dict[str
 
 
 def is_safetensors(path: Path) -> bool:
-    """By its first bytes; False for what cannot be read."""
+    """By its first bytes; False for what cannot be read, or is no regular file."""
+    if not path.is_file():
+        return False
     try:
         with path.open("rb") as file:
             return file.read(16)[8:10] == b'{"'
@@ -91,7 +93,7 @@ def _fault(path: Path) -> str | None:
     if path.is_dir():
         return "this is a folder, not a checkpoint"
     if not path.is_file():
-        return "the file does not exist"
+        return "this is no file: a pipe, a socket or a device" if path.exists() else "the file does not exist"
     try:
         with path.open("rb") as file:
             head = file.read(16)

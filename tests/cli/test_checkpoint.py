@@ -71,7 +71,7 @@ def test_show_takes_a_run_folder_and_answers_programs(
     facts = json.loads(capsys.readouterr().out)
     assert facts["modalities"]["xray"]["buffer"] == 3
     assert facts["modalities"]["xray"]["anchors"] == 2
-    assert facts["weights"] == 64 + 128
+    assert facts["weights"] == 8 + 256 + 128
     assert facts["lowest"] == ["xray", 0.9]
     assert [stage["epochs"] for stage in facts["stages"]] == [3, 7]
 

@@ -45,7 +45,7 @@ def test_it_holds_encoder_and_tokenizers_and_their_description(path: Path, tmp_p
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         about = file.metadata()
     known = checkpoint.load(path)
-    assert set(weights) == {"encoder.weight", "tokenizers.patch2d-4.weight"}
+    assert set(weights) == {"encoder.cls", "encoder.blocks.0.mlp.fc1.weight", "tokenizers.patch2d-4.weight"}
     assert all(torch.equal(weights[name], known.weights[name]) for name in weights)
     assert (about["format"], about["schema"]) == ("medcoss-encoder", "1")
     assert json.loads(about["encoder"]) == known.encoder

@@ -36,7 +36,8 @@ def example(fill: float = 1.0, **modalities: str) -> Checkpoint:
             for name, distribution in modalities.items()
         },
         weights={
-            "encoder.weight": torch.full((8, 8), fill),
+            "encoder.cls": torch.full((1, 1, 8), fill),
+            "encoder.blocks.0.mlp.fc1.weight": torch.full((32, 8), fill),
             "tokenizers.patch2d-4.weight": torch.full((8, 16), fill),
             "decoders.xray.weight": torch.full((4, 8), fill),
         },

@@ -25,7 +25,7 @@ RECIPE = {"kind": "pretrain", "title": "Röntgen", "train": {"epochs": 3}}
 
 
 def create(folder: Path, name: str = "a", *, overwrite: bool = False, exact: bool = True) -> Run:
-    facts = {"kind": "pretrain", "data_root": "/data"}
+    facts = {"kind": "pretrain", "data_root": "/data", "prepared": "/prepared"}
     return Run.create(folder / "runs", name, recipe=RECIPE, facts=facts, overwrite=overwrite, exact=exact)
 
 
@@ -114,7 +114,7 @@ OWNER = """
 import os, sys, time
 from pathlib import Path
 from medcoss_cli.store.run import Run
-run = Run.create(Path(sys.argv[1]), "a", recipe={}, facts={}, overwrite=False, exact=True)
+run = Run.create(Path(sys.argv[1]), "a", recipe={}, facts={"data_root": "d", "prepared": "p"}, overwrite=False, exact=True)
 child = os.fork() if sys.argv[2] == "forks" else None
 if child == 0:  # as a DataLoader's worker would
     time.sleep(60)
