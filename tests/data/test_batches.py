@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import signal
+import time
 from collections import Counter
+from multiprocessing import forkserver
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medcoss_cli.data.batches import Plan, Pool, StoredSamples, batches
+from medcoss_cli.errors import MedcossError, PluginError, ResourceError
 from medcoss_cli.model.batch import Batch
 from medcoss_cli.registry.discovery import load_modality
 
@@ -119,6 +126,34 @@ def test_starting_in_the_middle_and_workers_change_nothing(plan: Plan) -> None:
             assert torch.equal(a.inputs, b.inputs)
             assert (a.partner is None) == (b.partner is None)
             assert a.partner is None or torch.equal(a.partner, b.partner)
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGKILL, ResourceError), (signal.SIGSEGV, PluginError)])
+def test_a_worker_that_dies_is_named_and_none_is_left(number: signal.Signals, error: type[MedcossError]) -> None:
+    plan = Plan.make(1, 1, 4, 500, None, [pool("xray", 20)], [])
+    modalities = {p.modality.name: p.modality for p in plan.new}
+    device = torch.device("cpu")
+    parts = batches(plan, modalities, start=0, partners=False, accumulate=1, rank=0, ranks=1, workers=2, device=device)
+    next(parts)
+    [first, *_] = workers = processes_below(forkserver._forkserver._forkserver_pid)  # type: ignore[attr-defined]
+    os.kill(first, number)
+    with pytest.raises(error, match="a process that reads"):
+        list(parts)
+    for _ in range(100):
+        if not set(workers) & set(processes_below(forkserver._forkserver._forkserver_pid)):  # type: ignore[attr-defined]
+            return
+        time.sleep(0.05)
+    pytest.fail("a worker is left")
+
+
+def processes_below(parent: int) -> list[int]:
+    """The children of a process, of which zombies are none."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # gone meanwhile
+            state, above, *_ = path.read_text().rpartition(")")[2].split()
+            found += [int(path.parent.name)] if int(above) == parent and state != "Z" else []
+    return found
 
 
 def test_the_same_sample_gets_a_fresh_view_each_time(plan: Plan) -> None:

@@ -347,3 +347,9 @@ def test_a_path_of_another_machine_means_one_file_or_is_an_error(
     with pytest.raises(DataError, match=fault or "leaves the folder") as caught:
         taken(tmp_path)
     assert f"{tmp_path / 'manifest.csv'}:{len(listed) + 1}" in str(caught.value)
+
+
+def test_pipes_are_passed_over(tmp_path: Path) -> None:
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "b.png")
+    assert [entry.path.name for entry in entries(tmp_path) if isinstance(entry, Entry)] == ["a.png"]

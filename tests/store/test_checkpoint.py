@@ -302,3 +302,11 @@ def test_the_checkpoint_is_the_named_one_the_one_here_or_the_only_finished_run(
         checkpoint.find_checkpoint(Path("runs/nowhere/ckpt.pt"))
     Path("ckpt.pt").write_bytes(b"x")
     assert checkpoint.find_checkpoint(None) == (Path("ckpt.pt"), None)
+
+
+@pytest.mark.parametrize("name", ["ckpt.pt", "encoder.safetensors"])
+def test_a_pipe_is_no_file(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(CheckpointError, match="a pipe, a socket or a device"):
+        checkpoint.load(tmp_path / name)
+    assert not checkpoint.is_own(tmp_path / name)
