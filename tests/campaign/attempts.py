@@ -21,6 +21,11 @@ class Attempt:
     detail: str = ""
     fine: bool = True
 
+    @property
+    def failed(self) -> bool:
+        """It did not end as it should."""
+        return not self.fine
+
 
 def table(attempts: Sequence[Attempt]) -> list[str]:
     """Lines: tries of each kind, and how they ended."""

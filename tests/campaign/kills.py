@@ -73,8 +73,9 @@ TIMES = {"started", "finished", "seconds", "waited", "command", "peak_memory_gib
 """What of a file may differ from run to run."""
 
 
-def run(count: int, seed: int) -> Iterator[Attempt]:
-    """Kill each case at places drawn from all of its file operations."""
+def run(count: int, seed: int, kinds: Sequence[str] = ()) -> Iterator[Attempt]:
+    """Kill each case, or those named, at places drawn from all of its file operations."""
+    cases = [case for case in CASES if not kinds or case.name in kinds]
     rng = np.random.default_rng((seed, 1))
     verbs.warm_up()
     with tempfile.TemporaryDirectory() as name:
@@ -82,7 +83,7 @@ def run(count: int, seed: int) -> Iterator[Attempt]:
         data = base.make_data(folder / "data")
         prepared: dict[str, tuple[Path, dict[str, Any], int]] = {}
         for number in range(count):
-            case = CASES[number % len(CASES)]
+            case = cases[number % len(cases)]
             if case.name not in prepared:
                 prepared[case.name] = _reference(case, folder / f"{CASES.index(case)}", data)
             begun, whole, operations = prepared[case.name]

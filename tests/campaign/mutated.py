@@ -5,15 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import tempfile
 import traceback
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 
 from medcoss_cli.errors import MedcossError
+from tests.campaign.attempts import Attempt
 from tests.campaign.kinds import KINDS, Kind
 
 SECONDS = 20.0
@@ -23,21 +22,6 @@ HEADER = 700
 CLOSE = 2.0
 """Grey levels by which decoders of lossy compression may differ; others by rounding alone."""
 FINE = ("read", "refused", "refused by the other reader", "noted")
-
-
-@dataclass(frozen=True)
-class Try:
-    """One mutated file: which, and what became of it."""
-
-    kind: str
-    number: int
-    outcome: str
-    detail: str = ""
-
-    @property
-    def failed(self) -> bool:
-        """Not read as it should be, and not refused."""
-        return self.outcome not in FINE
 
 
 def mutated(content: bytes, rng: np.random.Generator) -> bytes:
@@ -67,27 +51,33 @@ def mutated(content: bytes, rng: np.random.Generator) -> bytes:
     return bytes(data)
 
 
-def run(count: int, seed: int) -> Iterator[Try]:
+def run(count: int, seed: int, kinds: Sequence[str] = ()) -> Iterator[Attempt]:
     """Read `count` mutated files, in turns of all kinds, in a process that is killed where it hangs."""
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         ours, process = _start(context, folder, seed)
         for number in range(count):
             kind = KINDS[number % len(KINDS)]
+            if kinds and kind.name not in kinds:
+                continue
             ours.send(number)
             if ours.poll(SECONDS):
                 try:
-                    yield Try(kind.name, number, *ours.recv())
+                    yield _ended(kind, number, *ours.recv())
                     continue
                 except EOFError:
-                    yield Try(kind.name, number, "died", f"exit code {process.exitcode}")
+                    yield _ended(kind, number, "died", f"exit code {process.exitcode}")
             else:
-                yield Try(kind.name, number, "hangs", f"more than {SECONDS:g} s")
+                yield _ended(kind, number, "hangs", f"more than {SECONDS:g} s")
             process.kill()
             process.join()
             ours, process = _start(context, folder, seed)
         ours.send(None)
         process.join()
+
+
+def _ended(kind: Kind, number: int, outcome: str, detail: str) -> Attempt:
+    return Attempt(kind.name, number, outcome, detail, fine=outcome in FINE)
 
 
 def _start(
@@ -147,13 +137,3 @@ def _is_doubled(path: Path) -> bool:
     """True for a DICOM file in which slope or intercept stand twice: pydicom takes the last, GDCM the first."""
     content = path.read_bytes()
     return path.suffix == ".dcm" and any(content.count(b"\x28\0" + tag) > 1 for tag in (b"\x52\x10", b"\x53\x10"))
-
-
-def table(tries: list[Try]) -> list[str]:
-    """Lines of outcomes by kind of file."""
-    outcomes = list(dict.fromkeys([*FINE, *(t.outcome for t in tries)]))
-    lines = [f"{'':16}" + "".join(f"{outcome:>28}" for outcome in outcomes)]
-    for kind in KINDS:
-        counts = Counter(t.outcome for t in tries if t.kind == kind.name)
-        lines.append(f"{kind.name:16}" + "".join(f"{counts[outcome]:28}" for outcome in outcomes))
-    return lines

@@ -215,7 +215,7 @@ CASES = (
 )
 
 
-def run(count: int, seed: int) -> Iterator[Attempt]:
+def run(count: int, seed: int, kinds: Sequence[str] = ()) -> Iterator[Attempt]:
     """Each file in turn, changed at a place that is drawn, and read by one of its verbs."""
     verbs.warm_up()
     with tempfile.TemporaryDirectory() as name:
@@ -226,6 +226,8 @@ def run(count: int, seed: int) -> Iterator[Attempt]:
             rng = np.random.default_rng((seed, number))
             case = CASES[number % len(CASES)]
             verb = case.verbs[number // len(CASES) % len(case.verbs)]
+            if kinds and case.file not in kinds:
+                continue
             place = folder / "try"
             shutil.copytree(begun, place, symlinks=True)
             yield attempt(case, verb, place, rng, number)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 
@@ -18,6 +21,24 @@ def test_mutated_files_are_read_as_others_read_them_or_refused() -> None:
     seed = int(date.today().strftime("%Y%m%d"))
     failed = [attempt for attempt in mutated.run(330, seed) if attempt.failed]
     assert not failed, f"repeat it with: python -m tests.campaign --only mutated --count 330 --seed {seed}"
+
+
+def test_runs_that_are_killed_end_as_others_do() -> None:
+    seed = int(date.today().strftime("%Y%m%d"))
+    cut("kills", "--count", "6", "--kind", "pretrain", "--kind", "extend", "--seed", str(seed))
+
+
+def test_tampered_files_are_a_sentence() -> None:
+    seed = int(date.today().strftime("%Y%m%d"))
+    cut("tampered", "--count", "48", "--seed", str(seed))
+
+
+def cut(part: str, *options: str) -> None:
+    """Run a part in a process of its own, since it forks."""
+    command = [sys.executable, "-m", "tests.campaign", "--only", part, *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 def test_every_kind_is_read_before_it_is_mutated(tmp_path: Path) -> None:
