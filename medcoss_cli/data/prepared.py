@@ -51,7 +51,7 @@ class PreparedSet:
             )
         except FileNotFoundError as error:
             raise DataError("this is not a finished prepared set", where=folder, fix=fix) from error
-        return cls(folder, index.model_dump())
+        return cls(folder, index)
 
     def __len__(self) -> int:
         return int(self.index["rows"])

@@ -69,7 +69,7 @@ class _Seed(BaseModel, strict=True, extra="allow"):
 
 def _seed(path: Path) -> dict[str, Any]:
     fix = "remove it; the seed is then tested again"
-    return typed.read_json(_Seed, path, fix=fix, what="the seed's result").model_dump(exclude_unset=True)
+    return typed.read_plain(_Seed, path, fix=fix, what="the seed's result")
 
 
 def json_values(value: Any) -> Any:

@@ -198,8 +198,7 @@ def facts_of(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
     if not path.is_file() or not (folder / "recipe.yaml").is_file():
         raise UsageError("this is not a run's folder", where=folder, fix="name a folder under runs/")
-    facts = typed.read_json(_Facts, path, fix="restore it from a backup, or start the run again", what="the run's file")
-    return facts.model_dump(exclude_unset=True)
+    return typed.read_plain(_Facts, path, fix="restore it from a backup, or start the run again", what="the run's file")
 
 
 def _rows(table: Path) -> list[list[str]]:

@@ -20,15 +20,27 @@ def read_json(
     kind: type[Kind], path: Path, *, fix: str, error: type[MedcossError] = CheckpointError, what: str = "the file"
 ) -> Kind:
     """A JSON file as a value of a kind. Raises: `error`, naming the file and the key; FileNotFoundError."""
+    return checked(kind, _content(path, fix, error, what), path, fix=fix, error=error, what=what)
+
+
+def read_plain(
+    kind: type[Any], path: Path, *, fix: str, error: type[MedcossError] = CheckpointError, what: str = "the file"
+) -> dict[str, Any]:
+    """The same as it was written, in plain values."""
+    content: dict[str, Any] = _content(path, fix, error, what)
+    checked(kind, content, path, fix=fix, error=error, what=what)
+    return content
+
+
+def _content(path: Path, fix: str, error: type[MedcossError], what: str) -> Any:
     try:
         if path.stat().st_size > LARGEST:
             raise error(f"{what} is larger than {LARGEST >> 20} MiB", where=path, fix=fix)
-        content = loads(path.read_text(encoding="utf-8"))
+        return loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as fault:
         raise error(f"{what} is damaged ({fault})"[:300], where=path, fix=fix) from fault
-    return checked(kind, content, path, fix=fix, error=error, what=what)
 
 
 def loads(text: str) -> Any:
