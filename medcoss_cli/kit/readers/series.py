@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from medcoss_cli.errors import DataError
-from medcoss_cli.kit.readers import dicom, kind_of, pixels, plainly
+from medcoss_cli.kit.readers import bits, dicom, kind_of, pixels, plainly
 from medcoss_cli.kit.readers.dicom import DicomHeader, Frame
 from medcoss_cli.kit.readers.slices import Slice, by_folders, placed_apart, separated
 from medcoss_cli.kit.readers.straighten import STRAIGHTENED, Offsets, straight_grid, straightened
@@ -367,17 +367,30 @@ def read(item: Series) -> tuple[Array, FileGrid]:
     """
     volume = np.full((len(item.slices), *item.grid.size[1::-1]), np.nan, np.float32)
     padding = np.zeros(volume.shape, bool)
-    notes: dict[str, None] = {}
-    for place, (path, number) in enumerate(item.slices):
-        data = pixels.open_dataset(path)
-        frame = pixels.decode(path, data, number)
-        if frame.values.shape != volume.shape[1:]:
-            raise DataError("the decoded slice is not of the size that its header says", where=path)
-        volume[place] = frame.values
-        if frame.padding is not None:
-            padding[place] = frame.padding
-        notes |= dict.fromkeys(frame.notes)
+    extents: bits.Extents = {}
+    frames: dict[int, pixels.DicomFrame] = {}
+    for place in range(len(item.slices)):
+        frames[place] = _decoded_into(volume, padding, item, place, extents)
+    for (
+        place,
+        frame,
+    ) in frames.items():  # a slice may show only later that others need more of their bits than they seemed to
+        if frame.layout is not None and frame.rule != bits.rule_of(frame.layout, extents[frame.layout]):
+            frames[place] = _decoded_into(volume, padding, item, place, extents)
+    notes = dict.fromkeys(note for frame in frames.values() for note in frame.notes)
+    data = pixels.open_dataset(item.slices[-1][0])
     volume, padding_notes = pixels.without_padding(volume, padding, data)
     if STRAIGHTENED in item.grid.notes:
         volume = straightened(volume, item.grid, item.offsets)
     return volume, replace(item.grid, notes=(*item.grid.notes, *notes, *padding_notes))
+
+
+def _decoded_into(volume: Array, padding: Array, item: Series, place: int, extents: bits.Extents) -> pixels.DicomFrame:
+    """A slice, decoded and written at its place; without its values, so that a series is not kept twice."""
+    path, number = item.slices[place]
+    frame = pixels.decode(path, pixels.open_dataset(path), number, extents)
+    if frame.values.shape != volume.shape[1:]:
+        raise DataError("the decoded slice is not of the size that its header says", where=path)
+    volume[place] = frame.values
+    padding[place] = False if frame.padding is None else frame.padding
+    return replace(frame, values=frame.values[:0], padding=None)
