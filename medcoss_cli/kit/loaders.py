@@ -242,7 +242,7 @@ class VolumeFolder:
                 yield replace(record, part=(*(record.part or ()), "window", first, end))
 
     def _series(self, slices: list[Entry]) -> Iterator[Record | Skipped]:
-        from medcoss_cli.kit.readers import series
+        from medcoss_cli.kit.readers import ordering, series
         from medcoss_cli.kit.readers.volume import windows
 
         if not slices:
@@ -255,7 +255,7 @@ class VolumeFolder:
                 continue
             if self.tilt == "correct":
                 item = item.straight()
-            grid_notes = [note for note in item.grid.notes if note in (series.UNEVEN, series.TILTED)]
+            grid_notes = [note for note in item.grid.notes if note in (ordering.UNEVEN, ordering.TILTED)]
             if self.placed and grid_notes:
                 yield Skipped(
                     item.source,

@@ -99,7 +99,7 @@ def taken(stored: Array, rule: Rule) -> Array:
     # not masked where shifted: what lies above the highest bit there has never been seen to be anything but the value
     values = np.right_shift(values, rule.shift) if rule.shift else np.bitwise_and(values, 2**rule.bits - 1)
     if stored.dtype.kind == "u":
-        return values
+        return np.asarray(values)
     above = 8 * stored.dtype.itemsize - rule.bits  # two's complement of so many bits
     return np.asarray(np.right_shift(np.left_shift(values, above).view(stored.dtype), above))
 
