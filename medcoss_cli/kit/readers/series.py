@@ -115,7 +115,7 @@ def find(
 def _not_slices(header: DicomHeader) -> str | None:
     if not header.grey:
         return "a colour image where a volume is expected"
-    if header.frames > 1 and (not header.places or any(frame.position is None for frame in header.places)):
+    if header.frames > 1 and not header.places:
         return "several frames without positions: an image sequence, not a volume"
     return None
 

@@ -390,10 +390,10 @@ def test_magnitude_and_phase_of_a_private_element_are_volumes_of_their_own(tmp_p
 def test_frames_that_are_declared_but_not_described_are_refused_before_any_is_read(tmp_path: Path) -> None:
     data = enhanced(4)
     data.compress("1.2.840.10008.1.2.5")
-    data.NumberOfFrames = 60_000
+    data.NumberOfFrames = 50
     path = save(data, tmp_path / "a")
     assert dicom.read_header(path).places == ()
-    assert "60,000 frames are declared, and places of 4" in reasons(NATIVE, path)
+    assert "50 frames are declared, and places of 4" in reasons(NATIVE, path)
 
 
 @pytest.mark.parametrize(
