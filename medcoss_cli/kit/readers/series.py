@@ -155,7 +155,11 @@ def _is_seen(item: Slice, seen: dict[object, Slice]) -> bool:
 def _split(slices: list[Slice]) -> Iterator[Series | Skipped]:
     """Slices of one series, split where they differ physically, and each part put together."""
     parts: list[tuple[list[Slice], str]] = []
-    alike = placed_apart(slices)
+    try:
+        alike = placed_apart(slices)
+    except DataError as error:
+        yield Skipped(_source(slices), f"series of {len(slices)} slices: {error.what}", bad=True)
+        return
     apart = "orientation or spacing" if len(alike) > 1 else ""
     for group in alike:
         parts += [(part, difference or apart) for part, difference in separated(group)]
