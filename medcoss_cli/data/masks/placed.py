@@ -217,12 +217,14 @@ def _painted(parts: Iterable[Part], shape: Sequence[int], path: Path) -> Array:
     """
     labels = np.zeros(shape, np.uint16)
     flat = labels.reshape(-1)
+    sizes = np.zeros(2**16, int)
     shared: list[tuple[Array, Array]] = []
     for number, at in parts:
         if not 0 < number < 2**16:
             raise DataError(f"the number {number} of a segment is not from 1 to 65535", where=path)
         before = flat[at]
         flat[at[before == 0]] = number
+        sizes[number] += len(np.unique(at[before == 0]))
         others = at[(before != 0) & (before != number)]
         shared.append((others, np.full(len(others), number, np.uint16)))
     if not labels.any():
@@ -233,7 +235,6 @@ def _painted(parts: Iterable[Part], shape: Sequence[int], path: Path) -> Array:
         pairs = np.concatenate([several << 16 | flat[several], at << 16 | segments])  # one number for voxel and segment
         pairs = np.unique(pairs)
         at, segments = pairs >> 16, pairs & 0xFFFF
-        sizes = np.bincount(flat, minlength=2**16)
         sizes += np.bincount(segments, minlength=2**16) - np.bincount(flat[several], minlength=2**16)
         order = np.lexsort((segments, -sizes[segments], at))  # of a voxel the largest segment first
         at, segments = at[order], segments[order]

@@ -38,6 +38,7 @@ B_VALUES = (
     (0x0043, 0x1039, "GEMS_PARM_01"),
     (0x0019, 0x100C, "SIEMENS MR HEADER"),
     (0x2001, 0x1003, "Philips Imaging DD 001"),
+    (0x0065, 0x1009, "Image Private Header"),  # UIH
 )
 """Private elements for the b-value of scanners older than DiffusionBValue: group, element, and private creator."""
 

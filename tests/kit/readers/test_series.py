@@ -448,3 +448,31 @@ def test_exports_whose_positions_were_rounded_otherwise_are_read_once(tmp_path: 
     assert np.array_equal(sample.array[0, :, 0, 0], np.array(places) * 10)
     assert sample.spacing is not None
     assert abs(sample.spacing[0] - 2) < 1e-9
+
+
+def test_a_b_value_of_another_scanner_s_private_header(tmp_path: Path) -> None:
+    for number, factor in ((0, 10.0), (1000, 30.0)):
+        write_series(tmp_path / str(number), [0.0, 4.0, 8.0, 12.0], step=factor)
+        for path in (tmp_path / str(number)).iterdir():
+            data = pydicom.dcmread(path)
+            block = data.private_block(0x0065, "Image Private Header", create=True)
+            block.add_new(0x09, "FD", float(number))
+            save(data, tmp_path / f"{number}-{path.name}")
+            path.unlink()
+    records, _ = found(NATIVE, tmp_path)
+    assert [record.notes for record in records] == [("one of 2 volumes of its series, split by b-value",)] * 2
+
+
+def test_a_file_that_is_deleted_while_its_series_is_put_together_is_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_together = series.put_together
+
+    def deleting(slices: Any, source: Path) -> Any:
+        result = put_together(slices, source)
+        slices[1].header.path.unlink()
+        return result
+
+    monkeypatch.setattr(series, "put_together", deleting)
+    write_series(tmp_path, [0.0, 2.0, 4.0])
+    assert reasons(NATIVE, tmp_path) == "series of 3 slices: a file was deleted meanwhile"
