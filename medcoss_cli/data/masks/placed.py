@@ -131,8 +131,11 @@ def _segments(data: Any, grid: plugin.Grid, aside: Array, path: Path) -> Iterato
         places = np.rint(index(np.array(position) + where[:, :1] * down + where[:, 1:] * across)).astype(int)
         if places.min() < 0 or (places.max(axis=0) >= grid.size).any():
             raise DataError("the segmentation reaches beyond the image", where=path, fix="give the mask of this series")
-        values = frame[tuple(where.T)] if is_map else np.full(len(where), _segment_of(data, number, path))
         flat = np.ravel_multi_index(tuple(places[:, ::-1].T), grid.size[::-1])
+        if not is_map:
+            yield _segment_of(data, number, path), flat
+            continue
+        values = frame[tuple(where.T)]
         for value in np.unique(values):
             yield int(value), flat[values == value]
 
@@ -224,7 +227,7 @@ def _painted(parts: Iterable[Part], shape: Sequence[int], path: Path) -> Array:
             raise DataError(f"the number {number} of a segment is not from 1 to 65535", where=path)
         before = flat[at]
         flat[at[before == 0]] = number
-        sizes[number] += len(np.unique(at[before == 0]))
+        sizes[number] += np.count_nonzero(before == 0)
         others = at[(before != 0) & (before != number)]
         shared.append((others, np.full(len(others), number, np.uint16)))
     if not labels.any():
@@ -232,7 +235,8 @@ def _painted(parts: Iterable[Part], shape: Sequence[int], path: Path) -> Array:
     at, segments = (np.concatenate(columns) for columns in zip(*shared, strict=True))
     if len(at):
         several = np.unique(at)
-        pairs = np.concatenate([several << 16 | flat[several], at << 16 | segments])  # one number for voxel and segment
+        # a voxel and a segment in one number
+        pairs = np.concatenate([several << 16 | flat[several], at << 16 | segments])
         pairs = np.unique(pairs)
         at, segments = pairs >> 16, pairs & 0xFFFF
         sizes += np.bincount(segments, minlength=2**16) - np.bincount(flat[several], minlength=2**16)
