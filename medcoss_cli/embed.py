@@ -21,8 +21,9 @@ from medcoss_cli.data.read import encode, read_checked, reason_counts
 from medcoss_cli.data.recordings import group_of
 from medcoss_cli.errors import DataError, Interrupted, UsageError
 from medcoss_cli.export.metadata import hash_of
-from medcoss_cli.kit.manifest import manifest_of, number_of, rows_of
+from medcoss_cli.kit.manifest import manifest_of, rows_of
 from medcoss_cli.kit.paths import inside
+from medcoss_cli.kit.readers.rows import number_of
 from medcoss_cli.model.outputs import Array, finite
 from medcoss_cli.plugin import CompleteModality, Record, Skipped
 from medcoss_cli.registry import configure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from medcoss_cli import embed as verb
 from medcoss_cli.console import Screen
@@ -143,3 +145,24 @@ def test_neighbours_are_those_of_two_loops(seed: int, n: int, count: int) -> Non
         votes = [labels[j] for j in nearest[i]]
         right += max(votes, key=lambda label, v=votes: (v.count(label), -v.index(label))) == labels[i]  # type: ignore[misc]  # bound at once
     assert agreement(nearest, labels) == pytest.approx(right / n)
+
+
+def test_an_archive_a_url_and_arrays_have_the_features_of_their_files(
+    tmp_path: Path, data: Path, checkpoint: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    monkeypatch.setenv("MEDCOSS_CACHE", str(tmp_path / "cache"))
+    files = sorted((data / "xray").rglob("*.png"))[:4]
+    np.savez(tmp_path / "set.npz", images=np.stack([np.asarray(Image.open(file).convert("L")) for file in files]))
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for n, file in enumerate(files):
+            archive.write(file, f"{n}.png")
+            fsspec.filesystem("memory").pipe(f"/embedded/{n}.png", file.read_bytes())
+    pooled = []
+    for name in (str(tmp_path / "set.npz"), str(tmp_path / "set.zip"), "memory://embedded"):
+        out = str(tmp_path / "features.npz")
+        answer = command_line("embed", str(checkpoint), name, "--modality", "xray", "-o", out)
+        assert answer.code == 0, answer.err
+        pooled.append(np.load(out)["pooled"])
+    assert np.allclose(pooled[0], pooled[1], atol=1e-6)
+    assert np.allclose(pooled[0], pooled[2], atol=1e-6)

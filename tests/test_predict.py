@@ -6,12 +6,15 @@ import csv
 import json
 import math
 import shutil
+import zipfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 - its users' name for it
 import torch
+from PIL import Image
 
 from medcoss_cli.console import Screen
 from medcoss_cli.errors import DataError, NonFiniteError, UsageError
@@ -227,3 +230,51 @@ def test_every_row_without_its_file_is_named(tmp_path: Path, data: Path, classes
         DataError, match=r"names 3 files that are not there \(line 2: 'gone0.png', line 3: 'gone1.png', l"
     ):
         evaluate(classes, root, None, None, options(tmp_path, data), Screen())
+
+
+def test_archives_urls_and_arrays_are_predicted_and_tested_as_folders_are(
+    tmp_path: Path, data: Path, classes: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    monkeypatch.setenv("MEDCOSS_CACHE", str(tmp_path / "cache"))
+    with (data / "xray" / "manifest.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["path"].endswith(".png")][:4]
+    pictures = [np.asarray(Image.open(data / "xray" / row["path"]).convert("L")) for row in rows]
+    np.savez(tmp_path / "set.npz", images=np.stack(pictures), label=[row["label"] for row in rows])
+    memory = fsspec.filesystem("memory")
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for n, row in enumerate(rows):
+            archive.write(data / "xray" / row["path"], f"{n}.png")
+            memory.pipe(f"/predicted/{n}.png", (data / "xray" / row["path"]).read_bytes())
+    found = {}
+    for name in ("set.npz", "set.zip", "memory://predicted"):
+        out = tmp_path / f"out-{name[-3:]}"
+        answer = command_line("predict", str(classes), name if "//" in name else str(tmp_path / name), "-o", str(out))
+        assert answer.code == 0, answer.err
+        with (out / "predictions.csv").open() as file:
+            found[name] = [(row["input"], row["predicted"]) for row in csv.DictReader(file)]
+    assert [name for name, _ in found["set.npz"]] == [f"set-images-{n}" for n in range(4)]
+    assert [name for name, _ in found["set.zip"]] == [str(n) for n in range(4)]
+    assert len({tuple(predicted for _, predicted in answers) for answers in found.values()}) == 1
+    evaluated = ["evaluate", str(classes), "--data", str(tmp_path / "set.npz"), "--allow-overlap"]
+    answer = command_line(*evaluated, "--columns", "label=label", "--json")
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["seeds"][0]["test"]["samples"] == 4
+    answer = command_line(*evaluated)
+    assert answer.code == 4
+    assert "name it: --columns label=KEY" in answer.err
+
+
+def test_a_classifier_is_trained_on_an_array_with_a_label_key(tmp_path: Path, data: Path) -> None:
+    with (data / "xray" / "manifest.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["path"].endswith(".png")]
+    arrays = {"images": np.stack([np.asarray(Image.open(data / "xray" / row["path"]).convert("L")) for row in rows])}
+    names = {"finding": [row["label"] for row in rows], "pid": [row["group"] for row in rows]}
+    np.savez(tmp_path / "set.npz", **arrays, **names, split=[row["split"] for row in rows])
+    columns = "data.columns={label: finding, split: split}"
+    results, _ = tune(tmp_path, tmp_path, CLASSES, "data.folder=set.npz", columns)
+    for split, facts in results["data"].items():
+        members = [row for row in rows if row["split"] == split]
+        assert facts["samples"] == len(members)
+        assert facts["groups"] == len({row["group"] for row in members})
+        assert facts["classes"] == Counter(row["label"] for row in members)

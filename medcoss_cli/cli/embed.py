@@ -20,7 +20,10 @@ def embed(
     source: Annotated[
         Path, typer.Argument(metavar="SOURCE", help="A checkpoint, or an .onnx file written by `medcoss export`.")
     ],
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Files or folders to embed.")],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(metavar="INPUT...", parser=options.place, help="Files, folders, zip archives or URLs to embed."),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="A .npz, .jsonl or .parquet file.")],
     modality: Annotated[
         str | None, typer.Option("--modality", help="Modality of the inputs (needed for a checkpoint).")

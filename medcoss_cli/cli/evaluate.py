@@ -17,7 +17,13 @@ def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a fine-tuned run.")],
     data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="DIR", help="Labelled folder with a manifest (default: the run's own data)."),
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            parser=options.place,
+            help="Labelled folder with a manifest, a zip archive or URL of one, or a container of arrays with --columns "
+            "label=KEY (default: the run's own data).",
+        ),
     ] = None,
     encoder: Annotated[
         Path | None,

@@ -16,7 +16,12 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a fine-tuned run.")],
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Files or folders to predict.")],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUT...", parser=options.place, help="Files, folders, zip archives or URLs to predict."
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Output folder.")],
     seed: Annotated[
         int | None, typer.Option("--seed", help="Seed of the run to use (default: the best on validation).")

@@ -18,7 +18,7 @@ def digest_of(root: Path) -> str:
     """
     found = hashlib.sha256()
     for path in [root] if root.is_file() else _files(root):
-        found.update(f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n".encode())
+        found.update(f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n".encode("utf-8", "surrogateescape"))
         if path.suffix.lower() in TABLES:
             with path.open("rb") as file:
                 found.update(hashlib.file_digest(file, "sha256").digest())

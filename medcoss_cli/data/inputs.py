@@ -10,6 +10,7 @@ from pathlib import Path
 from medcoss_cli.console import Screen
 from medcoss_cli.data.read import listed, reason_counts
 from medcoss_cli.errors import DataError, UsageError
+from medcoss_cli.kit.sources import holds_samples
 from medcoss_cli.plugin import CompleteModality, Record, Skipped
 
 FEW = 10
@@ -37,7 +38,7 @@ def list_records(
                 key = item.source.absolute(), item.part
                 records += [(path, item)] if key not in keys else []  # a folder, and a file in it
                 keys.add(key)
-            elif item.bad or path == item.source:
+            elif item.bad or (path == item.source and not holds_samples(path)):
                 bad.append(Skipped(item.source, item.reason, bad=True))
             else:
                 left_out.append(item)
@@ -47,7 +48,8 @@ def list_records(
     else:
         screen.warn(f"left out: {reason_counts(item.reason for item in left_out)}")
     if not records:
-        reason = f", the first reason: {bad[0].reason}" if bad else ""
+        unread = [*bad, *(item for item in left_out if item.source in inputs)]
+        reason = f", the first reason: {unread[0].reason}" if unread else ""
         raise DataError(f"no readable data for {modality.title}{reason}", where=inputs[0])
     return records, bad
 

@@ -11,8 +11,12 @@ from medcoss_cli.console import Screen
 from medcoss_cli.data.read import Listing
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.layout import layout_of
-from medcoss_cli.kit.manifest import NAME, absent, manifest_of, naming, number_of, rows_of, split_of
+from medcoss_cli.kit.manifest import NAME, absent, manifest_of, naming, rows_of, split_of
 from medcoss_cli.kit.paths import inside
+from medcoss_cli.kit.readers.rows import filled, number_of
+from medcoss_cli.kit.sources import holds_samples
+from medcoss_cli.kit.sources import number_of as number_in
+from medcoss_cli.kit.sources import rows as container_rows
 from medcoss_cli.plugin import CompleteModality, Record
 from medcoss_cli.randomness import generator
 
@@ -101,8 +105,11 @@ def read_manifest(
 
     Raises: DataError for a path outside the folder, a missing target, a group on two sides of a split.
     """
+    in_container = holds_samples(root)
+    if in_container and target.file:
+        raise DataError(f"a container of arrays has no column {target.column} of files", where=root)
     with naming(columns):
-        manifest = manifest_of(root)
+        manifest = root if in_container else manifest_of(root)
         if manifest is None and not root.is_dir():
             what = (
                 "there is no such folder" if not root.exists() else f"this is a file; a folder with a {NAME} is needed"
@@ -110,7 +117,7 @@ def read_manifest(
             raise DataError(what, where=root, fix="check the path")
         if manifest is None:
             raise absent(root)
-        listed = list(rows_of(manifest))
+        listed = list(enumerate(container_rows(root, columns or {}), 1)) if in_container else list(rows_of(manifest))
     column = target.column
     root = manifest.parent
     cases: list[Case] = []
@@ -120,12 +127,18 @@ def read_manifest(
         where = f"{manifest}:{line}"
         if not row.get("path"):
             continue
-        if not row.get(column) and not (target.file and row.get("label")):
-            raise DataError(f"no {column} in this row", where=where, fix=f"fill the column {column!r}, or drop the row")
-        if not row.get(column):
+        entry, label = filled(row.get(column, "")), filled(row.get("label", "")) or None
+        if not entry and not (target.file and label):
+            cell = f" ({row[column]!r} stands for a missing value)" if row.get(column) else ""
+            raise DataError(
+                f"no {column} in this row{cell}", where=where, fix=f"fill the column {column!r}, or drop the row"
+            )
+        if not entry:
             continue  # a set with labels and masks may have images without a mask
         path = inside(root, row["path"], where)
-        mask = inside(root, row[column], where) if target.file else None
+        mask = inside(root, entry, where) if target.file else None
+        if mask == path:
+            raise DataError(f"{path.name} is listed as its own {column}", where=where, fix=f"correct the {column}")
         names = {"path": path, column: mask}
         missing += [f"line {line}: {row[name]!r}" for name, file in names.items() if file and not file.exists()]
         index, number = number_of(row.get("index", "")), number_of(row.get("fold", ""))
@@ -134,9 +147,7 @@ def read_manifest(
         split = _split(row.get("split", ""), number, fold, where)
         alone.append(f"{row['path']}|{index}")
         number_in_table = int(index) if index else None
-        cases.append(
-            Case(path, split, row.get("group", ""), where, row[column], row.get("label"), mask, number_in_table)
-        )
+        cases.append(Case(path, split, row.get("group", ""), where, entry, label, mask, number_in_table))
     if missing:
         more = f" and {len(missing) - MOST_ROWS} more" if len(missing) > MOST_ROWS else ""
         files = "a file that is" if len(missing) == 1 else f"{len(missing)} files that are"
@@ -146,9 +157,10 @@ def read_manifest(
             fix="check the paths, or drop the rows",
         )
     layout = layout_of(root, [case.path for case in cases], chosen=True)
+    patients = layout.patients([case.path for case in cases], [case.label for case in cases])
     cases = [
-        replace(case, group=case.group or layout.patient(case.path) or own)
-        for case, own in zip(cases, alone, strict=True)
+        replace(case, group=case.group or patient or own)
+        for case, patient, own in zip(cases, patients, alone, strict=True)
     ]
     if not cases:
         raise DataError(f"the manifest has no row with a {column}", where=manifest)
@@ -166,7 +178,8 @@ def _split(word: str, number: str, fold: int | None, where: str) -> str:
     if fold is None or split == "test":
         return split
     if not number.isdecimal():
-        raise DataError("no fold in this row", where=where, fix="fill the column 'fold', or leave data.fold out")
+        what = f"the fold {number!r} is no whole number" if number else "no fold in this row"
+        raise DataError(what, where=where, fix="fill the column 'fold', or leave data.fold out")
     return "val" if int(number) == fold else "train"
 
 
@@ -231,7 +244,7 @@ def with_records(cases: Sequence[Case], listing: Listing, *, single: bool) -> li
     matched: list[Case] = []
     counts: Counter[tuple[Path, int | None]] = Counter()
     for record in listing.records:
-        row = int(record.part[1]) if record.part is not None and record.part[0] == "row" else None
+        row = int(record.part[1]) if record.part is not None and record.part[0] == "row" else number_in(record)
         places = [record.source, *record.source.parents]
         case = next((at[place, row] for place in places if (place, row) in at), None)
         if case is None:
@@ -279,7 +292,7 @@ def classes_of(cases: Iterable[Case], requested: Sequence[str] | None, screen: S
     """
     cases = one_each(cases)
     counts = {split: Counter(case.label for case in cases if case.split == split) for split in SPLITS}
-    classes = list(requested) if requested else sorted(str(label) for label in counts["train"])
+    classes = [number_of(name) for name in requested] if requested else sorted(str(label) for label in counts["train"])
     only_labels(cases, classes, "name all labels under `classes`, or correct the row")
     if len(classes) < 2:
         raise DataError("a classification needs at least two classes", where=cases[0].where.rpartition(":")[0])

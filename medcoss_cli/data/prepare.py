@@ -233,7 +233,7 @@ def _key(modality: CompleteModality, listing: Listing) -> str:
     """Hash of inputs (names, sizes, times, parts), settings (loader, intensity, size, vocabulary) and the parts' source."""
     digest = hashlib.sha256(f"{LAYOUT} {modality.size} {modality.channels}".encode())
     for part in (modality.loader, modality.intensity):
-        digest.update(settings(part).encode())
+        digest.update(settings(part).encode("utf-8", "surrogateescape"))
     digest.update(source_of(modality.loader, modality.intensity).encode())
     stamps: dict[Path, str] = {}
     for record in listing.records:

@@ -260,7 +260,7 @@ def _case(
         "file": name,
         "case": number,
         "split": case.split,
-        "group": hashlib.sha256(case.group.encode()).hexdigest()[:16],
+        "group": hashlib.sha256(case.group.encode("utf-8", "surrogateescape")).hexdigest()[:16],
         "scale": scale,
         "offset": offset,
         "hash": hashlib.sha256(integers.tobytes() + mask.tobytes()).hexdigest(),
@@ -320,12 +320,18 @@ def _points(mask: Array, number: int) -> Array:
 
 def _key(modality: CompleteModality, cases: Sequence[Case], values: Values, layout: Layout) -> str:
     digest = hashlib.sha256(
-        f"{LAYOUT} {layout} {values} {settings(modality.loader)} {settings(modality.intensity)}".encode()
+        f"{LAYOUT} {layout} {values} {settings(modality.loader)} {settings(modality.intensity)}".encode(
+            "utf-8", "surrogateescape"
+        )
     )
     digest.update(source_of(modality.loader, modality.intensity).encode())
     for case in cases:
         assert case.record is not None
         assert case.mask is not None
         stamps = [stamp(path) for path in (case.record.source, *case.record.files, case.mask, *sidecars(case.mask))]
-        digest.update(repr((str(case.path), case.split, case.group, case.record.part, str(case.mask), stamps)).encode())
+        digest.update(
+            repr((str(case.path), case.split, case.group, case.record.part, str(case.mask), stamps)).encode(
+                "utf-8", "surrogateescape"
+            )
+        )
     return f"{modality.name}-masks-{digest.hexdigest()[:16]}"

@@ -12,6 +12,8 @@ from medcoss_cli.datasets.rows import ManifestRow, Request, draw, stem, with_spl
 from medcoss_cli.errors import DataError, UsageError
 from medcoss_cli.kit.layout import layout_of
 from medcoss_cli.kit.manifest import NAME, is_junk
+from medcoss_cli.kit.mask_names import masks_among
+from medcoss_cli.kit.readers.rows import filled, number_of
 
 GIVEN = {
     "train": "train",
@@ -108,7 +110,14 @@ def _classes(request: Request, folder: Path, split: str) -> list[ManifestRow]:
         raise DataError(
             f"{len(below)} class folders, where two or more are needed", where=folder, fix=f"expected: {LAYOUT}"
         )
-    return [ManifestRow(path, split, "", place.name) for place in below for path in _below(place)]
+    listed, masks = [], list[Path]()
+    for place in below:
+        found = list(_below(place))
+        among = masks_among(place, found)  # of the class alone: a class may be called mask
+        masks += among
+        listed += [ManifestRow(path, split, "", place.name) for path in found if path not in among]
+    request.skipped(masks, "files are masks of images beside them")
+    return listed
 
 
 def _pairs(request: Request, folder: Path, split: str) -> list[ManifestRow]:
@@ -143,8 +152,8 @@ def _grouped(request: Request, listed: Sequence[ManifestRow], pattern: re.Patter
     names = [row.path.relative_to(request.root).as_posix() for row in listed]
     if pattern is None:
         layout = layout_of(request.root, [row.path for row in listed], chosen=True)
-        patients = [layout.patient(row.path) for row in listed]
-        if layout.rule is None:
+        patients = layout.patients([row.path for row in listed], [row.label or None for row in listed])
+        if not any(patients):
             _risk(request, "file")
         else:
             request.screen.say(f"{request.name}: patients: {len(set(patients) - {None})}, by {layout.rule}")
@@ -199,13 +208,14 @@ def _table(request: Request, path: Path, split: str) -> list[ManifestRow]:
     group_of: dict[int, str] = next(filter(None, (_column(path, name) for name in ("group", "patient", "id"))), {})
     listed = []
     for row in labels.rows:
-        if row.index not in texts:
+        if row.index not in texts or not filled(row.text):
             continue
-        split_name = splits.get(row.index, "").strip().lower()
+        split_name = filled(splits.get(row.index, "")).lower()
         if split_name and split_name not in GIVEN:
             raise DataError(f"split {split_name!r} is none of train, val, test", where=f"{path}, data row {row.index}")
-        group = group_of.get(row.index, f"{path.name} {row.index}").strip()
-        listed.append(ManifestRow(path, split or GIVEN.get(split_name, ""), group, row.text.strip(), index=row.index))
+        group = number_of(filled(group_of.get(row.index, ""))) or f"{path.name} {row.index}"
+        label = number_of(row.text.strip())
+        listed.append(ManifestRow(path, split or GIVEN.get(split_name, ""), group, label, index=row.index))
     if len(listed) < labels.count:
         request.warn(f"{labels.count - len(listed)} rows of {path.name} lack a label or a text, left out")
     return listed

@@ -221,7 +221,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], where: Path) ->
     writer.writerow(columns)
     writer.writerows(rows)
     try:
-        return text.getvalue().encode()
+        return text.getvalue().encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
         raise DataError("a file's name is not UTF-8, so it cannot be listed", where=where, fix="rename it") from error
 

@@ -15,6 +15,7 @@ from medcoss_cli.data.read import find, reason_counts
 from medcoss_cli.data.segmented import check_grid
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.manifest import manifest_of, naming, rows_of
+from medcoss_cli.kit.sources import holds_samples
 from medcoss_cli.plugin import CompleteModality, Skipped
 from medcoss_cli.randomness import generator
 from medcoss_cli.tasks import TaskKind
@@ -39,7 +40,7 @@ def find_cases(
     cases = read_manifest(root, target, fold=fold, validation=validation, seed=seed, columns=columns)
     listing = find(modality, root, split="all", screen=screen, columns=columns)
     paths = {case.path for case in cases}
-    lost = [item for item in listing.skipped if item.source in paths]
+    lost = [item for item in listing.skipped if item.source in paths and (item.bad or not holds_samples(item.source))]
     matched = with_records(cases, listing, single=target.file)
     if target == MASK:
         check_grid(modality, matched)

@@ -117,7 +117,7 @@ def _content(modality: CompleteModality, record: Record) -> bytes:
     """The text of a row; else the hash of each file, and which recording of them it is."""
     if modality.text_tokenizer is not None:
         text: Any = read_checked(modality, record).array
-        return str(text).encode()
+        return str(text).encode("utf-8", "surrogateescape")
     folder = record.source.is_dir()
     files = [path for path in record.source.iterdir() if path.is_file()] if folder else [record.source]
     digests = []

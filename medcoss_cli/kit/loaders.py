@@ -64,7 +64,7 @@ class ImageFolder:
             elif kind in SOURCES:
                 from medcoss_cli.kit import sources
 
-                yield from sources.images(entry.path, kind, entry.group)
+                yield from sources.images(entry.path, kind, entry.patient)
             else:
                 yield Skipped(entry.path, f"{WHAT[kind]} where an image is expected")
 
@@ -155,6 +155,17 @@ class VolumeFolder:
     allow: tuple[str, ...] = ()
     """As in `ImageFolder`."""
 
+    def __post_init__(self) -> None:
+        """Raises: ValueError for a number that no volume can be cut or resampled with."""
+        if min(self.window, self.stride) < 1:
+            raise ValueError(f"window {self.window} and stride {self.stride} are numbers of slices, at least 1")
+        if self.spacing is not None and not 0 < self.spacing < 1e4:
+            raise ValueError(f"a spacing of {self.spacing:g} mm is impossible")
+        if not 0 <= self.trim < 0.5:
+            raise ValueError(f"trim {self.trim:g} is a share of the slices at either end, from 0 to below 0.5")
+        if self.crop_above is not None and self.crop_above < 1:
+            raise ValueError(f"crop_above {self.crop_above} is a number of pixels, at least 1")
+
     def whole(self) -> VolumeFolder:
         """The same files, each volume one sample as it was scanned, its axes turned: for masks and whole-volume labels."""
         deepest = 2**30
@@ -224,7 +235,7 @@ class VolumeFolder:
         from medcoss_cli.kit import sources
         from medcoss_cli.kit.readers.volume import windows
 
-        for item in sources.volumes(entry.path, kind, entry.group):
+        for item in sources.volumes(entry.path, kind, entry.patient):
             if isinstance(item, Skipped):
                 yield item
                 continue

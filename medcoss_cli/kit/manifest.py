@@ -1,9 +1,9 @@
 """Which files of a folder are data: all of them, or those that a manifest lists.
 
 A `manifest.csv` (or .tsv, .xlsx) with a column `path` rules its folder and everything below. Further columns, all optional:
-`split`, `group` (patient or document), `index` (a data row of a table, counted from 0), `mask` (a file that is never a sample),
-`label`. Paths are relative to the manifest, or absolute, and stay inside its folder. A `path` may be a folder: all its files
-count. Under `naming` the columns may have other names, and then any table in the folder may be its manifest.
+`split` (in all rows or none), `group` (patient or document), `index` (a data row of a table, counted from 0), `mask` (a file that
+is never a sample), `label`. Paths are relative to the manifest, or absolute, and stay inside its folder. A `path` may be a
+folder: all its files count. Under `naming` columns may have other names, and then any table of the folder may be its manifest.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pathlib import Path
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.layout import layout_of
-from medcoss_cli.kit.paths import inside
+from medcoss_cli.kit.paths import inside, is_foreign
 from medcoss_cli.kit.readers import is_store
-from medcoss_cli.kit.readers.rows import read_rows
+from medcoss_cli.kit.readers.rows import filled, number_of, read_rows
 from medcoss_cli.plugin import Skipped
 
 NAME = "manifest.csv"
@@ -33,6 +33,11 @@ _PAPERS = re.compile(r"(readme|licen[cs]e|copying|changelog).*|notice")
 """Of a name without its endings. Reports may be called NOTICE_of_…"""
 
 _SPLITS = {"valid": "val", "validation": "val", "dev": "val", "training": "train", "testing": "test"}
+
+_FREE = ("split", "group", "index", "mask", "fold")
+"""Columns in which nothing needs to stand."""
+_NUMBERED = ("group", "label")
+"""Columns whose whole numbers are names: 1 and 1.0 are one, whoever wrote them."""
 
 _names: ContextVar[Mapping[str, str]] = ContextVar("names of a manifest's columns")
 
@@ -258,16 +263,53 @@ def _parsed(manifest: Path, names: tuple[tuple[str, str], ...], changed: int, si
             where=f"{manifest}:{table.line}",
             fix=f"did you mean --columns path={likely}?" if likely else "name it, as in --columns path=File",
         )
-    rows = []
+    rows, short = [], []
     for row in table.rows:
         fault = table.fault(row)
         if fault is not None:
             raise DataError(fault, where=f"{manifest}:{row.line}", fix="correct the row, or the separator of the table")
         if any(field.strip() for field in row.fields):
             fields = [field.strip() for field in row.fields]
-            rows.append((row.line, {name: fields[at] for name, at in columns.items() if at < len(fields)}))
+            values = {name: fields[at] for name, at in columns.items() if at < len(fields)}
+            rows.append((row.line, values | {name: filled(values[name]) for name in _FREE if name in values}))
+            rows[-1][1].update({name: number_of(rows[-1][1][name]) for name in _NUMBERED if name in values})
+            short += [str(row.line)] if len(row.fields) < len(table.columns) else []
+    _check_splits(manifest, rows)
+    _check_foreign(manifest, rows)
     notes = (*table.notes, *(note for row in table.rows for note in row.notes))
+    if short:
+        lines = ", ".join(short[:10]) + (", …" if len(short) > 10 else "")
+        notes += (f"{len(short)} rows have fewer fields than the header (lines {lines}); what they lack is empty",)
     return columns, rows, tuple(dict.fromkeys(notes))
+
+
+def _check_splits(manifest: Path, rows: list[tuple[int, dict[str, str]]]) -> None:
+    """Raises: DataError for a row without a split among rows with one: it would be trained and tested on."""
+    lines = [line for line, row in rows if row.get("path") and not row.get("split")]
+    if lines and any(row.get("split") for _, row in rows):
+        more = f" (and {len(lines) - 1} rows more)" if len(lines) > 1 else ""
+        raise DataError(
+            f"line {lines[0]} has no split, where other rows have one{more}",
+            where=f"{manifest}:{lines[0]}",
+            fix="write train, val or test in each row, or drop the row",
+        )
+
+
+def _check_foreign(manifest: Path, rows: list[tuple[int, dict[str, str]]]) -> None:
+    """Raises: DataError for absolute paths from elsewhere that differ in their folder, and end as one file does."""
+    first: dict[Path, tuple[int, str]] = {}
+    for line, row in rows:
+        name = row.get("path", "").replace("\\", "/")
+        if not is_foreign(manifest.parent, name):
+            continue
+        where = f"{manifest}:{line}"
+        before, other = first.setdefault(inside(manifest.parent, name, where), (line, name))
+        if other.split("/")[-2:] != name.split("/")[-2:]:
+            raise DataError(
+                f"line {line} and line {before} name files in two folders elsewhere, of which one file is found here",
+                where=where,
+                fix="write paths relative to the manifest",
+            )
 
 
 def _likely(folder: Path, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str | None:
@@ -288,14 +330,9 @@ def split_of(word: str) -> str:
     return _SPLITS.get(word.strip().lower(), word.strip().lower())
 
 
-def number_of(field: str) -> str:
-    """A whole number as spreadsheets write it (3, 3.0, 3,0), without the zero."""
-    return re.sub(r"(?<=\d)[.,]0+$", "", field)
-
-
 def _ruled(manifest: Path, files: list[Path], split: str) -> Iterator[Entry | Skipped]:
     folder = manifest.parent
-    masks: set[Path] = set()
+    masks: dict[Path, int] = {}  # with the line that says so
     group_of: dict[Path, str | None] = {}
     rows: dict[Path, dict[int, str | None]] = {}
     elsewhere: dict[Path, str] = {}
@@ -304,7 +341,7 @@ def _ruled(manifest: Path, files: list[Path], split: str) -> Iterator[Entry | Sk
     for line, row in rows_of(manifest):
         where = f"{manifest}:{line}"
         if row.get("mask"):
-            masks.add(inside(folder, row["mask"], where))
+            masks.setdefault(inside(folder, row["mask"], where), line)
         if not row.get("path"):
             continue
         path = inside(folder, row["path"], where)
@@ -338,7 +375,7 @@ def _ruled(manifest: Path, files: list[Path], split: str) -> Iterator[Entry | Sk
 def _listed(
     manifest: Path,
     files: list[Path],
-    masks: set[Path],
+    masks: dict[Path, int],
     group_of: dict[Path, str | None],
     rows: dict[Path, dict[int, str | None]],
     elsewhere: dict[Path, str],
@@ -347,7 +384,10 @@ def _listed(
         chain = [path, *path.parents]
         # the file, the folders between it and the manifest, and the manifest's own (a path of ".")
         chain = chain[: chain.index(manifest.parent) + 1]
-        if any(place in masks for place in chain):
+        mask = next((place for place in chain if place in masks), None)
+        if mask is not None:
+            if path in group_of or path in rows or path in elsewhere:
+                yield Skipped(path, f"listed, and a mask in line {masks[mask]} of {manifest.name}: a mask is no sample")
             continue
         if path in rows:
             yield Entry(path, rows=rows[path])

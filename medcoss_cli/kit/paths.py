@@ -14,10 +14,11 @@ from medcoss_cli.kit.readers.encoding import mended
 def inside(folder: Path, name: str, where: str) -> Path:
     """The file that a manifest names, whether it exists or not.
 
-    An absolute path may lie in the folder, or end as a file of the folder does (`D:\\export\\p1\\a.png` for p1/a.png). A name
-    that differs from the only such file in capital letters, in how an accent is written, or by its ending stands for it.
+    An absolute path may lie in the folder, or end as a file of the folder does (`D:\\export\\p1\\a.png` for p1/a.png) if no other
+    file of the folder ends so, and none of its folders is called as the one above (export). A name that differs from the only
+    such file in capital letters, in how an accent is written, or by its ending stands for it.
 
-    Raises: DataError for a path that leaves the folder.
+    Raises: DataError for a path that leaves the folder, or may mean several files.
     """
     path = Path(os.path.normpath(name.strip().replace("\\", "/")))
     fault = DataError(f"the path {name!r} leaves the folder", where=where, fix="write it relative to the manifest")
@@ -28,15 +29,55 @@ def inside(folder: Path, name: str, where: str) -> Path:
             f"no file has a name as long as {name[:40]!r}…", where=where, fix="name the column of paths with --columns"
         )
     if path.is_absolute() or (len(str(path)) > 1 and str(path)[1] == ":"):
-        for base in (folder.absolute(), folder.resolve()):
+        for base in _bases(folder):
             if path.is_relative_to(base):
                 return _located(folder, path.relative_to(base))
-        tails = (Path(*path.parts[n:]) for n in range(1, len(path.parts)))
-        found = next((file for tail in tails if (file := _located(folder, tail)).exists()), None)
+        tails = (_located(folder, Path(*path.parts[n:])) for n in range(1, len(path.parts)))
+        found = next((file for file in tails if file.exists()), None)
         if found is None:
             raise fault
+        _check_tail(folder, path, found, where)
         return found
     return _located(folder, path)
+
+
+@functools.lru_cache(maxsize=64)
+def _bases(folder: Path) -> tuple[Path, Path]:
+    return folder.absolute(), folder.resolve()
+
+
+def is_foreign(folder: Path, name: str) -> bool:
+    """Is this an absolute path of another place, of which only the end is found in the folder?"""
+    path = Path(name.strip().replace("\\", "/"))
+    return str(path)[1:2] == ":" or (path.is_absolute() and not any(map(path.is_relative_to, _bases(folder))))
+
+
+def _check_tail(folder: Path, path: Path, found: Path, where: str) -> None:
+    """Raises: DataError where another file of the folder may be meant: p1/a.png is not D:\\export\\p2\\a.png."""
+    tail = found.relative_to(folder).parts
+    folded = tuple(map(_folded, tail))
+    above = path.parts[-len(tail) - 1]
+    names, folders = _below(folder, folder.stat().st_mtime_ns)
+    alike = [other for other in names.get(folded[-1], ()) if other[-len(tail) :] == folded]
+    if len(alike) > 1 or (_folded(above) in folders and above != folder.name):
+        raise DataError(
+            f"the path {str(path)!r} is of another place, and which file it means here is not certain",
+            where=where,
+            fix=f"write it relative to the manifest (is it {'/'.join(tail)}?)",
+        )
+
+
+@functools.lru_cache(maxsize=4)
+def _below(folder: Path, changed: int) -> tuple[dict[str, list[tuple[str, ...]]], set[str]]:
+    """All that lies below a folder: folded parts of its path by its folded name; and the folded names of folders."""
+    names: dict[str, list[tuple[str, ...]]] = {}
+    found: set[str] = set()
+    for place, folders, files in os.walk(folder):
+        parts = tuple(map(_folded, Path(place).relative_to(folder).parts))
+        found.update(map(_folded, folders))
+        for name in map(_folded, (*folders, *files)):
+            names.setdefault(name, []).append((*parts, name))
+    return names, found
 
 
 def _located(folder: Path, path: Path) -> Path:

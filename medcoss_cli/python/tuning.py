@@ -111,9 +111,9 @@ def _flat(overrides: Mapping[str, Any], above: str = "") -> list[str]:
 
 def _recipe(content: Mapping[str, Any], folder: Path) -> Path:
     text = yaml.safe_dump({"kind": "finetune", **content}, sort_keys=False)
-    path = folder / f"finetune-{hashlib.sha256(text.encode()).hexdigest()[:8]}.yaml"
+    path = folder / f"finetune-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}.yaml"
     folder.mkdir(parents=True, exist_ok=True)
-    atomic.write(path, text.encode())
+    atomic.write(path, text.encode("utf-8", "surrogateescape"))
     return path
 
 
@@ -168,7 +168,7 @@ def write_table(table: Any, parent: Path) -> Path:
         place = ["texts.jsonl", number] if column == "text" else [_linked(folder, "files", number, row["path"])]
         marks = [_linked(folder, "masks", number, row[key]) if key == "mask" and row[key] else row[key] for key in used]
         writer.writerow([*place, *marks])
-    atomic.write(folder / NAME, text.getvalue().encode())
+    atomic.write(folder / NAME, text.getvalue().encode("utf-8", "surrogateescape"))
     return folder
 
 

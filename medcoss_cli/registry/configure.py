@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from medcoss_cli.console import Screen
 from medcoss_cli.errors import PluginError, RecipeError, UsageError
@@ -181,27 +184,65 @@ def reading(modality: CompleteModality, settings: Mapping[str, Any]) -> Complete
 
     Raises: UsageError where its loader has no setting of that name, or one of another type.
     """
-    settings = {**settings, **settings.get("loader", {}).get(modality.name, {})}
-    settings.pop("loader", None)
+    by_modality = settings.get("loader", {})
+    own = by_modality.get(modality.name, {}) if isinstance(by_modality, Mapping) else by_modality
+    if not isinstance(own, Mapping):
+        raise UsageError(
+            f"the settings of the {modality.name} modality's loader are {own!r}, not names with their values",
+            fix=f"write them as in data.loader.{modality.name}.NAME=VALUE",
+        )
+    settings = {**{name: value for name, value in settings.items() if name != "loader"}, **own}
     if not settings:
         return modality
     loader: Any = modality.loader
     by_name = {field.name: field for field in fields(loader)} if is_dataclass(loader) else {}
-    if absent := sorted(set(settings) - set(by_name)):
+    if absent := sorted(map(str, set(settings) - set(by_name))):
+        known = f"; it has {', '.join(by_name)}" if by_name else ""
         raise UsageError(
-            f"the {modality.name} modality has no setting {absent[0]} for reading files", fix="leave it out"
+            f"the {modality.name} modality has no setting {absent[0]} for reading files{known}", fix="leave it out"
         )
+    hints = _hints(type(loader))
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
     for name, value in values.items():
-        if not _suits(value, by_name[name]):
-            raise UsageError(
-                f"the setting {name} of the {modality.name} modality is {value!r}, not {by_name[name].type} as declared"
-            )
-    return replace(modality, loader=replace(loader, **values))
+        if not _suits(value, by_name[name], hints.get(name)):
+            declared = by_name[name].type if hints.get(name) is None else _in_words(hints[name])
+            raise UsageError(f"the setting {name} of the {modality.name} modality is {value!r}, not {declared}")
+    try:
+        return replace(modality, loader=replace(loader, **values))
+    except (ValueError, TypeError) as error:  # what the loader itself says of its settings
+        raise UsageError(f"a setting of the {modality.name} modality cannot be: {error}") from error
 
 
-def _suits(value: object, field: Field[Any]) -> bool:
-    """Is a value of the kind of a setting's default, or None where its type says None?"""
+def _hints(loader: type[Any]) -> dict[str, Any]:
+    """The declared types of a loader's settings; of a plugin that imports them for checkers alone, none."""
+    try:
+        return get_type_hints(loader)
+    except (NameError, AttributeError, TypeError):  # a name that is not there at run time
+        return {}
+
+
+def _in_words(hint: Any) -> str:
+    """A declared type as a sentence has it: `keep or correct`, `int`, `float or None`."""
+    if get_origin(hint) is Literal:
+        return " or ".join(map(str, get_args(hint)))
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(map(_in_words, get_args(hint)))
+    if hint is NoneType:
+        return "None"
+    return str(hint).replace("str", "text") if get_origin(hint) else {"str": "text"}.get(hint.__name__, hint.__name__)
+
+
+def _suits(value: object, field: Field[Any], hint: Any) -> bool:
+    """Is a value of its setting's type? Where that cannot be resolved, of its default's kind, or None where it says None."""
+    if hint is not None:
+        try:
+            TypeAdapter(hint).validate_python(value, strict=True)
+        except ValidationError:
+            return False
+        except PydanticUserError:  # no type that can be checked
+            pass
+        else:
+            return value == value  # not NaN
     if value is None:
         return "None" in str(field.type)
     kinds = {float: (int, float), type(None): (int, float, str)}.get(type(field.default), (type(field.default),))

@@ -155,3 +155,37 @@ def test_one_file_is_one_case_and_cannot_be_two_things(tmp_path: Path) -> None:
         root = manifest(tmp_path, "a.png,train,p,sick", second)
         with pytest.raises(DataError, match=r"a.png is listed in line 2, too, with another target, split or group"):
             read_manifest(root)
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "None", "<NA>", ""])
+def test_a_missing_label_is_an_error_with_its_line(tmp_path: Path, word: str) -> None:
+    root = manifest(tmp_path, "a.png,train,p,sick", f"b.png,train,q,{word}")
+    with pytest.raises(DataError, match="no label in this row") as caught:
+        read_manifest(root)
+    assert "manifest.csv:3" in str(caught.value)
+    assert (f"({word!r} stands for a missing value)" in str(caught.value)) == bool(word)
+
+
+def test_one_class_is_one_whether_it_is_written_1_or_1_0(tmp_path: Path) -> None:
+    cases = read_manifest(
+        manifest(tmp_path, "a.png,train,p,1", "b.png,train,q,1.0", "c.png,train,r,0", "d.png,train,s,0")
+    )
+    assert classes_of(cases, None, Listening()) == ["0", "1"]
+    assert classes_of(cases, ["1.0", "0.0"], Listening()) == ["1", "0"]
+
+
+def test_an_image_is_not_its_own_mask(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a.png is listed as its own mask"):
+        read_manifest(manifest(tmp_path, "a.png,train,p,a.png", header="path,split,group,mask"), MASK)
+
+
+def test_folders_called_as_their_labels_are_classes_and_no_patients(tmp_path: Path) -> None:
+    lines = [f"{name}/{n}.png,{name}" for name in ("1001", "1002", "1003") for n in range(5)]
+    for line in lines:
+        path = tmp_path / line.split(",")[0]
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    (tmp_path / "manifest.csv").write_text("\n".join(["path,label", *lines]))
+    assert len({case.group for case in read_manifest(tmp_path, validation=0.2)}) == 15
+    (tmp_path / "manifest.csv").write_text("\n".join(["path,label", *(line.replace(",", ",x") for line in lines)]))
+    assert len({case.group for case in read_manifest(tmp_path)}) == 3

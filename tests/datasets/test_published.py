@@ -6,6 +6,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from medcoss_cli.console import Screen
@@ -15,7 +16,7 @@ from medcoss_cli.finetune import finetune
 from medcoss_cli.finetuning.setup import begin_finetune
 from medcoss_cli.recipe.finetuning import FinetuneRecipe
 from medcoss_cli.recipe.read import read_recipe
-from tests.datasets.layouts import NAMES, write
+from tests.datasets.layouts import NAMES, save, write
 from tests.pretraining_runs import options
 
 
@@ -139,6 +140,44 @@ def test_folders_of_classes_of_ones_own(tmp_path: Path) -> None:
     assert {row["label"] for row in known} == {path.name for path in root.iterdir() if path.is_dir()}
     shares = {split: sum(row["split"] == split for row in known) / len(known) for split in ("train", "val", "test")}
     assert shares == pytest.approx({"train": 0.5, "val": 0.2, "test": 0.3}, abs=0.06)
+
+
+@pytest.mark.parametrize("split", ["", "train/"])
+def test_classes_that_are_numbers_are_no_patients(tmp_path: Path, split: str) -> None:
+    """Taken for patients, a whole class would be in one split."""
+    for label in ("1001", "1002", *map(str, range(10))):
+        for n in range(10):
+            save(tmp_path / f"{split}{label}/{n}.png", np.full((8, 8), n))
+    listed = rows(build("folder", tmp_path))
+    assert len({row["group"] for row in listed}) == len(listed) == 120
+    assert {(row["label"], row["split"]) for row in listed} >= {("1001", of) for of in ("train", "val", "test")}
+
+
+def test_masks_in_the_folder_of_a_class_are_no_cases_and_a_class_may_be_called_mask(tmp_path: Path) -> None:
+    for label in ("mask", "no mask"):
+        for n in range(1, 7):
+            save(tmp_path / f"{label}/{label} ({n}).png", np.arange(256).reshape(16, 16))
+    for n in range(1, 4):
+        save(tmp_path / f"no mask/no mask ({n})_mask.png", np.zeros((16, 16)))
+    save(tmp_path / "no mask/no mask (1)_mask_1.png", np.zeros((16, 16)))
+    screen = Listening()
+    listed = rows(build("folder", tmp_path, screen=screen))
+    assert sorted(row["path"] for row in listed) == [
+        f"{c}/{c} ({n}).png" for c in ("mask", "no mask") for n in range(1, 7)
+    ]
+    assert any("4 files are masks of images beside them, left out" in line for line in screen.said)
+
+
+def test_labels_of_a_table_as_pandas_writes_them(tmp_path: Path) -> None:
+    lines = [
+        f"report {n},{label},{group}"
+        for n, (label, group) in enumerate(zip("01" * 8, ["nan", "7", "7.0", "8"] * 4, strict=True))
+    ]
+    (tmp_path / "all.csv").write_text("\n".join(["text,label,group", *lines, "a,1.0,9", "b,nan,10", "c,None,11"]))
+    listed = rows(build("folder", tmp_path))
+    assert {row["label"] for row in listed} == {"0", "1"}
+    assert len(listed) == 17
+    assert {row["group"] for row in listed if not row["group"].startswith("all.csv")} == {"7", "8", "9"}
 
 
 def test_every_published_set_has_a_recipe_and_a_layout() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -56,6 +57,19 @@ def masks(*names: str) -> set[str]:
         (["all/10034/1/a.png", "all/10077/1/a.png"], "folder (10034, 10077, …)", ["10034", "10077"]),
         (["LIDC-IDRI-0001/1.2.3.4.5.6.7/a", "LIDC-IDRI-0002/1.2/b"], "folder (LIDC-IDRI-0001, LIDC-IDRI-0002, …)",
          ["LIDC-IDRI-0001", "LIDC-IDRI-0002"]),
+        (["benign/p001/a.png", "benign/p002/a.png", "malignant/p003/a.png", "malignant/p001/a.png"],
+         "folder below benign, malignant (p001, p002, …)", ["p001", "p002", "p003", "p001"]),
+        (["train/benign/p1/a.png", "train/malignant/p2/a.png", "test/benign/p3/b.png"],
+         "folder below benign, malignant (p1, p2, …)", ["p1", "p2", "p3"]),
+        (["siteA/p1/a.png", "siteA/p2/a.png", "siteB/p1/a.png", "siteB/p2/b.png"],
+         "folder below siteA, siteB (p1, p2, …)", ["siteA/p1", "siteA/p2", "siteB/p1", "siteB/p2"]),
+        (["2019/p1/a.png", "2020/p2/a.png"], "folder below 2019, 2020 (p1, p2, …)", ["p1", "p2"]),
+        (["imagesTr/la_003.nii.gz", "mine/p0/a.png", "mine/p1/a.png", "mine/p1/b.png"],
+         "folder below mine (p0, p1, …)", [None, "p0", "p1", "p1"]),
+        (["200101/a.png", "200102/a.png"], "folder (200101, 200102, …)", ["200101", "200102"]),
+        (["20013901/a.png", "20014502/a.png"], "folder (20013901, 20014502, …)", ["20013901", "20014502"]),
+        ([f"202001{n:02d}/a.png" for n in range(1, 20)], "folder (20200101, 20200102, …)",
+         [f"202001{n:02d}" for n in range(1, 20)]),
     ],
 )  # fmt: skip
 def test_patients_are_told_by_names(names: list[str], rule: str, expected: list[str]) -> None:
@@ -68,6 +82,10 @@ def test_patients_are_told_by_names(names: list[str], rule: str, expected: list[
         ["normal/a.png", "abnormal/b.png"],  # a folder per class
         ["grade1/a.png", "grade2/b.png", "grade3/c.png"],
         ["0/a.png", "1/b.png"],
+        [f"{n}/a.png" for n in range(12)],
+        [f"train/{n}/a.png" for n in range(10)],
+        ["20200103/a.png", "20200217/b.png"],
+        ["Smith/s1/a.png", "Smith/s2/a.png", "Doe/s1/a.png", "Jones/s2/b.png"],  # visits
         ["2019/a.png", "2020/b.png"],
         ["2020-01-03/a.png", "2020-02-04/b.png"],
         ["1.2.840.113619.2.55.3/a", "1.2.840.113619.2.55.4/b"],  # studies or series
@@ -91,7 +109,16 @@ def test_other_folders_are_no_patients(names: list[str]) -> None:
         (["p1.png", "p2.png"], ["p1_mask.png", "mask_p2.png"]),
         (["p1/image.nii.gz"], ["p1/label.nii.gz"]),
         (["CT.nrrd"], ["Segmentation.seg.nrrd", "Liver-label.nrrd"]),
-        (["sub-01/anat/sub-01_T1w.nii.gz"], ["derivatives/lesions/sub-01/anat/sub-01_T1w.nii.gz"]),
+        (
+            ["sub-01/anat/sub-01_T1w.nii.gz"],
+            ["derivatives/lesions/sub-01/anat/sub-01_T1w.nii.gz", "sourcedata/sub-01/1.dcm"],
+        ),
+        (["rawdata/sub-01/anat/sub-01_T1w.nii.gz"], ["derivatives/fs/sub-01/a.nii.gz", "sourcedata/1.dcm"]),
+        (["sub-1/anat/sub-1_space-MNI_T1w.nii.gz"], ["sub-1/anat/sub-1_space-MNI_label-L_desc-T1lesion_mask.nii.gz"]),
+        (["volume-0.nii", "volume-1.nii"], ["segmentation-0.nii", "segmentation-1.nii"]),
+        (["benign (1).png"], ["benign (1)_mask.png", "benign (1)_mask_1.png"]),
+        (["image_7.png"], ["mask_7.png"]),
+        (["Original/1.png", "Original/2.png"], ["Ground Truth/1.png", "Ground Truth/2.png"]),
     ],
 )
 def test_masks_beside_images_are_no_samples(images: list[str], of_masks: list[str]) -> None:
@@ -108,6 +135,9 @@ def test_masks_beside_images_are_no_samples(images: list[str], of_masks: list[st
         ["p1_seg.nii.gz", "p10.nii.gz"],  # of another patient
         ["derivatives/a.nii.gz", "x/b.nii.gz"],
         ["label_free.png", "a.png"],
+        ["mask/mask1.png", "nomask/nomask1.png", "classes.yaml"],
+        ["seg/1.png", "band/1.png", "eos/1.png"],  # kinds of cells
+        ["mask_1.png", "nomask_1.png"],
     ],
 )
 def test_names_alone_lose_no_image(names: list[str]) -> None:
@@ -162,3 +192,51 @@ def test_a_number_at_the_end_is_a_case_or_a_channel(tmp_path: Path, names: list[
         path.write_bytes(b"x")
     layout = layout_of(tmp_path, files)
     assert len({layout.patient(path) for path in files}) == patients
+
+
+def picture(path: Path, seed: int = 0, *, mask: bool = False) -> None:
+    """An image with many values, or a mask of two; as a volume where the name says so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    is_volume = path.name.endswith((".nii", ".nii.gz"))
+    size = (8, 32, 32) if is_volume else (32, 32)
+    values = np.random.default_rng(seed).integers(0, 256, size).astype(np.uint8)
+    values = np.where(np.indices(size).sum(0) > 30 + seed % 5, 255, 0).astype(np.uint8) if mask else values
+    if is_volume:
+        nib.save(nib.Nifti1Image(values, np.eye(4)), path)
+    else:
+        Image.fromarray(values).save(path)
+
+
+@pytest.mark.parametrize(
+    ("images", "of_masks"),
+    [
+        (["p1/ct.nii.gz", "p2/ct.nii.gz"], ["p1/liver_mask.nii.gz", "p2/liver_mask.nii.gz"]),
+        (
+            ["p1/CT/1.png", "p1/CT/2.png", "p2/CT/1.png"],
+            ["p1/segmentation/liver.nii.gz", "p2/segmentation/liver.nii.gz"],
+        ),
+        (["Original/1.png", "Original/2.png"], ["lung_masks/x.png", "lung_masks/y.png"]),
+        (["a/1.jpg", "a/2.jpg"], ["masks/m1.jpg", "masks/m2.jpg"]),
+        (["t1/1.png", "t2/1.png"], ["seg/1.png"]),
+        (["mask/1.png", "mask/2.png", "no_mask/1.png", "no_mask/2.png"], []),  # classes, whose files are numbered alike
+        (["seg/1.png", "band/1.png", "eos/1.png"], []),
+        (["a_mask.png", "a_nomask.png", "b_mask.png", "b_nomask.png"], []),  # classes by the names of files
+    ],
+)
+def test_values_tell_masks_from_classes_that_are_called_so(
+    tmp_path: Path, images: list[str], of_masks: list[str]
+) -> None:
+    for n, name in enumerate(images):
+        picture(tmp_path / name, n)
+    for n, name in enumerate(of_masks):
+        picture(tmp_path / name, n, mask=True)
+    layout = layout_of(tmp_path, files(tmp_path, *images, *of_masks))
+    assert set(layout.masks) == set(files(tmp_path, *of_masks))
+    assert all(reason.startswith("a mask") for reason in layout.masks.values())
+
+
+def test_ten_thousand_pairs_in_one_folder_take_a_second() -> None:
+    names = [f"img_{n:05}{end}.png" for n in range(10_000) for end in ("", "_mask")]
+    start = time.process_time()
+    assert len(masks(*names)) == 10_000
+    assert time.process_time() - start < 3  # 0.5 s; with a search of all images for each mask a hundred

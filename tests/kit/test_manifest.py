@@ -12,7 +12,7 @@ from PIL import Image
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit import ImageFolder, TextFolder
-from medcoss_cli.kit.manifest import Entry, entries, naming
+from medcoss_cli.kit.manifest import Entry, entries, naming, notes_of
 from medcoss_cli.plugin import Record, Skipped
 
 
@@ -45,15 +45,15 @@ def labelled(tmp_path: Path) -> Path:
         "path,split,group,label,mask",
         "images/a.png,train,p1,1,masks/a.png",
         "images/b.png,test,p2,0,",
-        "images/c.png,,p3,0,",
+        "images/c.png,val,p3,0,",
         "images/gone.png,train,p4,0,",
     )
     return tmp_path
 
 
-def test_rows_of_the_split_or_of_none_are_taken_with_their_group(labelled: Path) -> None:
-    assert taken(labelled) == {"images/a.png": "p1", "images/c.png": "p3"}
-    assert taken(labelled, "test") == {"images/b.png": "p2", "images/c.png": "p3"}
+def test_rows_of_the_split_are_taken_with_their_group(labelled: Path) -> None:
+    assert taken(labelled) == {"images/a.png": "p1"}
+    assert taken(labelled, "test") == {"images/b.png": "p2"}
     assert taken(labelled, "all") == {"images/a.png": "p1", "images/b.png": "p2", "images/c.png": "p3"}
 
 
@@ -61,6 +61,7 @@ def test_what_is_not_taken_is_said_but_for_masks(labelled: Path) -> None:
     assert left(labelled) == {
         "extra.png": "not listed in its manifest.csv",
         "images/b.png": "of split 'test'",
+        "images/c.png": "of split 'val'",
         "images/d.png": "not listed in its manifest.csv",
         "images/gone.png": "line 5 of manifest.csv names 'images/gone.png', which is not there",
     }
@@ -72,6 +73,9 @@ def test_a_mask_is_never_a_sample_even_where_it_is_listed(tmp_path: Path) -> Non
     pictures(tmp_path, "a.png", "m.png", "masks/x.png")
     manifest(tmp_path, "path,mask", "a.png,m.png", "m.png,masks")
     assert taken(tmp_path) == {"a.png": None}
+    assert left(tmp_path) == {"m.png": "listed, and a mask in line 2 of manifest.csv: a mask is no sample"}
+    manifest(tmp_path, "path,mask", "masks/x.png,masks")
+    assert left(tmp_path)["masks/x.png"] == "listed, and a mask in line 2 of manifest.csv: a mask is no sample"
 
 
 def test_a_manifest_rules_its_own_folder_and_below(tmp_path: Path) -> None:
@@ -124,7 +128,9 @@ def test_one_file_in_two_splits_is_refused(tmp_path: Path) -> None:
 def test_an_index_takes_rows_of_a_table(tmp_path: Path) -> None:
     (tmp_path / "r.csv").write_text("id,text\nq,zero\nq,one\nq,two\nq,three\n")
     (tmp_path / "s.txt").write_text("a document")
-    manifest(tmp_path, "path,split,group,index", "r.csv,train,p1,1", "r.csv,test,p2,2", "r.csv,train,,3", "s.txt,,p5,")
+    manifest(
+        tmp_path, "path,split,group,index", "r.csv,train,p1,1", "r.csv,test,p2,2", "r.csv,train,,3", "s.txt,train,p5,"
+    )
     items = list(TextFolder().find(tmp_path))
     assert items == [
         Record(tmp_path / "r.csv", ("row", 1), "p1"),
@@ -280,3 +286,64 @@ def test_the_row_of_a_file_counts_before_that_of_its_folder(tmp_path: Path) -> N
 def test_rows_that_contradict_each_other_are_an_error(tmp_path: Path, text: str, reason: str) -> None:
     with pytest.raises(DataError, match=reason):
         listed(tmp_path, text)
+
+
+def test_a_row_without_a_split_among_rows_with_one_is_an_error_with_its_line(tmp_path: Path) -> None:
+    """It would be trained on and tested on."""
+    pictures(tmp_path, "a.png", "b.png", "c.png")
+    for word in ("", "nan"):
+        manifest(tmp_path, "path,split", "a.png,train", f"b.png,{word}", "c.png,")
+        with pytest.raises(
+            DataError, match=r"line 3 has no split, where other rows have one \(and 1 rows more\)"
+        ) as caught:
+            taken(tmp_path)
+        assert f"{tmp_path / 'manifest.csv'}:3" in str(caught.value)
+    manifest(tmp_path, "path,split", "a.png,", "b.png,")
+    assert sorted(taken(tmp_path)) == sorted(taken(tmp_path, "test")) == ["a.png", "b.png"]
+
+
+def test_short_rows_are_a_note_with_their_lines(tmp_path: Path) -> None:
+    pictures(tmp_path, "a.png", "b.png", "c.png")
+    manifest(tmp_path, "path,group,label", "a.png", "b.png,p1,1", "c.png,p2")
+    note = "2 rows have fewer fields than the header (lines 2, 4); what they lack is empty"
+    assert notes_of(tmp_path / "manifest.csv") == (note,)
+
+
+def test_missing_values_as_pandas_writes_them_are_empty_and_whole_numbers_one_name(tmp_path: Path) -> None:
+    pictures(tmp_path, "a.png", "b.png", "c.png", "d.png")
+    manifest(tmp_path, "path,group,mask", "a.png,nan,nan", "b.png,NaN,None", "c.png,7.0,", "d.png,7,")
+    assert taken(tmp_path) == {"a.png": None, "b.png": None, "c.png": "7", "d.png": "7"}
+
+
+@pytest.mark.parametrize("index", ["1.000", "1,000"])
+def test_a_number_that_is_another_in_another_country_is_not_guessed(tmp_path: Path, index: str) -> None:
+    (tmp_path / "r.csv").write_text("id,text\nq,zero\nq,one\n")
+    (tmp_path / "manifest.csv").write_text(f"path;index\nr.csv;{index}\n")
+    with pytest.raises(DataError, match=f"the index '{index}' is not a row number"):
+        taken(tmp_path)
+
+
+FOREIGN = (
+    (["p1/scan.png"], ["D:\\x\\p2\\scan.png"], None),  # nothing ends so
+    (["scan.png", "p2/b.png"], ["D:\\x\\p2\\scan.png"], "not certain"),  # p2 is here, and has no scan
+    (["scan.png", "p1/scan.png"], ["D:\\x\\p2\\scan.png"], "not certain"),  # two of this name
+    (["p1/scan.png", "b/p1/scan.png"], ["/mnt/x/p1/scan.png"], "not certain"),
+    (["p1/scan.png", "b/x.png"], ["/mnt/b/p1/scan.png"], "not certain"),
+    (["scan.png"], ["/mnt/p1/scan.png", "/mnt/p2/scan.png"], "line 3 and line 2 name files in two folders elsewhere"),
+    (["p1/scan.png", "p2/scan.png"], ["D:\\x\\p1\\scan.png", "D:\\x\\p2\\scan.png"], ""),
+    (["c.png", "d.png"], ["/mnt/export/c.png", "/mnt/export/d.png"], ""),
+)
+
+
+@pytest.mark.parametrize(("files", "listed", "fault"), FOREIGN)
+def test_a_path_of_another_machine_means_one_file_or_is_an_error(
+    tmp_path: Path, files: list[str], listed: list[str], fault: str | None
+) -> None:
+    pictures(tmp_path, *files)
+    manifest(tmp_path, "path", *listed)
+    if fault == "":
+        assert sorted(taken(tmp_path)) == files
+        return
+    with pytest.raises(DataError, match=fault or "leaves the folder") as caught:
+        taken(tmp_path)
+    assert f"{tmp_path / 'manifest.csv'}:{len(listed) + 1}" in str(caught.value)

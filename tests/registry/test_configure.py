@@ -112,3 +112,31 @@ def test_settings_of_a_loader_by_modality_are_of_its_types() -> None:
             configure.reading(ct, {"loader": {"ct": {name: value}}})
     with pytest.raises(UsageError, match="the ct modality has no setting mpp for reading files"):
         configure.reading(ct, {"loader": {"ct": {"mpp": 1.0}}})
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"tilt": "corect"}, "the setting tilt of the ct modality is 'corect', not keep or correct"),
+        ({"slices": 3}, "the setting slices of the ct modality is 3, not axial or acquired"),
+        ({"spacing": "fine"}, "the setting spacing of the ct modality is 'fine', not float or None"),
+        ({"spacing": float("nan")}, "the setting spacing of the ct modality is nan, not float or None"),
+        ({"dicom": ["CT", 3]}, r"the setting dicom of the ct modality is \('CT', 3\), not tuple\[text, ...\]"),
+        ({"stride": 0}, "window 24 and stride 0 are numbers of slices, at least 1"),
+        ({"spacing": -1.0}, "a spacing of -1 mm is impossible"),
+        ({"trim": 0.5}, "trim 0.5 is a share"),
+        ({"crop_above": 0}, "crop_above 0 is a number of pixels"),
+    ],
+)
+def test_a_setting_is_held_against_its_declared_type(setting: dict[str, Any], said: str) -> None:
+    ct = discovery.load_modality("ct")
+    with pytest.raises(UsageError, match=said):
+        configure.reading(ct, {"loader": {"ct": setting}})
+    with pytest.raises(UsageError, match=said):  # of --loader
+        configure.reading(ct, setting)
+
+
+@pytest.mark.parametrize("settings", [{"ct": "x"}, {"ct": ["window", 3]}, "x", {"ct": None}])
+def test_settings_that_are_no_names_and_values_are_refused_in_a_sentence(settings: Any) -> None:
+    with pytest.raises(UsageError, match="not names with their values"):
+        configure.reading(discovery.load_modality("ct"), {"loader": settings})

@@ -20,8 +20,10 @@ from medcoss_cli.kit.readers import kind_of, plainly, tiff
 
 Array = np.ndarray[Any, Any]
 
-MAX_PIXELS = 178_956_970
-"""Of one page, from the header, before decoding: about 13,400 x 13,400 (twice the limit at which Pillow warns)."""
+MAX_PIXELS = 2**26
+"""Of one page, from the header, before decoding: 8,192 x 8,192, twice what the largest detectors give; 1 GiB while it is read."""
+MAX_SCANS = 100
+"""Of a progressive JPEG, each of which goes over the whole picture again; cameras and programs write 10."""
 MIN_SIDE = 8
 """Pixels; less is an icon or a tracking pixel."""
 MAX_ASPECT = 20
@@ -49,7 +51,11 @@ class ImageHeader:
 def check_size(width: int, height: int, path: Path) -> None:
     """Raise DataError for a size that is not an image's, or that would not fit into memory."""
     if width * height > MAX_PIXELS:
-        raise DataError(f"{width} x {height} pixels are more than the limit of {MAX_PIXELS:,}", where=path)
+        raise DataError(
+            f"{width} x {height} pixels are more than the limit of {MAX_PIXELS:,}",
+            where=path,
+            fix="cut it into tiles, or make it smaller",
+        )
     if min(width, height) < MIN_SIDE:
         raise DataError(f"{width} x {height} pixels are too few for an image", where=path)
     if max(width, height) > MAX_ASPECT * min(width, height):
@@ -57,13 +63,12 @@ def check_size(width: int, height: int, path: Path) -> None:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """A picture as Pillow opens it, what it raises as DataError with a plain reason."""
+def opened(path: Path, page: tiff.Page | None = None) -> Iterator[Image.Image]:
+    """A picture (of a TIFF, a page) as Pillow opens it, what it raises as DataError with a plain reason."""
     with plainly(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's own size warning: the limit above is the rule
-        with path.open(
-            "rb"
-        ) as file:  # of a file it was given by name Pillow maps pixels, and turns what it mapped wrongly
+        # of a file it was given by name Pillow maps pixels, and turns what it mapped wrongly
+        with path.open("rb") if page is None else tiff.FromPage(path, page) as file:
             try:
                 image = Image.open(file, formats=_FORMATS)
             except Image.DecompressionBombError as error:
@@ -99,13 +104,21 @@ def read_header(path: Path) -> ImageHeader:
     with opened(path) as image:
         header = ImageHeader(image.width, image.height, 1, image.mode in _GREY_MODES)
     check_size(header.width, header.height, path)
+    _check_scans(path)
     return header
+
+
+def _check_scans(path: Path) -> None:
+    if kind_of(path) == "jpeg" and (scans := path.read_bytes().count(b"\xff\xda")) > MAX_SCANS:
+        raise DataError(
+            f"a JPEG of {scans:,} scans, more than the limit of {MAX_SCANS}", where=path, fix="store it again as PNG"
+        )
 
 
 def _check_known(page: tiff.Page, path: Path) -> None:
     try:
-        with opened(path) as image:
-            image.seek(page.number)
+        with opened(path, page):
+            pass
     except DataError as error:
         raise DataError(tiff.unknown(page) if error.what == tiff.DAMAGED else error.what, where=path) from error
 
@@ -116,7 +129,8 @@ def read(path: Path, page: int = 0) -> tuple[Array, tuple[str, ...]]:
     C is 1 for grey and 3 for colour; alpha is dropped, a palette expanded, CMYK converted, EXIF orientation applied.
     Raises DataError.
     """
-    notes, number = [], 0
+    notes: list[str] = []
+    chosen = None
     if kind_of(path) == "tiff":
         pages = tiff.pages(path)
         if page >= len(pages):
@@ -125,13 +139,12 @@ def read(path: Path, page: int = 0) -> tuple[Array, tuple[str, ...]]:
         tiff.check(pages[page], path)
         if pages[page].deep or pages[page].plane:
             return tiff.decode(pages[page], path)
-        number = pages[page].number
+        chosen = pages[page]
         if pages[page].orientation in range(2, 9):  # Pillow turns it while it loads
             notes.append("rotated by its EXIF orientation")
-    with opened(path) as image:
-        if number:
-            image.seek(number)
+    with opened(path, chosen) as image:
         check_size(image.width, image.height, path)
+        _check_scans(path)
         image.load()
         if image.format == "PNG" and _is_deep_png(path):
             array, alpha = _deep_png(path)
@@ -202,12 +215,20 @@ def as_grey(array: Array, path: Path) -> Array:
     if len(array) == 1:
         return array
     # row by row, so that a large picture needs no copy of 32 bits
-    spread = array.max(axis=0) - array.min(axis=0)
+    spread = _spread(array)
     if float((spread <= GREY_STEP * _level(array)).mean()) < GREY_SHARE:
         raise DataError("a colour image where grey is expected", where=path)
     weights = np.array([0.299, 0.587, 0.114], np.float32)[:, None, None]
-    grey: Array = (array * weights).sum(axis=0, keepdims=True)
+    with np.errstate(invalid="ignore"):  # of infinities, which are NaN in grey, and noted where a sample is checked
+        grey: Array = (array * weights).sum(axis=0, keepdims=True)
     return (np.rint(grey) if array.dtype.kind in "iu" else grey).astype(array.dtype)
+
+
+def _spread(array: Array) -> Array:
+    """How far the channels of each pixel lie apart: 0 where one of them is NaN or infinite, which says nothing of colour."""
+    with np.errstate(invalid="ignore"):
+        spread: Array = array.max(axis=0) - array.min(axis=0)
+    return spread if array.dtype.kind != "f" else np.where(np.isfinite(array).all(axis=0), spread, 0)
 
 
 def _level(array: Array) -> float:
@@ -220,24 +241,30 @@ def _level(array: Array) -> float:
 
 def as_colour(array: Array, path: Path) -> Array:
     """(3, H, W) as it is. Raises DataError for a grey image, also one that is stored as colour."""
-    if len(array) == 1 or float((array.max(axis=0) - array.min(axis=0)).max()) <= 2 * _level(array):
+    if len(array) == 1 or float(_spread(array).max()) <= 2 * _level(array):
         raise DataError("a grey image where colour is expected", where=path)
     return array
 
 
 def as_eight_bits(array: Array) -> Array:
-    """uint8 unchanged; deeper data stretched from its 0.5th to its 99.5th percentile to float32 0..255."""
+    """uint8 unchanged; deeper data stretched from its 0.5th to its 99.5th percentile to float32 0..255.
+
+    What is infinite becomes NaN, so that neither passes for white or black: who reads a sample replaces and notes them.
+    """
     if array.dtype == np.uint8:
         return array
     # large integers that differ by little are told apart in double precision
     kind = np.dtype(np.float64 if array.dtype.itemsize > 2 else np.float32)
     values: Array = array.astype(kind)
-    finite = values[np.isfinite(values)]
+    is_finite = np.isfinite(values)
+    finite = values[is_finite]
     if not finite.size:
         return values
+    if finite.size < values.size:
+        values = np.where(is_finite, values, np.nan)
     low, high = (float(x) for x in np.percentile(finite, (0.5, 99.5)))
     if high <= low:  # nearly all one value: the whole range, so that a small bright thing is not lost
         low, high = float(finite.min()), float(finite.max())
     if high <= low:
-        return np.zeros_like(values)
+        return np.asarray(np.where(is_finite, 0, np.nan), np.float32)
     return np.asarray(np.clip((values - low) * (255 / (high - low)), 0, 255), np.float32)

@@ -9,7 +9,7 @@ import numpy as np
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers import plainly
 from medcoss_cli.kit.readers.volume import Array, FileGrid, is_square
-from medcoss_cli.kit.readers.voxels import Voxels, beside, check_there, decode, header_of, rest_of
+from medcoss_cli.kit.readers.voxels import REVERSED, Voxels, beside, check_there, decode, header_of, rest_of
 
 _TYPES = {
     "MET_CHAR": "i1",
@@ -86,9 +86,11 @@ def _parsed(path: Path) -> tuple[Voxels, FileGrid]:
             encoding = "text"
         skip = int(fields.get("HeaderSize", 0))
         named = _named(path, fields, end)
-        if skip < -1:
+        if skip < -1 or (not named and 0 < skip < end):
             raise DataError("the header is damaged (position of the voxels)", where=path)
-    files, start = (named, 0) if named else ((path,), end)
+    # counted from the beginning of the file that holds them, also where it is the header's own, and before it is inflated
+    files, start = named or (path,), skip if skip > 0 else 0 if named else end
+    skip = min(skip, 0)
     dtype = np.dtype((">" if _true(first) else "<") + _TYPES[kind])
     return Voxels(files, dtype, grid.size[::-1], encoding, skip, 0, start), grid
 
@@ -118,10 +120,12 @@ def _grid(fields: dict[str, str], path: Path) -> FileGrid:
     cosines = np.array(turn).reshape(count, count)[:3, :3].T  # a line of the file is an axis of the grid
     if not is_square(np.column_stack([cosines, np.zeros(3)])):
         raise DataError("the axes of the grid are not at right angles", where=path)
-    cosines = cosines / np.linalg.norm(cosines, axis=0)
+    notes = (REVERSED,) if min(spacing[:3]) < 0 else ()
+    cosines = cosines / np.linalg.norm(cosines, axis=0) * np.where(np.array(spacing[:3]) < 0, -1, 1)
     return FileGrid(
         (sizes[0], sizes[1], sizes[2]),
-        tuple(spacing[:3]),  # type: ignore[arg-type]  # three of three, which mypy cannot count
+        tuple(map(abs, spacing[:3])),  # type: ignore[arg-type]  # three of three, which mypy cannot count
         tuple(origin[:3]),  # type: ignore[arg-type]
         tuple(cosines.flatten().tolist()),
+        notes=notes,
     ).check(path)

@@ -15,7 +15,7 @@ import numpy as np
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers import HEAD, kind_of, metaimage, nrrd, plainly
-from medcoss_cli.kit.readers.volume import Array, FileGrid, NiftiPlace, is_square
+from medcoss_cli.kit.readers.volume import Array, FileGrid, NiftiPlace, check_bytes, is_square
 
 SLACK = 2**20
 """Bytes a gzip stream may hold beyond what its header declares before it is refused."""
@@ -123,6 +123,7 @@ class _Fields:
         if offset < least:  # some programs leave it 0
             note = "the header does not say where its voxels begin: behind the header"
             offset, grid = least, replace(grid, notes=(*grid.notes, note))
+        check_bytes(math.prod(size), np.dtype(_TYPES[code]).itemsize, self.path)
         return NiftiHeader(grid, np.dtype(self.order + _TYPES[code]), offset, slope, intercept)
 
     def _size(self, dims: tuple[int, ...]) -> tuple[tuple[int, int, int], int]:

@@ -11,7 +11,7 @@ import numpy as np
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers import plainly
 from medcoss_cli.kit.readers.volume import Array, FileGrid, is_square
-from medcoss_cli.kit.readers.voxels import Voxels, beside, check_there, decode, header_of, rest_of
+from medcoss_cli.kit.readers.voxels import REVERSED, Voxels, beside, check_there, decode, header_of, rest_of
 
 _TYPES = {
     "i1": "signed char, int8, int8_t",
@@ -139,8 +139,10 @@ def _grid(fields: dict[str, str], sizes: tuple[int, ...], path: Path) -> FileGri
     if vectors is None:
         steps = [float(step) for step in fields.get("spacings", "").split()]
         spacing = tuple(steps[axis] for axis in axes) if len(steps) == len(sizes) else (0.0,)
-        known = all(np.isfinite(spacing)) and min(spacing) > 0
-        return FileGrid(size, spacing if known else None).check(path)  # type: ignore[arg-type]  # three of three
+        if not all(np.isfinite(spacing)) or 0 in spacing:
+            return FileGrid(size).check(path)  # type: ignore[arg-type]  # three of three
+        notes = (REVERSED,) if min(spacing) < 0 else ()  # as ITK; where the axes point is not known either way
+        return FileGrid(size, tuple(map(abs, spacing)), notes=notes).check(path)  # type: ignore[arg-type]  # three of three
     signs = np.array(_SPACES.get(fields.get("space", "").lower(), (1, 1, 1)))
     matrix = np.array([vectors[axis] for axis in axes]).T * signs[:, None]
     if not is_square(np.column_stack([matrix, np.zeros(3)])):

@@ -23,6 +23,8 @@ _TITLES = 20
 """Rows above the header that may hold a title."""
 _MAX_FAULTS = 100
 """Rows with a quotation mark that is not closed; more, and the file is not CSV."""
+_MISSING = frozenset({"nan", "NaN", "NAN", "None", "<NA>", "NA", "NaT", "N/A", "n/a", "#N/A", "NULL", "null"})
+"""What pandas, R, Excel and databases write where there is no value."""
 _SEP_LINE = re.compile(r'"?sep=(.)"?[\r\n]*$')  # which a European Excel writes and reads
 
 
@@ -58,6 +60,17 @@ class Rows:
         if row.broken is None and any(field.strip() for field in row.fields[len(self.columns) :]):
             return f"line {row.line} has {len(row.fields)} fields where the header has {len(self.columns)}"
         return row.broken
+
+
+def filled(field: str) -> str:
+    """What a cell holds; empty where it says that there is no value (nan, None, NA)."""
+    field = field.strip()
+    return "" if field in _MISSING else field
+
+
+def number_of(field: str) -> str:
+    """A whole number as spreadsheets write it (3, 3.0, 3,0), without the zero. 1.000 is left: it is 1 here, 1000 there."""
+    return re.sub(r"^([+-]?\d+)[.,](0{1,2}|0{4,})$", r"\1", field)
 
 
 def read_rows(path: Path, column: str | None, encoding: str | None = None) -> Rows:
@@ -134,7 +147,38 @@ def _separated(lines: Sequence[str], skipped: int, separator: str) -> list[Row]:
     plain = _unquoted(lines, skipped, separator)
     if plain is not None:
         return plain
-    return [row for row in _quoted(lines, skipped, separator) if row.fields or row.broken]
+    rows = [row for row in _quoted(lines, skipped, separator) if row.fields or row.broken]
+    width = len(rows[0].fields) if rows else 0
+    beginnings = {_shape(row.fields[0]) for row in rows[1:] if row.fields and "\n" not in row.fields[0]} - {""}
+    return [_whole(row, width, separator, beginnings) for row in rows]
+
+
+def _shape(field: str) -> str:
+    return re.sub(r"\d+", "#", field.strip().casefold())
+
+
+def _whole(row: Row, width: int, separator: str, beginnings: set[str]) -> Row:
+    """The row; a broken one where a field in quotation marks holds what looks like rows: a mark is missing, or one too many.
+
+    Reports have line breaks and commas as well. A line of one looks like a row if it has as many separators and begins as rows
+    do (with a number, 2026-03-01), or if all lines but the last have as many.
+    """
+    if width < 2 or not any("\n" in field or "\r" in field for field in row.fields):
+        return row
+    start = row.line
+    for field in row.fields:
+        inner = field.splitlines()[1:]
+        like = [line.count(separator) == width - 1 for line in inner]
+        begins = [
+            is_like and _shape(line.split(separator)[0]) in beginnings
+            for is_like, line in zip(like, inner, strict=True)
+        ]
+        if any(begins) or (width > 2 and len(like) > 2 and all(like[:-1])):
+            line = start + 1 + (begins.index(True) if any(begins) else 0)
+            what = f"line {row.line} has a quoted text that takes in line {line}, which looks like a row: "
+            return Row(row.line, (), row.notes, what + "a quotation mark is missing, or there is one too many")
+        start += len(inner)
+    return row
 
 
 def _unquoted(lines: Sequence[str], skipped: int, separator: str) -> list[Row] | None:

@@ -22,7 +22,10 @@ def read_window(record: Record, plan: VolumePlan, hounsfield: bool, straight: bo
     *place, _, first, end = record.part or ("window", 0, 0)
     stats = [path.stat() for path in (record.source, *record.files) if path.exists()]
     changed = tuple((stat.st_mtime_ns, stat.st_size) for stat in stats)
-    volume, grid, stored = _volume(record.source, record.files, tuple(place), plan, hounsfield, straight, changed)
+    found = _volume(record.source, record.files, tuple(place), plan, hounsfield, straight, changed)
+    if isinstance(found, DataError):
+        raise DataError(found.what, where=found.where, fix=found.fix)
+    volume, grid, stored = found
     depth, height, width = volume.shape
     begin, stop = int(first), int(end) or depth
     if stop > depth:
@@ -43,8 +46,22 @@ def _volume(
     hounsfield: bool,
     straight: bool,
     changed: tuple[tuple[int, int], ...],
+) -> tuple[Array, FileGrid, FileGrid] | DataError:
+    """The whole volume (D, H, W) as `plan` wants it, its grid, and the grid of its file; or why not, once for all windows."""
+    try:
+        return _decoded(source, files, place, plan, hounsfield, straight)
+    except DataError as error:
+        return error.with_traceback(None)
+
+
+def _decoded(
+    source: Path,
+    files: tuple[Path, ...],
+    place: tuple[str | int, ...],
+    plan: VolumePlan,
+    hounsfield: bool,
+    straight: bool,
 ) -> tuple[Array, FileGrid, FileGrid]:
-    """The whole volume (D, H, W) as `plan` wants it, its grid, and the grid of its file."""
     if place[:1] == ("series",):
         item = series.open_series(source, str(place[1]), files)
         array, grid = series.read(item.straight() if straight else item)

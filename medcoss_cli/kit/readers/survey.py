@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Literal
 import numpy as np
 
 from medcoss_cli.errors import DataError
-from medcoss_cli.kit.layout import DERIVED, MASK, layout_of
+from medcoss_cli.kit import sources
+from medcoss_cli.kit.layout import layout_of
 from medcoss_cli.kit.manifest import Entry, entries, every_file
-from medcoss_cli.kit.readers import IMAGES, VOLUMES, WHAT, dicom, image, kind_of, nifti, pixels, series, table
+from medcoss_cli.kit.mask_names import DERIVED, MASK
+from medcoss_cli.kit.readers import IMAGES, SOURCES, VOLUMES, WHAT, dicom, image, kind_of, nifti, pixels, series, table
 from medcoss_cli.kit.readers.rows import SPREADSHEETS
 from medcoss_cli.kit.readers.volume import Array
 from medcoss_cli.plugin import Skipped
@@ -74,7 +77,7 @@ def survey(root: Path, seen: Callable[[int], None] = lambda files: None) -> list
             verdicts.append(SurveyEntry(name, "other", "ignored", item.reason, what=MASK))
         elif path not in sidecars:
             entry = item if isinstance(item, Entry) else Entry(path)
-            verdicts.extend(replace(verdict, group=entry.group) for verdict in _file(entry, name, slices))
+            verdicts.extend(replace(found, group=found.group or entry.group) for found in _file(entry, name, slices))
         if path.is_file() and len(slices) == before:  # slices are counted when their series is read
             seen(1)
     verdicts.extend(_dicom(root, slices, seen))
@@ -132,6 +135,8 @@ def _file(entry: Entry, name: str, slices: dict[Path, Entry]) -> Iterator[Survey
         elif what in VOLUMES:
             kind = "volume"
             yield _volume(path, name, what)
+        elif what in SOURCES and not (what == "npy" and _is_signal(path)):
+            yield from _contained(entry, name, what)
         elif what == "npy":
             kind = "signal"
             shape = table.read_signal(path)[0].shape
@@ -190,6 +195,51 @@ def _volume(path: Path, name: str, what: str) -> SurveyEntry:
     return SurveyEntry(
         name, "volume", "read", _by(size), tuple(dict.fromkeys(notes)), WHAT[what], (1, *size), grid.volumes
     )
+
+
+def _is_signal(path: Path) -> bool:
+    """A .npy of two axes is channels and time; one of whole numbers that are never below 0 is an image."""
+    item = next(iter(sources.source_of(path, "npy").items(path)))
+    shape = item.shape or ()
+    return len(shape) <= 2 and not (len(shape) == 2 and item.kind == "u" and min(shape) >= image.MIN_SIDE)
+
+
+def _contained(entry: Entry, name: str, what: str) -> Iterator[SurveyEntry]:
+    """The samples of a container; those of one outcome, size and patient are one entry, and the first counts the file."""
+    counts: Counter[SurveyEntry] = Counter()
+    if what == "parquet" and (rows := _parquet_texts(entry.path)):
+        counts[SurveyEntry(name, "text", "read", f"{rows} rows", what=WHAT[what])] = rows
+    for item in () if counts else sources.samples(entry.path, what, entry.patient):
+        if isinstance(item, Skipped):
+            verdict: Literal["quarantine", "ignored"] = "quarantine" if item.bad else "ignored"
+            counts[SurveyEntry(name, "other", verdict, item.reason, what=WHAT[what])] += 1
+            continue
+        kind, record = item
+        try:
+            if kind == "image":
+                array, notes = sources.read_image(record)
+            else:
+                array, grid = sources.read_volume(entry.path, record.part or ())
+                array, notes = array[None], grid.notes
+            notes = tuple(dict.fromkeys((*record.notes, *notes, *_check_content(array, entry.path))))
+            shape = array.shape
+            size = _by(shape if kind == "image" else shape[1:])
+            found = SurveyEntry(name, kind, "read", size, notes, WHAT[what], shape, group=record.group)
+        except DataError as error:
+            found = SurveyEntry(name, kind, "quarantine", error.what, what=WHAT[what])
+        counts[found] += 1
+    for number, (found, count) in enumerate(counts.items()):
+        yield replace(found, parts=count, files=int(number == 0))
+
+
+def _parquet_texts(path: Path) -> int:
+    """Rows of a Parquet file with a column `text`, 0 without."""
+    try:
+        return len(sources.texts(path, "text", None))
+    except DataError as error:
+        if "no column" not in error.what:
+            raise
+        return 0
 
 
 def _text(path: Path, name: str) -> Iterator[SurveyEntry]:

@@ -15,7 +15,7 @@ import numpy as np
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers import kind_of, plainly
 from medcoss_cli.kit.readers.encoding import clean, read_text
-from medcoss_cli.kit.readers.rows import MAX_TABLE, SPREADSHEETS, read_rows
+from medcoss_cli.kit.readers.rows import MAX_TABLE, SPREADSHEETS, filled, number_of, read_rows
 
 Array = np.ndarray[Any, Any]
 
@@ -114,7 +114,7 @@ def _lines(path: Path, column: str, group: str | None, encoding: str | None) -> 
         value = item.get(column)
         if value is not None and not isinstance(value, str):
             broken.append(f"line {number}: {column!r} is not text")
-        elif not value or not value.strip():
+        elif not value or not filled(value):
             empty += 1
         else:
             text, lost = clean(value)
@@ -128,7 +128,8 @@ def _lines(path: Path, column: str, group: str | None, encoding: str | None) -> 
 
 
 def _group(value: object) -> str | None:
-    return None if value is None or str(value).strip() == "" else clean(str(value).strip())[0]
+    text = "" if value is None else number_of(filled(str(value)))
+    return clean(text)[0] if text else None
 
 
 def _no_column(path: Path, column: str, columns: Sequence[str]) -> None:
@@ -150,7 +151,7 @@ def _separated(path: Path, column: str, group: str | None, encoding: str | None)
         if fault is not None:
             ragged.append(row.line)
             broken.append(fault)
-        elif not row.fields[at].strip():
+        elif not filled(row.fields[at]):
             empty += 1
         else:
             rows.append(TableRow(index, row.fields[at], _group(row.fields[of]) if of is not None else None, row.notes))

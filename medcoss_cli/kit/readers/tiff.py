@@ -13,7 +13,8 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -53,6 +54,8 @@ class Page:
     order: Literal["<", ">"]
     """Of bytes, as numpy writes it."""
     tags: dict[int, Any]
+    offset: int = 0
+    """Where its tags begin in the file."""
     plane: int = 0
     """Of a stack whose further pictures have no tags of their own (ImageJ)."""
 
@@ -96,14 +99,39 @@ class Page:
         return self.one(262, 1) in (0, 1)
 
 
-def pages(path: Path) -> list[Page]:
+def pages(path: Path) -> tuple[Page, ...]:
     """The pictures of a file at full resolution, thumbnails and masks left out. Raises DataError, also for a slide."""
+    with plainly(path):
+        stat = path.stat()
+    return _pages(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=1)  # each page is read by itself, and all of them would be looked for again
+def _pages(path: Path, changed: int, size: int) -> tuple[Page, ...]:
     with plainly(path), path.open("rb") as file:
         found = list(_directories(file, path))
         full = [page for page in found if not (page.one(254, 0) & 5 or page.one(255, 1) == 2)]
         if _is_slide(found):
             raise DataError(SLIDE, where=path)
-        return _stacked(full or found[:1], path)
+        return tuple(_stacked(full or found[:1], path))
+
+
+class FromPage(io.FileIO):
+    """A file whose header names one page as its first: Pillow walks to a page past all those before it."""
+
+    def __init__(self, path: Path, page: Page) -> None:
+        super().__init__(path, "rb")
+        head, letters = super().read(16), ">" if page.order == ">" else "<"
+        is_big = b"+" in head[2:4]
+        offset = struct.pack(letters + ("Q" if is_big else "I"), page.offset)
+        self._head = head[:8] + offset if is_big else head[:4] + offset
+        self.seek(0)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """The bytes of the file, those of its header replaced."""
+        at = self.tell()
+        data = super().read(-1 if size is None else size) or b""
+        return self._head[at : at + len(data)] + data[max(0, len(self._head) - at) :]
 
 
 def _directories(file: IO[bytes], path: Path) -> Iterator[Page]:
@@ -126,7 +154,7 @@ def _directories(file: IO[bytes], path: Path) -> Iterator[Page]:
         # Pillow passes over tags that are cut off; without them a page would be read as another kind
         if not {256, 257} <= set(tags) or any("larger than file" in str(warning.message) for warning in caught):
             raise DataError(DAMAGED, where=path)
-        yield Page(number, order, tags)
+        yield Page(number, order, tags, at)
         at, number = ifd.next, number + 1
     if not number:
         raise DataError(DAMAGED, where=path)
@@ -161,7 +189,7 @@ def _stacked(found: list[Page], path: Path) -> list[Page]:
     needed = first.one(273, 0) + count * (-(-width * first.bits * first.channels // 8) * height)
     if first.one(259, 1) != 1 or needed > path.stat().st_size or count > MOST:
         raise DataError(f"an ImageJ stack of {count} images, of which the file holds one", where=path)
-    return [Page(0, first.order, first.tags, plane) for plane in range(count)]
+    return [replace(first, plane=plane) for plane in range(count)]
 
 
 def check(page: Page, path: Path) -> None:

@@ -18,8 +18,10 @@ from medcoss_cli.errors import DataError
 Array = np.ndarray[Any, Any]
 Slices = Literal["axial", "acquired"]
 
-MAX_VOXELS = 2**30
-"""Of one volume, from the header before decoding, and again after resampling (4 GiB as float32)."""
+MAX_VOXELS = 2**29
+"""Of one volume, from the header before decoding, and again after resampling: 2 GiB as float32, 2,048 slices of 512 x 512."""
+MAX_BYTES = 2**31
+"""Of one volume as it is decoded, before it becomes float32."""
 ALIKE = 0.01
 """Share by which two spacings of a grid may differ and still be equal."""
 SQUARE = 0.01
@@ -62,12 +64,26 @@ class FileGrid(plugin.Grid):
         if min(self.size) < 1:
             raise DataError(f"a size of {_by(self.size)} voxels is not a volume", where=path)
         if self.size[0] * self.size[1] * self.size[2] > MAX_VOXELS:
-            raise DataError(f"{_by(self.size)} voxels are more than the limit of 2^30", where=path)
+            raise DataError(
+                f"{_by(self.size)} voxels are more than the limit of 2^29 (2,048 slices of 512 x 512)",
+                where=path,
+                fix="cut the volume, or resample it to larger voxels",
+            )
         if self.spacing is not None and not all(0 < step < 1e4 for step in self.spacing):
             raise DataError(f"a voxel spacing of {_by(self.spacing)} mm cannot be", where=path)
         if not np.isfinite((*(self.origin or ()), *(self.direction or ()))).all():
             raise DataError("the header is damaged (position of the volume)", where=path)
         return self
+
+
+def check_bytes(count: int, itemsize: int, path: Path, most: int = MAX_BYTES, how: str = "") -> None:
+    """Raise DataError for a volume that decodes to more bytes than the limit, from its header alone."""
+    if count * itemsize > most:
+        raise DataError(
+            f"{count:,} voxels of {itemsize * 8} bits{how} are more than the limit of {most // 2**20:,} MiB",
+            where=path,
+            fix="store it raw or with gzip, as int16 or float32",
+        )
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # of a damaged header: what comes out is checked

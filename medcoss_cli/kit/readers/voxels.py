@@ -15,14 +15,20 @@ import numpy as np
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers import plainly
-from medcoss_cli.kit.readers.volume import Array
+from medcoss_cli.kit.readers.volume import Array, check_bytes
 
 LONGEST = 2**20
 """Bytes of a header; one that does not end before is refused, for what follows could name any file."""
 SLACK = 2**20
 """Bytes a compressed stream may hold beyond what its header declares before it is refused."""
+MAX_TEXT = 2**27
+"""Bytes of voxels that are written as numbers in text: each takes 50 bytes while it is read."""
+MAX_HEX = 2**29
 RATE = 1100
 """Times that a deflated stream can grow at most (1032, and its framing)."""
+
+REVERSED = "a voxel spacing below 0: the axis is taken as reversed"
+"""What ITK does with it in silence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +77,25 @@ def rest_of(path: Path, start: int) -> list[str]:
 def beside(header: Path, names: Iterable[str]) -> tuple[Path, ...]:
     """The files of these names inside the folder of a header.
 
-    Raises: DataError for a name that leaves the folder, and for a pattern, which stands for many.
+    Raises: DataError for a name that leaves the folder or could (absolute, with a drive letter, with ".." anywhere in it,
+    through a link), and for a pattern, which stands for many.
     """
     paths = []
+    # of a header that is a link itself, both folders
+    homes = [Path(os.path.realpath(header.parent)), Path(os.path.realpath(header)).parent]
     for name in names:
-        path = os.path.normpath(name.replace("\\", "/"))
-        if not name or "\0" in name or Path(path).is_absolute() or path.split("/")[0] == ".." or ":" in name[:2]:
+        path = name.replace("\\", "/")
+        parts = [part.strip() for part in path.split("/")]
+        if not name or "\0" in name or not parts[0] or ".." in parts or ":" in parts[0]:
             raise DataError(
                 "the header points to voxels in another folder; only files in the same folder are read", where=header
+            )
+        real = Path(os.path.realpath(header.parent / path))
+        if not any(real.is_relative_to(home) for home in homes):
+            raise DataError(
+                "the header points to voxels through a link to another folder; only files in the same folder are read",
+                where=header,
+                fix="put the file itself beside the header",
             )
         if "%" in name and not (header.parent / path).is_file():
             raise DataError(
@@ -93,6 +110,8 @@ def check_there(voxels: Voxels, path: Path) -> None:
     for file in voxels.files:
         if not file.is_file():
             raise DataError(f"{file.name}, which holds its voxels, is not there", where=path)
+    limits = {"text": (MAX_TEXT, " as text"), "hex": (MAX_HEX, " as hexadecimal digits")}
+    check_bytes(math.prod(voxels.shape), voxels.dtype.itemsize, path, *limits.get(voxels.encoding, ()))
     held = sum(file.stat().st_size for file in voxels.files)
     needed = math.prod(voxels.shape) * voxels.dtype.itemsize
     most = {"raw": 1, "hex": 1, "text": 1, "deflate": RATE, "bzip2": 10**6}[voxels.encoding]

@@ -6,22 +6,25 @@ An array is a sample, or a stack of samples along its first axis. Records have t
 
 from __future__ import annotations
 
-import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 
 from medcoss_cli.errors import DataError
-from medcoss_cli.kit.readers import IMAGES, VOLUMES, WHAT, kind_of, plainly
+from medcoss_cli.kit.readers import IMAGES, SOURCES, VOLUMES, WHAT, is_store, kind_of, plainly
 from medcoss_cli.kit.readers.image import MIN_SIDE, check_size
 from medcoss_cli.kit.readers.volume import Array, FileGrid
+from medcoss_cli.kit.sources import meaning
 from medcoss_cli.plugin import Record, Skipped
+
+Patient = Callable[[str | None], str | None]
+"""Whose a sample is, from what its container says: a manifest's word goes before, a folder's after it."""
 
 _MODULES = {
     "npy": "numpy_files",
@@ -33,9 +36,8 @@ _MODULES = {
 }
 FILES = frozenset({"parquet", "tar"})
 """Those that hold files; the others hold arrays."""
+STACK = "an array of three axes without a spacing: images, or one volume, as the modality has it"
 _EXTRAS = {"hdf5": ("h5py", "hdf5"), "zarr": ("zarr", "zarr"), "parquet": ("pyarrow", "parquet")}
-_MASK = re.compile(r"(^|[_/.\- ])(mask|label|seg|segmentation|gt|target|annotation)s?([_/.\- ]|$)", re.IGNORECASE)
-"""Keys of a container are its author's names for what it holds: these are what images are compared with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +49,16 @@ class Item:
     """Of an array; None for a file."""
     kind: str = "f"
     """Of an array: numpy's letter for its type. Of a file: a key of `readers.WHAT`."""
-    spacing: tuple[float, ...] | None = None
-    """mm along the axes of one sample, where the container says it."""
+    spacing: Any = None
+    """mm along the axes of one sample, as the container says it; None: it does not."""
     group: str | None = None
+    """The patient, where the container says it."""
+    groups: tuple[str, ...] = ()
+    """The patient of each sample of a stack."""
+
+    def patient(self, number: int | None) -> str | None:
+        """The patient of the sample of this number in a stack, or of an item that is one sample."""
+        return (self.groups[number] if self.groups and number is not None else self.group) or None
 
 
 class Source(Protocol):
@@ -67,6 +76,14 @@ class Source(Protocol):
         """The bytes of a file in the container."""
         ...
 
+    def keys(self, path: Path) -> list[str]:
+        """What `values` can be asked for."""
+        ...
+
+    def values(self, path: Path, key: str) -> dict[int, str]:
+        """An entry for each sample, by its number (see `number_of`)."""
+        ...
+
 
 def source_of(path: Path, kind: str | None = None) -> Source:
     """The module that reads a container. Raises: DataError where the package that it needs is not installed."""
@@ -80,7 +97,7 @@ def source_of(path: Path, kind: str | None = None) -> Source:
         ) from error
 
 
-def images(path: Path, kind: str, group: str | None) -> Iterator[Record | Skipped]:
+def images(path: Path, kind: str, patient: Patient) -> Iterator[Record | Skipped]:
     """A record for each image in a container, and what in it is none."""
     for item in _items(path, kind):
         if isinstance(item, Skipped):
@@ -88,14 +105,15 @@ def images(path: Path, kind: str, group: str | None) -> Iterator[Record | Skippe
         elif item.shape is None and item.kind not in IMAGES:
             yield Skipped(path, f"{WHAT[item.kind]} in it where an image is expected")
         elif item.shape is None:
-            yield Record(path, ("key", item.key), group or item.group)
+            yield Record(path, ("key", item.key), _owner(item, None, patient))
         elif (count := _count(item.shape, 2)) is None or item.kind not in "uif":
-            yield Skipped(path, f"an array of {_by(item.shape)} where an image is expected")
+            yield Skipped(path, f"an array of {described(item)} where an image is expected")
         else:
-            yield from (Record(path, part, group or item.group) for part in _parts(item.key, count))
+            for number, part in _parts(item.key, count):
+                yield Record(path, part, _owner(item, number, patient))
 
 
-def volumes(path: Path, kind: str, group: str | None) -> Iterator[tuple[Record, FileGrid] | Skipped]:
+def volumes(path: Path, kind: str, patient: Patient) -> Iterator[tuple[Record, FileGrid] | Skipped]:
     """A record for each volume in a container with its grid, and what in it is none."""
     from medcoss_cli.kit.readers import nifti
 
@@ -106,18 +124,46 @@ def volumes(path: Path, kind: str, group: str | None) -> Iterator[tuple[Record, 
             if item.kind not in VOLUMES:
                 yield Skipped(path, f"{WHAT[item.kind]} in it where a volume is expected")
                 continue
-            record = Record(path, ("key", item.key), group or item.group)
+            record = Record(path, ("key", item.key), _owner(item, None, patient))
             try:
                 yield record, nifti.read_header(extracted(path, item.key))
             except DataError as error:
                 yield Skipped(path, error.what, bad="where a volume is expected" not in error.what)
         elif (count := _count(item.shape, 3)) is None or item.kind not in "uif":
-            yield Skipped(path, f"an array of {_by(item.shape)} where a volume is expected")
+            yield Skipped(path, f"an array of {described(item)} where a volume is expected")
         else:
             sides = _sides(item.shape[1:] if count else item.shape, 3)
-            grid = FileGrid(sides[::-1], None if item.spacing is None else item.spacing[::-1])  # type: ignore[arg-type]
-            for part in _parts(item.key, count):
-                yield Record(path, part, group or item.group), grid
+            try:
+                grid = FileGrid(sides[::-1], _spacing(item, path)).check(path)  # type: ignore[arg-type]  # three of three
+            except DataError as error:
+                yield Skipped(path, error.what, bad=True)
+                continue
+            for number, part in _parts(item.key, count):
+                yield Record(path, part, _owner(item, number, patient)), grid
+
+
+def samples(path: Path, kind: str, patient: Patient) -> Iterator[tuple[Literal["image", "volume"], Record] | Skipped]:
+    """Every sample in a container, whatever loader it is meant for. Three axes are images, with a spacing a volume."""
+    for item in _items(path, kind):
+        if isinstance(item, Skipped):
+            yield item
+        elif item.shape is None:
+            record = Record(path, ("key", item.key), _owner(item, None, patient))
+            if item.kind in IMAGES or item.kind in VOLUMES:
+                yield ("image" if item.kind in IMAGES else "volume"), record
+            else:
+                yield Skipped(path, f"{WHAT[item.kind]} in it")
+        else:
+            as_image, as_volume = (_count(item.shape, dims) if item.kind in "uif" else None for dims in (2, 3))
+            is_volume = as_image is None or (item.spacing is not None and as_volume is not None)
+            count = as_volume if is_volume else as_image
+            if count is None:
+                yield Skipped(path, f"an array of {described(item)}: neither images nor volumes")
+                continue
+            notes = (STACK,) if not is_volume and as_volume == 0 else ()
+            for number, part in _parts(item.key, count):
+                record = Record(path, part, _owner(item, number, patient), notes=notes)
+                yield ("volume" if is_volume else "image"), record
 
 
 def read_image(record: Record) -> tuple[Array, tuple[str, ...]]:
@@ -132,7 +178,7 @@ def read_image(record: Record) -> tuple[Array, tuple[str, ...]]:
             if (pages := image.read_header(path).pages) > 1:
                 raise DataError(f"{pages} pages in one file of a container, where one is expected", where=record.source)
             return image.read(path)
-        array = source.array(record.source, key, index)
+        array = _array(source, record.source, key, index)
     array, notes = _channels_first(array), ()
     if len(array) == 4:
         array, notes = array[:3], ("alpha channel dropped",)  # type: ignore[assignment]
@@ -149,10 +195,54 @@ def read_volume(path: Path, part: tuple[str | int, ...]) -> tuple[Array, FileGri
     with plainly(path):
         if kind_of(path) in FILES:
             return nifti.read(extracted(path, key))
-        array = source.array(path, key, index)
+        array = _array(source, path, key, index)
         array = array.reshape(_sides(array.shape, 3) if array.ndim > 3 else array.shape)
-        spacing = next((item.spacing for item in source.items(path) if item.key == key), None)
-    return array, FileGrid(array.shape[::-1], None if spacing is None else spacing[::-1]).check(path)  # type: ignore[arg-type]
+        spacing = next((_spacing(item, path) for item in source.items(path) if item.key == key), None)
+    return array, FileGrid(array.shape[::-1], spacing).check(path)
+
+
+def _array(source: Source, path: Path, key: str, index: int | None) -> Array:
+    try:
+        return source.array(path, key, index)
+    except (KeyError, IndexError) as error:
+        raise DataError(f"the array {key!r} is no longer in it, or is shorter", where=path) from error
+
+
+def _spacing(item: Item, path: Path) -> tuple[float, float, float] | None:
+    """The spacing of a volume (x, y, z) as its container says it (z, y, x). Raises DataError."""
+    if item.spacing is None:
+        return None
+    try:
+        steps = [float(step) for step in np.ravel(item.spacing).tolist()]
+    except (TypeError, ValueError) as error:
+        raise DataError(f"a spacing of {str(item.spacing)[:60]!r}, which is no numbers in mm", where=path) from error
+    if len(steps) != 3:
+        raise DataError(f"a spacing of {len(steps)} numbers where a volume has 3 axes (z, y, x)", where=path)
+    return steps[2], steps[1], steps[0]
+
+
+def holds_samples(path: Path) -> bool:
+    """Is it a container that may say something of each sample, as labels?"""
+    return (path.is_file() or is_store(path)) and kind_of(path) in SOURCES - {"npy"}
+
+
+def rows(path: Path, columns: Mapping[str, str]) -> list[dict[str, str]]:
+    """What a container says of each sample, as the rows of a manifest (see `meaning.rows`). Raises DataError."""
+    with plainly(path):
+        return meaning.rows(path, source_of(path), columns)
+
+
+def number_of(record: Record) -> int | None:
+    """The number of a record's sample in its container: of a stack, a column, or among the samples of a tar file."""
+    part = record.part or ()
+    if part[:1] != ("key",):
+        return None
+    key, index = _place(part)
+    kind = kind_of(record.source)
+    if kind in FILES:
+        number: int = cast(Any, source_of(record.source, kind)).number(record.source, key)
+        return number
+    return index or 0
 
 
 def texts(path: Path, column: str, group: str | None) -> list[tuple[str | None, str | None]]:
@@ -184,20 +274,30 @@ def _extracted(path: Path, key: str, changed: int, size: int) -> tuple[tempfile.
 
 def _items(path: Path, kind: str) -> Iterator[Item | Skipped]:
     """What a container holds, masks and arrays that cannot be samples as Skipped; a broken container as one."""
-    found = 0
     try:
         with plainly(path):
-            for item in source_of(path, kind).items(path):
-                found += 1
-                if _MASK.search(item.key):
-                    yield Skipped(path, f"named as a mask or a label ({item.key})")
-                else:
-                    yield item
+            source = source_of(path, kind)
+            items = list(source.items(path))
+            masks = meaning.masks(path, items, kind)
+            items = list(meaning.grouped(path, items, kind, source))
     except DataError as error:
         yield Skipped(path, error.what, bad=True)
         return
-    if not found:
+    if not items:
         yield Skipped(path, "nothing in it")
+    for item in items:
+        if item.kind == "O":
+            yield Skipped(path, "its array holds Python objects, which are never loaded", bad=len(items) == 1)
+        elif item.key in masks:
+            yield Skipped(path, masks[item.key])
+        else:
+            yield item
+
+
+def _owner(item: Item, number: int | None, patient: Patient) -> str | None:
+    """Whose a sample is. The members of a tar file that are one sample are at least of one group."""
+    group = patient(item.patient(number))
+    return meaning.sample_of(item.key) if group is None and item.shape is None and "." in item.key else group
 
 
 def _place(part: tuple[str | int, ...]) -> tuple[str, int | None]:
@@ -205,11 +305,11 @@ def _place(part: tuple[str | int, ...]) -> tuple[str, int | None]:
     return str(part[1]), index
 
 
-def _parts(key: str, count: int) -> Iterator[tuple[str | int, ...]]:
-    """The parts of an array of so many samples; 0: it is one itself."""
+def _parts(key: str, count: int) -> Iterator[tuple[int | None, tuple[str | int, ...]]]:
+    """Numbers and parts of an array of so many samples; 0: it is one itself."""
     if not count:
-        yield ("key", key)
-    yield from (("key", key, "index", n) for n in range(count))
+        yield None, ("key", key)
+    yield from ((n, ("key", key, "index", n)) for n in range(count))
 
 
 def _count(shape: tuple[int, ...], dims: int) -> int | None:
@@ -236,6 +336,13 @@ def _channels_first(array: Array) -> Array:
     if array.ndim == 2:
         return array[None]
     return np.moveaxis(array, -1, 0) if array.shape[-1] <= 4 else array
+
+
+def described(item: Item) -> str:
+    """The shape of an array, and its type where that is none of numbers."""
+    other = {"b": "true or false", "c": "complex numbers", "V": "records", "M": "dates", "m": "times"}
+    words = "text" if item.kind in "SUTa" else other.get(item.kind)
+    return _by(item.shape or ()) + (f" ({words})" if words else "")
 
 
 def _by(shape: tuple[int, ...]) -> str:

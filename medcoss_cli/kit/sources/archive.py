@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import lzma
 import shutil
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from medcoss_cli.errors import DataError, ResourceError
-from medcoss_cli.kit.sources.remote import cache
+from medcoss_cli.kit.sources.remote import cache, private
 
 MAX_FILES = 2**20
 MAX_RATIO = 200
@@ -45,8 +46,7 @@ def unpacked(path: Path, say: Callable[[str], None] = lambda text: None) -> Path
         return folder
     temporary = None
     try:
-        cache().mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = Path(tempfile.mkdtemp(prefix=".zip-", dir=cache()))  # for its owner alone
+        temporary = Path(tempfile.mkdtemp(prefix=".zip-", dir=private(cache())))  # for its owner alone
         with zipfile.ZipFile(path) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
             _check(path, members, stat.st_size)
@@ -79,18 +79,27 @@ def _check(path: Path, members: list[zipfile.ZipInfo], size: int) -> None:
         raise DataError(f"it unpacks to {total:,} bytes, more than {MAX_RATIO} times its size", where=path)
     if any(member.flag_bits & 1 for member in members):
         raise DataError("the archive is encrypted", where=path, fix="unpack it with its password first")
-    names = [member.filename.replace("\\", "/") for member in members]
+    names = [_name(member) for member in members]
     if len(set(names)) < len(names):
         raise DataError("two files of the archive have one name", where=path, fix="unpack it by hand, and rename one")
-    for member in members:
-        name = PurePosixPath(member.filename.replace("\\", "/"))
-        if name.is_absolute() or ".." in name.parts or "\0" in member.filename or member.filename[1:2] == ":":
+    for text in names:
+        name = PurePosixPath(text)
+        if name.is_absolute() or ".." in name.parts or "\0" in text or text[1:2] == ":":
             raise DataError("the archive names a file outside of itself", where=path)
+
+
+def _name(member: zipfile.ZipInfo) -> str:
+    """The name of a member, as a path. Many programs write UTF-8 without the flag that says so; else it is of code page 437."""
+    name = member.filename
+    if not member.flag_bits & 0x800:
+        with contextlib.suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return name.replace("\\", "/")
 
 
 def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path, path: Path) -> None:
     """One file; a link becomes a file that holds its target's name, so that nothing outside is ever opened."""
-    target = folder / member.filename.replace("\\", "/")
+    target = folder / _name(member)
     target.parent.mkdir(parents=True, exist_ok=True)
     left = member.file_size
     with archive.open(member) as source, target.open("wb") as file:

@@ -12,6 +12,7 @@ import numpy as np
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers.volume import Array
 from medcoss_cli.kit.sources import Item
+from medcoss_cli.kit.sources.meaning import entries_of, group_in, lists
 
 
 def items(path: Path) -> Iterator[Item]:
@@ -20,9 +21,9 @@ def items(path: Path) -> Iterator[Item]:
 
     def take(name: str, node: Any) -> None:
         if isinstance(node, h5py.Dataset):
-            spacing = node.attrs.get("spacing")
-            steps = None if spacing is None else tuple(float(step) for step in spacing)
-            found.append(Item(name, tuple(node.shape or ()), node.dtype.kind, steps))
+            kind = "U" if h5py.check_string_dtype(node.dtype) is not None else node.dtype.kind
+            group = group_in(node.attrs) or group_in(node.parent.attrs)
+            found.append(Item(name, tuple(node.shape or ()), kind, node.attrs.get("spacing"), group))
 
     with h5py.File(path, "r") as file:
         file.visititems(take)
@@ -36,6 +37,16 @@ def array(path: Path, key: str, index: int | None) -> Array:
         if node.external or node.is_virtual:
             raise DataError("its values are in other files, which are not read", where=path)
         return np.asarray(node[()] if index is None else node[index])
+
+
+def keys(path: Path) -> list[str]:
+    """The data sets that may have an entry for each sample."""
+    return [item.key for item in items(path) if lists(item)]
+
+
+def values(path: Path, key: str) -> dict[int, str]:
+    """The entries of a data set by the number of their sample."""
+    return entries_of(array(path, key, None))
 
 
 def content(path: Path, key: str) -> bytes:

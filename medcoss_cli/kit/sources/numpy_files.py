@@ -14,22 +14,27 @@ from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers import kind_of
 from medcoss_cli.kit.readers.volume import Array
 from medcoss_cli.kit.sources import Item
+from medcoss_cli.kit.sources.meaning import entries_of, lists
 
 
 def items(path: Path) -> Iterator[Item]:
     """The array of a .npy, or those of a .npz by name, from their headers; "spacing" of a .npz is mm per axis."""
     if kind_of(path) == "npy":
         with path.open("rb") as file:
-            shape, dtype = _header(file, path)
+            shape, dtype = _header(file)
         yield Item("", shape, dtype.kind)
         return
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if name.endswith(".npy")]
-        is_spaced = "spacing.npy" in names and archive.getinfo("spacing.npy").file_size < 1024
-        spacing = tuple(float(step) for step in _loaded(path, "spacing")) if is_spaced else None
+        spacing = None
+        if "spacing.npy" in names:
+            with archive.open("spacing.npy") as file:
+                shape, dtype = _header(file)
+            readable = dtype.kind != "O" and int(np.prod(shape)) <= 16
+            spacing = _loaded(path, "spacing") if readable else f"an array of {dtype}"
         for name in sorted(names):
             with archive.open(name) as file:
-                shape, dtype = _header(file, path)
+                shape, dtype = _header(file)
             if name != "spacing.npy":
                 yield Item(name.removesuffix(".npy"), shape, dtype.kind, spacing)
 
@@ -49,13 +54,21 @@ def content(path: Path, key: str) -> bytes:
     raise DataError("there are no files in a NumPy file", where=path)
 
 
-def _header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def keys(path: Path) -> list[str]:
+    """The arrays that may have an entry for each sample."""
+    return [item.key for item in items(path) if lists(item)]
+
+
+def values(path: Path, key: str) -> dict[int, str]:
+    """The entries of an array by the number of their sample."""
+    return entries_of(_loaded(path, key))
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(file)
-    if dtype.hasobject:
-        raise DataError("its array holds Python objects, which are never loaded", where=path)
-    return shape, dtype
+    return shape, np.dtype(object) if dtype.hasobject else dtype
 
 
 @lru_cache(maxsize=1)  # of the samples of one stack

@@ -14,6 +14,7 @@ from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers import kind_of_bytes
 from medcoss_cli.kit.readers.volume import Array
 from medcoss_cli.kit.sources import Item
+from medcoss_cli.kit.sources.meaning import as_text, names_groups
 
 
 def items(path: Path) -> Iterator[Item]:
@@ -22,12 +23,31 @@ def items(path: Path) -> Iterator[Item]:
     columns = [field.name for field in file.schema_arrow if _is_bytes(field.type)]
     if not columns:
         raise DataError("a Parquet file without a column of encoded images (bytes)", where=path)
+    owner = next((name for name in keys(path) if names_groups(name)), None)
+    groups = {} if owner is None else values(path, owner)
     for name in columns:
         row = 0
         for batch in file.iter_batches(64, columns=[name]):
             for value in batch.column(0).to_pylist():
-                yield Item(f"{name}/{row}", kind=kind_of_bytes((_bytes(value) or b"")[:1024]))
+                kind = kind_of_bytes((_bytes(value) or b"")[:1024])
+                yield Item(f"{name}/{row}", kind=kind, group=groups.get(row) or None)
                 row += 1
+
+
+def keys(path: Path) -> list[str]:
+    """The columns that may have an entry for each row."""
+    return [field.name for field in pq.ParquetFile(path).schema_arrow if not _is_bytes(field.type)]
+
+
+def values(path: Path, key: str) -> dict[int, str]:
+    """The entries of a column by row."""
+    column = pq.ParquetFile(path).read(columns=[key]).column(0)
+    return {row: as_text(value) for row, value in enumerate(column.to_pylist())}
+
+
+def number(path: Path, key: str) -> int:
+    """The row of a value."""
+    return int(key.rpartition("/")[2])
 
 
 def array(path: Path, key: str, index: int | None) -> Array:

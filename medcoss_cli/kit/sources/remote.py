@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 from medcoss_cli.errors import DataError, ResourceError, UsageError
 
@@ -29,6 +29,14 @@ def cache() -> Path:
     return Path(os.environ.get("MEDCOSS_CACHE") or Path(home) / "medcoss") / "remote"
 
 
+def private(folder: Path) -> Path:
+    """A folder for its owner alone, with those above it that are missing. Raises: OSError."""
+    for place in [*reversed(folder.parents), folder]:
+        if not place.is_dir():
+            place.mkdir(exist_ok=True, mode=0o700)
+    return folder
+
+
 def fetched(url: str, say: Callable[[str], None] = lambda text: None) -> Path:
     """The local folder (or file) with what lies at a URL now: only what is new or changed is fetched.
 
@@ -36,12 +44,12 @@ def fetched(url: str, say: Callable[[str], None] = lambda text: None) -> Path:
     arrives with another size than listed, ResourceError where the cache cannot be written.
     """
     system, root, listing = _listed(url)
-    folder = cache() / hashlib.sha256(url.encode()).hexdigest()[:16]
+    folder = cache() / hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     if set(listing) == {""}:  # one file
         listing = {PurePosixPath(root).name: listing[""]}
         root = str(PurePosixPath(root).parent)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private(folder).chmod(0o700)  # one of an earlier version may be open to others
         present = _fetched_before(folder)
         for gone in present.keys() - listing.keys():
             (folder / gone).unlink(missing_ok=True)
@@ -51,7 +59,8 @@ def fetched(url: str, say: Callable[[str], None] = lambda text: None) -> Path:
         for name in new:
             _fetch(system, f"{root.rstrip('/')}/{name}", folder / name, int(listing[name][0]))
             present[name] = listing[name]
-        (folder / LIST).write_text(json.dumps({name: listing[name] for name in sorted(listing)}), encoding="utf-8")
+        with _new(folder / LIST) as file:
+            file.write(json.dumps({name: listing[name] for name in sorted(listing)}).encode())
     except OSError as error:
         raise ResourceError(
             f"the cache of remote files cannot be written ({error.strerror or type(error).__name__})",
@@ -96,11 +105,17 @@ def _fetched_before(folder: Path) -> dict[str, list[Any]]:
     return before if isinstance(before, dict) else {}
 
 
+def _new(path: Path) -> IO[bytes]:
+    """A file to write, for its owner alone from its first byte on."""
+    path.unlink(missing_ok=True)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
 def _fetch(system: Any, source: str, target: Path, size: int) -> None:
     """One file, under its name only when it is there whole."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    private(target.parent)
     temporary = target.with_name(f".{target.name[:100]}.part")
-    with system.open(source, "rb") as remote, temporary.open("wb") as file:
+    with system.open(source, "rb") as remote, _new(temporary) as file:
         shutil.copyfileobj(remote, file)
     if (arrived := temporary.stat().st_size) != size:
         temporary.unlink()

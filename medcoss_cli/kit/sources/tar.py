@@ -8,19 +8,22 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from medcoss_cli.errors import DataError
+from medcoss_cli.kit.layout import layout_of
 from medcoss_cli.kit.readers import HEAD, kind_of_bytes
 from medcoss_cli.kit.readers.volume import Array
 from medcoss_cli.kit.sources import Item
+from medcoss_cli.kit.sources.meaning import as_text, sample_of
+
+LONGEST = 4096
+"""Bytes of a label."""
 
 
 def items(path: Path) -> Iterator[Item]:
-    """Each regular member; of a sample's members the name without endings is the group."""
+    """Each regular member."""
     with path.open("rb") as file:
         for name, (offset, size) in _members(path).items():
             file.seek(offset)
-            place = PurePosixPath(name)
-            group = str(place.with_name(place.name.partition(".")[0]))
-            yield Item(name, kind=kind_of_bytes(file.read(min(size, HEAD))), group=group)
+            yield Item(name, kind=kind_of_bytes(file.read(min(size, HEAD))))
 
 
 def array(path: Path, key: str, index: int | None) -> Array:
@@ -40,6 +43,48 @@ def content(path: Path, key: str) -> bytes:
     if len(data) < size:
         raise DataError("the file is truncated", where=path)
     return data
+
+
+def keys(path: Path) -> list[str]:
+    """The endings of members (cls, txt), "folder" for the folder they lie in, and "patient" where folders name patients."""
+    names = list(_members(path))
+    endings = sorted({PurePosixPath(name).name.partition(".")[2] for name in names} - {""})
+    is_known = layout_of(path, [path / name for name in names]).rule is not None
+    return [*endings, "folder", *(["patient"] if is_known else [])]
+
+
+def values(path: Path, key: str) -> dict[int, str]:
+    """For each sample the text of its member with this ending, or what its folder is called."""
+    members, numbers = _members(path), _numbers(path)
+    layout = layout_of(path, [path / name for name in members]) if key == "patient" else None
+    found: dict[int, str] = {}
+    for name, (_, size) in members.items():
+        place, sample = PurePosixPath(name), numbers[sample_of(name)]
+        if key == "folder":
+            found[sample] = place.parent.name
+        elif layout is not None:
+            found[sample] = layout.patient(path / name) or ""
+        elif place.name.partition(".")[2] == key:
+            if size > LONGEST:
+                raise DataError(f"the member {name} is too long for a label", where=path)
+            found[sample] = as_text(content(path, name).strip())
+    return found
+
+
+def number(path: Path, key: str) -> int:
+    """The place of a member's sample among all."""
+    return _numbers(path)[sample_of(key)]
+
+
+def _numbers(path: Path) -> dict[str, int]:
+    stat = path.stat()
+    return _numbered(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=4)
+def _numbered(path: Path, changed: int, size: int) -> dict[str, int]:
+    samples = dict.fromkeys(sample_of(name) for name in _indexed(path, changed, size))
+    return {sample: number for number, sample in enumerate(samples)}
 
 
 def _members(path: Path) -> dict[str, tuple[int, int]]:

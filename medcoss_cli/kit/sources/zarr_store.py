@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import zarr
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers.volume import Array
 from medcoss_cli.kit.sources import Item
+from medcoss_cli.kit.sources.meaning import entries_of, group_in, lists
 
 _CODECS = frozenset(
     {
@@ -20,6 +21,7 @@ _CODECS = frozenset(
         *("regular", "default", "v2"),  # grids of chunks, and how they are called
         *("blosc", "gzip", "zlib", "zstd", "lz4", "bz2", "lzma"),
         *("shuffle", "delta", "fixedscaleoffset", "quantize", "packbits", "bitround", "astype"),
+        "vlen-utf8",  # the one codec that is read of those that give objects: texts
     }
 )
 """Names in the metadata of arrays that are read: Zarr would also run the codec "pickle", and with it a file's own code."""
@@ -33,20 +35,25 @@ def items(path: Path) -> Iterator[Item]:
     yield from _within(zarr.open(str(path), mode="r"), "")
 
 
-def _within(node: Any, name: str) -> Iterator[Item]:
+def _within(node: Any, name: str, group: str | None = None) -> Iterator[Item]:
     if isinstance(node, zarr.Array):
-        spacing = node.attrs.get("spacing")
-        steps = None if spacing is None else tuple(float(step) for step in spacing)
-        yield Item(name, tuple(node.shape), np.dtype(node.dtype).kind, steps)
+        group = group_in(dict(node.attrs)) or group
+        kind = np.dtype(node.dtype).kind.replace("O", "U")
+        yield Item(name, tuple(node.shape), kind, node.attrs.get("spacing"), group)
         return
+    group = group_in(dict(node.attrs)) or group
     for key, member in sorted(node.members()):
-        yield from _within(member, f"{name}/{key}".lstrip("/"))
+        yield from _within(member, f"{name}/{key}".lstrip("/"), group)
 
 
 def _check_codecs(path: Path) -> None:
     """Before Zarr opens anything."""
-    for file in path.rglob("*"):
-        if file.name in _METADATA:
+    _check_metadata(path, [file for file in path.rglob("*") if file.name in _METADATA])
+
+
+def _check_metadata(path: Path, files: Iterable[Path]) -> None:
+    for file in files:
+        if file.is_file():
             if file.stat().st_size > _LONGEST:
                 raise DataError(f"metadata of more than {_LONGEST:,} bytes", where=path)
             for name in _names(json.loads(file.read_text(encoding="utf-8"))):
@@ -63,17 +70,31 @@ def _names(value: Any) -> Iterator[str]:
         for key, part in value.items():
             if key in ("id", "name"):
                 yield str(part)
-            elif key != "attributes" and not key.endswith(".zattrs"):
+            elif key not in ("attributes", "data_type") and not key.endswith(".zattrs"):
                 yield from _names(part)
 
 
 def array(path: Path, key: str, index: int | None) -> Array:
     """An array, or one sample of it."""
-    _check_codecs(path)
+    # those that are read for it alone: to look through all chunks for each sample would take the square of their number
+    folders = [path]
+    for part in key.split("/") if key else ():
+        folders.append(folders[-1] / part)
+    _check_metadata(path, [folder / name for folder in folders for name in _METADATA])
     node: Any = zarr.open(str(path), mode="r")
     if key:
         node = node[key]
     return np.asarray(node[...] if index is None else node[index])
+
+
+def keys(path: Path) -> list[str]:
+    """The arrays that may have an entry for each sample."""
+    return [item.key for item in items(path) if lists(item)]
+
+
+def values(path: Path, key: str) -> dict[int, str]:
+    """The entries of an array by the number of their sample."""
+    return entries_of(array(path, key, None))
 
 
 def content(path: Path, key: str) -> bytes:

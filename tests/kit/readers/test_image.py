@@ -13,10 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from medcoss_cli.data.read import read_checked
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit import ImageFolder
 from medcoss_cli.kit.readers import image
 from medcoss_cli.plugin import Record, Sample, Skipped
+from medcoss_cli.registry.discovery import load_modality
 
 GREY, COLOUR = ImageFolder(), ImageFolder(grey=False)
 RAMP = np.arange(16 * 20, dtype=np.uint16).reshape(16, 20)
@@ -271,3 +273,33 @@ def test_grey_and_colour_are_told_apart_at_any_depth(tmp_path: Path, kind: Any, 
     with pytest.raises(DataError, match="a grey image"):
         image.as_colour(grey, tmp_path)
     assert np.allclose(image.as_grey(grey, tmp_path), grey[:1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("hole", [np.nan, np.inf, -np.inf])
+def test_pixels_that_are_no_numbers_say_nothing_of_colour_and_are_noted(tmp_path: Path, hole: float) -> None:
+    rng = np.random.default_rng(0)
+    grey = np.repeat(rng.random((1, 40, 40)).astype(np.float32), 3, axis=0)
+    grey[:, :4] = hole
+    eight = image.as_eight_bits(image.as_grey(grey, tmp_path))
+    assert np.isnan(eight[:, :4]).all()
+    assert np.isfinite(eight[:, 4:]).all()
+    with pytest.raises(DataError, match="a grey image"):
+        image.as_colour(grey, tmp_path)
+    Image.fromarray(grey[0]).save(tmp_path / "a.tif")
+    sample = read_checked(load_modality("xray"), Record(tmp_path / "a.tif"))
+    assert sample.notes == ("NaN or infinite values (10.00%) were replaced by the smallest finite value",)
+    assert sample.array.min() == sample.array[0, 0, 0]
+
+
+def test_a_jpeg_of_many_scans_is_refused_from_its_bytes(tmp_path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)).save(
+        tmp_path / "a.jpg", progressive=True
+    )
+    assert image.read(tmp_path / "a.jpg")[0].shape == (1, 64, 64)
+    data = (tmp_path / "a.jpg").read_bytes()
+    last = data.rindex(b"\xff\xda")
+    (tmp_path / "b.jpg").write_bytes(data[:last] + data[last:-2] * 200 + data[-2:])
+    with pytest.raises(DataError, match=r"a JPEG of 2\d\d scans, more than the limit of 100"):
+        image.read(tmp_path / "b.jpg")
+    with pytest.raises(DataError, match="9000 x 9000 pixels are more than the limit of 67,108,864"):
+        image.check_size(9000, 9000, tmp_path)

@@ -130,7 +130,7 @@ def test_a_header_cannot_name_voxels_elsewhere(tmp_path: Path, target: str, pad:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (("DimSize = 7 6 5", "DimSize = 1000 1000 1000"), "the file is truncated"),
+        (("DimSize = 7 6 5", "DimSize = 500 500 500"), "the file is truncated"),
         (("DimSize = 7 6 5", "DimSize = 7 6"), "number of axes"),
         (("DimSize = 7 6 5", "DimSize = 7 1 30"), "an image (2D)"),
         (("MET_SHORT", "MET_SHORT_ARRAY"), "are not read"),
@@ -143,3 +143,46 @@ def test_what_a_header_cannot_say(tmp_path: Path, change: Any, reason: str) -> N
     path = write(tmp_path / "a.mha")
     path.write_bytes(path.read_bytes().replace(*(part.encode() for part in change), 1))
     assert reason in left(path).reason
+
+
+def test_a_header_size_counts_from_the_beginning_of_the_file(tmp_path: Path) -> None:
+    """Also where the voxels follow the header, which it counts in: as ITK reads it."""
+    path = write(tmp_path / "a.mha", place="HeaderSize = 400\n")
+    head, end = path.read_bytes().split(b"LOCAL\n")[0] + b"LOCAL\n", VALUES.astype("<i2").tobytes()
+    path.write_bytes(head + bytes(400 - len(head)) + end)
+    same(path)
+    assert np.array_equal(nifti.read(path)[0], VALUES)
+    assert "position of the voxels" in left(write(tmp_path / "b.mha", place="HeaderSize = 20\n")).reason
+
+
+def test_a_spacing_below_0_turns_its_axis(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mha", place="Offset = 4 -5 6\nElementSpacing = 1 2 -3\n")
+    same(path)
+    assert nifti.read_header(path).notes == ("a voxel spacing below 0: the axis is taken as reversed",)
+    for steps in ("1 2 0", "1 2 nan"):
+        assert "cannot be" in left(write(tmp_path / "b.mha", place=f"ElementSpacing = {steps}\n")).reason
+
+
+@pytest.mark.parametrize(
+    "target", ["C:\\x.raw", "LIST\nx.raw\n/etc/hostname", "sub/../x.raw", "sub\\..\\x.raw", "./sub/../../x"]
+)
+def test_names_that_could_leave_the_folder_are_refused_however_written(tmp_path: Path, target: str) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "x.raw").write_bytes(VALUES.astype("<i2").tobytes())
+    assert "another folder" in left(write(tmp_path / "a.mhd", data=target)).reason
+
+
+def test_a_link_that_leaves_the_folder_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret.raw").write_bytes(VALUES.astype("<i2").tobytes())
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "x.raw").symlink_to(tmp_path / "secret.raw")
+    (folder / "sub").symlink_to(tmp_path)
+    for target in ("x.raw", "sub/secret.raw", "LIST\nx.raw"):
+        assert "through a link" in left(write(folder / "a.mhd", data=target)).reason
+    (folder / "y.raw").write_bytes(VALUES.astype("<i2").tobytes())
+    (folder / "z.raw").symlink_to(folder / "y.raw")
+    same(write(folder / "b.mhd", data="z.raw"))
+    (tmp_path / "elsewhere.mhd").symlink_to(folder / "b.mhd")  # a set laid out by links
+    (tmp_path / "z.raw").symlink_to(folder / "y.raw")
+    same(tmp_path / "elsewhere.mhd")

@@ -168,7 +168,7 @@ def test_a_segmentation_of_slicer_is_no_image(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (("sizes: 7 6 5", "sizes: 1000 1000 1000"), "the file is truncated"),
+        (("sizes: 7 6 5", "sizes: 500 500 500"), "the file is truncated"),
         (("sizes: 7 6 5", "sizes: 7 6"), "number of axes"),
         (("sizes: 7 6 5", "sizes: 7 30 1"), "an image (2D)"),
         (("type: short", "type: block"), "type 'block' are not read"),
@@ -193,3 +193,63 @@ def test_a_stream_that_holds_more_is_stopped(tmp_path: Path, encoding: str) -> N
     path.write_bytes(head + zlib.compress(b"short"))
     with pytest.raises(DataError):
         nifti.read(path)
+
+
+def test_a_spacing_below_0_is_noted_and_0_is_none(tmp_path: Path) -> None:
+    grid = nifti.read_header(write(tmp_path / "a.nrrd", place="spacings: 1 2 -3\n"))
+    assert (grid.spacing, grid.notes) == ((1, 2, 3), ("a voxel spacing below 0: the axis is taken as reversed",))
+    for steps in ("1 2 0", "1 2 nan"):
+        assert nifti.read_header(write(tmp_path / "b.nrrd", place=f"spacings: {steps}\n")).spacing is None
+
+
+def test_a_link_or_a_list_that_leaves_the_folder_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret.raw").write_bytes(VALUES.astype("<i2").tobytes())
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "x.raw").symlink_to(tmp_path / "secret.raw")
+    write(folder / "a.nhdr", more="data file: x.raw\n")
+    assert "through a link" in left(folder / "a.nhdr").reason
+    write(folder / "a.nhdr", more="data file: LIST\n/etc/hostname\n")
+    assert "another folder" in left(folder / "a.nhdr").reason
+
+
+@pytest.mark.parametrize(
+    ("sizes", "encoding", "dtype", "reason"),
+    [
+        ("1000 1000 1000", "gzip", "<f8", "1000 x 1000 x 1000 voxels are more than the limit of 2^29"),
+        ("512 512 1500", "gzip", "<f8", "393,216,000 voxels of 64 bits are more than the limit of 2,048 MiB"),
+        ("512 512 300", "ascii", "<i2", "voxels of 16 bits as text are more than the limit of 128 MiB"),
+        ("512 512 1100", "hex", "<i2", "voxels of 16 bits as hexadecimal digits are more than the limit of 512 MiB"),
+    ],
+)
+def test_a_volume_is_weighed_by_its_header(tmp_path: Path, sizes: str, encoding: str, dtype: str, reason: str) -> None:
+    path = write(tmp_path / "a.nrrd", dtype, encoding, place="spacings: 1 1 1\n")
+    path.write_bytes(path.read_bytes().replace(b"sizes: 7 6 5", f"sizes: {sizes}".encode(), 1))
+    assert reason in left(path).reason
+
+
+def test_a_long_scan_of_512_pixels_is_within_the_limits(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.nrrd", "<i2", place="spacings: 1 1 1\n")
+    path.write_bytes(path.read_bytes().replace(b"sizes: 7 6 5", b"sizes: 512 512 1500", 1))
+    assert left(path).reason == "the file is truncated"
+
+
+def test_a_volume_that_cannot_be_decoded_is_tried_once_for_all_its_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.nrrd", "<i2")  # nothing below -200
+    loader = VolumeFolder(window=1, stride=1, spacing=None, hounsfield=True)
+    records = [item for item in loader.find(path) if isinstance(item, Record)]
+    calls = 0
+    decode = nifti.read
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return decode(*arguments)
+
+    monkeypatch.setattr(nifti, "read", counted)
+    for record in records:
+        with pytest.raises(DataError, match="not Hounsfield units"):
+            loader.read(record)
+    assert (len(records), calls) == (5, 1)

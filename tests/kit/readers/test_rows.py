@@ -150,3 +150,25 @@ def test_a_workbook_larger_than_it_looks_is_refused(tmp_path: Path) -> None:
         archive.writestr("xl/media/bomb.bin", bytes(2**27))
     with pytest.raises(DataError, match="bytes unpacked are more than the limit of"):
         read_rows(tmp_path / "a.xlsx", "path")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('id,text\n1,"starts a quote\n2,fine\n3,also fine\n4,he said "" hm"\n5,last\n', 3),
+        ('id,text\n0,x\n1,"cut\n2,ok\n3,ends with quote"\n4,ok\n', 4),
+        ('name,a,b\nMeier,"x,1\nMaier,y,2\nHuber,z,3\nMoser,v""",4\n', 3),
+    ],
+)
+def test_a_quotation_mark_that_takes_in_rows_is_found(tmp_path: Path, text: str, line: int) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    column = text.partition(",")[0]
+    broken = [row.broken for row in read_rows(tmp_path / "a.csv", column).rows if row.broken]
+    assert len(broken) == 1
+    assert f"takes in line {line}, which looks like a row" in broken[0]
+
+
+def test_line_breaks_and_commas_of_reports_are_text(tmp_path: Path) -> None:
+    report = "Findings: none, as before.\nNo effusion, no oedema.\nImpression: normal, see above."
+    (tmp_path / "a.csv").write_text("id,text\n" + "".join(f'{n},"{report}"\n' for n in range(5)))
+    assert cells(tmp_path / "a.csv", "text") == [(str(n), report) for n in range(5)]

@@ -266,3 +266,24 @@ def test_pages_that_name_one_another(tmp_path: Path) -> None:
     data[end : end + 4] = data[4:8]
     path.write_bytes(bytes(data))
     assert "whose pages name one another" in seen(path)[0]
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+@pytest.mark.parametrize("big", [False, True])
+def test_pages_are_walked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, big: bool) -> None:
+    """Each page is read by itself; to walk past all before it would take the square of their number."""
+    frames = np.random.default_rng(0).integers(0, 250, (60, 16, 16)).astype(dtype)
+    with tifffile.TiffWriter(tmp_path / "a.tif", bigtiff=big) as file:
+        for frame in frames:
+            file.write(frame, compression="zlib" if dtype == "u1" else None, photometric="minisblack")
+    loads = 0
+    load = tiff.TiffImagePlugin.ImageFileDirectory_v2.load
+
+    def counted(self: Any, file: Any) -> None:
+        nonlocal loads
+        loads += 1
+        load(self, file)
+
+    monkeypatch.setattr(tiff.TiffImagePlugin.ImageFileDirectory_v2, "load", counted)
+    assert [image.read(tmp_path / "a.tif", n)[0][0].tolist() for n in range(60)] == frames.tolist()
+    assert loads < 6 * 60

@@ -112,3 +112,11 @@ def test_a_spreadsheet_is_no_archive(tmp_path: Path) -> None:
         file.writestr("[Content_Types].xml", b"<Types/>")
     assert not archive.is_archive(tmp_path / "a.zip")
     assert not archive.is_archive(tmp_path)
+
+
+def test_names_in_utf_8_without_the_flag_that_says_so(tmp_path: Path) -> None:
+    """As macOS and many servers write them; what is no UTF-8 is of code page 437."""
+    path = packed(tmp_path / "a.zip", MXXller=b"1", ZXhne=b"2")
+    content = path.read_bytes().replace(b"MXXller", "Müller".encode()).replace(b"ZXhne", "Zähne".encode("cp437"))
+    path.write_bytes(content.replace("Z\x84hne".encode("latin-1"), "Z\x84hne".encode("latin-1")))
+    assert sorted(file.name for file in archive.unpacked(path).iterdir()) == ["Müller", "Zähne"]

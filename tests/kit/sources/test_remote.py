@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +91,12 @@ def test_a_url_stands_for_a_folder_of_data(memory: Any, tmp_path: Path, command_
     assert '"rows": 5' in answer.out
     answer = command_line("data", "check", "--modality", "xray", "memory://bucket/scans")
     assert "5 read" in answer.out + answer.err
+
+
+def test_what_is_fetched_is_for_its_owner_alone(memory: Any, tmp_path: Path) -> None:
+    put(memory, "/bucket/scans/sub/a.npy", STACK[0])
+    put(memory, "/bucket/scans/b.npy", STACK[1])
+    folder = remote.fetched("memory://bucket/scans")
+    modes = {path.is_dir(): {stat.S_IMODE(path.stat().st_mode)} for path in sorted((tmp_path / "cache").rglob("*"))}
+    assert modes == {True: {0o700}, False: {0o600}}
+    assert all(stat.S_IMODE(path.stat().st_mode) in (0o700, 0o600) for path in folder.rglob("*"))

@@ -77,7 +77,7 @@ def test_stacks_and_single_images_in_arrays(tmp_path: Path, writer: Callable[[Pa
     reasons = {item.reason for item in skipped}
     assert "an array of 5 where an image is expected" in reasons
     assert "named as a mask or a label (train_labels)" in reasons
-    assert "an array of 20 x 24 where an image is expected" in reasons  # of flags
+    assert "an array of 20 x 24 (true or false) where an image is expected" in reasons
     assert not any(item.bad for item in skipped)
     path = writer(tmp_path / "colour", {"tiles": TILES})
     records = [item for item in COLOUR.find(path) if isinstance(item, Record)]
