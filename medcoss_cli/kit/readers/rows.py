@@ -145,7 +145,15 @@ def _separator(lines: Sequence[str], ending: str, column: str | None) -> tuple[s
     for separator, rows in fields.items():
         if rows and _place(rows[_header(rows, column)], column) is not None:
             return separator, 0
-    return max(fields, key=lambda separator: len(rows[_header(rows, column)]) if (rows := fields[separator]) else 0), 0
+    return max(fields, key=lambda separator: _width(fields[separator], column)), 0
+
+
+def _width(rows: Sequence[Sequence[str]], column: str | None) -> tuple[int, int]:
+    """How likely rows are a table: one with a header of several cells, the nearer to the top and the wider the better."""
+    if not rows:
+        return -_TITLES, 0
+    at = _header(rows, column)
+    return (-at if len(rows[at]) > 1 else -_TITLES), len(rows[at])
 
 
 def _separated(lines: Sequence[str], skipped: int, separator: str) -> list[Row]:
