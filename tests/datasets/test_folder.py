@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from medcoss_cli.data.labelled import MASK, read_manifest
 from medcoss_cli.datasets import build
 from medcoss_cli.errors import DataError
 from tests.datasets.layouts import save
@@ -87,3 +89,17 @@ def test_derived_files_of_bids_are_no_class(tmp_path: Path) -> None:
     (tmp_path / "manifest.csv").unlink()
     with pytest.raises(DataError, match="1 class folders, where two or more are needed"):
         build("folder", tmp_path)
+
+
+def test_names_that_are_not_utf8_are_listed_and_found_again(tmp_path: Path) -> None:
+    for n in range(6):
+        name = os.fsdecode(b"f\xfc_%d.png" % n)
+        try:
+            save(tmp_path / "images" / name, np.arange(256).reshape(16, 16))
+        except OSError:
+            pytest.skip("this file system has names in UTF-8 alone")
+        save(tmp_path / "masks" / name, np.eye(16) * 255)
+    build("folder", tmp_path)
+    cases = read_manifest(tmp_path, MASK)
+    assert sorted(os.fsencode(case.path.name) for case in cases) == [b"f\xfc_%d.png" % n for n in range(6)]
+    assert all(case.mask is not None and case.mask.is_file() for case in cases)
