@@ -18,6 +18,7 @@ from medcoss_cli.finetuning.dataset import bounded, facts_of, find_cases, for_te
 from medcoss_cli.finetuning.results import json_values, mean_sd
 from medcoss_cli.finetuning.setup import one_device
 from medcoss_cli.kit.manifest import NAME
+from medcoss_cli.kit.sources.places import local
 from medcoss_cli.pretraining.state import versions
 from medcoss_cli.recipe.finetuning import FinetuneRecipe
 from medcoss_cli.recipe.read import read_recipe
@@ -140,7 +141,7 @@ def _recipe(run: Path, data: Path | None, options: Options) -> tuple[FinetuneRec
         prepared=options.prepared or Path(facts["prepared"]),
     )
     root, prepared = folders(recipe, completed)
-    return recipe, facts, data if data is not None else root / recipe.data.folder, prepared
+    return recipe, facts, data if data is not None else local(recipe.data.folder, root), prepared
 
 
 def _summary(tests: list[dict[str, float]]) -> dict[str, Any]:

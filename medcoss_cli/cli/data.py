@@ -101,9 +101,17 @@ def check(
     if as_json:
         terminal.result_json([vars(verdict) for verdict in checked.verdicts])
     else:
-        show(checked, screen)
+        show(checked, screen, _given(columns, allow, tilt, loader))
     if not any(verdict.verdict == "read" for verdict in checked.verdicts):
         raise DataError("nothing here can be read", where=folder, fix="the table lists the reasons")
+
+
+def _given(columns: str | None, allow: list[str] | None, tilt: str, loader: list[str] | None) -> list[str]:
+    """These options as they were typed: without them the next command would read other files, or groups, than this one."""
+    several = {"--allow": allow, "--loader": loader}
+    words = [word for name, values in several.items() for value in values or () for word in (name, value)]
+    words += ["--columns", columns] if columns is not None else []
+    return [*words, "--tilt", tilt] if tilt != "keep" else words
 
 
 @app.command()

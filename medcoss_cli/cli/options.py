@@ -13,11 +13,9 @@ from medcoss_cli.errors import UsageError
 def place(text: str) -> Path:
     """A local path; of a URL (s3://bucket/folder) or a zip archive what lies there, in the cache."""
     from medcoss_cli.cli import terminal
-    from medcoss_cli.kit.sources import archive, remote
+    from medcoss_cli.kit.sources.places import local
 
-    say = terminal.screen(as_json=True).say
-    path = remote.fetched(text, say) if remote.is_url(text) else Path(text)
-    return archive.unpacked(path, say) if archive.is_archive(path) else path
+    return local(text, say=terminal.screen(as_json=True).say)
 
 
 Overrides = Annotated[

@@ -14,6 +14,7 @@ from medcoss_cli.comparing.outcomes import Place
 from medcoss_cli.console import Bar, Screen
 from medcoss_cli.finetuning.checkpoints import trained_seeds
 from medcoss_cli.finetuning.dataset import find_cases
+from medcoss_cli.kit.sources.places import local
 from medcoss_cli.report.page import cases, document, section
 from medcoss_cli.store import atomic
 from medcoss_cli.tasks import Evaluation
@@ -72,7 +73,9 @@ def _draw(run: Path, row: Mapping[str, Any], place: Place, cell: Tuning) -> Sequ
     [head] = trained_seeds(run, Screen())
     target = head.kind.target
     data = cell.recipe.data
-    found, _ = find_cases(head.modality, place.data_root / data.folder, target, screen=Screen(), columns=data.columns)
+    found, _ = find_cases(
+        head.modality, local(data.folder, place.data_root), target, screen=Screen(), columns=data.columns
+    )
     words = {"where", "predicted", target.column}
     values = {key: value if key in words else float(value or "nan") for key, value in row.items()}
     with TemporaryDirectory() as folder:

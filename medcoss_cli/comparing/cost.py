@@ -18,6 +18,7 @@ from medcoss_cli.comparing.outcomes import Place
 from medcoss_cli.console import Screen
 from medcoss_cli.data.batches import turns_of
 from medcoss_cli.data.read import find
+from medcoss_cli.kit.sources.places import local
 from medcoss_cli.pretraining.rehearsal import buffer_size
 from medcoss_cli.registry.configure import for_stage
 
@@ -115,7 +116,7 @@ def _samples(
     fitted = for_stage(modality, {}, Screen(), tokenizer=key, size=list(size) or None)
     patch = fitted.tokenizer.spec.patch
     tokens = prod(fitted.size) // prod(patch) if patch else prod(fitted.size)
-    return len(find(fitted, Path(root) / folder, "all", columns=dict(columns)).records), tokens, patch is not None
+    return len(find(fitted, local(folder, Path(root)), "all", columns=dict(columns)).records), tokens, patch is not None
 
 
 def _parameters(encoder: Any) -> float:

@@ -13,6 +13,7 @@ from medcoss_cli.comparing.cells import Cell, Later, Plan, Simple, Start, Traini
 from medcoss_cli.comparing.sources import digest_of
 from medcoss_cli.data.labelled import read_manifest
 from medcoss_cli.errors import CheckpointError, DataError, RecipeError
+from medcoss_cli.kit.sources.places import local
 from medcoss_cli.recipe.comparison import SCRATCH, CompareRecipe, Joint, Measure, Method, Task
 from medcoss_cli.recipe.finetuning import FinetuneRecipe
 from medcoss_cli.recipe.read import read_recipe
@@ -201,7 +202,7 @@ class _Planner:
     def _source(self, modality: str, folder: str) -> tuple[str, str]:
         """The plugin that reads a folder, and what the folder's content is known by."""
         if folder not in self.digests:
-            self.digests[folder] = digest_of(self.root / folder)
+            self.digests[folder] = digest_of(local(folder, self.root))
         return discovery.distribution_of(modality), self.digests[folder]
 
     def _hash_of(self, file: str) -> str:
@@ -278,9 +279,9 @@ def _check_folders(cells: Any, root: Path) -> None:
     needed: dict[Path, None] = {}
     for cell in cells:
         if isinstance(cell, Training):
-            needed |= {root / member.data: None for member in cell.recipe.members}
+            needed |= {local(member.data, root): None for member in cell.recipe.members}
         elif isinstance(cell, Tuning):
-            needed |= {root / cell.recipe.data.folder: None}
+            needed |= {local(cell.recipe.data.folder, root): None}
     if missing := [str(path) for path in needed if not path.exists()]:
         raise DataError(
             "the folder does not exist" if len(missing) == 1 else "these folders do not exist",
@@ -296,4 +297,4 @@ def _check_folders(cells: Any, root: Path) -> None:
         for data in (recipe.data,)
     }
     for folder, fold, target, columns in manifests:
-        read_manifest(root / folder, target, fold=fold, columns=dict(columns))
+        read_manifest(local(folder, root), target, fold=fold, columns=dict(columns))

@@ -21,6 +21,7 @@ from medcoss_cli.finetuning.checkpoints import renewed, trained_seeds
 from medcoss_cli.finetuning.dataset import find_cases
 from medcoss_cli.finetuning.results import json_values
 from medcoss_cli.finetuning.setup import begin_finetune, resume_finetune
+from medcoss_cli.kit.sources.places import local
 from medcoss_cli.pretrain import pretrain
 from medcoss_cli.pretraining import setup
 from medcoss_cli.pretraining.job import Job
@@ -123,7 +124,7 @@ def _test_later(cell: Later, plan: Plan, place: Place, screen: Screen) -> dict[s
     [head] = trained_seeds(place.run(cell.head), screen)
     tuned = plan.cells[cell.head]
     assert isinstance(tuned, Tuning)
-    root, device = place.data_root / tuned.recipe.data.folder, join().device
+    root, device = local(tuned.recipe.data.folder, place.data_root), join().device
     cases, _ = find_cases(head.modality, root, head.kind.target, screen=screen, fold=tuned.recipe.data.fold)
     workers, bad_share = tuned.recipe.data.workers, tuned.recipe.data.bad_share
     labelled = LabelledSet(head.modality, root, cases, place.prepared, workers, bad_share, screen)

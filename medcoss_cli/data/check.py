@@ -153,7 +153,7 @@ def _fits(modality: CompleteModality, entry: Any) -> bool:
     return bool(entry.shape) and len(entry.shape) - 1 == modality.dims and entry.shape[0] == modality.channels
 
 
-def show(checked: Checked, screen: Screen) -> None:
+def show(checked: Checked, screen: Screen, given: Sequence[str] = ()) -> None:
     """Folders, what was not read and why, notes, patients, and what to type next."""
     verdicts = checked.verdicts
     screen.table(
@@ -175,12 +175,12 @@ def show(checked: Checked, screen: Screen) -> None:
     elif read > 1:
         screen.say("patients: none is named by a manifest, a header or the folders; each file counts as one")
     if checked.fitting:
-        screen.say(_next(checked))
+        screen.say(_next(checked, given))
 
 
-def _next(checked: Checked) -> str:
-    """The command that goes on, with the modalities that fit and what fits several."""
-    where = shlex.quote(str(checked.root))
+def _next(checked: Checked, given: Sequence[str]) -> str:
+    """The command that goes on, with the modalities that fit and what fits several, and with the options that were given."""
+    where = " ".join(map(shlex.quote, (str(checked.root), *given)))
     totals: Counter[str] = Counter()
     for names, count in checked.fitting.items():
         totals.update(dict.fromkeys(names, count))

@@ -58,6 +58,8 @@ class Case:
     """The target's file, where targets are files."""
     row: int | None = None
     """Data row of a table, counted from 0."""
+    key: str | None = None
+    """Of a container, the array that the row is of."""
     record: Record | None = None
     """What the modality's loader found there."""
 
@@ -147,7 +149,19 @@ def read_manifest(
         split = _split(row.get("split", ""), number, fold, where)
         alone.append(f"{row['path']}|{index}")
         number_in_table = int(index) if index else None
-        cases.append(Case(path, split, row.get("group", ""), where, entry, label, mask, number_in_table))
+        cases.append(
+            Case(
+                path,
+                split,
+                row.get("group", ""),
+                where,
+                entry,
+                label,
+                mask,
+                number_in_table,
+                row.get("key") if in_container else None,
+            )
+        )
     if missing:
         more = f" and {len(missing) - MOST_ROWS} more" if len(missing) > MOST_ROWS else ""
         files = "a file that is" if len(missing) == 1 else f"{len(missing)} files that are"
@@ -247,7 +261,7 @@ def with_records(cases: Sequence[Case], listing: Listing, *, single: bool) -> li
         row = int(record.part[1]) if record.part is not None and record.part[0] == "row" else number_in(record)
         places = [record.source, *record.source.parents]
         case = next((at[place, row] for place in places if (place, row) in at), None)
-        if case is None:
+        if case is None or (case.key is not None and (record.part or ("", None))[1] != case.key):
             continue
         counts[case.path, case.row] += 1
         if single and counts[case.path, case.row] > 1:

@@ -46,7 +46,7 @@ class PreparedSet:
         """Raises: DataError if the folder holds no finished prepared set."""
         fix = "delete it and prepare again"
         try:
-            index = typed.read_json(
+            index = typed.read_plain(
                 _Index, folder / INDEX, fix=fix, error=DataError, what="the index of the prepared set"
             )
         except FileNotFoundError as error:

@@ -1,10 +1,10 @@
-"""A folder of one's own: a subfolder per class, images with masks, or a table of texts."""
+"""A folder of one's own: a subfolder per class, images with masks (in folders or beside each other), or a table of texts."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from medcoss_cli.datasets.rows import ManifestRow, Request, draw, stem, with_spl
 from medcoss_cli.errors import DataError, UsageError
 from medcoss_cli.kit.layout import layout_of
 from medcoss_cli.kit.manifest import NAME, is_junk
-from medcoss_cli.kit.mask_names import masks_among
+from medcoss_cli.kit.mask_names import DERIVED, is_data, masks_among, masks_of
 from medcoss_cli.kit.readers.rows import filled, number_of
 
 GIVEN = {
@@ -30,7 +30,8 @@ PAIRS = (("images", ("masks", "labels", "annotations")), ("imagesTr", ("labelsTr
 """Folders of images, and what those of their masks are called; the second is the Decathlon's and nnU-Net's."""
 TABLES = (".csv", ".tsv", ".xlsx", ".jsonl")
 LAYOUT = (
-    "a folder per class, or images and masks, each perhaps inside train, val and test; or a .csv with label and text"
+    "a folder per class, or images and masks (two folders, or beside each other), each perhaps inside train, val and test; "
+    "or a .csv with label and text"
 )
 
 
@@ -52,7 +53,9 @@ def rows(request: Request) -> list[ManifestRow]:
     elif below:
         listed = _classes(request, request.root, "")
     else:
-        return _draw_splits(request, _texts(request, pattern))
+        listed = _beside(request, request.root, "")
+        if not listed:
+            return _draw_splits(request, _texts(request, pattern))
     return _draw_splits(request, _grouped(request, listed, pattern))
 
 
@@ -101,22 +104,84 @@ def _part(request: Request, folder: Path, split: str) -> list[ManifestRow]:
 
 
 def _classes(request: Request, folder: Path, split: str) -> list[ManifestRow]:
+    """Each folder below is a class; where they are patients, or only one is left, images with masks beside them."""
     below = sorted(path for path in folder.iterdir() if path.is_dir() and not _passed(path))
+    found = {place: list(_below(place)) for place in below}
+    if any(place.name.lower() in ("derivatives", "sourcedata") for place in below):
+        everything = [path for paths in found.values() for path in paths]
+        derived = {path for path, reason in masks_among(folder, everything).items() if reason == DERIVED}
+        request.skipped(sorted(derived), "files are derived or source data (BIDS)")
+        found = {place: [path for path in paths if path not in derived] for place, paths in found.items()}
+        found = {place: paths for place, paths in found.items() if paths}
+    rule = _rule_of_patients(folder, found)
+    if rule is not None or len(found) < 2:
+        pairs = _beside(request, folder, split)
+        if pairs or len(found) < 2 or request.pattern is None:  # who says what names the patient has classes
+            return pairs or _no_classes(folder, len(found), rule)
     request.skipped(
         (path for path in sorted(folder.iterdir()) if path.is_file() and path.name != NAME and not is_junk(path)),
         "files lie in no class's folder",
     )
-    if len(below) < 2:
-        raise DataError(
-            f"{len(below)} class folders, where two or more are needed", where=folder, fix=f"expected: {LAYOUT}"
-        )
-    listed, masks = [], list[Path]()
-    for place in below:
-        found = list(_below(place))
-        among = masks_among(place, found)  # of the class alone: a class may be called mask
+    listed, masks, several = [], list[Path](), list[Path]()
+    for place, paths in found.items():
+        among = masks_among(place, paths)  # of the class alone: a class may be called mask
         masks += among
-        listed += [ManifestRow(path, split, "", place.name) for path in found if path not in among]
-    request.skipped(masks, "files are masks of images beside them")
+        for path, own in _with_masks(paths, among):
+            several += [path] if len(own) > 1 else []
+            listed.append(ManifestRow(path, split, "", place.name, own[0] if len(own) == 1 else None))
+    used = {row.mask for row in listed}
+    request.skipped((path for path in masks if path not in used), "files are masks of images beside them")
+    if several:
+        request.warn(f"{len(several)} images have several masks, none is listed; the first is {several[0].name}")
+    return listed
+
+
+def _rule_of_patients(folder: Path, found: Mapping[Path, Sequence[Path]]) -> str | None:
+    """How the folders below are known to be patients, in words; None: they are not."""
+    files = [path for paths in found.values() for path in paths]
+    layout = layout_of(folder, files, chosen=True)
+    agree = sum(layout.patient(path) == place.name for place, paths in found.items() for path in paths)
+    return layout.rule if agree * 2 > len(files) else None
+
+
+def _no_classes(folder: Path, count: int, rule: str | None) -> list[ManifestRow]:
+    """Raises: DataError."""
+    if rule is None:
+        raise DataError(f"{count} class folders, where two or more are needed", where=folder, fix=f"expected: {LAYOUT}")
+    raise DataError(
+        f"the folders are patients, by {rule}, not classes, and no masks lie beside their images, so there is nothing to learn",
+        where=folder,
+        fix="list labels in a table: --columns path=File,label=Finding; if the folders are classes, say what names the patient "
+        "with --group-pattern",
+    )
+
+
+def _with_masks(paths: Sequence[Path], among: Collection[Path]) -> Iterator[tuple[Path, list[Path]]]:
+    """The images of these files, each with its masks of the same folder."""
+    masks: dict[Path, list[Path]] = defaultdict(list)
+    for path in among:
+        masks[path.parent].append(path)
+    for path in paths:
+        if path not in among:
+            yield path, masks_of(path, masks[path.parent])
+
+
+def _beside(request: Request, folder: Path, split: str) -> list[ManifestRow]:
+    """Images with masks in their own folders: volume-0.nii and segmentation-0.nii, p1/p1_t1.nii.gz and p1/p1_seg.nii.gz.
+
+    Of an image of several sequences each is listed, with the one mask. Nothing where no image has a mask.
+    """
+    paths = [path for path in _below(folder) if is_data(path)]
+    among = masks_among(folder, paths)
+    pairs = list(_with_masks(paths, among))
+    listed = [ManifestRow(path, split, "", mask=own[0]) for path, own in pairs if len(own) == 1]
+    if listed:
+        used = {row.mask for row in listed}
+        request.skipped((path for path, own in pairs if not own), "images have no mask of their name beside them")
+        request.skipped((path for path, own in pairs if len(own) > 1), "images have several masks")
+        request.skipped(
+            (path for path in sorted(among) if path not in used), "masks or derived files belong to no image"
+        )
     return listed
 
 

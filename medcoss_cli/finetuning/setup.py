@@ -19,6 +19,7 @@ from medcoss_cli.finetuning.spec import build, for_task, load_kind, load_modalit
 from medcoss_cli.finetuning.start import encoder_weights, start_of, tokenizer_of
 from medcoss_cli.finetuning.trainer import parameters_of
 from medcoss_cli.importers.weights import read
+from medcoss_cli.kit.sources.places import local
 from medcoss_cli.model.finetuned import TaskNetwork
 from medcoss_cli.model.heads import HybridDecoder
 from medcoss_cli.plugin import CompleteModality, Skipped
@@ -226,7 +227,7 @@ def _labelled(
 ) -> tuple[LabelledSet, list[Skipped]]:
     """The recipe's cases, and what of them the modality's loader cannot use."""
     data, (place, prepared) = recipe.data, folders(recipe, options)
-    root = place / data.folder
+    root = local(data.folder, place, screen.say)
     cases, lost = find_cases(
         modality,
         root,

@@ -8,7 +8,7 @@ from medcoss_cli.kit.manifest import Entry, entries
 from medcoss_cli.kit.patches import Patches
 from medcoss_cli.kit.text import Words
 
-READING = 4
+READING = 5
 """What parts of the kit read: raised where a loader or an intensity rule gives other values for the same file. Prepared sets
 are then made anew, and what was trained before says so; a release that reads as before leaves it."""
 

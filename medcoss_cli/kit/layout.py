@@ -89,12 +89,12 @@ def _patients(files: Sequence[tuple[str, ...]]) -> tuple[str | None, Callable[[t
         if _are_channels(cases):
             return "case of imagesTr (nnU-Net)", lambda parts: CHANNEL.sub("", _case(parts) or "") or None
         return "case of imagesTr (Medical Segmentation Decathlon)", _case
-    level = _patient_level(files)
+    level = _patient_level(files) or _one_patient(files)
     if level is None:
         return None, _nobody
     at, above = level
     names = sorted({parts[at] for parts in files if len(parts) > at + 1 and not _is_passed(parts[at])})
-    example = f"({names[0]}, {names[1]}, …)"
+    example = f"({names[0]}, {names[1]}, …)" if len(names) > 1 else f"({names[0]})"
     if not above:
         return f"folder {example}", lambda parts: parts[at] if _has_patient(parts, at) else None
     # p1 of one site is not p1 of another; below classes it is, since a patient may have findings of both
@@ -174,6 +174,19 @@ def _are_patients(names: Iterable[str]) -> bool:
         return False
     digits = min(sum(map(str.isdigit, name)) for name in folders if re.sub(r"\d+", "#", name) == kind)
     return digits >= 4 or bool(_PATIENT_WORDS.fullmatch(word[0])) or (len(folders) >= _MANY and kind != "#")
+
+
+def _one_patient(files: Sequence[tuple[str, ...]]) -> tuple[int, set[str]] | None:
+    """As `_patient_level`, of the one folder that all files lie in if it is called as patients are: P001.
+
+    Other words, and numbers alone, may be anything.
+    """
+    for level in range(min(map(len, files), default=1) - 1):
+        names = {parts[level] for parts in files if not _is_passed(parts[level])}
+        match = re.fullmatch(r"([a-z]+)[_\- ]?\d+", min(names, default="").lower())
+        if len(names) == 1 and match and _PATIENT_WORDS.fullmatch(match[1]):
+            return level, set()
+    return None
 
 
 def _are_dates(names: Sequence[str]) -> bool:

@@ -31,6 +31,11 @@ def _kind_or_skip(entry: Entry, patterns: tuple[str, ...] = EVERY) -> str | Skip
     return Skipped(entry.path, "the file is empty", bad=True) if kind == "empty" else kind
 
 
+def _what(path: Path, kind: str) -> str:
+    """What a file is; a spreadsheet is a zip archive by its content."""
+    return "a spreadsheet" if kind == "zip" and path.suffix.lower() in SPREADSHEETS else WHAT[kind]
+
+
 @dataclass(frozen=True)
 class ImageFolder:
     """2D images: PNG, JPEG, TIFF (each page) and BMP, DICOM (each frame), and those in containers (`kit.sources`).
@@ -66,7 +71,7 @@ class ImageFolder:
 
                 yield from sources.images(entry.path, kind, entry.patient)
             else:
-                yield Skipped(entry.path, f"{WHAT[kind]} where an image is expected")
+                yield Skipped(entry.path, f"{_what(entry.path, kind)} where an image is expected")
 
     def _image(self, entry: Entry) -> Iterator[Record | Skipped]:
         from medcoss_cli.kit.readers import image
@@ -204,7 +209,7 @@ class VolumeFolder:
             elif kind in SOURCES:
                 items.extend(self._contained(entry, kind))
             else:
-                items.append(Skipped(entry.path, f"{WHAT[kind]} where a volume is expected"))
+                items.append(Skipped(entry.path, f"{_what(entry.path, kind)} where a volume is expected"))
         items.extend(self._series(slices))
         # stable: windows of one volume stay in order
         yield from sorted(items, key=lambda item: item.source.parts)
@@ -253,7 +258,7 @@ class VolumeFolder:
                 yield replace(record, part=(*(record.part or ()), "window", first, end))
 
     def _series(self, slices: list[Entry]) -> Iterator[Record | Skipped]:
-        from medcoss_cli.kit.readers import series
+        from medcoss_cli.kit.readers import ordering, series
         from medcoss_cli.kit.readers.volume import windows
 
         if not slices:
@@ -266,7 +271,7 @@ class VolumeFolder:
                 continue
             if self.tilt == "correct":
                 item = item.straight()
-            grid_notes = [note for note in item.grid.notes if note in (series.UNEVEN, series.TILTED)]
+            grid_notes = [note for note in item.grid.notes if note in (ordering.UNEVEN, ordering.TILTED)]
             if self.placed and grid_notes:
                 yield Skipped(
                     item.source,

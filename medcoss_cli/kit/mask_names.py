@@ -76,6 +76,21 @@ def stem_of(name: str) -> str:
     return name[:-7] if name.lower().endswith(".nii.gz") else name.rpartition(".")[0] or name
 
 
+def masks_of(image: Path, masks: Sequence[Path]) -> list[Path]:
+    """Those of the masks in an image's folder that are this image's: of its name, else of a name that it begins with.
+
+    A mask that is called so alone, or after what it shows (mask.nii.gz, liver_mask.nii.gz), is that of all images of its folder.
+    """
+    stem = stem_of(image.name).lower()
+    match = _IMAGE_WORD.fullmatch(stem)
+    exact = {stem, CHANNEL.sub("", stem), *([match[1]] if match else [])}
+    starts = {*_starts(stem)}
+    bases = {mask: _bare(mask) if _MASK_FILE.fullmatch(stem_of(mask.name).lower()) else None for mask in masks}
+    of_name = [mask for mask, base in bases.items() if base in exact]
+    of_start = [mask for mask, base in bases.items() if base and (base in starts or _subject_of(base) & starts)]
+    return of_name or of_start or ([*masks] if len(masks) == 1 else [])
+
+
 def _derived(below: _Tree, folders: dict[Path, set[Path]]) -> dict[Path, str]:
     """Files of `derivatives` and `sourcedata` beside subjects (sub-01), or beside the folder of these (rawdata)."""
     with_subjects = {folder.parent for folder in below if SUBJECT.fullmatch(folder.name)}
@@ -106,7 +121,7 @@ def _in_folders(root: Path, below: _Tree, beside: _Tree, folders: dict[Path, set
             others = sorted(folders[parent] - own)
             siblings[parent] = [place for place in others if not _MASK_FOLDERS.fullmatch(_plain(place.name))]
             near = (path for place in siblings[parent] for path in below[place])
-            images += filter(_is_data, (*near, *beside.get(parent, ())))
+            images += filter(is_data, (*near, *beside.get(parent, ())))
         if not images:
             continue
         known = bool(_MASK_FOLDERS.fullmatch(name))
@@ -125,7 +140,7 @@ def _has_images(root: Path, folder: Path, siblings: Sequence[Path], below: _Tree
 
     Several folders at the top with the same names of files are classes, whose files are numbered alike.
     """
-    if any(map(_is_data, beside.get(folder.parent, ()))):
+    if any(map(is_data, beside.get(folder.parent, ()))):
         return True
     masks = below[folder]
     names = [{_bare(path) for path in below[place]} for place in siblings]
@@ -138,7 +153,8 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s_.\-]+", "_", name.strip().lower())
 
 
-def _is_data(path: Path) -> bool:
+def is_data(path: Path) -> bool:
+    """No table, text or document, by its ending."""
     return path.suffix.lower() not in _PAPERS
 
 
@@ -161,7 +177,7 @@ def _by_name(folders: _Tree) -> dict[Path, str]:
     reasons: dict[Path, str] = {}
     for folder, paths in folders.items():
         matches = {path: _MASK_FILE.fullmatch(stem_of(path.name).lower()) for path in paths}
-        images = images_of[folder] = [path for path, match in matches.items() if match is None and _is_data(path)]
+        images = images_of[folder] = [path for path, match in matches.items() if match is None and is_data(path)]
         if not images:
             continue
         stems = {stem_of(path.name).lower() for path in images}
@@ -169,7 +185,7 @@ def _by_name(folders: _Tree) -> dict[Path, str]:
         exact |= {match[1] for stem in stems if (match := _IMAGE_WORD.fullmatch(stem))}
         starts = {start for stem in stems for start in _starts(stem)}
         for path, match in matches.items():
-            if match is None or not _is_data(path):
+            if match is None or not is_data(path):
                 continue
             base = match["base"] or match["after"]
             whole = base is None or path.name.lower().endswith((".seg.nrrd", "-label.nrrd"))  # what Slicer writes
@@ -209,7 +225,7 @@ def _compared(masks: Sequence[Path], images: Sequence[Path]) -> bool | None:
 
 
 def _some(paths: Sequence[Path]) -> list[Path]:
-    data = sorted(filter(_is_data, paths))
+    data = sorted(filter(is_data, paths))
     return [data[len(data) * n // _LOOKED_AT] for n in range(min(_LOOKED_AT, len(data)))]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from medcoss_cli.console import Screen
 from medcoss_cli.data.batches import turns_of
 from medcoss_cli.data.read import find
+from medcoss_cli.kit.sources.places import local
 from medcoss_cli.pretraining.job import Recipe
 from medcoss_cli.pretraining.rehearsal import buffer_size
 from medcoss_cli.pretraining.state import State
@@ -41,7 +42,9 @@ def outlook(recipe: Recipe, stages: Sequence[AnyStage], state: State, options: O
             )
             modalities[modality.name] = modality
             part = reading(modality, recipe.data.reading)
-            listing = find(part, root / member.data, recipe.data.split, screen, columns=member.columns)
+            listing = find(
+                part, local(member.data, root, screen.say), recipe.data.split, screen, columns=member.columns
+            )
             counts.append(len(listing.records))
             size = " x ".join(map(str, modality.size))
             lines.append([str(number), modality.name, str(counts[-1]), size, modality.tokenizer.key])

@@ -12,6 +12,7 @@ import torch
 
 from medcoss_cli.console import Logged, Screen
 from medcoss_cli.errors import CheckpointError, DataError, MedcossError, RecipeError, UsageError
+from medcoss_cli.kit.sources.places import local
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
 from medcoss_cli.plugin import CompleteModality
@@ -50,7 +51,7 @@ def begin_pretrain(
     screen = screen if place.first else Screen()
     in_use = _in_use([member.modality for stage in recipe.stages for member in stage.members], recipe.strategy.name)
     state = first_state(recipe, start) if done is None else done
-    _check_stages(recipe, state, options, place)
+    _check_stages(recipe, state, options, place, screen)
     begin = None if start is None else partial(_keep, start, INIT)
     run = _new_run(recipe, stem, options, place, screen, {"kind": "pretrain", **in_use}, begin)
     job = _job(recipe, recipe.stages, 0, state, run, options, place, screen)
@@ -100,7 +101,7 @@ def first_state(recipe: PretrainRecipe, start: State | None = None) -> State:
     return State(model, origin=start.origin or "a checkpoint of medcoss")
 
 
-def _check_stages(recipe: PretrainRecipe, state: State, options: Options, place: Devices) -> None:
+def _check_stages(recipe: PretrainRecipe, state: State, options: Options, place: Devices, screen: Screen) -> None:
     """Check every stage before the first one trains: plugins, tokenizers, sizes, folders."""
     modalities: dict[str, CompleteModality] = {}
     for member in recipe.members:
@@ -115,8 +116,9 @@ def _check_stages(recipe: PretrainRecipe, state: State, options: Options, place:
             **member.parts(),
         )
     root, _ = folders(recipe, options)
-    missing = [str(root / member.data) for member in recipe.members if not (root / member.data).exists()]
-    if missing and place.first:  # the others read what rank 0 prepares
+    # the others read what rank 0 fetches and prepares
+    places = [local(member.data, root, screen.say) for member in recipe.members] if place.first else []
+    if missing := [str(folder) for folder in places if not folder.exists()]:
         raise DataError(
             "the folder does not exist" if len(missing) == 1 else "these folders do not exist",
             where=", ".join(missing),

@@ -8,6 +8,7 @@ import numpy as np
 
 from medcoss_cli.data.prepare import prepare
 from medcoss_cli.data.read import find, with_vocabulary
+from medcoss_cli.kit.sources.places import local
 from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.pretraining.job import Job
 from medcoss_cli.pretraining.retention import choose_anchors
@@ -44,10 +45,10 @@ def _prepare(job: Job, number: int, member: Member, modalities: Mapping[str, Com
         positions=recipe.positions,
         **member.parts(),
     )
-    root = job.data_root / member.data
-    screen.say(f"stage {number} of {job.before + len(job.stages)}: {modality.title} from {root}")
     if not job.devices.first:
         job.devices.wait()  # rank 0 prepares the set, the other ranks then open it
+    root = local(member.data, job.data_root, screen.say)
+    screen.say(f"stage {number} of {job.before + len(job.stages)}: {modality.title} from {root}")
     part = reading(modality, recipe.data.reading)
     listing = find(part, root, recipe.data.split, screen, columns=member.columns)
     modality = with_vocabulary(modality, listing, screen)

@@ -14,6 +14,7 @@ from PIL import Image
 from medcoss_cli.console import Bar, Screen
 from medcoss_cli.data.check import Checked, check_content, check_modality, show
 from medcoss_cli.registry.discovery import load_modality
+from tests.conftest import CommandLine
 from tests.pretraining_runs import write_demo
 
 
@@ -133,3 +134,19 @@ def test_the_next_command_can_be_pasted(tmp_path: Path, name: str) -> None:
     root = pictures(tmp_path / name, "a.png")
     line = shown(check_content(root, Screen(), [load_modality("xray")])).lines[-1]
     assert shlex.split(line.removeprefix("next: "))[3] == str(root)
+
+
+def test_the_next_command_has_the_options_of_this_one(tmp_path: Path, command_line: CommandLine) -> None:
+    """Without the column of patients it would group the files otherwise."""
+    for n in range(4):
+        picture = np.random.default_rng(n).integers(0, 250, (40, 40)).astype(np.uint8)
+        Image.fromarray(picture).save(tmp_path / f"{n}.png")
+    (tmp_path / "list.csv").write_text("Datei;PID\n0.png;1\n1.png;1\n2.png;2\n3.png;2\n")
+    given = ["--columns", "path=Datei,group=PID", "--allow", "burned-in"]
+    checked = command_line("data", "check", str(tmp_path), "--modality", "xray", *given)
+    line = next(line for line in (checked.out + checked.err).splitlines() if line.startswith("next: medcoss "))
+    words = shlex.split(line.removeprefix("next: medcoss "))
+    assert set(given) <= set(words)
+    prepared = command_line(*words, "--prepared", str(tmp_path / "prepared"), "--size", "32x32")
+    assert prepared.code == 0, prepared.err
+    assert "patients: 2, by the column group of list.csv" in prepared.out + prepared.err

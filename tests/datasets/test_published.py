@@ -165,7 +165,11 @@ def test_masks_in_the_folder_of_a_class_are_no_cases_and_a_class_may_be_called_m
     assert sorted(row["path"] for row in listed) == [
         f"{c}/{c} ({n}).png" for c in ("mask", "no mask") for n in range(1, 7)
     ]
-    assert any("4 files are masks of images beside them, left out" in line for line in screen.said)
+    assert {row["path"]: row["mask"] for row in listed if row["mask"]} == {
+        f"no mask/no mask ({n}).png": f"no mask/no mask ({n})_mask.png" for n in (2, 3)
+    }
+    assert any("2 files are masks of images beside them, left out" in line for line in screen.said)
+    assert any("1 images have several masks" in line for line in screen.said)
 
 
 def test_labels_of_a_table_as_pandas_writes_them(tmp_path: Path) -> None:

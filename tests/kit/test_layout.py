@@ -66,6 +66,8 @@ def masks(*names: str) -> set[str]:
         (["2019/p1/a.png", "2020/p2/a.png"], "folder below 2019, 2020 (p1, p2, …)", ["p1", "p2"]),
         (["imagesTr/la_003.nii.gz", "mine/p0/a.png", "mine/p1/a.png", "mine/p1/b.png"],
          "folder below mine (p0, p1, …)", [None, "p0", "p1", "p1"]),
+        (["P001/a.png", "P001/b.png"], "folder (P001)", ["P001"] * 2),
+        (["train/case_7/a.png", "test/case_7/b.png"], "folder (case_7)", ["case_7"] * 2),
         (["200101/a.png", "200102/a.png"], "folder (200101, 200102, …)", ["200101", "200102"]),
         (["20013901/a.png", "20014502/a.png"], "folder (20013901, 20014502, …)", ["20013901", "20014502"]),
         ([f"202001{n:02d}/a.png" for n in range(1, 20)], "folder (20200101, 20200102, …)",
@@ -92,6 +94,9 @@ def test_patients_are_told_by_names(names: list[str], rule: str, expected: list[
         ["train/a.png", "test/b.png"],
         ["img_0000.png", "img_0001.png"],
         ["a.png"],
+        ["images/a.png", "images/b.png"],
+        ["scan1/a.png", "scan1/b.png"],
+        ["2024/a.png", "2024/b.png"],
     ],
 )
 def test_other_folders_are_no_patients(names: list[str]) -> None:

@@ -3,216 +3,21 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import math
 import re
-from collections.abc import Sequence
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from medcoss_cli.errors import CheckpointError, DataError, UsageError
 from medcoss_cli.report import write
-from medcoss_cli.report.comparison import starts
 from medcoss_cli.report.page import duration, shown, table
 from medcoss_cli.report.runs import Finetuning, read
-
-PLANTED = ("Mustermann", "secret-host", "/home/someone", "patient_0815.dcm", "annotated-by-Maier", "weights.pth")
-LABELS = ("tumour", "stroma", "fat")
-
-
-class Page(HTMLParser):
-    """What a reader of the page sees: words, tables as cells, banners, and what a browser would fetch."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.source = path.read_text(encoding="utf-8")
-        self.words: list[str] = []
-        self.tables: list[list[list[str]]] = []
-        self.links: list[str] = []
-        self.banners: list[str] = []
-        self.tags: list[str] = []
-        self.open: list[str] = []
-        self.feed(self.source)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = dict(attrs)
-        self.tags.append(tag)
-        self.links += [value for name, value in attrs if value and name in ("src", "href", "xlink:href", "srcset")]
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in ("td", "th"):
-            self.tables[-1][-1].append("")
-        if "note" in (values.get("class") or "").split():
-            self.banners.append("")
-            tag = "note"
-        if tag not in ("meta", "img", "br"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if self.open:
-            self.open.pop()
-
-    def handle_data(self, data: str) -> None:
-        if "style" in self.open:
-            return
-        self.words.append(data)
-        if "td" in self.open or "th" in self.open:
-            self.tables[-1][-1][-1] += data
-        if "note" in self.open:
-            self.banners[-1] += data
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-    def table(self, *columns: str) -> dict[str, list[str]]:
-        """The rows, by their first cell, of the table whose head has these columns."""
-        [found] = [table for table in self.tables if table and set(columns) <= set(table[0])]
-        return {row[0]: row[1:] for row in found[1:]}
-
-
-def pretrain_run(folder: Path, *, strategy: str = "medcoss", finished: bool = True, forgets: float = 0.01) -> Path:
-    """A run's folder as pretrain leaves it, without a checkpoint; names that must not be told are all over it."""
-    folder.mkdir(parents=True)
-    names = ["alpha", "beta", "gamma"]
-    facts = {
-        "kind": "pretrain",
-        "data_root": PLANTED[2],
-        "host": PLANTED[1],
-        "command": ["pretrain", "mini", f"data.root={PLANTED[2]}/{PLANTED[0]}"],
-        "versions": {"medcoss": "0.1.0", "torch": "2.10.0"},
-        "started": "2026-01-02T03:04:05+0000",
-        "finished": "2026-01-02T04:04:05+0000" if finished else None,
-    }
-    recipe = {
-        "schema": 1,
-        "kind": "pretrain",
-        "title": f"for {PLANTED[0]}",
-        "data": {"root": PLANTED[2], "prepared": f"{PLANTED[2]}/p", "split": "train"},
-        "train": {"epochs": 2.0, "lr": 0.001},
-        "strategy": strategy,
-        "encoder": {"width": 128, "depth": 4, "heads": 4},
-        "stages": [{"modality": name, "data": f"{name}/{PLANTED[3]}", "size": [16, 64]} for name in names],
-    }
-    (folder / "run.json").write_text(json.dumps(facts))
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    (folder / "log.txt").write_text(f"reading {PLANTED[3]} of {PLANTED[0]}")
-    stages = []
-    with (folder / "metrics.jsonl").open("w") as file:
-        for stage, name in enumerate(names, 1):
-            for step in range(1, 41):
-                new = stage == 1 or step % 4 > 0
-                row = {"stage": stage, "step": step, "modality": name if new else names[0], "new": new}
-                row |= {"loss": 2 / step, "lr": 0.001, "seconds": 0.5, "samples": 8}
-                file.write(json.dumps(row | ({"relative": 1.2 if step < 10 else 0.5} if new else {})) + "\n")
-            measured = {
-                m: {
-                    "cka": 1 - forgets * (stage - i),
-                    "cosine": 1.0,
-                    "shift": 0.5 * (stage - i),
-                    "loss": 2.0,
-                    "loss_then": 1.9,
-                    "anchors": 16.0,
-                }
-                for i, m in enumerate(names[:stage], 1)
-            }
-            stages.append({"stage": stage, "modality": name, "retention": measured})
-    (folder / "retention.json").write_text(json.dumps({"stages": stages[: 3 if finished else 1], "lowest": None}))
-    return folder
-
-
-def finetune_run(
-    folder: Path,
-    *,
-    task: str = "classification",
-    title: str = "Colon tissue",
-    start: str = "medcoss",
-    mean: float = 0.9,
-    pictures: Sequence[str] = (),
-) -> Path:
-    """A run's folder as finetune leaves it, two seeds."""
-    folder.mkdir(parents=True)
-    recipe = {
-        "kind": "finetune",
-        "task": task,
-        "modality": "gamma",
-        "from": f"{PLANTED[2]}/ckpt.pt",
-        "data": {"folder": PLANTED[0], "root": PLANTED[2], "split": "train"},
-        "head": {"layers": 1, "hybrid": {"cnn": PLANTED[5], "depth": 50}},
-        "official": {"list": f"C:\\{PLANTED[0]}"},
-        "train": {"lr": 0.01, "steps": 60},
-    }
-    facts = {"kind": "finetune", "command": ["finetune", PLANTED[2]], "host": PLANTED[1], "started": "2026-01-02"}
-    (folder / "run.json").write_text(json.dumps(facts | {"finished": "2026-01-03T00:00:00"}))
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    (folder / "cases.csv").write_text(f"case,dice\n{PLANTED[0]},0.5\n{PLANTED[4]},0.9\n")
-    main = "accuracy" if task == "classification" else "dice"
-    seeds = []
-    for seed in (0, 1):
-        value = mean + 0.01 * (2 * seed - 1)
-        place = folder / f"seed-{seed}"
-        place.mkdir()
-        with (place / "metrics.jsonl").open("w") as file:
-            for step in range(1, 61):
-                row: dict[str, Any] = {"step": step, "loss": 1 / step, "lr": 0.01, "seconds": 0.2}
-                file.write(json.dumps(row) + "\n")
-                if step % 10 == 0:
-                    measured = {main: value - 0.2 / step, "loss": 0.3}
-                    file.write(json.dumps({"step": step, "validation": measured}) + "\n")
-        test: dict[str, Any] = {"metrics": {main: value}, "intervals": {main: [value - 0.05, value + 0.04]}}
-        test["baseline"] = {main: 0.4}
-        if task == "classification":
-            test["metrics"] |= {"auc_ovo": 0.97, "auc_ovr": math.nan, "f1": None, "f1_macro": 0.88}
-            test["confusion"] = [[40, 2, 1 + seed], [5, 30, 0], [0, 0, 7]]
-        else:
-            test["metrics"] |= {f"{m}_{c}": 0.5 for m in ("dice", "dice_paper", "hd95", "hd95_mm") for c in LABELS}
-            test["metrics"] |= {f"missed_{c}": 2 for c in LABELS}
-            test["cases"] = [
-                {f"dice_{c}": 0.6 + 0.03 * k + 0.1 * i for i, c in enumerate(LABELS)}
-                | {"dice_fat": math.nan, "hd95_fat": 3.0}
-                for k in range(8)
-            ]
-        entry = {"seed": seed, "steps": 60, "best_step": 50, "seconds": 75.0, "peak_memory_gib": 1.5}
-        seeds.append(entry | {"validation": {main: value}, "test": test})
-        for name in pictures:
-            (place / "cases").mkdir(exist_ok=True)
-            Image.new("RGB", (24, 24), (200, 20 * seed, 30)).save(place / "cases" / f"{name}.png")
-    data = {
-        name: {"samples": n, "groups": n // 2, "classes": dict.fromkeys(LABELS, n // 3)}
-        for name, n in (("train", 1200), ("val", 150), ("test", 85))
-    }
-    summary = {main: {"mean": mean, "sd": 0.0141}}
-    results = {"kind": "finetune", "task": task, "title": title, "modality": "gamma", "dims": 2}
-    results["start"] = (
-        {"from": "scratch"}
-        if start == "scratch"
-        else {
-            "from": "checkpoint",
-            "sha256": hashlib.sha256(start.encode()).hexdigest(),
-            "strategy": start,
-            "stages": ["alpha", "gamma"],
-            "title": "",
-        }
-    )
-    results |= {"recipe": recipe, "classes": LABELS, "data": data, "versions": {"medcoss": "0.1.0"}}
-    (folder / "results.json").write_text(json.dumps(results | {"seeds": seeds, "summary": summary}))
-    return folder
-
-
-def made(*folders: Path, with_samples: bool = False) -> Page:
-    """The page of these runs."""
-    written = write(folders, folders[0].parent / "page.html", with_samples=with_samples)
-    return Page(written.path)
+from tests.report_pages import PLANTED, finetune_run, made, pretrain_run
 
 
 def test_a_pretraining_shows_curves_retention_stages_recipe_and_versions(tmp_path: Path) -> None:
@@ -336,46 +141,6 @@ def test_an_unfinished_run_shows_what_there_is(tmp_path: Path) -> None:
     assert page.tags.count("svg") == 1  # the curves so far
 
 
-def test_several_fine_tunings_are_compared_task_by_task(tmp_path: Path) -> None:
-    runs = [
-        finetune_run(tmp_path / f"{start}-{i}", title=f"Task {i}", task=task, start=start, mean=mean - 0.1 * i)
-        for start, mean in (("medcoss", 0.9), ("scratch", 0.7))
-        for i, task in enumerate(("classification", "segmentation", "classification"))
-    ]
-    page = made(*runs)
-    rows = page.table("task", "medcoss: alpha, gamma", "scratch")
-    assert rows["Task 0"] == ["gamma", "Accuracy", "0.900 ± 0.014", "0.700 ± 0.014"]
-    assert rows["Task 1"] == ["gamma", "Dice", "0.800 ± 0.014", "0.600 ± 0.014"]
-    assert page.tags.count("svg") == 1
-    page = made(*runs[:2], runs[0])  # two tasks: no radar; the same start twice: a column each
-    assert page.tags.count("svg") == 0
-    assert page.table("task", "medcoss: alpha, gamma 2")["Task 1"][2:] == ["0.800 ± 0.014", "–"]
-
-
-def test_columns_are_starts_whatever_the_order_of_the_runs(tmp_path: Path) -> None:
-    """Two strategies on two tasks, given in another order for the second task: no value may change its column."""
-    runs = {
-        (start, task): finetune_run(tmp_path / f"{start}-{task}", title=task, start=start, mean=mean)
-        for task in ("One", "Two")
-        for start, mean in (("medcoss", 0.9), ("sequential", 0.5))
-    }
-    order = [("medcoss", "One"), ("sequential", "One"), ("sequential", "Two"), ("medcoss", "Two")]
-    rows = made(*(runs[key] for key in order)).table("task", "medcoss: alpha, gamma", "sequential: alpha, gamma")
-    for task in ("One", "Two"):
-        assert rows[task][2:] == ["0.900 ± 0.014", "0.500 ± 0.014"]
-
-
-def test_starts_that_are_called_alike_have_title_or_hash(tmp_path: Path) -> None:
-    folders = [finetune_run(tmp_path / str(i), start="medcoss") for i in range(3)]
-    for digest, title, folder in zip("abc", ("", "long", "long"), folders, strict=True):
-        results = json.loads((folder / "results.json").read_text())
-        results["start"] |= {"sha256": 64 * digest, "title": title}
-        (folder / "results.json").write_text(json.dumps(results))
-    tuned = [run for folder in folders for run in read(folder) if isinstance(run, Finetuning)]
-    words = [f"medcoss: alpha, gamma{more}" for more in ("", " (long) bbbbbbb", " (long) ccccccc")]
-    assert sorted(starts(tuned).values()) == sorted(words)
-
-
 def test_a_modality_that_was_not_learned_is_called_so_on_the_page(tmp_path: Path) -> None:
     run = pretrain_run(tmp_path / "run")
     content = json.loads((run / "retention.json").read_text())
@@ -389,47 +154,6 @@ def test_a_modality_that_was_not_learned_is_called_so_on_the_page(tmp_path: Path
     for lines in (features, shift, loss):
         assert [line[0] for line in lines[1:]] == ["alpha", "beta (learned nothing)", "gamma"]
     assert page.source.count("beta (learned nothing)") > 3  # three tables, and the picture's legend
-
-
-def test_a_test_with_two_encoders_is_a_comparison(tmp_path: Path) -> None:
-    """What `evaluate --encoder -o` leaves: no run.json, a summary for each encoder."""
-    out = finetune_run(tmp_path / "out")
-    results = json.loads((out / "results.json").read_text())
-    for path in out.iterdir():
-        if path.is_file() and path.name != "results.json":
-            path.unlink()
-    labels = {"as trained": 0.9, "newer encoder": 0.6}
-    results |= {
-        "kind": "evaluate",
-        "tested": "2026-02-03",
-        "seeds": [entry | {"encoder": label} for label in labels for entry in results["seeds"]],
-        "summary": {label: {"accuracy": {"mean": mean, "sd": None}} for label, mean in labels.items()},
-        "overlap": {"groups": 2, "samples": 0, "allowed": True},
-        "left_out": {"unreadable": 3, "without a target": 0},
-    }
-    (out / "results.json").write_text(json.dumps(results))
-    page = made(out)
-    starts = ("medcoss: alpha, gamma", "medcoss: alpha, gamma, newer encoder")
-    assert page.table("task", *starts)["Colon tissue"][2:] == ["0.900", "0.600"]
-    del results["summary"]["newer encoder"]
-    (out / "results.json").write_text(json.dumps(results))
-    page = made(out)
-    assert "left out 3 unreadable" in page.text
-    assert "trained on, of these 2 patients" in page.text
-    assert "finished 2026-02-03" in page.text
-
-
-def test_several_pretrainings_are_compared_by_strategy(tmp_path: Path) -> None:
-    runs = [
-        pretrain_run(tmp_path / "a"),
-        pretrain_run(tmp_path / "b", strategy="sequential", forgets=0.2),
-        finetune_run(tmp_path / "c"),
-    ]
-    page = made(*runs)
-    assert page.table("anchors of", "medcoss", "sequential")["alpha"] == ["0.980", "0.600"]
-    assert page.table("", "medcoss", "sequential")["least remembered"] == ["alpha, 0.980", "alpha, 0.600"]
-    assert page.table("task", "medcoss: alpha, gamma")["Colon tissue"][2] == "0.900 ± 0.014"
-    assert page.tags.count("svg") == 1
 
 
 def test_a_page_lies_in_the_run_or_beside_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

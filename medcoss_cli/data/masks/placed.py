@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
-from pydicom.pixels import pixel_array
 
 from medcoss_cli import plugin
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers import attributes, plainly
+from medcoss_cli.kit.readers.bounds import check_deflated
+from medcoss_cli.kit.readers.codecs import decoded
 from medcoss_cli.kit.readers.dicom import quietly
 from medcoss_cli.kit.readers.straighten import STRAIGHTENED
 from medcoss_cli.kit.readers.volume import FileGrid, VolumePlan
@@ -42,6 +43,8 @@ def read_placed(path: Path, sample: Sample, source: Path | None = None) -> Array
     Raises: DataError for another kind of object, and for a mask that does not lie on the volume.
     """
     with quietly(path):
+        with path.open("rb") as file:
+            check_deflated(file)
         data = pydicom.dcmread(path, force=True)
     kind = str(data.get("SOPClassUID") or "")
     if kind not in (*SEGMENTATION, STRUCTURES):
@@ -60,14 +63,9 @@ def read_placed(path: Path, sample: Sample, source: Path | None = None) -> Array
     _check_reference(data, source, path)
     # on a series that was straightened the slices' own masks lie up to half a pixel beside the grid
     aside = np.array([0.5, 0.5, APART] if STRAIGHTENED in sample.notes else [APART] * 3)
-    segments: dict[int, Array] = {}
     with quietly(path):
-        found = _structures(data, grid, path) if kind == STRUCTURES else _segments(data, grid, aside, path)
-        for number, volume in found:
-            if not 0 < number < 2**16:
-                raise DataError(f"the number {number} of a segment is not from 1 to 65535", where=path)
-            segments[number] = segments[number] | volume if number in segments else volume
-    labels = _painted(segments, grid.size[::-1], path)
+        parts = _structures(data, grid, path) if kind == STRUCTURES else _segments(data, grid, aside, path)
+        labels = _painted(parts, grid.size[::-1], path)
     turned = VolumePlan().apply(labels, FileGrid(grid.size, grid.spacing, grid.origin, grid.direction), path)[0]
     return turned.astype(np.uint16)
 
@@ -98,25 +96,24 @@ def to_index(grid: plugin.Grid) -> Any:
     return lambda points: (np.asarray(points, float) - np.array(grid.origin)) @ matrix.T
 
 
-def _segments(data: Any, grid: plugin.Grid, aside: Array, path: Path) -> Iterator[tuple[int, Array]]:
-    """Number and voxels (z, y, x) bool of each segment of a DICOM Segmentation."""
+Part = tuple[int, Array]
+"""The number of a segment, and places (n,) of some of its voxels in an array (z, y, x) that is one row."""
+
+
+def _segments(data: Any, grid: plugin.Grid, aside: Array, path: Path) -> Iterator[Part]:
+    """Parts of the segments of a DICOM Segmentation, frame by frame: all frames at once are many times the labels."""
     index = to_index(grid)
-    volumes: dict[int, Array] = {}
-    with plainly(path):
-        frames = np.asarray(pixel_array(data))
-    frames = frames[None] if frames.ndim == 2 else frames
     is_map = str(data.get("SegmentationType") or "") == "LABELMAP"
     half = int(data.get("MaximumFractionalValue") or 1) / 2 if data.get("SegmentationType") == "FRACTIONAL" else 0
-    rows, columns = np.mgrid[: frames.shape[1], : frames.shape[2]]
-    for number, frame in enumerate(frames):
+    last = np.array([int(data.Rows), int(data.Columns)]) - 1
+    corners = np.array([(0, 0), (last[0], 0), (0, last[1]), last])
+    for number in range(int(data.get("NumberOfFrames") or 1)):
         position = attributes.numbers(data, "ImagePositionPatient", 3, number)
         turn = attributes.numbers(data, "ImageOrientationPatient", 6, number)
         spacing = attributes.numbers(data, "PixelSpacing", 2, number)
         if position is None or turn is None or spacing is None:
             raise DataError("a frame of the segmentation does not say where it lies", where=path)
         across, down = np.array(turn[:3]) * spacing[1], np.array(turn[3:]) * spacing[0]
-        where = np.argwhere(frame > half)
-        corners = np.array([(0, 0), (rows[-1, -1], 0), (0, columns[-1, -1]), (rows[-1, -1], columns[-1, -1])])
         steps = np.abs(index(np.array(position) + np.array([across, down])) - index([position]))
         is_finer = np.abs(np.sort(steps, axis=1) - [0, 0, 1]).max() > EDGE
         apart = index(np.array(position) + corners[:, :1] * down + corners[:, 1:] * across)
@@ -126,16 +123,21 @@ def _segments(data: Any, grid: plugin.Grid, aside: Array, path: Path) -> Iterato
                 where=path,
                 fix="resample the mask to the image's grid",
             )
+        with plainly(path):
+            frame = decoded(data, number)
+        where = np.argwhere(frame > half)
         if not len(where):
             continue
         places = np.rint(index(np.array(position) + where[:, :1] * down + where[:, 1:] * across)).astype(int)
         if places.min() < 0 or (places.max(axis=0) >= grid.size).any():
             raise DataError("the segmentation reaches beyond the image", where=path, fix="give the mask of this series")
-        values = frame[tuple(where.T)] if is_map else np.full(len(where), _segment_of(data, number, path))
+        flat = np.ravel_multi_index(tuple(places[:, ::-1].T), grid.size[::-1])
+        if not is_map:
+            yield _segment_of(data, number, path), flat
+            continue
+        values = frame[tuple(where.T)]
         for value in np.unique(values):
-            volume = volumes.setdefault(int(value), np.zeros(grid.size[::-1], bool))
-            volume[tuple(places[values == value][:, ::-1].T)] = True
-    yield from volumes.items()
+            yield int(value), flat[values == value]
 
 
 def _segment_of(data: Any, frame: int, path: Path) -> int:
@@ -146,8 +148,8 @@ def _segment_of(data: Any, frame: int, path: Path) -> int:
     return int(number)
 
 
-def _structures(data: Any, grid: plugin.Grid, path: Path) -> Iterator[tuple[int, Array]]:
-    """Number and voxels (z, y, x) bool of each ROI that is drawn with closed contours, one slice each."""
+def _structures(data: Any, grid: plugin.Grid, path: Path) -> Iterator[Part]:
+    """Parts of the ROIs that are drawn with closed contours, one slice each."""
     index = to_index(grid)
     for roi in data.get("ROIContourSequence") or ():
         drawn: dict[int, list[Array]] = {}
@@ -168,11 +170,10 @@ def _structures(data: Any, grid: plugin.Grid, path: Path) -> Iterator[tuple[int,
                     "the structure set reaches beyond the image", where=path, fix="give that of this series"
                 )
             drawn.setdefault(depth, []).append(places[:, :2])
-        volume = np.zeros(grid.size[::-1], bool)
         for depth, contours in drawn.items():
-            volume[depth] = _filled(contours, (grid.size[1], grid.size[0]))
-        if volume.any():
-            yield int(roi.get("ReferencedROINumber") or 0), volume
+            filled = np.flatnonzero(_filled(contours, (grid.size[1], grid.size[0])))
+            if len(filled):
+                yield int(roi.get("ReferencedROINumber") or 0), filled + depth * grid.size[0] * grid.size[1]
 
 
 def _filled(contours: list[Array], shape: tuple[int, int]) -> Array:
@@ -212,20 +213,57 @@ def inside_of(corners: Array, shape: tuple[int, int]) -> Array:
     return inside
 
 
-def _painted(segments: dict[int, Array], shape: Sequence[int], path: Path) -> Array:
-    """One label a voxel: large segments first, so that those inside them lie on top."""
-    if not segments:
-        raise DataError("the mask has no segment with an inside", where=path)
+def _painted(parts: Iterable[Part], shape: Sequence[int], path: Path) -> Array:
+    """One label a voxel (z, y, x): of several segments there the smallest, which must lie in the larger ones.
+
+    Voxels of several segments are kept aside, so that a segment needs no volume of its own.
+    """
     labels = np.zeros(shape, np.uint16)
-    for number, volume in sorted(segments.items(), key=lambda item: (-int(item[1].sum()), item[0])):
-        for below in np.unique(labels[volume & (labels > 0)]):
-            shared = int((volume & segments[int(below)]).sum())
-            if shared < INSIDE * int(volume.sum()):
-                one, other = sorted((int(below), number))
-                raise DataError(
-                    f"the segments {one} and {other} overlap, and neither lies in the other",
-                    where=path,
-                    fix="save them as masks of their own, or correct one of them",
-                )
-        labels[volume] = number
+    flat = labels.reshape(-1)
+    sizes = np.zeros(2**16, int)
+    shared: list[tuple[Array, Array]] = []
+    for number, at in parts:
+        if not 0 < number < 2**16:
+            raise DataError(f"the number {number} of a segment is not from 1 to 65535", where=path)
+        before = flat[at]
+        flat[at[before == 0]] = number
+        sizes[number] += np.count_nonzero(before == 0)
+        others = at[(before != 0) & (before != number)]
+        shared.append((others, np.full(len(others), number, np.uint16)))
+    if not labels.any():
+        raise DataError("the mask has no segment with an inside", where=path)
+    at, segments = (np.concatenate(columns) for columns in zip(*shared, strict=True))
+    if len(at):
+        several = np.unique(at)
+        # a voxel and a segment in one number
+        pairs = np.concatenate([several << 16 | flat[several], at << 16 | segments])
+        pairs = np.unique(pairs)
+        at, segments = pairs >> 16, pairs & 0xFFFF
+        sizes += np.bincount(segments, minlength=2**16) - np.bincount(flat[several], minlength=2**16)
+        order = np.lexsort((segments, -sizes[segments], at))  # of a voxel the largest segment first
+        at, segments = at[order], segments[order]
+        _check_nested(at, segments, sizes, path)
+        is_last = np.append(at[1:] != at[:-1], True)
+        flat[at[is_last]] = segments[is_last]
     return labels
+
+
+def _check_nested(at: Array, segments: Array, sizes: Array, path: Path) -> None:
+    """Raise DataError where a segment lies upon another one, and not in it.
+
+    Args:
+        at: voxels of several segments, as often as they have segments.
+        segments: which, of a voxel from large to small.
+        sizes: voxels of each segment.
+    """
+    is_same = at[1:] == at[:-1]
+    for pair in np.unique(segments[:-1][is_same] << 16 | segments[1:][is_same]):
+        below, above = pair >> 16, pair & 0xFFFF
+        both = np.intersect1d(at[segments == below], at[segments == above], assume_unique=True)
+        if len(both) < INSIDE * sizes[above]:
+            one, other = sorted((int(below), int(above)))
+            raise DataError(
+                f"the segments {one} and {other} overlap, and neither lies in the other",
+                where=path,
+                fix="save them as masks of their own, or correct one of them",
+            )

@@ -180,7 +180,8 @@ def plainly(path: Path) -> Iterator[None]:
     """Turn whatever a decoder raises inside the block into a DataError with a plain reason."""
     try:
         yield
-    except DataError:
+    except DataError as error:
+        error.where = error.where or str(path)
         raise
     except MemoryError as error:
         raise DataError("the file does not fit into memory", where=path) from error

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any
 
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 
 from medcoss_cli.errors import DataError
 
@@ -36,21 +38,31 @@ B_VALUES = (
     (0x0043, 0x1039, "GEMS_PARM_01"),
     (0x0019, 0x100C, "SIEMENS MR HEADER"),
     (0x2001, 0x1003, "Philips Imaging DD 001"),
+    (0x0065, 0x1009, "Image Private Header"),  # UIH
 )
 """Private elements for the b-value of scanners older than DiffusionBValue: group, element, and private creator."""
 
 
 def group_of(data: Any, frame: int, sequence: str) -> Any:
     """The item of an enhanced object's functional group for one frame, its own or the shared one; None without."""
-    per_frame = data.get("PerFrameFunctionalGroupsSequence") or ()
+    per_frame = _items(data, "PerFrameFunctionalGroupsSequence")
     for groups in (
-        per_frame[frame] if frame < len(per_frame) else None,
-        *(data.get("SharedFunctionalGroupsSequence") or ()),
+        *per_frame[frame : frame + 1],
+        *_items(data, "SharedFunctionalGroupsSequence"),
     ):
-        items = groups.get(sequence) if groups is not None else None
+        items = _items(groups, sequence)
         if items:
             return items[0]
     return None
+
+
+_tag = functools.cache(lambda keyword: Tag(tag_for_keyword(keyword) or 0))
+
+
+def _items(holder: Any, sequence: str) -> Any:
+    """Of a sequence; asked for by its tag, which of thousands of frames is several times faster than by its keyword."""
+    tag = _tag(sequence)
+    return (holder[tag].value or ()) if tag in holder else ()
 
 
 def _holders(data: Any, frame: int, keyword: Any) -> Iterator[Any]:
@@ -68,7 +80,7 @@ def value(data: Any, keyword: Any, frame: int = 0) -> Any:
     None without a value.
     """
     for holder in _holders(data, frame, keyword):
-        found = holder.get(keyword)
+        found = holder.get(keyword) if not isinstance(keyword, str) or _tag(keyword) in holder else None
         if found is None and holder is data and keyword in _PLAIN_NAMES:
             found = holder.get(_PLAIN_NAMES[keyword])
         if isinstance(keyword, tuple):  # by its tag: an element
@@ -153,7 +165,10 @@ def b_value(data: Any, frame: int = 0) -> str:
     found = value(data, "DiffusionBValue", frame)
     if found is not None:
         return f"{float(found):g}"
+    groups = {tag.group for tag in data.keys()}  # noqa: SIM118 - a data set iterates over its elements
     for group, element, creator in B_VALUES:
+        if group not in groups:
+            continue
         tag = next((at for at, name in blocks(group, element) if _is_of(data, name, creator) and at in data), None)
         if tag is None:
             continue

@@ -19,6 +19,7 @@ from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import UID
 
 from medcoss_cli.errors import DataError
+from medcoss_cli.kit.readers import bounds
 
 Array = np.ndarray[Any, Any]
 
@@ -62,7 +63,12 @@ def decode_frame(src: bytes, runner: Any) -> bytearray:
 
 
 def decoded(data: Any, frame: int | None) -> Array:
-    """Stored values of one frame, or of all for None, in colour as RGB; bits are left as they are in the file."""
+    """Stored values of one frame, or of all for None, in colour as RGB; bits are left as they are in the file.
+
+    Raises: DataError, among others, for a frame that would grow beyond what is declared (`bounds`).
+    """
+    for number in range(int(data.get("NumberOfFrames") or 1)) if frame is None else (frame,):
+        bounds.check_frame(data, number)
     with _silenced_stderr() if data.file_meta.TransferSyntaxUID in _NOISY else contextlib.nullcontext():
         return np.asarray(pixel_array(data, index=frame, correct_unused_bits=False))
 

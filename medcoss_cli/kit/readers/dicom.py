@@ -9,7 +9,6 @@ import hashlib
 import logging
 import re
 import warnings
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import pydicom
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from medcoss_cli.errors import DataError
-from medcoss_cli.kit.readers import attributes, plainly
+from medcoss_cli.kit.readers import attributes, bounds, plainly
 from medcoss_cli.kit.readers.codecs import check_decoder
 from medcoss_cli.kit.readers.image import check_size
 
@@ -28,8 +27,6 @@ MAX_SAMPLES = 2**31
 """Rows x columns x frames x channels of one file, from the header before decoding."""
 MAX_FRAMES = 2**16
 """Of one volume."""
-MAX_DEFLATED = 2**28
-"""Bytes a deflated data set may grow to."""
 
 logging.getLogger("pydicom").addHandler(logging.NullHandler())  # its warnings become notes and reasons here
 
@@ -77,6 +74,8 @@ _TAGS: list[Any] = [
     "PerFrameFunctionalGroupsSequence",
     *(tag for group, element, _ in attributes.B_VALUES for pair in attributes.blocks(group, element) for tag in pair),
 ]
+ITEM = 8
+"""Bytes of the tag and the length of a compressed frame."""
 _PIXELS = ((0x7FE0, 0x0010), (0x7FE0, 0x0008), (0x7FE0, 0x0009))
 RISKS = {
     "secondary-capture": "a secondary capture, which may show a name",
@@ -123,7 +122,7 @@ class DicomHeader:
     columns: int
     frames: int
     places: tuple[Frame, ...]
-    """One for each frame; none of a clip, whose frames have no place."""
+    """One for each frame; none where one of several has no position, as those of a clip."""
     unreadable: str | None
     """What of its geometry is there but cannot be read: an image may be read without, a volume not."""
     study: str
@@ -170,7 +169,7 @@ def read_header(path: Path) -> DicomHeader:
 @functools.lru_cache(maxsize=2**14)  # a series is found first and read later
 def _read_header(path: Path, size: int, changed: int) -> DicomHeader:
     with quietly(path), path.open("rb") as file:
-        _check_deflated(path)
+        bounds.check_deflated(file)
         data = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=_TAGS)
         syntax = syntax_of(data)
         deflated = syntax == DeflatedExplicitVRLittleEndian
@@ -178,13 +177,13 @@ def _read_header(path: Path, size: int, changed: int) -> DicomHeader:
         tag = file.read(4)
         big = data.original_encoding[1] is False
         begins = tuple(int.from_bytes(tag[i : i + 2], "big" if big else "little") for i in (0, 2)) in _PIXELS
-        header = _header(path, data, at)
-        if header.not_an_image is None:
+        not_an_image = _not_an_image(data)
+        if not_an_image is None:
             if not deflated and not begins:
                 raise DataError("no pixel data: a header only, or a truncated file", where=path)
             element = 8 if data.original_encoding[0] else 12  # bytes of tag, kind and length before the value
-            _check_pixels(path, data, header, None if deflated else size - at - element)
-    return header
+            _check_pixels(path, data, None if deflated else size - at - element)
+        return _header(path, data, at, not_an_image)
 
 
 def syntax_of(data: Any) -> UID:
@@ -196,31 +195,11 @@ def syntax_of(data: Any) -> UID:
     return UID(ImplicitVRLittleEndian if data.original_encoding[0] else ExplicitVRLittleEndian)
 
 
-def _check_deflated(path: Path) -> None:
-    """A deflated data set is unpacked whole by pydicom, so its size is counted before."""
-    with path.open("rb") as file:
-        head = file.read(2**12)
-    if head[128:132] != b"DICM" or DeflatedExplicitVRLittleEndian.encode() not in head:
-        return
-    meta = pydicom.filereader.read_file_meta_info(path)
-    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        return
-    start = 132 + 12 + int(meta.get("FileMetaInformationGroupLength", 0))
-    inflate, grown = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    data = path.read_bytes()[start:]
-    while data and not inflate.eof:
-        grown += len(inflate.decompress(data, 2**22))
-        data = inflate.unconsumed_tail
-        if grown > MAX_DEFLATED:
-            raise DataError(f"it unpacks to more than the limit of {MAX_DEFLATED:,} bytes", where=path)
-
-
-def _header(path: Path, data: Any, at: int) -> DicomHeader:
+def _header(path: Path, data: Any, at: int, not_an_image: str | None) -> DicomHeader:
     rows, columns = int(data.get("Rows") or 0), int(data.get("Columns") or 0)
     frames = int(data.get("NumberOfFrames") or 1)
     patient = str(data.get("PatientID") or "").strip()
     number = attributes.whole_number(data, "InstanceNumber")
-    not_an_image = _not_an_image(data, rows)
     has_places = not_an_image is None and (frames == 1 or bool(data.get("PerFrameFunctionalGroupsSequence")))
     places, unreadable = _places(data, frames) if has_places else ((), None)
     commas = [name for name in ("PixelSpacing", "ImagePositionPatient") if attributes.has_decimal_comma(data, name)]
@@ -245,14 +224,14 @@ def _header(path: Path, data: Any, at: int) -> DicomHeader:
     )
 
 
-def _not_an_image(data: Any, rows: int) -> str | None:
+def _not_an_image(data: Any) -> str | None:
     uid = data.get("SOPClassUID") or getattr(getattr(data, "file_meta", None), "MediaStorageSOPClassUID", None)
     name = UID(uid).name if uid else ""
     if any(word in name for word in _NOT_PICTURES) or data.get("Modality") in ("SEG", "RTDOSE"):
         return f"a DICOM {name.removesuffix(' Storage') or data.get('Modality')}, not an image"
     if "LOCALIZER" in (data.get("ImageType") or ()):
         return "a localiser (scout)"
-    if rows == 0 and "Image Storage" not in name:
+    if not data.get("Rows") and "Image Storage" not in name:
         return f"DICOM without an image ({name.removesuffix(' Storage') or 'kind not said'})"
     return None
 
@@ -273,7 +252,12 @@ def _places(data: Any, frames: int) -> tuple[tuple[Frame, ...], str | None]:
     if frames > 1 and described < frames:  # else the work would follow a number, not the bytes
         return (), f"{frames:,} frames are declared, and places of {described:,}"
     try:
-        return tuple(_frame(data, number) for number in range(frames)), None
+        places: list[Frame] = []
+        for number in range(frames):
+            places.append(_frame(data, number))
+            if frames > 1 and places[-1].position is None:
+                return (), None
+        return tuple(places), None
     except DataError as error:
         return (), error.what
 
@@ -363,17 +347,21 @@ def spacing_of(data: Any, frame: int = 0) -> tuple[float, float] | None:
     return (spacing[0], spacing[1]) if spacing is not None and min(spacing) > 0 else None
 
 
-def _check_pixels(path: Path, data: Any, header: DicomHeader, length: int | None) -> None:
-    """Size limits, decoder at hand, and for uncompressed pixels: as many bytes as declared."""
-    samples = int(data.get("SamplesPerPixel") or 1)
-    check_size(header.columns, header.rows, path)
-    count = header.rows * header.columns * header.frames * samples
-    if header.frames < 1 or count > MAX_SAMPLES:
-        declared = f"{header.rows} x {header.columns} pixels x {header.frames} frames"
-        raise DataError(f"{declared} are more than the limit of 2^31 values", where=path)
+def _check_pixels(path: Path, data: Any, length: int | None) -> None:
+    """Size limits, decoder at hand, and as many bytes as declared, of compressed pixels as frames need at the least."""
+    rows, columns = int(data.get("Rows") or 0), int(data.get("Columns") or 0)
+    frames, samples = int(data.get("NumberOfFrames") or 1), int(data.get("SamplesPerPixel") or 1)
+    check_size(columns, rows, path)
+    count = rows * columns * frames * samples
+    if frames < 1 or samples < 1 or count > MAX_SAMPLES:
+        raise DataError(
+            f"{rows} x {columns} pixels x {frames} frames are more than the limit of 2^31 values", where=path
+        )
     syntax = syntax_of(data)
     if syntax.is_private or not syntax.is_transfer_syntax or syntax.is_encapsulated:
         check_decoder(syntax, path)
+        if length is not None and frames > 1 and length < ITEM * frames:
+            raise DataError(f"{length:,} bytes of compressed pixels where {frames:,} frames are declared", where=path)
         return
     photometric = str(data.get("PhotometricInterpretation") or "")
     need = count * int(data.get("BitsAllocated") or 8) // 8

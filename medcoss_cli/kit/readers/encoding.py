@@ -57,7 +57,9 @@ def read_text(path: Path, limit: int, encoding: str | None = None) -> Decoded:
     with plainly(path):
         size = path.stat().st_size
         if size > limit:
-            raise DataError(f"{size:,} bytes are more than the limit of {limit:,}", where=path)
+            raise DataError(
+                f"{size:,} bytes are more than the limit of {limit:,}", where=path, fix="split it into several files"
+            )
         if not size:
             raise DataError("the file is empty", where=path)
         data = _unzipped(path, limit) if path.suffix.lower() == ".gz" else path.read_bytes()
@@ -71,7 +73,9 @@ def _unzipped(path: Path, limit: int) -> bytes:
     with gzip.open(path) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
-        raise DataError(f"unpacked it has more than the limit of {limit:,} bytes", where=path)
+        raise DataError(
+            f"unpacked it has more than the limit of {limit:,} bytes", where=path, fix="split it into several files"
+        )
     return data
 
 

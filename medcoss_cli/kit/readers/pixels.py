@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import pydicom
 from pydicom.pixels import apply_color_lut, apply_modality_lut
 
 from medcoss_cli.errors import DataError
-from medcoss_cli.kit.readers import attributes, codecs
+from medcoss_cli.kit.readers import attributes, bits, codecs
 from medcoss_cli.kit.readers.dicom import quietly, read_header, spacing_of, syntax_of
 from medcoss_cli.kit.readers.image import Array
 
@@ -29,6 +30,9 @@ class DicomFrame:
     padding: Array | None
     """(H, W) bool: True where the object says that there is no image; None where it says nothing."""
     notes: tuple[str, ...] = ()
+    layout: bits.Layout | None = None
+    rule: bits.Rule | None = None
+    """How values were taken from their bits; None of colour and of floating point."""
 
 
 @functools.lru_cache(maxsize=1)  # the frames of a clip are asked for one by one
@@ -59,72 +63,57 @@ def open_dataset(path: Path) -> Any:
         return _read_whole(path, path.stat().st_mtime_ns)
 
 
-def decode(path: Path, data: Any, number: int) -> DicomFrame:
+def decode(path: Path, data: Any, number: int, extents: bits.Extents | None = None) -> DicomFrame:
     """One frame of a data set from `read_dataset`. No window is applied. Raises DataError.
 
     MONOCHROME1 is inverted within its bits, so that more is brighter. Slope and intercept are those of the frame.
+
+    Args:
+        extents: what the frames before use of their bits, by layout: those of this frame are added, and the rule is that of
+            all of them. Without, it is that of all frames of the file.
     """
     with quietly(path):
         photometric = str(data.get("PhotometricInterpretation") or "")
         stored = codecs.decoded(data, number)
-        if photometric == "PALETTE COLOR":
-            return DicomFrame(
-                _coloured(_within_bits(stored, data)[0], data), None, (f"{photometric} converted to RGB",)
-            )
         if stored.ndim == 3:
             notes: tuple[str, ...] = () if photometric == "RGB" else (f"{photometric} converted to RGB",)
             return DicomFrame(stored, None, notes)
-        stored, bits, notes = _within_bits(stored, data)
+        layout, rule = bits.layout_of(stored, data), None
+        if layout is not None:
+            if extents is None:
+                extents = _extents_of_file(path, path.stat().st_mtime_ns) if _is_one_of_many(data, layout) else {}
+            bits.add(extents, layout, stored)
+            rule = bits.rule_of(layout, extents[layout])
+            stored = bits.taken(stored, rule)
+        if photometric == "PALETTE COLOR":
+            return DicomFrame(_coloured(stored, data), None, (f"{photometric} converted to RGB",))
+        notes = rule.notes if rule is not None else ()
         padding = _padding(stored, data)
         # of CT and PET values are a quantity, however they are displayed
-        if photometric == "MONOCHROME1" and stored.dtype.kind in "iu" and data.get("Modality") not in ("CT", "PT"):
-            top = 2**bits - 1
+        if photometric == "MONOCHROME1" and rule is not None and data.get("Modality") not in ("CT", "PT"):
+            top = 2**rule.bits - 1
             stored = (-1 - stored if stored.dtype.kind == "i" else top - stored).astype(stored.dtype)
             notes = (*notes, "MONOCHROME1: inverted, so that larger values are brighter")
-        return DicomFrame(_rescaled(stored, data, number), padding, notes)
+        return DicomFrame(_rescaled(stored, data, number), padding, notes, layout, rule)
 
 
-def _within_bits(stored: Array, data: Any) -> tuple[Array, int, tuple[str, ...]]:
-    """Values of the bits that hold them, how many bits these are, and notes.
-
-    Bits above BitsStored are a graphic where the object has one there, and belong to the value otherwise: a header that
-    says too few would turn bright pixels dark. Of left-aligned values the empty low bits are dropped.
-    """
-    if stored.dtype.kind not in "iu":
-        return stored, 0, ()
-    stored = stored.astype(stored.dtype.newbyteorder("="))
-    allocated = 8 * stored.dtype.itemsize
-    bits = min(int(data.get("BitsStored") or allocated), allocated)
-    empty = int(data.get("HighBit") or 0) + 1 - bits
-    unsigned = stored.view(f"u{stored.dtype.itemsize}")
-    is_signed = stored.dtype.kind == "i"
-    if 0 < empty <= allocated - bits and not (unsigned & unsigned.dtype.type(2**empty - 1)).any():
-        return _signed(np.right_shift(unsigned, empty), bits, is_signed), bits, ()
-    above = np.right_shift(unsigned, bits) if bits < allocated else np.zeros((), unsigned.dtype)
-    if not above.any() or _has_graphic(data, bits):
-        return _signed(np.bitwise_and(unsigned, 2**bits - 1), bits, is_signed), bits, ()
-    low, high = int(stored.min()), int(stored.max())
-    if is_signed and -(2 ** (bits - 1)) <= low and high < 2 ** (bits - 1):  # bits above are the sign, as they should be
-        return stored, bits, ()
-    needed = allocated if is_signed else high.bit_length()
-    return stored, needed, (f"values need {needed} bits where BitsStored is {bits}: all bits are used",)
+def _is_one_of_many(data: Any, layout: bits.Layout) -> bool:
+    """True for a frame whose rule depends on the others of its file."""
+    return int(data.get("NumberOfFrames") or 1) > 1 and layout.stored < layout.allocated
 
 
-def _signed(values: Array, bits: int, is_signed: bool) -> Array:
-    """Two's complement of so many bits, where a sign is meant."""
-    if not is_signed:
-        return values
-    shift = 8 * values.dtype.itemsize - bits
-    return np.asarray(np.right_shift(np.left_shift(values, shift).view(f"i{values.dtype.itemsize}"), shift))
-
-
-def _has_graphic(data: Any, bits: int) -> bool:
-    """True where an overlay lies in the pixels' bits above those stored."""
-    for group in range(0x6000, 0x6020, 2):
-        plane, own = data.get((group, 0x0102)), data.get((group, 0x0100))
-        if plane is not None and own is not None and (own.value or 1) > 1 and (plane.value or 0) >= bits:
-            return True
-    return False
+@functools.lru_cache(maxsize=1)  # the frames of a clip are asked for one by one
+def _extents_of_file(path: Path, changed: int) -> bits.Extents:
+    """What all frames of a file use of their bits, as far as they can be decoded."""
+    data = _read_whole(path, changed)
+    found: bits.Extents = {}
+    for number in range(int(data.get("NumberOfFrames") or 1)):
+        with contextlib.suppress(DataError), quietly(path):  # a damaged frame is refused when it is read
+            stored = codecs.decoded(data, number)
+            layout = bits.layout_of(stored, data)
+            if layout is not None:
+                bits.add(found, layout, stored)
+    return found
 
 
 def _padding(stored: Array, data: Any) -> Array | None:
@@ -133,10 +122,10 @@ def _padding(stored: Array, data: Any) -> Array | None:
     for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
         held = data.get(keyword)
         if isinstance(held, int):
-            bits = 8 * stored.dtype.itemsize
-            wrapped = held % 2**bits if stored.dtype.kind in "iu" else held  # US for SS and the reverse are common
-            if stored.dtype.kind == "i" and wrapped >= 2 ** (bits - 1):
-                wrapped -= 2**bits
+            size = 8 * stored.dtype.itemsize
+            wrapped = held % 2**size if stored.dtype.kind in "iu" else held  # US for SS and the reverse are common
+            if stored.dtype.kind == "i" and wrapped >= 2 ** (size - 1):
+                wrapped -= 2**size
             ends.append(wrapped)
     if not ends or data.get("PixelPaddingValue") is None:
         return None

@@ -100,6 +100,9 @@ def read_rows(path: Path, column: str | None, encoding: str | None = None) -> Ro
         raise DataError("the table has no header", where=path)
     at = _header([row.fields for row in rows[:_TITLES]], column)
     columns = tuple(field.strip() for field in rows[at].fields)
+    if column is not None and len(columns) == 1 and len({len(row.fields) for row in rows[at + 1 :]}) > 1:
+        # one column of sentences with commas; rows of one length are those of a header that lacks names
+        rows = [replace(row, fields=(separator.join(row.fields),)) if len(row.fields) > 1 else row for row in rows]
     if decoded.repaired:
         ends = [row.line for row in rows[1:]] + [len(lines) + 1]
         rows = [
@@ -120,12 +123,14 @@ def _place(columns: Sequence[str], name: str | None) -> int | None:
 
 
 def _header(rows: Sequence[Sequence[str]], column: str | None) -> int:
-    """Number of the header: the row with the column, if only titles (one cell each) are above it; else the first."""
-    for number, fields in enumerate(rows):
+    """Number of the header: the row with the column, if only titles (one cell each) are above it; else the first of several
+    cells, or the first.
+    """
+    for number, fields in enumerate(rows if column is not None else ()):
         if _place(fields, column) is not None:
             return number
         if sum(bool(field.strip()) for field in fields) > 1:
-            break
+            return number
     return 0
 
 
@@ -140,7 +145,15 @@ def _separator(lines: Sequence[str], ending: str, column: str | None) -> tuple[s
     for separator, rows in fields.items():
         if rows and _place(rows[_header(rows, column)], column) is not None:
             return separator, 0
-    return max(fields, key=lambda separator: len(fields[separator][0]) if fields[separator] else 0), 0
+    return max(fields, key=lambda separator: _width(fields[separator], column)), 0
+
+
+def _width(rows: Sequence[Sequence[str]], column: str | None) -> tuple[int, int]:
+    """How likely rows are a table: one with a header of several cells, the nearer to the top and the wider the better."""
+    if not rows:
+        return -_TITLES, 0
+    at = _header(rows, column)
+    return (-at if len(rows[at]) > 1 else -_TITLES), len(rows[at])
 
 
 def _separated(lines: Sequence[str], skipped: int, separator: str) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,35 +12,24 @@ from pathlib import Path
 import numpy as np
 
 from medcoss_cli.errors import DataError
-from medcoss_cli.kit.readers import dicom, kind_of, pixels, plainly
-from medcoss_cli.kit.readers.dicom import DicomHeader, Frame
+from medcoss_cli.kit.readers import bits, dicom, kind_of, pixels, plainly
+from medcoss_cli.kit.readers.dicom import DicomHeader
+from medcoss_cli.kit.readers.ordering import TILTED, UNEVEN, place_of, put_together, same_pixels
 from medcoss_cli.kit.readers.slices import Slice, by_folders, placed_apart, separated
 from medcoss_cli.kit.readers.straighten import STRAIGHTENED, Offsets, straight_grid, straightened
 from medcoss_cli.kit.readers.volume import Array, FileGrid
 from medcoss_cli.plugin import Skipped
 
-GAP = 1.5
-"""A step of so many usual steps means that a slice is missing."""
-SAME = 0.1
-"""Share of the usual step within which two slices are at one place, written with other roundings."""
-EVEN = 0.05
-"""Of a step, by which slices may lie beside an even grid."""
-COPY = 0.01
-"""mm between two positions of one slice, written with other digits."""
-ALIKE = 1e-2
-"""Largest difference of direction cosines from right angles and from length 1."""
 ONE_SLICE = "one slice (2D) where a volume is expected"
 """The reason of an image that is left out."""
 REPEATED = "the same slice as another file"
 """The reason of a copy that is left out."""
-TILT = 0.9998
-"""Cosine of 1 degree: slices shifted sideways by more come from a tilted gantry."""
-TILTED = "slices are shifted sideways (tilted gantry): not corrected"
-UNEVEN = "uneven steps between slices: the median is used"
-"""Notes on volumes whose voxels do not lie where their grid says."""
 COPIED = "a copy of a series in another folder"
 """A note on a volume whose slices are all read in another volume as well."""
-UNLIKE = "several different images at one position"
+STRAY = "not of the acquisition that the rest of its series is of"
+"""The reason of the few slices that do not fit in a volume."""
+ENOUGH = 4
+"""Slices of a volume beside which a few others may be left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,66 +102,98 @@ def find(
         else:
             place = path if header.frames > 1 else (header.series or path.parent)
             group = (patients or {}).get(path)
-            key = (place, header.study, header.modality, header.rows, header.columns, header.patient, group)
+            key = (place, header.study, header.modality, header.patient, group)
             series.setdefault(key, []).extend(Slice(header, frame) for frame in header.places)
     for slices in series.values():
-        yield from _volumes(slices)
+        sizes: dict[object, list[Slice]] = {}
+        for item in slices:
+            sizes.setdefault((item.header.rows, item.header.columns), []).append(item)
+        for same in sizes.values():
+            yield from _volumes(same, len(slices) - len(same))
 
 
 def _not_slices(header: DicomHeader) -> str | None:
     if not header.grey:
         return "a colour image where a volume is expected"
-    if header.frames > 1 and (not header.places or any(frame.position is None for frame in header.places)):
+    if header.frames > 1 and not header.places:
         return "several frames without positions: an image sequence, not a volume"
     return None
 
 
-def _volumes(slices: list[Slice]) -> Iterator[Series | Skipped]:
-    """The volumes of one series, whose slices may be dealt out over folders; a copy in another folder is a volume of its own."""
+def _volumes(slices: list[Slice], others: int) -> Iterator[Series | Skipped]:
+    """The volumes of one series, whose slices may be dealt out over folders; a copy in another folder is a volume of its own.
+
+    Args:
+        others: slices of the series that have another size.
+    """
     seen: dict[object, Slice] = {}
+    note = (_left_out(others, "size"),) if 0 < others <= _few(len(slices)) else ()
     for group in by_folders(slices):
         is_copy = bool(seen) and all(_is_seen(item, seen) for item in group)
         for item in _split(group):
-            if isinstance(item, Series) and is_copy:
-                item = replace(item, notes=(*item.notes, COPIED))
+            if isinstance(item, Series):
+                item = replace(item, notes=(*item.notes, *note, *((COPIED,) if is_copy else ())))
             yield item
-        seen |= {_place(item): item for item in group}
+        seen |= {place_of(item): item for item in group}
+
+
+def _few(count: int) -> int:
+    """How many slices may be left out of a series without a guess which of its parts is the volume."""
+    return max(1, count // 10) if count >= ENOUGH else 0
+
+
+def _left_out(count: int, difference: str) -> str:
+    return f"{count} slice{'s' * (count > 1)} of another {difference} left out"
 
 
 def _is_seen(item: Slice, seen: dict[object, Slice]) -> bool:
     """True where a slice of the same place has the same pixels: instance UIDs may all be one, or all be new."""
-    other = seen.get(_place(item))
-    return other is not None and _same_pixels(item, other)
+    other = seen.get(place_of(item))
+    return other is not None and same_pixels(item, other)
 
 
 def _split(slices: list[Slice]) -> Iterator[Series | Skipped]:
     """Slices of one series, split where they differ physically, and each part put together."""
     parts: list[tuple[list[Slice], str]] = []
-    alike = placed_apart(slices)
-    apart = "orientation or spacing" if sum(len(group) > 1 for group in alike) > 1 else ""
+    try:
+        alike = placed_apart(slices)
+    except DataError as error:
+        yield Skipped(_source(slices), f"series of {len(slices)} slices: {error.what}", bad=True)
+        return
+    apart = "orientation or spacing" if len(alike) > 1 else ""
     for group in alike:
         parts += [(part, difference or apart) for part, difference in separated(group)]
     volumes = sum(len(part) > 1 for part, _ in parts)
     for part, difference in parts:
-        note = f"one of {volumes} volumes of its series, split by {difference}" if difference else ""
-        yield from _assembled(part, note)
+        note = f"one of {volumes} volumes of its series, split by {difference}"
+        if volumes == 1:
+            note = _left_out(len(slices) - len(part), difference)
+        yield from _assembled(part, note if difference else "")
 
 
 def _assembled(slices: list[Slice], note: str) -> Iterator[Series | Skipped]:
     source = _source(slices)
-    if len({_place(item) for item in slices}) == 1:  # one slice, perhaps in several forms
+    if len({place_of(item) for item in slices}) == 1:  # one slice, perhaps in several forms
         yield from (Skipped(path, ONE_SLICE) for path in dict.fromkeys(item.header.path for item in slices))
         return
+    reason: str | None = None
     try:
-        slices, repeated = _without_repeats(slices)
-        order, grid = _ordered(slices, source)
-        grid = grid.check(source)
-        read = {(item.header.path, item.frame.number) for item in order}
-        repeated += [item for item in slices if (item.header.path, item.frame.number) not in read]
-        yield from (Skipped(item.header.path, REPEATED) for item in repeated)
+        order, grid, repeated = put_together(slices, source)
     except DataError as error:
-        yield Skipped(source, f"series of {len(slices)} slices: {error.what}", bad=True)
+        reason, order = error.what, []
+    if reason is not None or UNEVEN in grid.notes:
+        main, name = _main_part(slices, order, source)
+        if main:
+            kept = {item.header.path for item in main}
+            others = dict.fromkeys(item.header.path for item in slices)
+            yield from (Skipped(path, STRAY) for path in others if path not in kept)
+            left_out = _left_out(len(slices) - len(main), name)
+            yield from _assembled(main, " and ".join(filter(None, (note, left_out))))
+            return
+    if reason is not None:
+        yield Skipped(source, f"series of {len(slices)} slices: {reason}", bad=True)
         return
+    yield from (Skipped(item.header.path, REPEATED) for item in repeated)
     notes = [note] if note else []
     notes += [f"{len(repeated)} duplicate slices were used once"] if repeated else []
     header_notes = dict.fromkeys(text for item in slices for text in item.header.notes)
@@ -199,6 +221,31 @@ def _assembled(slices: list[Slice], note: str) -> Iterator[Series | Skipped]:
     )
 
 
+def _main_part(slices: list[Slice], order: list[Slice], source: Path) -> tuple[list[Slice], str]:
+    """Slices of one acquisition that are an even volume where only a few others are not of it, and what these differ by.
+
+    Args:
+        order: all of them in their order where they are a volume, although an uneven one: then the others must lie between.
+    """
+    for name in dict(slices[0].frame.acquisition):
+        groups: dict[str, list[Slice]] = {}
+        for item in slices:
+            groups.setdefault(dict(item.frame.acquisition)[name], []).append(item)
+        main = max(groups.values(), key=len)
+        places = [
+            n
+            for n, item in enumerate(order)
+            if dict(item.frame.acquisition)[name] == dict(main[0].frame.acquisition)[name]
+        ]
+        is_in_one_piece = bool(places) and places[-1] - places[0] + 1 == len(places)
+        if 0 < len(slices) - len(main) <= _few(len(main)) and not is_in_one_piece:
+            with contextlib.suppress(DataError):
+                grid = put_together(main, source)[1]
+                if grid.spacing is not None and UNEVEN not in grid.notes:
+                    return main, name
+    return [], ""
+
+
 def _offsets(slices: Sequence[Slice], grid: FileGrid) -> Offsets:
     if grid.direction is None or grid.origin is None or not {TILTED, UNEVEN} & set(grid.notes):
         return ()
@@ -211,140 +258,6 @@ def _source(slices: Sequence[Slice]) -> Path:
     if len(paths) == 1:
         return slices[0].header.path
     return Path(os.path.commonpath([path.parent for path in paths]))
-
-
-def _without_repeats(slices: list[Slice]) -> tuple[list[Slice], list[Slice]]:
-    """Slices once each, and copies: at the same place with the same pixels. Raises DataError for unlike ones."""
-    first_at: dict[object, Slice] = {}
-    repeated = []
-    for item in slices:
-        other = first_at.setdefault(_place(item), item)
-        if other is item:
-            continue
-        if not _same_pixels(item, other):
-            raise DataError(UNLIKE, where=item.header.path)
-        repeated.append(item)
-    return list(first_at.values()), repeated
-
-
-def _place(item: Slice) -> object:
-    """Equal for slices that are at one place; without a position, of one number; without either, never equal."""
-    if item.frame.position:
-        return tuple(round(x, 3) for x in item.frame.position)
-    return item.header.path if item.header.number is None else item.header.number
-
-
-def _same_pixels(a: Slice, b: Slice) -> bool:
-    """Compared as they are in the file, else (another compression of one instance) decoded; only ever for one place."""
-    if a.header.frames == b.header.frames == 1 and _encoded(a.header) == _encoded(b.header):
-        return True
-    if a.header.instance != b.header.instance and a.header.path != b.header.path:
-        return False
-    first, second = (_decoded(item).values for item in (a, b))
-    return bool(np.array_equal(first, second))
-
-
-def _encoded(header: DicomHeader) -> bytes:
-    with plainly(header.path), header.path.open("rb") as file:
-        file.seek(header.at)
-        return file.read()
-
-
-def _decoded(item: Slice) -> pixels.DicomFrame:
-    path = item.header.path
-    return pixels.decode(path, pixels.read_dataset(path), item.frame.number)
-
-
-def _ordered(slices: list[Slice], source: Path) -> tuple[list[Slice], FileGrid]:
-    """Slices by position along their normal, and their grid. Raises DataError where one is missing or two share a place."""
-    first = slices[0]
-    if any(item.frame.position is None for item in slices):
-        return _by_number(slices, source)
-    points = np.array([item.frame.position for item in slices], dtype=float)
-    if first.frame.orientation is None:
-        return _along_travel(slices, points, source)
-    cosines = np.array(first.frame.orientation).reshape(2, 3)
-    lengths = np.linalg.norm(cosines, axis=1)
-    if np.abs(lengths - 1).max() > ALIKE or abs(cosines[0] @ cosines[1]) > ALIKE:
-        raise DataError("the orientation in the header is not at right angles", where=source)
-    cosines = cosines / lengths[:, None]
-    normal = np.cross(cosines[0], cosines[1])
-    order = [int(n) for n in np.argsort(points @ normal, kind="stable")]
-    order = _without_near(slices, order, points @ normal)
-    gap, notes = _steps((points @ normal)[order], source)
-    travel = points[order] - points[order[0]]
-    aside = np.linalg.norm(travel - np.outer(travel @ normal, normal), axis=1)
-    is_bent = float(aside.max()) > max(first.frame.spacing or (1.0,))
-    if is_bent or abs(travel[-1] @ normal) < TILT * float(np.linalg.norm(travel[-1])):
-        notes = (*notes, TILTED)
-    x, y, z = (float(v) for v in points[order[0]])
-    direction = tuple(float(v) for v in np.column_stack([cosines[0], cosines[1], normal]).flatten())
-    size = (first.header.columns, first.header.rows, len(order))
-    return [slices[n] for n in order], FileGrid(size, _spacing(first.frame, gap), (x, y, z), direction, 1, notes)
-
-
-def _spacing(frame: Frame, gap: float | None) -> tuple[float, float, float] | None:
-    if frame.spacing is None or gap is None:
-        return None
-    return frame.spacing[1], frame.spacing[0], gap
-
-
-def _without_near(slices: list[Slice], order: list[int], along: Array) -> list[int]:
-    """Without copies whose position was rounded otherwise: nearer than a tenth of the usual step, with the same pixels."""
-    if len(order) < 4:
-        return order
-    steps = np.diff(along[order])
-    usual = float(np.median(steps[steps > COPY])) if (steps > COPY).any() else 0.0
-    kept = order[:1]
-    for n in order[1:]:
-        if along[n] - along[kept[-1]] > SAME * usual or not _same_pixels(slices[n], slices[kept[-1]]):
-            kept.append(n)
-    return kept
-
-
-def _steps(along: Array, source: Path) -> tuple[float, tuple[str, ...]]:
-    """The usual step between slices in mm."""
-    steps = np.diff(along)
-    usual = float(np.median(steps))
-    if usual < 1e-3 or steps.min() < max(1e-3, SAME * usual):
-        raise DataError(UNLIKE, where=source)
-    gaps = np.flatnonzero(steps > GAP * usual)
-    if len(gaps):
-        where = ", ".join(f"after slice {n + 1}: {steps[n]:.4g} mm" for n in gaps[:3])
-        raise DataError(f"slices are missing ({where}, where {usual:.4g} mm is usual)", where=source)
-    # positions are rounded in the header, steps between them all the more: the whole way is what the step is of
-    numbers = np.arange(len(along))
-    mean, first = float(along[-1] - along[0]) / len(steps), float(along[0])
-    for step, begin in ((mean, first), np.polyfit(numbers, along, 1)):
-        if float(np.abs(along - begin - step * numbers).max()) <= EVEN * usual:
-            return float(step), ()
-    return usual, (UNEVEN,)
-
-
-def _along_travel(slices: list[Slice], points: Array, source: Path) -> tuple[list[Slice], FileGrid]:
-    """Positions without an orientation: ordered along the axis on which they move, how the pixels lie is not known."""
-    axis = int(np.ptp(points, axis=0).argmax())
-    order = [int(n) for n in np.argsort(points[:, axis], kind="stable")]
-    gap, notes = _steps(points[order, axis], source)
-    size = (slices[0].header.columns, slices[0].header.rows, len(order))
-    grid = FileGrid(size, _spacing(slices[0].frame, gap), notes=(*notes, "no orientation: slices ordered by position"))
-    return [slices[n] for n in order], grid
-
-
-def _by_number(slices: list[Slice], source: Path) -> tuple[list[Slice], FileGrid]:
-    """Without positions the files' own count is all there is; how far apart slices are is then not known."""
-    if any(item.header.number is None for item in slices):
-        raise DataError(
-            "the slices have neither positions nor instance numbers, so their order is unknown", where=source
-        )
-    if any(item.frame.position is not None for item in slices):
-        raise DataError("some of the slices have no position", where=source)
-    order = sorted(slices, key=lambda item: item.header.number or 0)
-    size = (order[0].header.columns, order[0].header.rows, len(order))
-    notes = ("no positions: slices ordered by InstanceNumber",)
-    spacing = order[0].frame.spacing
-    in_plane = None if spacing is None else (spacing[1], spacing[0])
-    return order, FileGrid(size, notes=notes, in_plane=in_plane)
 
 
 def open_series(source: Path, key: str, files: Iterable[Path] = ()) -> Series:
@@ -367,17 +280,30 @@ def read(item: Series) -> tuple[Array, FileGrid]:
     """
     volume = np.full((len(item.slices), *item.grid.size[1::-1]), np.nan, np.float32)
     padding = np.zeros(volume.shape, bool)
-    notes: dict[str, None] = {}
-    for place, (path, number) in enumerate(item.slices):
-        data = pixels.open_dataset(path)
-        frame = pixels.decode(path, data, number)
-        if frame.values.shape != volume.shape[1:]:
-            raise DataError("the decoded slice is not of the size that its header says", where=path)
-        volume[place] = frame.values
-        if frame.padding is not None:
-            padding[place] = frame.padding
-        notes |= dict.fromkeys(frame.notes)
+    extents: bits.Extents = {}
+    frames: dict[int, pixels.DicomFrame] = {}
+    for place in range(len(item.slices)):
+        frames[place] = _decoded_into(volume, padding, item, place, extents)
+    for (
+        place,
+        frame,
+    ) in frames.items():  # a slice may show only later that others need more of their bits than they seemed to
+        if frame.layout is not None and frame.rule != bits.rule_of(frame.layout, extents[frame.layout]):
+            frames[place] = _decoded_into(volume, padding, item, place, extents)
+    notes = dict.fromkeys(note for frame in frames.values() for note in frame.notes)
+    data = pixels.open_dataset(item.slices[-1][0])
     volume, padding_notes = pixels.without_padding(volume, padding, data)
     if STRAIGHTENED in item.grid.notes:
         volume = straightened(volume, item.grid, item.offsets)
     return volume, replace(item.grid, notes=(*item.grid.notes, *notes, *padding_notes))
+
+
+def _decoded_into(volume: Array, padding: Array, item: Series, place: int, extents: bits.Extents) -> pixels.DicomFrame:
+    """A slice, decoded and written at its place; without its values, so that a series is not kept twice."""
+    path, number = item.slices[place]
+    frame = pixels.decode(path, pixels.open_dataset(path), number, extents)
+    if frame.values.shape != volume.shape[1:]:
+        raise DataError("the decoded slice is not of the size that its header says", where=path)
+    volume[place] = frame.values
+    padding[place] = False if frame.padding is None else frame.padding
+    return replace(frame, values=frame.values[:0], padding=None)

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers.dicom import DicomHeader, Frame
 
 ALIKE = 1e-2
 """Direction cosines, and shares of a spacing, by which slices of one volume may differ."""
 FULL = 0.9
 """Slices whose steps are at least this share of their thickness do not overlap."""
+MAX_TURNS = 500
+"""Orientations and pixel spacings of one series."""
 HALF_A_DAY = 43_200
 """Seconds; no scan is that long."""
 
@@ -25,6 +28,7 @@ class Slice:
     frame: Frame
 
 
+Along = np.ndarray[tuple[int], np.dtype[np.float64]]
 Parts = list[tuple[list[Slice], str]]
 """Slices of each part, and by what they were told apart; "" where they were not."""
 
@@ -37,20 +41,34 @@ def is_alike(a: tuple[float, ...] | None, b: tuple[float, ...] | None, unit: flo
 
 
 def placed_apart(slices: list[Slice]) -> list[list[Slice]]:
-    """Slices by orientation and pixel spacing."""
+    """Slices by orientation and pixel spacing. Raises DataError for more of these than a series has."""
     groups: list[list[Slice]] = []
+    known: dict[object, list[Slice]] = {}
     for item in slices:
-        for group in groups:
-            first = group[0].frame
-            unit = max(first.spacing or (1.0,))
-            if is_alike(first.orientation, item.frame.orientation, 1.0) and is_alike(
-                first.spacing, item.frame.spacing, unit
-            ):
-                group.append(item)
-                break
-        else:
-            groups.append([item])
+        key = item.frame.orientation, item.frame.spacing
+        if key not in known:
+            known[key] = next((group for group in groups if _is_placed_alike(group[0].frame, item.frame)), [])
+            if not known[key]:
+                groups.append(known[key])
+            if len(groups) > MAX_TURNS:
+                raise DataError(f"they have more than {MAX_TURNS} orientations or pixel spacings")
+        known[key].append(item)
     return groups
+
+
+def _is_placed_alike(first: Frame, second: Frame) -> bool:
+    unit = max(first.spacing or (1.0,))
+    return is_alike(first.orientation, second.orientation, 1.0) and is_alike(first.spacing, second.spacing, unit)
+
+
+@dataclass(slots=True)
+class _Stack:
+    """Slices of one or more folders."""
+
+    slices: list[Slice]
+    along: Along | None
+    """As `_along` gives it."""
+    places: set[float]
 
 
 def by_folders(slices: list[Slice]) -> list[list[Slice]]:
@@ -58,28 +76,44 @@ def by_folders(slices: list[Slice]) -> list[list[Slice]]:
     folders: dict[object, list[Slice]] = {}
     for item in slices:
         folders.setdefault(item.header.path.parent, []).append(item)
-    groups: list[list[Slice]] = []
+    if len(folders) == 1:
+        return [slices]
+    axis = _axis(slices)
+    stacks: list[_Stack] = []
     for part in folders.values():
-        for group in groups:
-            if _is_dealt_out(group, part):
-                group += part
+        # by each stack's own normal, once for all those that have the same
+        alongs: dict[object, tuple[Along | None, set[float]]] = {}
+        for stack in stacks:
+            turn = stack.slices[0].frame.orientation
+            if turn not in alongs:
+                alongs[turn] = _with_places(_along(part, turn, axis))
+            along, places = alongs[turn]
+            if along is not None and stack.along is not None and _is_dealt_out(stack, part, along, places):
+                stack.slices += part
+                stack.along = np.concatenate([stack.along, along])
+                stack.places |= places
                 break
         else:
-            groups.append(list(part))
-    return groups
+            stacks.append(_Stack(list(part), *_with_places(_along(part, part[0].frame.orientation, axis))))
+    return [stack.slices for stack in stacks]
 
 
-def _is_dealt_out(group: list[Slice], part: list[Slice]) -> bool:
-    """True where slices of two folders have different places in one stack."""
-    first, second = group[0].frame, part[0].frame
-    together = [*group, *part]
-    along = _along(together)
-    if along is None or not is_alike(first.orientation, second.orientation, 1.0):
+def _with_places(along: Along | None) -> tuple[Along | None, set[float]]:
+    return along, set() if along is None else {round(float(place), 2) for place in along}
+
+
+def _is_dealt_out(stack: _Stack, part: list[Slice], along: Along, places: set[float]) -> bool:
+    """True where slices of a further folder have other places in one stack."""
+    if not stack.places.isdisjoint(places):
         return False
+    if not is_alike(stack.slices[0].frame.orientation, part[0].frame.orientation, 1.0):
+        return False
+    if stack.along is None or min(len(stack.slices), len(part)) < 2:  # one slice is no stack of its own
+        return True
+    together = np.concatenate([stack.along, along])
     numbers = list(range(len(together)))
-    parts = [numbers[: len(group)], numbers[len(group) :]]
-    places = [{round(float(place), 2) for place in along[numbers]} for numbers in parts]
-    return not places[0] & places[1] and not _is_split(together, along, parts, _is_even(along))
+    parts = [numbers[: len(stack.slices)], numbers[len(stack.slices) :]]
+    return not _is_split([*stack.slices, *part], together, parts, _is_even(together))
 
 
 def separated(slices: list[Slice]) -> Parts:
@@ -110,7 +144,7 @@ def _by_contrast(slices: list[Slice]) -> Parts:
 
 
 def _by_acquisition(slices: list[Slice]) -> Parts:
-    along = _along(slices)
+    along = _along(slices, slices[0].frame.orientation, _axis(slices))
     if along is None:
         return _by_time_point(slices)
     if len(slices) < 4:
@@ -142,26 +176,27 @@ def _by_time_point(slices: list[Slice]) -> Parts:
     return [(group, "time point") for group in groups.values()]
 
 
-def _along(slices: list[Slice]) -> np.ndarray[tuple[int], np.dtype[np.float64]] | None:
-    """mm along the normal, or without an orientation along the axis on which positions move; None without positions."""
+def _axis(slices: list[Slice]) -> int:
+    """The axis on which positions move most."""
+    points = np.array([item.frame.position for item in slices if item.frame.position is not None], dtype=float)
+    return int(np.ptp(points, axis=0).argmax()) if len(points) else 0
+
+
+def _along(slices: list[Slice], turn: tuple[float, ...] | None, axis: int) -> Along | None:
+    """mm along the normal of an orientation, or without one along an axis; None without positions."""
     if any(item.frame.position is None for item in slices):
         return None
     points = np.array([item.frame.position for item in slices], dtype=float)
-    turn = slices[0].frame.orientation
-    if turn is None:
-        return np.asarray(points[:, int(np.ptp(points, axis=0).argmax())])
-    return np.asarray(points @ np.cross(turn[:3], turn[3:]))
+    return np.asarray(points[:, axis] if turn is None else points @ np.cross(turn[:3], turn[3:]))
 
 
-def _is_even(along: np.ndarray[tuple[int], np.dtype[np.float64]]) -> bool:
+def _is_even(along: Along) -> bool:
     """True for two or more places of which none is doubled and none is between two others."""
     steps = np.diff(np.sort(along))
     return len(steps) > 0 and bool(steps.min() > max(1e-3, 0.5 * float(np.median(steps))))
 
 
-def _is_split(
-    slices: list[Slice], along: np.ndarray[tuple[int], np.dtype[np.float64]], parts: list[list[int]], is_even: bool
-) -> bool:
+def _is_split(slices: list[Slice], along: Along, parts: list[list[int]], is_even: bool) -> bool:
     """True where parts lie between or upon each other, and each is a volume by itself."""
     ends = sorted((float(along[part].min()), float(along[part].max())) for part in parts)
     overlap = any(low <= end + 1e-3 for (_, end), (low, _) in itertools.pairwise(ends))
@@ -184,7 +219,7 @@ def _moments(slices: list[Slice]) -> list[tuple[float, ...]]:
     return [(*some, last + 2 * HALF_A_DAY * (last < HALF_A_DAY)) for *some, last in times]
 
 
-def _by_rank(slices: list[Slice], along: np.ndarray[tuple[int], np.dtype[np.float64]]) -> list[list[int]]:
+def _by_rank(slices: list[Slice], along: Along) -> list[list[int]]:
     """As many parts as there are images at every place, by their times there; none where times do not tell."""
     places: dict[float, list[int]] = {}
     for n, place in enumerate(along):
@@ -199,7 +234,7 @@ def _by_rank(slices: list[Slice], along: np.ndarray[tuple[int], np.dtype[np.floa
     return [list(part) for part in zip(*ranked, strict=True)]
 
 
-def _by_run(slices: list[Slice], along: np.ndarray[tuple[int], np.dtype[np.float64]]) -> list[list[int]]:
+def _by_run(slices: list[Slice], along: Along) -> list[list[int]]:
     """Parts that the scanner went through one after the other; none where times do not tell."""
     if any(not item.frame.times for item in slices):
         return []

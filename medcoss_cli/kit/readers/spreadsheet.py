@@ -46,7 +46,11 @@ def read_workbook(path: Path) -> list[Sheet]:
         with zipfile.ZipFile(path) as archive:
             size = sum(item.file_size for item in archive.infolist())
             if size > MAX_UNPACKED:
-                raise DataError(f"{size:,} bytes unpacked are more than the limit of {MAX_UNPACKED:,}", where=path)
+                raise DataError(
+                    f"{size:,} bytes unpacked are more than the limit of {MAX_UNPACKED:,}",
+                    where=path,
+                    fix="save the sheet as .csv",
+                )
             parts = [name for name in archive.namelist() if name.startswith("xl/worksheets/")]
             has_formulas = any(re.search(rb"<f[ >]", archive.read(name)) for name in parts)
         book = openpyxl.load_workbook(path, data_only=True)
@@ -71,7 +75,11 @@ def _sheet(path: Path, sheet: Any, formulas: Any) -> Sheet:
             )
     width = max((max(cells) for cells in filled.values()), default=0)
     if width * len(filled) > MAX_CELLS:
-        raise DataError(f"{len(filled):,} rows of {width:,} cells are more than the limit of {MAX_CELLS:,}", where=path)
+        raise DataError(
+            f"{len(filled):,} rows of {width:,} cells are more than the limit of {MAX_CELLS:,}",
+            where=path,
+            fix="save the sheet as .csv",
+        )
     for area in sheet.merged_cells.ranges:
         # a patient's name beside several rows; a title over several columns stays one cell
         first = filled.get(area.min_row, {}).get(area.min_col)

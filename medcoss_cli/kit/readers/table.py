@@ -175,7 +175,11 @@ def _numpy(path: Path) -> Array:
     with plainly(path):
         array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: the size is checked before it is read
         if array.size > MAX_NUMBERS:
-            raise DataError(f"{array.size:,} numbers are more than the limit of {MAX_NUMBERS:,}", where=path)
+            raise DataError(
+                f"{array.size:,} numbers are more than the limit of {MAX_NUMBERS:,}",
+                where=path,
+                fix="cut the recording into several files",
+            )
         if array.ndim not in (1, 2) or array.dtype.kind not in "biuf":
             raise DataError(f"an array of shape {array.shape} where (channels, length) is read", where=path)
         if not array.size:

@@ -55,6 +55,8 @@ class Item:
     """The patient, where the container says it."""
     groups: tuple[str, ...] = ()
     """The patient of each sample of a stack."""
+    stacked: bool = False
+    """The container has an entry for each of the first axis, so these are samples and no channels."""
 
     def patient(self, number: int | None) -> str | None:
         """The patient of the sample of this number in a stack, or of an item that is one sample."""
@@ -106,7 +108,7 @@ def images(path: Path, kind: str, patient: Patient) -> Iterator[Record | Skipped
             yield Skipped(path, f"{WHAT[item.kind]} in it where an image is expected")
         elif item.shape is None:
             yield Record(path, ("key", item.key), _owner(item, None, patient))
-        elif (count := _count(item.shape, 2)) is None or item.kind not in "uif":
+        elif (count := _count(item.shape, 2, item.stacked)) is None or item.kind not in "uif":
             yield Skipped(path, f"an array of {described(item)} where an image is expected")
         else:
             for number, part in _parts(item.key, count):
@@ -154,7 +156,9 @@ def samples(path: Path, kind: str, patient: Patient) -> Iterator[tuple[Literal["
             else:
                 yield Skipped(path, f"{WHAT[item.kind]} in it")
         else:
-            as_image, as_volume = (_count(item.shape, dims) if item.kind in "uif" else None for dims in (2, 3))
+            as_image, as_volume = (
+                _count(item.shape, dims, item.stacked and dims == 2) if item.kind in "uif" else None for dims in (2, 3)
+            )
             is_volume = as_image is None or (item.spacing is not None and as_volume is not None)
             count = as_volume if is_volume else as_image
             if count is None:
@@ -312,9 +316,9 @@ def _parts(key: str, count: int) -> Iterator[tuple[int | None, tuple[str | int, 
     yield from ((n, ("key", key, "index", n)) for n in range(count))
 
 
-def _count(shape: tuple[int, ...], dims: int) -> int | None:
+def _count(shape: tuple[int, ...], dims: int, stacked: bool = False) -> int | None:
     """Samples along the first axis, 0 where the array is one sample; None where it is none."""
-    if _sides(shape, dims):
+    if _sides(shape, dims) and not (stacked and len(shape) > dims and _sides(shape[1:], dims)):
         return 0
     return shape[0] if len(shape) > dims and shape[0] and _sides(shape[1:], dims) else None
 

@@ -74,9 +74,17 @@ def _check(path: Path, members: list[zipfile.ZipInfo], size: int) -> None:
     if not members:
         raise DataError("the archive is empty", where=path)
     if len(members) > MAX_FILES:
-        raise DataError(f"{len(members):,} files are more than the limit of {MAX_FILES:,}", where=path)
+        raise DataError(
+            f"{len(members):,} files are more than the limit of {MAX_FILES:,}",
+            where=path,
+            fix="unpack it by hand, and name the folder",
+        )
     if (total := sum(member.file_size for member in members)) > MAX_RATIO * size:
-        raise DataError(f"it unpacks to {total:,} bytes, more than {MAX_RATIO} times its size", where=path)
+        raise DataError(
+            f"it unpacks to {total:,} bytes, more than {MAX_RATIO} times its size",
+            where=path,
+            fix="unpack it by hand if you trust it, and name the folder",
+        )
     if any(member.flag_bits & 1 for member in members):
         raise DataError("the archive is encrypted", where=path, fix="unpack it with its password first")
     names = [_name(member) for member in members]

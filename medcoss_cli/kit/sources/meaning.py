@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _MASK = re.compile(r"(^|[_/.\- ])(mask|label|seg|segmentation|gt|target|annotation)s?([_/.\- ]|$)", re.IGNORECASE)
 """Names of arrays are their author's names for what they hold: these are what images are compared with."""
 _GROUP = re.compile(r"(.*[_.\- /])?(patient|subject|group|pid|case)s?[_ ]?(id|no|nr|number|name|key)?s?", re.IGNORECASE)
+_LABELS = re.compile(r"(.*[_.\- /])?(y|labels?|targets?|class(es)?|diagnos[ei]s|findings?|split|fold)", re.IGNORECASE)
 _MOST = 10**7
 """Entries of an array that names samples; a longer one is none."""
 
@@ -119,16 +120,22 @@ def grouped(path: Path, items: Sequence[Item], kind: str, source: Source) -> Ite
         for item in items
         if item.shape is not None and lists(item) and names_groups(item.key)
     }
+    said = {item.key: item.shape[0] for item in items if item.shape and lists(item) and _tells(item.key)}
     folders = (
         layout_of(path, [_place(path, item.key) for item in items if not lists(item)]) if kind != "parquet" else None
     )
     for item in items:
-        if item.shape is None or item.group is not None or lists(item):
+        if not item.shape or lists(item):
             yield item
             continue
-        folder = item.key.rpartition("/")[0]
+        folder, count = item.key.rpartition("/")[0], item.shape[0]
+        per_sample = (n for key, n in said.items() if key.rpartition("/")[0] in (folder, ""))
+        item = replace(item, stacked=count > 1 and count in per_sample)
+        if item.group is not None:
+            yield item
+            continue
         near = {key: values for key, values in lists_of.items() if key.rpartition("/")[0] in (folder, "")}
-        fitting = [key for key, values in near.items() if len(values) == item.shape[0]]
+        fitting = [key for key, values in near.items() if len(values) == count]
         alone = [values[0] for values in near.values() if len(values) == 1]
         if fitting:  # train_patients is that of train_images
             best = max(fitting, key=lambda key: _alike(key, item.key))
@@ -136,6 +143,34 @@ def grouped(path: Path, items: Sequence[Item], kind: str, source: Source) -> Ite
         else:
             patient = folders.patient(_place(path, item.key)) if folders is not None else None
             yield replace(item, group=(alone[0] if alone else None) or patient)
+
+
+def _tells(name: str) -> bool:
+    """Is this what an array with an entry for each sample is called?"""
+    return names_groups(name) or bool(_LABELS.fullmatch(name))
+
+
+def _stack_of(path: Path, source: Source, label: str, count: int) -> str | None:
+    """The array whose samples the labels are of: the one with as many, or of several the one that is called alike.
+
+    None where the container holds files, or one sample. Raises: DataError where it is not certain.
+    """
+    items = list(source.items(path))
+    stacks = [item.key for item in items if item.shape is not None and len(item.shape) > 2 and item.kind in "uif"]
+    stacks = [key for key in stacks if not _MASK.search(key.rpartition("/")[2])]
+    if not stacks or count == 1:
+        return None
+    fitting = [item.key for item in items if item.key in stacks and item.shape and item.shape[0] == count]
+    if not fitting:
+        raise DataError(f"{label!r} has {count} entries, and no array of images has as many", where=path)
+    ranked = sorted(fitting, key=lambda key: _alike(key, label), reverse=True)
+    if len(ranked) > 1 and _alike(ranked[0], label) == _alike(ranked[1], label):
+        raise DataError(
+            f"the arrays {_list(sorted(fitting))} have {count} samples each, and {label!r} says not of which it is",
+            where=path,
+            fix="keep one of them in the file, or call the labels as their array, as in train_images and train_labels",
+        )
+    return ranked[0]
 
 
 def rows(path: Path, source: Source, columns: Mapping[str, str]) -> list[dict[str, str]]:
@@ -158,16 +193,18 @@ def rows(path: Path, source: Source, columns: Mapping[str, str]) -> list[dict[st
     known = {name: source.values(path, key) for name, key in columns.items() if name in ("label", "group", "split")}
     if "group" not in known:
         found = [key for key in keys if names_groups(key) and key not in columns.values()]
-        of = [values for key in found if len(values := source.values(path, key)) == len(known["label"])]
-        known |= {"group": of[0]} if of else {}
+        fitting = [values for key in found if len(values := source.values(path, key)) == len(known["label"])]
+        known |= {"group": fitting[0]} if fitting else {}
     for name, values in known.items():
         if len(values) != len(known["label"]):
             raise DataError(
                 f"{len(values)} entries in {columns[name]!r} and {len(known['label'])} in {columns['label']!r}",
                 where=path,
             )
+    stack = _stack_of(path, source, columns["label"], len(known["label"]))
+    of = {} if stack is None else {"key": stack}
     return [
-        {"path": path.name, "index": str(n), **{name: values.get(n, "") for name, values in known.items()}}
+        {"path": path.name, "index": str(n), **of, **{name: values.get(n, "") for name, values in known.items()}}
         for n in known["label"]
     ]
 

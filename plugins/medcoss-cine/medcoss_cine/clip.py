@@ -54,7 +54,9 @@ class Facts:
         if not (0 < height * width <= MAX_PIXELS and min(height, width) >= 8):
             raise DataError(f"frames of {width} x {height} pixels are no clip's")
         if not 0 <= self.frames <= MAX_FRAMES:
-            raise DataError(f"{self.frames} frames are more than the limit of {MAX_FRAMES:,}")
+            raise DataError(
+                f"{self.frames} frames are more than the limit of {MAX_FRAMES:,}", fix="cut it into several files"
+            )
 
     @property
     def step(self) -> float | None:

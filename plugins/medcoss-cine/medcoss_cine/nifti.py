@@ -13,8 +13,8 @@ from medcoss_cine.clip import MAX_FRAMES, Array, Clip, Facts, even
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers import plainly
 
-MAX_VOXELS = 2**30
-"""Of a file, from its header: a compressed one is unpacked whole."""
+MAX_VOXELS = 2**29
+"""Of a file, from its header, as medcoss has it of a volume: a compressed one is unpacked whole."""
 
 
 def read_shape(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
@@ -32,7 +32,11 @@ def read_shape(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
         if reader.GetNumberOfComponents() != 1:
             raise DataError("several values a voxel where one is expected", where=path)
     if np.prod([float(n) for n in size]) > MAX_VOXELS:
-        raise DataError(f"{' x '.join(map(str, size))} voxels are more than the limit of 2^30", where=path)
+        raise DataError(
+            f"{' x '.join(map(str, size))} voxels are more than the limit of 2^29",
+            where=path,
+            fix="cut it into several files along time, or store fewer slices in each",
+        )
     if len(size) > 4 or (len(size) == 4 and size[3] != volumes):
         raise DataError("a file of more than four axes is not read", where=path)
     return size, (*spacing[:3], *(step * 1000 for step in spacing[3:]))  # ITK has seconds, whatever the file's unit

@@ -291,3 +291,43 @@ def test_a_case_may_name_a_dicom_mask(tmp_path: Path) -> None:
     case = Case(tmp_path / "ct", "train", "p", "manifest.csv:2", record=record, mask=path)
     labels = read_labels(load_modality("ct"), case, sample, {"lesion": [4]})
     assert labels.sum() == 4 * 3
+
+
+def test_lines_and_points_have_no_inside(tmp_path: Path) -> None:
+    record, sample = series(tmp_path / "ct")
+    path = structures(tmp_path / "rt.dcm", [(1, rectangle(4, (3, 9), (3, 9))), (2, rectangle(5, (3, 9), (3, 9)))])
+    data = pydicom.dcmread(path)
+    for item, kind in zip(data.ROIContourSequence, ("OPEN_PLANAR", "POINT"), strict=True):
+        item.ContourSequence[0].ContourGeometricType = kind
+    with pytest.raises(DataError, match="the mask has no segment with an inside"):
+        read_placed(save(data, path), sample, record.files[0])
+
+
+def test_nested_segments_are_painted_from_large_to_small_in_any_order_of_frames(tmp_path: Path) -> None:
+    record, sample = series(tmp_path / "ct")
+    truth = np.zeros(SIZE, int)
+    frames = []
+    for number, inset in ((7, 0), (3, 2), (9, 4)):
+        inside = np.zeros(SIZE, bool)
+        inside[2 + inset // 2 : 9 - inset // 2, 2 + inset : 18 - inset, 2 + inset : 14 - inset] = True
+        truth[inside] = number
+        frames += [(number, depth, inside[depth]) for depth in range(SIZE[0]) if inside[depth].any()]
+    order = np.random.default_rng(2).permutation(len(frames))
+    path = segmentation(tmp_path / "seg.dcm", [frames[n] for n in order] + frames[:2])  # two of them twice
+    assert np.array_equal(read_placed(path, sample), turned(truth, record, tmp_path / "truth"))
+
+
+def test_all_frames_of_a_segmentation_are_never_decoded_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medcoss_cli.kit.readers import codecs
+
+    _, sample = series(tmp_path / "ct")
+    asked = []
+    decode = codecs.pixel_array
+    monkeypatch.setattr(
+        codecs, "pixel_array", lambda *a, index, **k: asked.append(index) or decode(*a, index=index, **k)
+    )
+    frames = frames_of(blobs())
+    read_placed(segmentation(tmp_path / "seg.dcm", frames), sample)
+    assert asked == list(range(len(frames)))

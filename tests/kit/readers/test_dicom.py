@@ -251,9 +251,9 @@ def test_a_bomb_in_the_header_is_refused_before_decoding(tmp_path: Path) -> None
 
 
 def test_a_deflated_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from medcoss_cli.kit.readers import dicom
+    from medcoss_cli.kit.readers import bounds
 
-    monkeypatch.setattr(dicom, "MAX_DEFLATED", 2**20)
+    monkeypatch.setattr(bounds, "MAX_DEFLATED", 2**20)
     data = make(np.zeros((2048, 2048), np.uint16), "CR")
     data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     save(data, tmp_path / "bomb")

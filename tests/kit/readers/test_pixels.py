@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
+import pydicom.encaps
 import pytest
 
+from medcoss_cli.errors import DataError
 from medcoss_cli.kit import ZScore
 from medcoss_cli.kit.intensity import Hounsfield
-from tests.dicom_files import NATIVE, STILLS, make, only, save
+from medcoss_cli.kit.readers import pixels
+from tests.dicom_files import NATIVE, STILLS, found, make, only, save
 from tests.dicom_files import series as write_series
 
 LEVELS = (np.arange(32 * 24, dtype=np.uint16).reshape(32, 24) * 5) % 4096
@@ -185,3 +189,60 @@ def test_hounsfield_units_are_not_inverted_for_display(tmp_path: Path) -> None:
         }
         save(make(LEVELS, "CT", **place, **settings), tmp_path / str(n))
     assert np.array_equal(only(NATIVE, tmp_path).array[0, 0], LEVELS.astype(float) - 1024)
+
+
+def stack(folder: Path, slices: list[np.ndarray[Any, Any]], **elements: Any) -> Path:
+    """MR slices 2 mm apart, in the order of the list."""
+    for n, plane in enumerate(slices):
+        place = {
+            "ImagePositionPatient": [0, 0, 2 * n],
+            "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+            "PixelSpacing": [1, 1],
+        }
+        save(make(plane, "MR", **place, **elements), folder / str(n))
+    return folder
+
+
+def dim_and_bright(kind: type[np.integer[Any]]) -> list[np.ndarray[Any, Any]]:
+    """A slice of which nothing shows what the next ones need: values within 12 bits, then beyond, and of either sign."""
+    dim = np.asarray(LEVELS % 3000, kind)
+    bright = np.asarray(LEVELS * 2, kind)
+    bright[0] = -5 if kind is np.int16 else 5
+    return [dim, bright, dim + 1]
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.uint16])
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("as_frames", [True, False])
+def test_bits_are_decided_once_for_a_series(tmp_path: Path, kind: Any, photometric: str, as_frames: bool) -> None:
+    slices = dim_and_bright(kind)
+    few = {"BitsStored": 12, "HighBit": 11, "PhotometricInterpretation": photometric}
+    if as_frames:
+        loader, path = STILLS, save(make(np.stack(slices), "CR", **few), tmp_path / "clip")
+        records = sorted(found(loader, path)[0], key=lambda record: record.part or ())
+        values = np.stack([pixels.read_frame(path, number)[0][0] for number in range(len(records))])
+    else:
+        values = only(NATIVE, stack(tmp_path / "series", slices, **few)).array[0]
+    truth = np.stack(slices).astype(int)
+    if photometric == "MONOCHROME1":
+        truth = -1 - truth if kind is np.int16 else 2 ** int(truth.max()).bit_length() - 1 - truth
+    assert np.array_equal(values, truth)
+
+
+def test_left_aligned_values_are_shifted_in_all_slices_or_in_none(tmp_path: Path) -> None:
+    aligned, other = LEVELS << 4, (LEVELS << 4) + 1
+    layout = {"BitsStored": 12, "HighBit": 15}
+    assert np.array_equal(only(NATIVE, stack(tmp_path / "a", [aligned] * 3, **layout)).array[0, 0], LEVELS)
+    values = only(NATIVE, stack(tmp_path / "b", [aligned, other, aligned], **layout)).array[0]
+    assert np.array_equal(values, [aligned, other, aligned])
+
+
+def test_a_damaged_frame_leaves_the_others_of_its_clip(tmp_path: Path) -> None:
+    data = make(np.stack([LEVELS, LEVELS + 1, LEVELS + 2]), "CR", BitsStored=13, HighBit=12)
+    data.compress("1.2.840.10008.1.2.5")
+    frames = list(pydicom.encaps.generate_frames(data.PixelData, number_of_frames=3))
+    data.PixelData = pydicom.encaps.encapsulate([frames[0], b"\xff" * 100, frames[2]])
+    path = save(data, tmp_path / "clip")
+    assert np.array_equal(pixels.read_frame(path, 2)[0][0], LEVELS + 2)
+    with pytest.raises(DataError):
+        pixels.read_frame(path, 1)

@@ -172,3 +172,17 @@ def test_line_breaks_and_commas_of_reports_are_text(tmp_path: Path) -> None:
     report = "Findings: none, as before.\nNo effusion, no oedema.\nImpression: normal, see above."
     (tmp_path / "a.csv").write_text("id,text\n" + "".join(f'{n},"{report}"\n' for n in range(5)))
     assert cells(tmp_path / "a.csv", "text") == [(str(n), report) for n in range(5)]
+
+
+def test_a_title_above_the_header_and_a_table_of_one_column(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("Export of 2024\nDatei;Befund\na.png;1,5\n")
+    assert read_rows(path, "path").columns == ("Datei", "Befund")  # which a message then names
+    assert read_rows(path, "Datei").rows[0].fields == ("a.png", "1,5")
+    path.write_text("List\n\npath\na.png\nb.png\n")
+    assert cells(path) == [("a.png",), ("b.png",)]
+    path.write_text('text\nHeart, lungs, and pleura\nNothing\n"so, it is"\n')
+    assert cells(path, "text") == [("Heart, lungs, and pleura",), ("Nothing",), ("so, it is",)]
+    path.write_text("text\nNothing,7\nSomething,8\n")  # a header that lacks a name
+    table = read_rows(path, "text")
+    assert [table.fault(row) for row in table.rows] == [f"line {n} has 2 fields where the header has 1" for n in (2, 3)]

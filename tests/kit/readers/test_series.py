@@ -13,7 +13,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from medcoss_cli.kit import VolumeFolder
-from medcoss_cli.kit.readers import dicom, series
+from medcoss_cli.kit.readers import dicom, ordering, series
 from tests.dicom_files import NATIVE, enhanced, found, make, only, reasons, save
 from tests.dicom_files import series as write_series
 
@@ -342,7 +342,7 @@ def test_slices_that_move_aside_and_back_are_not_on_a_grid(tmp_path: Path) -> No
             data.ImagePositionPatient[2],
         ]
         save(data, path)
-    assert series.TILTED in only(NATIVE, tmp_path).notes
+    assert ordering.TILTED in only(NATIVE, tmp_path).notes
 
 
 @pytest.mark.parametrize("dated", [False, True])
@@ -390,7 +390,89 @@ def test_magnitude_and_phase_of_a_private_element_are_volumes_of_their_own(tmp_p
 def test_frames_that_are_declared_but_not_described_are_refused_before_any_is_read(tmp_path: Path) -> None:
     data = enhanced(4)
     data.compress("1.2.840.10008.1.2.5")
-    data.NumberOfFrames = 60_000
+    data.NumberOfFrames = 50
     path = save(data, tmp_path / "a")
     assert dicom.read_header(path).places == ()
-    assert "60,000 frames are declared, and places of 4" in reasons(NATIVE, path)
+    assert "50 frames are declared, and places of 4" in reasons(NATIVE, path)
+
+
+@pytest.mark.parametrize(
+    ("elements", "place", "difference"),
+    [
+        ({"AcquisitionNumber": 2}, 2.7, "acquisition"),
+        ({"AcquisitionNumber": 2}, 90.0, "acquisition"),
+        ({"AcquisitionNumber": 2}, 4.0, "acquisition"),
+        ({"ConvolutionKernel": "sharp"}, 4.0, "kernel"),
+        ({"DiffusionBValue": 800.0}, 4.0, "b-value"),
+        ({"ImageOrientationPatient": SAGITTAL}, 4.0, "orientation or spacing"),
+        ({"Rows": 8, "Columns": 8, "PixelData": bytes(128)}, 4.0, "size"),
+    ],
+)
+def test_a_stray_slice_is_left_out_and_counted(
+    tmp_path: Path, elements: dict[str, Any], place: float, difference: str
+) -> None:
+    write_series(tmp_path, [2.0 * n for n in range(8)], AcquisitionNumber=1, ConvolutionKernel="soft")
+    data = pydicom.dcmread(next(tmp_path.iterdir()))
+    data.PixelData = b"\7" * len(data.PixelData)
+    for name, value in {"ImagePositionPatient": [-3, -4, place], **elements}.items():
+        setattr(data, name, value)
+    stray = save(data, tmp_path / "stray")
+    records, left = found(NATIVE, tmp_path)
+    assert [item.source for item in left] == [stray]
+    assert [record.notes for record in records] == [(f"1 slice of another {difference} left out",)]
+    assert np.array_equal(NATIVE.read(records[0]).array[0, :, 0, 0], [20.0 * n for n in range(8)])
+
+
+@pytest.mark.parametrize(("first", "second"), [(8, 8), (8, 2), (3, 1)])
+def test_what_may_be_either_of_two_volumes_is_refused(tmp_path: Path, first: int, second: int) -> None:
+    write_series(tmp_path, [2.0 * n for n in range(first)], AcquisitionNumber=1)
+    write_series(tmp_path, [2.0 * n + 100 for n in range(second)], AcquisitionNumber=2)
+    assert "slices are missing" in reasons(NATIVE, tmp_path)
+
+
+@pytest.mark.parametrize("exports", [2, 3])
+@pytest.mark.parametrize("off", [0.004, 0.03, 0.15])
+def test_exports_whose_positions_were_rounded_otherwise_are_read_once(tmp_path: Path, exports: int, off: float) -> None:
+    places = [2.0 * n for n in range(9)]
+    write_series(tmp_path, places)
+    for number in range(1, exports):
+        for path in list(tmp_path.glob("[0-9a-f]*")):
+            data = pydicom.dcmread(path)
+            data.SOPInstanceUID = generate_uid()
+            data.ImagePositionPatient[2] = float(data.ImagePositionPatient[2]) + off / number
+            save(data, tmp_path / f"x{number}{path.name}")
+    (record,), left = found(NATIVE, tmp_path)
+    assert [item.reason for item in left] == [series.REPEATED] * 9 * (exports - 1)
+    assert record.notes == (f"{9 * (exports - 1)} duplicate slices were used once",)
+    sample = NATIVE.read(record)
+    assert np.array_equal(sample.array[0, :, 0, 0], np.array(places) * 10)
+    assert sample.spacing is not None
+    assert abs(sample.spacing[0] - 2) < 1e-9
+
+
+def test_a_b_value_of_another_scanner_s_private_header(tmp_path: Path) -> None:
+    for number, factor in ((0, 10.0), (1000, 30.0)):
+        write_series(tmp_path / str(number), [0.0, 4.0, 8.0, 12.0], step=factor)
+        for path in (tmp_path / str(number)).iterdir():
+            data = pydicom.dcmread(path)
+            block = data.private_block(0x0065, "Image Private Header", create=True)
+            block.add_new(0x09, "FD", float(number))
+            save(data, tmp_path / f"{number}-{path.name}")
+            path.unlink()
+    records, _ = found(NATIVE, tmp_path)
+    assert [record.notes for record in records] == [("one of 2 volumes of its series, split by b-value",)] * 2
+
+
+def test_a_file_that_is_deleted_while_its_series_is_put_together_is_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_together = series.put_together
+
+    def deleting(slices: Any, source: Path) -> Any:
+        result = put_together(slices, source)
+        slices[1].header.path.unlink()
+        return result
+
+    monkeypatch.setattr(series, "put_together", deleting)
+    write_series(tmp_path, [0.0, 2.0, 4.0])
+    assert reasons(NATIVE, tmp_path) == "series of 3 slices: a file was deleted meanwhile"

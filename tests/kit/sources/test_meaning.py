@@ -198,3 +198,40 @@ def test_a_patient_on_two_sides_of_a_split_is_refused(tmp_path: Path) -> None:
     path = as_npz(tmp_path / "a", {**arrays, "patient": np.array(PATIENTS)})
     with pytest.raises(DataError, match="1 groups \\(patients\\) are in two splits, the first is 'anna'"):
         read_manifest(path, columns={"label": "label", "split": "split"})
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_labels_are_of_the_stack_that_is_called_as_they_are(
+    tmp_path: Path, writer: Callable[[Path, Arrays], Path]
+) -> None:
+    """The first images of another stack would else be taken for theirs."""
+    labels = np.array([0, 1, 0, 1, 1])
+    path = writer(tmp_path / "a", {"train_images": STACK, "test_images": STACK[:3, ::-1], "train_labels": labels})
+    listing = find(load_modality("xray"), path, "all")
+    matched = with_records(read_manifest(path, columns={"label": "train_labels"}), listing, single=False)
+    assert [case.record.part[1] for case in matched if case.record and case.record.part] == ["train_images"] * 5
+    path = writer(tmp_path / "b", {"ct": STACK, "pet": STACK[:, ::-1], "labels": labels})
+    with pytest.raises(DataError, match="the arrays ct, pet have 5 samples each, and 'labels' says not of which it is"):
+        read_manifest(path, columns={"label": "labels"})
+    path = writer(tmp_path / "c", {"images": STACK, "labels": labels[:4]})
+    with pytest.raises(DataError, match="'labels' has 4 entries, and no array of images has as many"):
+        read_manifest(path, columns={"label": "labels"})
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("name", ["labels", "y", "patient_id"])
+def test_three_grey_images_with_labels_are_no_colour_image(
+    tmp_path: Path, writer: Callable[[Path, Arrays], Path], name: str
+) -> None:
+    path = writer(tmp_path / "a", {"images": STACK[:3], name: np.array([5, 6, 7])})
+    records = [item for item in GREY.find(path) if isinstance(item, Record)]
+    assert all(np.array_equal(GREY.read(record).array[0], STACK[n]) for n, record in enumerate(records))
+    assert len(records) == 3
+    for other in ("mean", "std"):  # of the three channels
+        path = writer(tmp_path / other, {"images": STACK[:3], other: np.array([0.5, 0.4, 0.3])})
+        assert len([item for item in GREY.find(path) if isinstance(item, Record)]) == 1
+
+
+def test_a_tar_of_one_patient_is_one_group(tmp_path: Path) -> None:
+    names = ("P001/a.png", "P001/b.png", "P001/c.png")
+    assert set(groups(tar(tmp_path / "a.tar", **dict.fromkeys(names, png(STACK[0])))).values()) == {"P001"}
