@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 
 from medcoss_cli.data.masks import files_of, read_placed, write_segmentation
 from medcoss_cli.kit import VolumeFolder
@@ -44,6 +46,29 @@ def scan(folder: Path, shear: float, steps: list[float] | None = None) -> Path:
         )
         save(data, folder / f"{(5 * n) % SIZE[0]}")
     return folder
+
+
+def scan_of_frames(folder: Path, shear: float) -> Path:
+    """The same slices as the frames of one file, not in order."""
+    scan(folder / "slices", shear)
+    slices = [pydicom.dcmread(path) for path in sorted((folder / "slices").iterdir())]
+    data = make(np.stack([part.pixel_array for part in slices]), StudyInstanceUID="1.2.7", FrameOfReferenceUID="1.2.8")
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2.1"  # Enhanced CT
+    shared, measures, turn, rule = Dataset(), Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing, turn.ImageOrientationPatient = list(SPACING), [1, 0, 0, 0, 1, 0]
+    rule.RescaleSlope, rule.RescaleIntercept, rule.RescaleType = 0.125, -1500, "HU"
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = Sequence([measures]), Sequence([turn])
+    shared.PixelValueTransformationSequence = Sequence([rule])
+    data.SharedFunctionalGroupsSequence = Sequence([shared])
+    groups = []
+    for part in slices:
+        group, place = Dataset(), Dataset()
+        place.ImagePositionPatient = part.ImagePositionPatient
+        group.PlanePositionSequence = Sequence([place])
+        groups.append(group)
+    data.PerFrameFunctionalGroupsSequence = Sequence(groups)
+    save(data, folder / "frames" / "scan")
+    return folder / "frames"
 
 
 def places(sample: Sample) -> Any:
@@ -91,10 +116,10 @@ def test_an_even_series_is_the_same_with_and_without(tmp_path: Path) -> None:
     assert plain.notes == corrected.notes
 
 
-def test_a_mask_goes_back_to_the_tilted_slices_and_comes_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("make_scan", [scan, scan_of_frames])
+def test_a_mask_goes_back_to_the_tilted_slices_and_comes_again(tmp_path: Path, make_scan: Any) -> None:
     pytest.importorskip("highdicom")
-    scan(tmp_path / "ct", 0.2)
-    records, _ = found(WHOLE, tmp_path / "ct")
+    records, _ = found(WHOLE, make_scan(tmp_path / "ct", 0.2))
     record = next(item for item in records if isinstance(item, Record))
     sample = WHOLE.read(record)
     ball = (np.abs(places(sample) - np.array([0, 3, -4])) ** 2).sum(-1) < 9**2  # mm in the patient
@@ -107,7 +132,7 @@ def test_a_mask_goes_back_to_the_tilted_slices_and_comes_again(tmp_path: Path) -
         np.array(group.PlanePositionSequence[0].ImagePositionPatient, float)
         for group in data.PerFrameFunctionalGroupsSequence
     ]
-    sources = [np.array(pydicom.dcmread(f).ImagePositionPatient, float) for f in record.files]
+    sources = [np.array([-12.0, -16 + 0.2 * NORMAL * n, -20 + NORMAL * n]) for n in range(SIZE[0])]
     rows, columns = np.mgrid[: SIZE[1], : SIZE[2]]
     for frame, position in zip(frames, positions, strict=True):
         assert min(np.abs(position - source).max() for source in sources) < 1e-3  # a slice of the scanner's
@@ -115,4 +140,4 @@ def test_a_mask_goes_back_to_the_tilted_slices_and_comes_again(tmp_path: Path) -
         truth = (np.abs(points - np.array([0, 3, -4])) ** 2).sum(-1)
         assert not frame[truth > 10**2].any()  # half a pixel of .75 mm at most
         assert frame[truth < 8**2].all()
-    assert np.array_equal(read_placed(path, sample, record.files[0]) > 0, ball)
+    assert np.array_equal(read_placed(path, sample, files_of(record)[0]) > 0, ball)
