@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Mapping
 
@@ -19,7 +20,9 @@ class MedcossError(Exception):
 
     def __init__(self, what: str, *, where: object = None, fix: str | None = None) -> None:
         super().__init__(what)
-        self.what = what
+        self.what = re.sub(
+            r" at 0x[0-9A-Fa-f]+", "", what
+        )  # of an object in a library's message, another one in each run
         self.where = None if where is None else str(where)
         self.fix = fix
 

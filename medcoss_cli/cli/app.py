@@ -179,6 +179,7 @@ def _user_error(error: BaseException) -> MedcossError:
     name = type(error).__name__
     return (
         _resources(error)
+        or _of_a_name(error)
         or _of_a_plugin(error)
         or MedcossError(
             f"internal error ({name}: {error})",
@@ -201,6 +202,12 @@ def _lower(sentence: str) -> str:
 def _resources(error: BaseException) -> ResourceError | None:
     """Errors of the machine, not of medcoss."""
     code, where = getattr(error, "errno", None), getattr(error, "filename", None)
+    if code in (errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV):
+        return ResourceError(
+            f"the file system refuses it ({os.strerror(code)})",
+            where=where,
+            fix="check the disk, or the connection to it",
+        )
     no_memory = any(words in str(error) for words in ("out of memory", "can't allocate memory"))  # torch: GPU, CPU
     if isinstance(error, MemoryError) or code == errno.ENOMEM or no_memory:
         return ResourceError("there is not enough memory", fix="lower train.batch, or raise train.accumulate")
@@ -210,6 +217,19 @@ def _resources(error: BaseException) -> ResourceError | None:
         return ResourceError("permission denied", where=where, fix="check who may read and write")
     if code in (errno.EMFILE, errno.ENFILE):
         return ResourceError("too many files are open", where=where, fix="raise the limit with `ulimit -n`")
+    return None
+
+
+def _of_a_name(error: BaseException) -> UsageError | None:
+    """Names that no file can have."""
+    code, where = getattr(error, "errno", None), str(getattr(error, "filename", None) or "")
+    if code in (errno.ENAMETOOLONG, errno.ELOOP):
+        where = where if len(where) < 100 else f"{where[:60]}… ({len(where)} letters)"
+        return UsageError(f"no file can have this name ({os.strerror(code)})", where=where, fix="check the name")
+    if isinstance(error, ValueError) and "embedded null" in str(error):
+        return UsageError(
+            "a name of a file holds a NUL character", fix="check the names in the recipe and on the command line"
+        )
     return None
 
 

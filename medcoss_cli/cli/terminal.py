@@ -143,6 +143,7 @@ class _Lines(Bar):
 
     def advance(self, steps: int = 1, **facts: str) -> None:
         self.done += steps
+        self.total = max(self.total, self.done)  # more was found than counted
         self.facts = facts
         now = time.monotonic()
         if now - self.printed_at >= min(max(PAUSE, (now - self.began) / 50), LONGEST):
@@ -207,7 +208,8 @@ class _Live(Bar):
         rate = _rate((self.done - self.start) / passed) if passed > 1 else ""  # the first steps tell nothing
         shown = "  ".join(f"{name} {value}" for name, value in facts.items())
         words = "left" if self.done < self.total else "in all"
-        self.display.update(self.task, advance=steps, facts=shown, rate=rate, time=words)
+        self.total = max(self.total, self.done)  # more was found than counted
+        self.display.update(self.task, total=self.total, advance=steps, facts=shown, rate=rate, time=words)
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], stream: str) -> None:

@@ -46,7 +46,7 @@ def create_run(
         begin: writes what the run begins from into its folder.
     """
     root, prepared = folders(recipe, options)
-    name = options.name or stem
+    name = stem if options.name is None else options.name
     run = Run.create(
         options.runs,
         name,

@@ -79,6 +79,16 @@ def test_what_would_move_the_cursor_is_shown_as_code(capsys: pytest.CaptureFixtu
     assert printed.err.count(r"scan\x1b[2J\x0d\x07.png") == 3
 
 
+def test_more_than_was_counted_is_never_more_than_all(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with terminal.screen().progress("reading", total=2) as bar:
+        for _ in range(12):
+            clock.now += 10
+            bar.advance()
+    shares = [int(share) for share in re.findall(r"(\d+) %", capsys.readouterr().err)]
+    assert shares
+    assert max(shares) == 100
+
+
 def test_plain_progress_says_where_it_is_every_few_seconds(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with terminal.screen().progress("stage 1 report", total=40, start=10) as bar:
         for _ in range(30):

@@ -52,6 +52,35 @@ def test_a_missing_folder(medcoss: CommandLine, start: Path) -> None:
     assert medcoss("data", "check", "nowhere").code == 4
 
 
+LONG = "a" * 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("data", "check", LONG),
+        ("checkpoint", "show", LONG),
+        ("pretrain", "--resume", LONG),
+        ("finetune", LONG),
+        ("embed", LONG, "x", "--modality", "xray", "-o", "f.npz"),
+        ("data", "demo", "xray", LONG),
+        ("recipes", "show", LONG),
+    ],
+)
+def test_a_name_that_no_file_can_have(medcoss: CommandLine, arguments: tuple[str, ...]) -> None:
+    answer = medcoss(*arguments)
+    assert answer.code == 2
+    assert "no file can have this name" in answer.err
+    assert LONG not in answer.err
+
+
+def test_a_run_without_a_name(medcoss: CommandLine, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(RECIPE)
+    answer = medcoss("pretrain", "tiny.yaml", "--name", "", "--data-root", str(data))
+    assert answer.code == 2
+    assert "not a valid name" in answer.err
+
+
 def test_an_empty_folder(medcoss: CommandLine, start: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     answer = medcoss("extend", "--modality", "xray", "--from", str(start), "--data", "empty")

@@ -303,3 +303,9 @@ def test_a_jpeg_of_many_scans_is_refused_from_its_bytes(tmp_path: Path) -> None:
         image.read(tmp_path / "b.jpg")
     with pytest.raises(DataError, match="9000 x 9000 pixels are more than the limit of 67,108,864"):
         image.check_size(9000, 9000, tmp_path)
+
+
+def test_a_reason_is_the_same_in_each_run(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    assert "0x" not in str(list(ImageFolder().find(tmp_path)))
+    assert " at 0x" not in DataError("cannot identify <BytesIO object at 0x7f00aa>").what
