@@ -25,12 +25,12 @@ def test_mutated_files_are_read_as_others_read_them_or_refused() -> None:
 
 def test_runs_that_are_killed_end_as_others_do() -> None:
     seed = int(date.today().strftime("%Y%m%d"))
-    cut("kills", "--count", "6", "--kind", "pretrain", "--kind", "extend", "--seed", str(seed))
+    cut("kills", "--count", "4", "--kind", "pretrain", "--kind", "extend", "--seed", str(seed))
 
 
 def test_tampered_files_are_a_sentence() -> None:
     seed = int(date.today().strftime("%Y%m%d"))
-    cut("tampered", "--count", "48", "--seed", str(seed))
+    cut("tampered", "--count", "32", "--seed", str(seed))
 
 
 def cut(part: str, *options: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,10 @@ def compressed(path: Path, syntax: str, frame: bytes, picture: Any = PICTURE, **
 
 def frame_of(syntax: str, picture: Any = PICTURE) -> bytes:
     data = make(picture, "CR")
-    data.compress(syntax)
+    try:
+        data.compress(syntax)
+    except RuntimeError as error:  # no encoder is installed
+        pytest.skip(str(error).partition("\n")[0])
     return next(pydicom.encaps.generate_frames(data.PixelData, number_of_frames=1))
 
 
@@ -78,19 +82,19 @@ def test_a_deflated_picture_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("syntax", "frame", "inside"),
     [
-        (uid.JPEGBaseline8Bit, a_jpeg(3000, 4000), "3000 x 4000 x 1"),
-        (uid.JPEGBaseline8Bit, a_jpeg(64, 48, "RGB"), "64 x 48 x 3"),
-        (uid.JPEGLSLossless, frame_of(uid.JPEGLSLossless, PICTURE[:, :40]), "64 x 40 x 1"),
-        (uid.JPEG2000Lossless, frame_of(uid.JPEG2000Lossless, PICTURE[:60]), "60 x 48 x 1"),
+        (uid.JPEGBaseline8Bit, lambda: a_jpeg(3000, 4000), "3000 x 4000 x 1"),
+        (uid.JPEGBaseline8Bit, lambda: a_jpeg(64, 48, "RGB"), "64 x 48 x 3"),
+        (uid.JPEGLSLossless, lambda: frame_of(uid.JPEGLSLossless, PICTURE[:, :40]), "64 x 40 x 1"),
+        (uid.JPEG2000Lossless, lambda: frame_of(uid.JPEG2000Lossless, PICTURE[:60]), "60 x 48 x 1"),
     ],
 )
 def test_a_picture_of_another_size_than_declared_is_refused_before_decoding(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syntax: str, frame: bytes, inside: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syntax: str, frame: Callable[[], bytes], inside: str
 ) -> None:
     from medcoss_cli.kit.readers import codecs
 
     monkeypatch.setattr(codecs, "pixel_array", lambda *_, **__: pytest.fail("decoded"))
-    path = compressed(tmp_path / "a", syntax, frame)
+    path = compressed(tmp_path / "a", syntax, frame())
     with pytest.raises(DataError, match=f"is of {inside} values where the header declares 64 x 48 x 1") as caught:
         pixels.read_frame(path)
     assert caught.value.where == str(path)

@@ -91,7 +91,7 @@ def test_patients_in_attributes_and_folders_of_keys(tmp_path: Path) -> None:
 
 
 def test_a_patient_column_of_parquet(tmp_path: Path) -> None:
-    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pa, pq = (pytest.importorskip(name, exc_type=ImportError) for name in ("pyarrow", "pyarrow.parquet"))
     pictures = [{"bytes": png(image), "path": "x"} for image in STACK]
     pq.write_table(pa.table({"image": pictures, "patient": PATIENTS, "label": list("aabba")}), tmp_path / "a.parquet")
     assert list(groups(tmp_path / "a.parquet").values()) == PATIENTS
@@ -168,7 +168,7 @@ def test_labels_are_a_key_of_the_container(tmp_path: Path, kind: str) -> None:
         path = tar(tmp_path / "a.tar", **members)
         wanted["group"] = "folder"
     elif kind == "parquet":
-        pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        pa, pq = (pytest.importorskip(name, exc_type=ImportError) for name in ("pyarrow", "pyarrow.parquet"))
         table = {"image": [png(image) for image in STACK], "label": labels, "split": splits, "patient": PATIENTS}
         pq.write_table(pa.table(table), tmp_path / "a.parquet")
         path = tmp_path / "a.parquet"
