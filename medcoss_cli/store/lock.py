@@ -8,9 +8,8 @@ import os
 import platform
 import secrets
 import shutil
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from medcoss_cli.errors import ResourceError
@@ -62,44 +61,53 @@ def hold(folder: Path) -> int:
     return handle
 
 
-def is_free(folder: Path) -> bool:
-    """Did the process that had this folder end? False for one whose owner is about to lock it, and without permission."""
-    try:
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return time.time() - folder.stat().st_mtime > 60
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.fstat(handle).st_size > 0 or time.time() - os.fstat(handle).st_mtime > 60
-    except OSError:
-        return False
-    finally:
-        os.close(handle)
-
-
-def beside(place: Path) -> Path:
-    """A new folder, to be held, beside a place; what killed processes left of such folders is removed.
+def beside(place: Path) -> tuple[Path, int]:
+    """A new folder beside a place, and its lock; what killed processes left of such folders is removed.
 
     Raises: ResourceError.
     """
     try:
         for leftover in place.parent.glob(f"{atomic.PREFIX}*/"):
-            if is_free(leftover):
-                shutil.rmtree(leftover, ignore_errors=True)
-        folder = place.with_name(f"{atomic.PREFIX}{place.name[:100]}-{secrets.token_hex(6)}")
-        folder.mkdir()
+            _sweep(leftover)
+        while True:
+            folder = place.with_name(f"{atomic.PREFIX}{place.name[:100]}-{secrets.token_hex(6)}")
+            folder.mkdir()
+            try:
+                handle = hold(folder)
+            except ResourceError as error:
+                if isinstance(error.__cause__, FileNotFoundError | BlockingIOError):
+                    continue  # another process swept it before it was locked
+                raise
+            if os.fstat(handle).st_nlink:
+                return folder, handle
+            release(handle)  # swept as well
     except OSError as error:
         raise atomic.user_error(error, place) from error
-    return folder
+
+
+def _sweep(folder: Path) -> None:
+    """Remove a folder of `beside` whose owner ended."""
+    try:
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        with suppress(OSError):  # its owner is about to lock it
+            folder.rmdir()
+        return
+    except OSError:
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    except OSError:
+        pass  # at work, or a file system without locks
+    finally:
+        os.close(handle)
 
 
 @contextmanager
 def scratch(place: Path) -> Iterator[Path]:
     """A folder beside a place for what is to be moved there; removed at the end, or by the next one after a kill."""
-    folder = beside(place)
-    handle = hold(folder)
+    folder, handle = beside(place)
     try:
         yield folder
     finally:

@@ -46,12 +46,13 @@ class Run(Progress):
 
     Args:
         writes: False on ranks other than 0: the folder is read, never written.
+        held: its lock, where this process has it already.
     """
 
-    def __init__(self, folder: Path, facts: dict[str, Any], writes: bool = True) -> None:
+    def __init__(self, folder: Path, facts: dict[str, Any], writes: bool = True, held: int | None = None) -> None:
         super().__init__(folder, writes)
         self.facts = facts
-        self._lock = lock.hold(folder) if writes else None
+        self._lock = lock.hold(folder) if writes and held is None else held
         if writes:
             for place in (folder, *folder.glob("stages/*/"), *folder.glob("seed-*/")):
                 atomic.sweep(place)
@@ -91,7 +92,8 @@ class Run(Progress):
         again = exact and overwrite and folder.is_dir()
         if not again:
             _check_free(folder, exact)
-        run = cls(folder if again else lock.beside(folder), run_facts)
+        place, held = (folder, None) if again else lock.beside(folder)
+        run = cls(place, run_facts, held=held)
         try:
             run._empty()  # run.json first, and it is written last: a folder without it is no run
             atomic.write(run.recipe, yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True).encode())

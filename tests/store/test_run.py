@@ -356,3 +356,26 @@ def test_a_recipe_without_its_paths() -> None:
         "seed": 0,
     }
     assert recipe["title"] == "SECRET"  # the recipe itself is as it was
+
+
+def test_two_that_begin_while_others_sweep_get_whole_folders(tmp_path: Path) -> None:
+    """Each new folder is made while others remove what killed processes left: nobody's folder is taken away."""
+    program = """
+import sys
+from pathlib import Path
+from medcoss_cli.store.run import Run
+for _ in range(10):
+    facts = {"data_root": "d", "prepared": "p"}
+    run = Run.create(Path(sys.argv[1]), "a", recipe={}, facts=facts, overwrite=False, exact=False)
+    assert (run.folder / "run.json").exists()
+    run.close()
+"""
+    begun = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "runs")]) for _ in range(3)]
+    assert [process.wait(120) for process in begun] == [0, 0, 0]
+    assert len(list((tmp_path / "runs").iterdir())) == 30
+
+
+def test_a_folder_that_was_killed_before_its_lock_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "runs" / f"{atomic.PREFIX}a-123456").mkdir(parents=True)
+    create(tmp_path).close()
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["a"]
