@@ -24,7 +24,7 @@ from medcoss_cli.tasks.samples import SampleData
 from medcoss_cli.training.distributed import Devices
 from medcoss_cli.training.interruption import Interruption
 from medcoss_cli.training.optim import adamw, by_depth, cosine, poly, set_rate
-from medcoss_cli.training.resume import check_data, check_loss, load_optimiser, taken_up
+from medcoss_cli.training.resume import check_data, check_loss, load_optimiser, step_in, taken_up
 
 PATIENCE = 4
 """Validations without a better one, while the training loss falls, before overfitting is reported."""
@@ -202,7 +202,7 @@ class Training:
                 load_optimiser(self.optimiser, content["optimiser"])
                 self.at, self.recent = TrainerState(**content["state"]), [float(loss) for loss in content["recent"]]
                 self.at.losses = [float(loss) for loss in self.at.losses]
-                self.at.step = range(self.tune.steps + 1)[self.at.step]
+                self.at.step = step_in(self.at.step, self.tune.steps)
         self.progress.truncate_metrics(step=self.at.step)
 
 

@@ -23,7 +23,7 @@ from medcoss_cli.store.run import without_paths
 from medcoss_cli.strategies import Losses, StageInfo, Strategy, terms
 from medcoss_cli.training.interruption import Interruption
 from medcoss_cli.training.optim import adamw, cosine, decay_on_matrices, decay_places, set_rate
-from medcoss_cli.training.resume import check_data, check_loss, check_parameters, load_optimiser, taken_up
+from medcoss_cli.training.resume import check_data, check_loss, check_parameters, load_optimiser, step_in, taken_up
 
 
 class Engine:
@@ -114,7 +114,7 @@ class Engine:
         try:
             return next(parts)
         except (ResourceError, PluginError) as error:
-            if self.devices.ranks > 1:  # the other ranks are at work; what was saved last is there
+            if self.devices.ranks > 1 or self.at == 0:  # other ranks are at work; or there is nothing to save yet
                 raise
             self._save()
             steps = f"{error.what}; step {self.at} of {self.plan.steps} is saved"
@@ -277,7 +277,7 @@ class Engine:
         if state is not None and state.get("stage") == self.plan.stage:
             with taken_up(self.run.folder / "resume.pt", "remove it; the stage then starts again"):
                 check_data(state["data_hash"], self.data_hash, self.run.folder)
-                self.at = range(1, self.plan.steps + 1)[state["step"] - 1]
+                self.at = step_in(state["step"], self.plan.steps)
                 while self.phase < len(self.phases) and self.starts[self.phase] < self.at:
                     self._on_begin()  # what it set up is there again; what it changed in the model comes from the file
                 self.model.load_state_dict(state["model"])

@@ -7,14 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
 from torch import Tensor
 
 from medcoss_cli import __version__
 from medcoss_cli.errors import CheckpointError
-from medcoss_cli.store import plain
+from medcoss_cli.store import plain, typed
 from medcoss_cli.store.checkpoint import SCHEMA, check_header
 
 KIND = "fine-tuned model"
+
+
+class _Facts(BaseModel, extra="allow"):
+    best_step: int = 0
+    validation: dict[str, float | None] = {}
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ def load(path: Path) -> StoredTask:
     parts = [content.get(name) for name in ("task", "weights", "facts")]
     if not all(isinstance(part, Mapping) for part in parts) or not _tensors(content["weights"]):
         raise CheckpointError(f"the {KIND} is damaged", where=path, fix=plain.AGAIN)
+    typed.checked(_Facts, content["facts"], path, fix=plain.AGAIN, what=f"the {KIND}")
     return StoredTask(content["task"], content["weights"], content["facts"])
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 LONGEST = 2**17
 """Tokens of a sample: 16 times those of a volume of 512 x 512 x 512 voxels in patches of 16 x 32 x 32."""
+DIMENSIONS = ("width", "depth", "heads", "layers", "features", "hybrid", "channels", "patch", "grid", "rows")
 LARGEST = 2**31
 """Values of a sample."""
 
@@ -33,21 +34,23 @@ def encoder_fault(encoder: Mapping[str, Any], weights: Mapping[str, Tensor]) -> 
     return None
 
 
-def part_fault(name: str, numbers: object, prefix: str, weights: Mapping[str, Tensor]) -> str | None:
-    """Where a decoder, tokenizer or head is described by larger numbers than its tensors have values.
+def part_fault(name: str, numbers: Mapping[str, Any] | None, prefix: str, weights: Mapping[str, Tensor]) -> str | None:
+    """Where a decoder, tokenizer or head is described by larger dimensions than its tensors have values.
 
     Args:
-        numbers: its description: plain values. Of a plugin's own network no more is known.
+        numbers: its description; what else a plugin keeps in it (a sampling rate) is no dimension.
         prefix: of the names of its tensors.
     """
     tensors = [tensor for key, tensor in weights.items() if key.startswith(prefix)]
-    if not tensors:  # a stripped file has no decoders
+    if not tensors or numbers is None:  # a stripped file has no decoders
         return None
     values = sum(tensor.numel() for tensor in tensors)
-    for key, number in _numbers(numbers):
+    for key in DIMENSIONS:
+        given = numbers.get(key)
         most = len(tensors) if key in ("depth", "layers") else values
-        if not -1 <= number <= most:
-            return f"it says that {key or 'a value'} of {name} is {number}, its weights have {values:,} values"
+        for number in given if isinstance(given, list | tuple) else [given]:
+            if isinstance(number, int | float) and not 0 <= number <= most:
+                return f"it says that {key} of {name} is {number}, its weights have {values:,} values"
     return None
 
 
@@ -59,14 +62,6 @@ def size_fault(size: Sequence[int], patch: Sequence[int] | None) -> str | None:
     if math.prod(size) > LARGEST or tokens > LONGEST:
         return f"a sample of {' x '.join(map(str, size))} has {tokens:,} tokens, more than {LONGEST:,}"
     return None
-
-
-def _numbers(value: object, key: str = "") -> list[tuple[str, float]]:
-    if isinstance(value, Mapping):
-        return [found for name, entry in value.items() for found in _numbers(entry, str(name))]
-    if isinstance(value, list | tuple):
-        return [found for entry in value for found in _numbers(entry, key)]
-    return [(key, value)] if isinstance(value, int | float) and not isinstance(value, bool) else []
 
 
 def _blocks(prefix: str, weights: Mapping[str, Tensor]) -> int:

@@ -37,6 +37,13 @@ def taken_up(file: Path, fix: str) -> Iterator[None]:
         raise CheckpointError(f"the file is damaged ({reason})", where=file, fix=fix) from error
 
 
+def step_in(value: object, steps: int) -> int:
+    """A stored number of steps done. Raises: ValueError for what is none of a training of so many."""
+    if not isinstance(value, int) or not 0 <= value <= steps:
+        raise ValueError(f"step {str(value)[:40]} of {steps}")
+    return value
+
+
 def load_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
     """Take up an optimiser's state. Raises: ValueError, TypeError or KeyError where it is not of these parameters."""
     optimiser.load_state_dict(dict(state))

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from medcoss_cli.console import Screen
+from medcoss_cli.errors import CheckpointError, Interrupted
 from medcoss_cli.pretraining import setup
-from tests.pretraining_runs import options, resume, train, write_demo
+from medcoss_cli.store import plain
+from tests.pretraining_runs import StopAfter, options, resume, train, write_demo
 
 DERIVED = ("stages/2-xray/encoder.safetensors", "retention.json", "retention.png")
 
@@ -48,3 +50,14 @@ def test_a_resume_file_of_a_stage_that_is_done_is_removed(done: tuple[Path, Path
     job.run.close()
     resume(folder, data)
     assert not (folder / "runs" / "run" / "resume.pt").exists()
+
+
+@pytest.mark.parametrize("step", [-1, 0.5, 10**6, "1", None])
+def test_a_step_that_the_stage_does_not_have_is_damage(tmp_path: Path, step: object) -> None:
+    data = write_demo(tmp_path / "data", report=40, xray=40)
+    with pytest.raises(Interrupted):
+        train(tmp_path, data, "train.epochs=0.5", "train.warmup=0", screen=StopAfter(2))
+    place = tmp_path / "runs" / "run" / "resume.pt"
+    plain.save(plain.load(place) | {"step": step}, place)
+    with pytest.raises(CheckpointError, match="damaged"):
+        resume(tmp_path, data)

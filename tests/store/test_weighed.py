@@ -51,5 +51,6 @@ def test_a_part_is_compared_with_its_own_tensors() -> None:
     weights = {"head.weight": torch.zeros(3, 4)}
     assert weighed.part_fault("the head", {"layers": 1, "features": 12}, "head.", weights) is None
     assert weighed.part_fault("the head", {"layers": 2}, "head.", weights) is not None
-    assert weighed.part_fault("the head", {"a": {"b": [1, 13]}}, "head.", weights) is not None
+    assert weighed.part_fault("the head", {"patch": [1, 13]}, "head.", weights) is not None
+    assert weighed.part_fault("the head", {"extra": {"rate": 44_100}, "rate": 44_100}, "head.", weights) is None
     assert weighed.part_fault("the head", {"layers": 2**31}, "other.", weights) is None  # stripped
