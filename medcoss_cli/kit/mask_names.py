@@ -1,7 +1,7 @@
 """Which files of a folder are masks of others, or are derived from them: by their names and, in doubt, by their values.
 
 Names are trusted only as far as other files bear them out: a folder `masks` is one of masks if images lie beside it. A class
-`mask` beside a class `no_mask` is told from it by its pictures: a mask has few values, an image many.
+`mask` beside a class `no_mask` differs from a folder of masks in its pictures: a mask has few values, an image many.
 """
 
 from __future__ import annotations

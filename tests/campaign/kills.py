@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from medcoss_cli.store import plain
-from tests.campaign import base, faults, verbs
+from tests.campaign import artefacts, faults, verbs
 from tests.campaign.attempts import Attempt
 
 
@@ -80,7 +80,7 @@ def run(count: int, seed: int, kinds: Sequence[str] = ()) -> Iterator[Attempt]:
     verbs.warm_up()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        data = base.make_data(folder / "data")
+        data = artefacts.make_data(folder / "data")
         prepared: dict[str, tuple[Path, dict[str, Any], int]] = {}
         for number in range(count):
             case = cases[number % len(cases)]
@@ -96,10 +96,10 @@ def _reference(case: Case, folder: Path, data: Path) -> tuple[Path, dict[str, An
     """The folder before the verb, what an uninterrupted one leaves, and its number of file operations."""
     begun, place = folder / "begun", folder / "whole"
     begun.mkdir(parents=True)
-    base.write_recipes(begun)
+    artefacts.write_recipes(begun)
     (begun / "data").symlink_to(data)
     for verb in case.needs:
-        base.must(*verb, folder=begun, data=data)
+        artefacts.must(*verb, folder=begun, data=data)
     shutil.copytree(begun, place, symlinks=True)
     ended = verbs.run(
         *case.verb,
@@ -114,7 +114,7 @@ def _reference(case: Case, folder: Path, data: Path) -> tuple[Path, dict[str, An
 
 
 def _environment(data: Path, place: Path) -> dict[str, str]:
-    return base.environment(data) | {"MEDCOSS_PREPARED": str(place / "prepared")}
+    return artefacts.environment(data) | {"MEDCOSS_PREPARED": str(place / "prepared")}
 
 
 def _kill(case: Case, begun: Path, place: Path, data: Path, whole: dict[str, Any], at: int, number: int) -> Attempt:

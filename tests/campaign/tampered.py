@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from tests.campaign import base, verbs
+from tests.campaign import artefacts, verbs
 from tests.campaign.attempts import Attempt
 
 SECONDS, MEMORY = 20.0, 1024.0
-"""What reading a tampered file may take: seconds on a busy core, MiB beyond the base."""
+"""What reading a tampered file may take: seconds on a busy core, MiB beyond the artefacts."""
 Values = Callable[[np.random.Generator], Any]
 HOSTILE: tuple[Any, ...] = (
     *(
@@ -48,26 +48,17 @@ HOSTILE: tuple[Any, ...] = (
 def changed(tree: Any, rng: np.random.Generator) -> Any:
     """A tree of plain values with one place removed, replaced, doubled or nested."""
     tree = copy.copy(tree)
-    if isinstance(tree, dict) and tree:
-        keys = list(tree)
-        key = keys[int(rng.integers(len(keys)))]
-        if isinstance(tree[key], dict | list) and tree[key] and rng.random() < 0.75:
-            tree[key] = changed(tree[key], rng)
-        elif rng.random() < 0.3:
-            del tree[key]
-        else:
-            tree[key] = hostile(tree[key], rng)
-        return tree
-    if isinstance(tree, list) and tree:
-        at = int(rng.integers(len(tree)))
-        if isinstance(tree[at], dict | list) and tree[at] and rng.random() < 0.75:
-            tree[at] = changed(tree[at], rng)
-        elif rng.random() < 0.3:
-            del tree[at]
-        else:
-            tree[at] = hostile(tree[at], rng)
-        return tree
-    return hostile(tree, rng)
+    if not isinstance(tree, dict | list) or not tree:
+        return hostile(tree, rng)
+    places = list(tree) if isinstance(tree, dict) else list(range(len(tree)))
+    at = places[int(rng.integers(len(places)))]
+    if isinstance(tree[at], dict | list) and tree[at] and rng.random() < 0.75:
+        tree[at] = changed(tree[at], rng)
+    elif rng.random() < 0.3:
+        del tree[at]
+    else:
+        tree[at] = hostile(tree[at], rng)
+    return tree
 
 
 def hostile(value: Any, rng: np.random.Generator) -> Any:
@@ -220,7 +211,7 @@ def run(count: int, seed: int, kinds: Sequence[str] = ()) -> Iterator[Attempt]:
     verbs.warm_up()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        data = base.make_data(folder / "data")
+        data = artefacts.make_data(folder / "data")
         begun = _begun(folder / "begun", data)
         for number in range(count):
             rng = np.random.default_rng((seed, number))
@@ -238,22 +229,22 @@ def _begun(folder: Path, data: Path) -> Path:
     """Runs, checkpoints and exported files."""
     folder.mkdir()
     (folder / "data").symlink_to(data)
-    base.write_recipes(folder)
-    must = partial(base.must, folder=folder, data=data, prepared=folder / "prepared")
+    artefacts.write_recipes(folder)
+    must = partial(artefacts.must, folder=folder, data=data, prepared=folder / "prepared")
     must("pretrain", "tiny.yaml", "--name", "a")
     must("finetune", "classes.yaml", "--name", "c", "--from", "runs/a/ckpt.pt")
     must("finetune", "masks.yaml", "--name", "m")
     must("checkpoint", "strip", "runs/a/ckpt.pt", "s.safetensors")
     must("export", "runs/a/ckpt.pt", "--modality", "xray", "-o", "x.onnx")
     must("export", "--run", "runs/c", "-o", "c.onnx")
-    base.stop_after(6, "pretrain", "tiny.yaml", "--name", "stopped", folder=folder, data=data)
+    artefacts.stop_after(6, "pretrain", "tiny.yaml", "--name", "stopped", folder=folder, data=data)
     return folder
 
 
 def attempt(case: Case, verb: Sequence[str], place: Path, rng: np.random.Generator, number: int) -> Attempt:
     """One file changed and read."""
     case.change(place / case.file, rng)
-    environment = base.environment(place / "data") | {"MEDCOSS_PREPARED": str(place / "prepared")}
+    environment = artefacts.environment(place / "data") | {"MEDCOSS_PREPARED": str(place / "prepared")}
     ended = verbs.run(*verb, folder=place, environment=environment, seconds=SECONDS)
     kind = f"{case.file}"
     typed = f"medcoss {' '.join(verb)}: {ended.said[-500:]}"

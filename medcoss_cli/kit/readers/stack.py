@@ -49,26 +49,15 @@ def _volume(
 ) -> tuple[Array, FileGrid, FileGrid] | DataError:
     """The whole volume (D, H, W) as `plan` wants it, its grid, and the grid of its file; or why not, once for all windows."""
     try:
-        return _decoded(source, files, place, plan, hounsfield, straight)
+        if place[:1] == ("series",):
+            item = series.open_series(source, str(place[1]), files)
+            array, grid = series.read(item.straight() if straight else item)
+        elif place[:1] == ("key",):
+            array, grid = sources.read_volume(source, place)
+        else:
+            array, grid = nifti.read(source, int(place[1]) if place else 0)
+        if hounsfield and not bool((array < AIR).any()):
+            raise DataError(f"no air (no voxel below {AIR}): the values are not Hounsfield units", where=source)
+        return *plan.apply(array, grid, source), grid
     except DataError as error:
         return error.with_traceback(None)
-
-
-def _decoded(
-    source: Path,
-    files: tuple[Path, ...],
-    place: tuple[str | int, ...],
-    plan: VolumePlan,
-    hounsfield: bool,
-    straight: bool,
-) -> tuple[Array, FileGrid, FileGrid]:
-    if place[:1] == ("series",):
-        item = series.open_series(source, str(place[1]), files)
-        array, grid = series.read(item.straight() if straight else item)
-    elif place[:1] == ("key",):
-        array, grid = sources.read_volume(source, place)
-    else:
-        array, grid = nifti.read(source, int(place[1]) if place else 0)
-    if hounsfield and not bool((array < AIR).any()):
-        raise DataError(f"no air (no voxel below {AIR}): the values are not Hounsfield units", where=source)
-    return *plan.apply(array, grid, source), grid

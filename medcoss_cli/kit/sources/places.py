@@ -14,7 +14,7 @@ def local(place: str | Path, root: Path = Path(), say: Callable[[str], None] = l
 
     Args:
         root: what a relative path is below.
-        say: is told what is fetched or unpacked.
+        say: prints what is fetched or unpacked.
 
     Raises: DataError and ResourceError as `remote.fetched` and `archive.unpacked`; a path may name nothing.
     """
