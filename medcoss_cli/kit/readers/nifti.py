@@ -6,8 +6,9 @@ import gzip
 import math
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,10 +16,15 @@ import numpy as np
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers import HEAD, kind_of, metaimage, nrrd, plainly
+from medcoss_cli.kit.readers.held import STEP, Held
 from medcoss_cli.kit.readers.volume import Array, FileGrid, NiftiPlace, check_bytes, is_square
 
 SLACK = 2**20
 """Bytes a gzip stream may hold beyond what its header declares before it is refused."""
+MAX_VOLUMES = 10_000
+"""Of one file."""
+MAX_ALL = 2**32
+"""Bytes of all volumes of a file: a functional MRI of an hour."""
 LABEL = 1002
 """NIFTI_INTENT_LABEL: the values are labels."""
 
@@ -36,6 +42,11 @@ class NiftiHeader:
     offset: int
     slope: float
     intercept: float
+
+    @property
+    def volume_bytes(self) -> int:
+        """Of one volume, as it is stored."""
+        return math.prod(self.grid.size) * self.dtype.itemsize
 
 
 def read_header(path: Path) -> FileGrid:
@@ -123,7 +134,11 @@ class _Fields:
         if offset < least:  # some programs leave it 0
             note = "the header does not say where its voxels begin: behind the header"
             offset, grid = least, replace(grid, notes=(*grid.notes, note))
-        check_bytes(math.prod(size), np.dtype(_TYPES[code]).itemsize, self.path)
+        itemsize = np.dtype(_TYPES[code]).itemsize
+        check_bytes(math.prod(size), itemsize, self.path)
+        if volumes > MAX_VOLUMES:
+            raise DataError(f"{volumes:,} volumes in one file, more than the limit of {MAX_VOLUMES:,}", where=self.path)
+        check_bytes(math.prod(size) * volumes, itemsize, self.path, MAX_ALL)
         return NiftiHeader(grid, np.dtype(self.order + _TYPES[code]), offset, slope, intercept)
 
     def _size(self, dims: tuple[int, ...]) -> tuple[tuple[int, int, int], int]:
@@ -203,26 +218,81 @@ class _Fields:
 
 def _nifti(path: Path, volume: int) -> tuple[Array, FileGrid]:
     header = _nifti_header(path)
-    x, y, z = header.grid.size
-    volume_bytes = x * y * z * header.dtype.itemsize
+    if header.grid.volumes == 1:
+        with _stream(path) as file:
+            _skip(file, header.offset)
+            return _decoded(file, header, path, is_last=True), header.grid
+    stat = path.stat()
+    _check_length(path, stat.st_mtime_ns, stat.st_size)
+    stack = _stack(path, stat.st_mtime_ns, stat.st_size)
+    return stack.read(volume), header.grid
+
+
+def each(path: Path) -> Iterator[Array]:
+    """The volumes of a file, decoded as `read` does, in one go. Raises DataError."""
+    header = _nifti_header(path) if kind_of(path) == "nifti" else None
+    if header is None:
+        yield read(path)[0]
+        return
     with _stream(path) as file:
-        _skip(file, header.offset + volume_bytes * volume)
-        data = file.read(volume_bytes)
-        rest = volume_bytes * (header.grid.volumes - volume - 1)
-        if len(data) < volume_bytes:
+        _skip(file, header.offset)
+        for volume in range(header.grid.volumes):
+            yield _decoded(file, header, path, is_last=volume == header.grid.volumes - 1)
+
+
+def _decoded(file: IO[bytes], header: NiftiHeader, path: Path, *, is_last: bool) -> Array:
+    """The volume that begins where the file stands, in physical values. Raises DataError."""
+    shape, dtype = header.grid.size[::-1], header.dtype
+    count, at = math.prod(shape), 0
+    scales = header.slope != 1 or header.intercept != 0
+    held = Held(shape, np.dtype(np.float32) if scales else dtype, path)
+    while at < count:
+        data = file.read(min(count - at, STEP) * dtype.itemsize)
+        stored = np.frombuffer(data, dtype, len(data) // dtype.itemsize)
+        if not len(stored):
             raise DataError("the file is truncated", where=path)
-        _skip(file, rest)
+        # in double precision: large integers less a large intercept
+        held.put(at, stored * np.float64(header.slope) + np.float64(header.intercept) if scales else stored)
+        at += len(stored)
+    if is_last and isinstance(file, gzip.GzipFile) and len(file.read(SLACK + 1)) > SLACK:
+        raise DataError("the gzip stream holds more than its header declares", where=path)
+    return held.array
+
+
+class _Stack:
+    """A file of several volumes that stays open: a gzip stream goes forward only, and volumes are asked for in order."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._header = path, _nifti_header(path)
+        self._opened: Any = None
+        self._next = 0
+
+    def read(self, volume: int) -> Array:
+        """One volume. Raises DataError."""
+        if self._opened is None or volume < self._next:
+            self._opened = ExitStack()
+            self._file = self._opened.enter_context(_stream(self._path))
+            self._next = 0
+            _skip(self._file, self._header.offset)
+        with plainly(self._path):
+            _skip(self._file, self._header.volume_bytes * (volume - self._next))
+            self._next = volume + 1
+            return _decoded(self._file, self._header, self._path, is_last=False)
+
+
+@lru_cache(maxsize=1)
+def _stack(path: Path, changed: int, size: int) -> _Stack:
+    return _Stack(path)
+
+
+@lru_cache(maxsize=1)
+def _check_length(path: Path, changed: int, size: int) -> None:
+    """Raise DataError for a file of several volumes that ends before the last, or goes on behind it."""
+    header = _nifti_header(path)
+    with _stream(path) as file:
+        _skip(file, header.offset + header.volume_bytes * header.grid.volumes)
         if isinstance(file, gzip.GzipFile) and len(file.read(SLACK + 1)) > SLACK:
             raise DataError("the gzip stream holds more than its header declares", where=path)
-    array = np.frombuffer(data, header.dtype).reshape(z, y, x)
-    if header.slope != 1 or header.intercept != 0:
-        scaled = np.empty(array.shape, np.float32)
-        for plane, stored in zip(
-            scaled, array, strict=True
-        ):  # in double precision: large integers less a large intercept
-            plane[:] = stored * np.float64(header.slope) + np.float64(header.intercept)
-        array = scaled
-    return array, header.grid
 
 
 def _skip(file: IO[bytes], count: int) -> None:

@@ -152,15 +152,49 @@ def _coloured(indices: Array, data: Any) -> Array:
     return np.asarray(colours if colours.max() < 256 else colours >> 8, np.uint8)
 
 
+class Padding:
+    """Where slices of a volume are padding, a bit for each voxel.
+
+    Args:
+        shape: (slices, rows, columns).
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape, self._planes = shape, dict[int, Array]()
+
+    def put(self, place: int, padding: Array | None) -> None:
+        """What is padding in a slice, instead of what was put before."""
+        self._planes.pop(place, None)
+        if padding is not None and padding.any():
+            self._planes[place] = np.packbits(padding)
+
+    def of(self, place: int) -> Array:
+        """(rows, columns) bool of a slice."""
+        rows, columns = self._shape[1:]
+        packed = self._planes.get(place)
+        if packed is None:
+            return np.zeros((rows, columns), bool)
+        return np.unpackbits(packed, count=rows * columns).reshape(rows, columns).astype(bool)
+
+    def filled(self, values: Array, data: Any) -> tuple[Array, tuple[str, ...]]:
+        """Values with padding set, in place, to the smallest other value, of CT to air where that is less; and a note."""
+        count = sum(int(self.of(place).sum()) for place in self._planes)
+        if count in (0, values.size):
+            return values, ()
+        others = (plane[~self.of(place)] for place, plane in enumerate(values))
+        smallest = min(other.min() for other in others if other.size)
+        for place in self._planes:
+            values[place][self.of(place)] = min(smallest, AIR) if data.get("Modality") == "CT" else smallest
+        share = count / values.size
+        return values, (f"{share:.1%} are padding (PixelPaddingValue), set to the smallest other value or to air",)
+
+
 def without_padding(values: Array, padding: Array | None, data: Any) -> tuple[Array, tuple[str, ...]]:
-    """Values with padding set to the smallest other value, of CT to air where that is less; and a note of how much it was."""
-    if padding is None or not padding.any() or padding.all():
-        return values, ()
-    smallest = values[~padding].min()
-    filled: Array = np.where(padding, min(smallest, AIR) if data.get("Modality") == "CT" else smallest, values).astype(
-        values.dtype
-    )
-    return filled, (f"{padding.mean():.1%} are padding (PixelPaddingValue), set to the smallest other value or to air",)
+    """One slice as `Padding.filled` has it."""
+    slices = Padding((1, *values.shape[:2]))
+    slices.put(0, padding)
+    filled, notes = slices.filled(values[None].copy(), data)
+    return filled[0], notes
 
 
 def read_frame(path: Path, number: int = 0) -> tuple[Array, tuple[float, float] | None, tuple[str, ...]]:

@@ -14,7 +14,9 @@ import numpy as np
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers import bits, dicom, kind_of, pixels, plainly
 from medcoss_cli.kit.readers.dicom import DicomHeader
+from medcoss_cli.kit.readers.held import Held
 from medcoss_cli.kit.readers.ordering import TILTED, UNEVEN, place_of, put_together, same_pixels
+from medcoss_cli.kit.readers.pixels import Padding
 from medcoss_cli.kit.readers.slices import Slice, by_folders, placed_apart, separated
 from medcoss_cli.kit.readers.straighten import STRAIGHTENED, Offsets, straight_grid, straightened
 from medcoss_cli.kit.readers.volume import Array, FileGrid
@@ -274,36 +276,36 @@ def open_series(source: Path, key: str, files: Iterable[Path] = ()) -> Series:
 
 
 def read(item: Series) -> tuple[Array, FileGrid]:
-    """Decode the slices of a series, or the frames of one file: (z, y, x) float32 in physical units, and the grid.
+    """Decode the slices of a series, or the frames of one file: (z, y, x) in physical units as `Held` keeps them, and the grid.
 
     Raises DataError, naming the file.
     """
-    volume = np.full((len(item.slices), *item.grid.size[1::-1]), np.nan, np.float32)
-    padding = np.zeros(volume.shape, bool)
+    shape = (len(item.slices), *item.grid.size[1::-1])
+    held, padding = Held(shape, np.dtype(np.float32), item.source), Padding(shape)
     extents: bits.Extents = {}
     frames: dict[int, pixels.DicomFrame] = {}
     for place in range(len(item.slices)):
-        frames[place] = _decoded_into(volume, padding, item, place, extents)
+        frames[place] = _decoded_into(held, padding, item, place, extents)
     for (
         place,
         frame,
     ) in frames.items():  # a slice may show only later that others need more of their bits than they seemed to
         if frame.layout is not None and frame.rule != bits.rule_of(frame.layout, extents[frame.layout]):
-            frames[place] = _decoded_into(volume, padding, item, place, extents)
+            frames[place] = _decoded_into(held, padding, item, place, extents)
     notes = dict.fromkeys(note for frame in frames.values() for note in frame.notes)
     data = pixels.open_dataset(item.slices[-1][0])
-    volume, padding_notes = pixels.without_padding(volume, padding, data)
+    volume, padding_notes = padding.filled(held.array, data)
     if STRAIGHTENED in item.grid.notes:
-        volume = straightened(volume, item.grid, item.offsets)
+        volume = straightened(volume.astype(np.float32), item.grid, item.offsets)
     return volume, replace(item.grid, notes=(*item.grid.notes, *notes, *padding_notes))
 
 
-def _decoded_into(volume: Array, padding: Array, item: Series, place: int, extents: bits.Extents) -> pixels.DicomFrame:
+def _decoded_into(held: Held, padding: Padding, item: Series, place: int, extents: bits.Extents) -> pixels.DicomFrame:
     """A slice, decoded and written at its place; without its values, so that a series is not kept twice."""
     path, number = item.slices[place]
     frame = pixels.decode(path, pixels.open_dataset(path), number, extents)
-    if frame.values.shape != volume.shape[1:]:
+    if frame.values.shape != item.grid.size[1::-1]:
         raise DataError("the decoded slice is not of the size that its header says", where=path)
-    volume[place] = frame.values
-    padding[place] = False if frame.padding is None else frame.padding
+    held.put(place * frame.values.size, frame.values.reshape(-1))
+    padding.put(place, frame.padding)
     return replace(frame, values=frame.values[:0], padding=None)

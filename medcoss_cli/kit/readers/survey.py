@@ -162,13 +162,19 @@ def _by(shape: tuple[int, ...]) -> str:
 
 def _check_content(array: Array, path: Path) -> tuple[str, ...]:
     """Notes. Raises DataError for an array without content."""
-    finite = np.isfinite(array)
-    if not finite.any():
+    low, high, is_whole = np.inf, -np.inf, True
+    for plane in array:  # so that a large volume needs no second copy
+        if plane.dtype.kind == "f":
+            finite = np.isfinite(plane)
+            if not finite.all():
+                is_whole, plane = False, plane[finite]
+        if plane.size:
+            low, high = min(low, plane.min()), max(high, plane.max())
+    if low > high:
         raise DataError("no finite value", where=path)
-    values = array[finite]
-    if values.min() == values.max():
+    if low == high:
         raise DataError("no content: all values are the same", where=path)
-    return () if finite.all() else ("NaN or infinite values",)
+    return () if is_whole else ("NaN or infinite values",)
 
 
 def _image(path: Path, name: str, what: str) -> SurveyEntry:
@@ -187,8 +193,8 @@ def _image(path: Path, name: str, what: str) -> SurveyEntry:
 def _volume(path: Path, name: str, what: str) -> SurveyEntry:
     grid = nifti.read_header(path)
     notes = list(grid.notes)
-    for number in range(grid.volumes):
-        notes += _check_content(nifti.read(path, number)[0], path)
+    for array in nifti.each(path):
+        notes = list(dict.fromkeys((*notes, *_check_content(array, path))))
     if grid.volumes > 1:
         notes.append(f"{grid.volumes} volumes (4D)")
     size = grid.size[::-1]

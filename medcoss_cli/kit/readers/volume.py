@@ -6,6 +6,8 @@ A grid's index order is (x, y, z): x runs fastest in memory. Arrays have the rev
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +20,14 @@ from medcoss_cli.errors import DataError
 Array = np.ndarray[Any, Any]
 Slices = Literal["axial", "acquired"]
 
-MAX_VOXELS = 2**29
-"""Of one volume, from the header before decoding, and again after resampling: 2 GiB as float32, 2,048 slices of 512 x 512."""
+MAX_HELD = 7 * 2**27
+"""Bytes of one volume in memory: with the windows that are cut from it, reading takes less than 1 GiB."""
+MAX_VOXELS = MAX_HELD // 2
+"""Of one volume, from the header before decoding, and again after resampling: 1,792 slices of 512 x 512, as int16."""
 MAX_BYTES = 2**31
-"""Of one volume as it is decoded, before it becomes float32."""
+"""Of one volume as it is decoded: ten seconds of a compressed file."""
+BLOCK = 32
+"""Slices that are resampled at a time."""
 ALIKE = 0.01
 """Share by which two spacings of a grid may differ and still be equal."""
 SQUARE = 0.01
@@ -65,7 +71,7 @@ class FileGrid(plugin.Grid):
             raise DataError(f"a size of {_by(self.size)} voxels is not a volume", where=path)
         if self.size[0] * self.size[1] * self.size[2] > MAX_VOXELS:
             raise DataError(
-                f"{_by(self.size)} voxels are more than the limit of 2^29 (2,048 slices of 512 x 512)",
+                f"{_by(self.size)} voxels are more than the limit of {MAX_VOXELS:,} (1,792 slices of 512 x 512)",
                 where=path,
                 fix="cut the volume, or resample it to larger voxels",
             )
@@ -198,15 +204,68 @@ class VolumePlan:
 
     def apply(self, array: Array, grid: FileGrid, path: Path) -> tuple[Array, FileGrid]:
         """Turn, resample and cut an array (z, y, x) of physical values: (D, H, W) float32 and its grid."""
-        order, flips, turned_grid = _turn(grid, self.slices)
-        array = array.transpose([2 - order[w] for w in (2, 1, 0)])
-        array = array[tuple(slice(None, None, -1) if flips[w] else slice(None) for w in (2, 1, 0))]
-        array = np.ascontiguousarray(array, dtype=np.float32)
-        new = self.resampled(grid, path)
-        if new.size != turned_grid.size:
-            array = _resample(array, new.size)
-        box = self.cut(new.size)
-        return np.ascontiguousarray(array[box]), cut_grid(new, box)
+        planned = Planned(self, array, grid, path)
+        return planned.slices(0, planned.grid.size[2]), planned.grid
+
+
+class Planned:
+    """A volume as a plan wants it. Slices are made when they are asked for, so that it is never in memory as float32 as a whole.
+
+    Args:
+        array: (z, y, x) in physical values, as its file has it.
+        grid: of the array.
+        path: what errors name.
+
+    Raises: DataError as `VolumePlan.resampled` does.
+    """
+
+    def __init__(self, plan: VolumePlan, array: Array, grid: FileGrid, path: Path) -> None:
+        order, flips, turned = _turn(grid, plan.slices)
+        view = array.transpose([2 - order[w] for w in (2, 1, 0)])
+        self._view = view[tuple(slice(None, None, -1) if flips[w] else slice(None) for w in (2, 1, 0))]
+        new = plan.resampled(grid, path)
+        self._old, self._new = turned.size, new.size
+        self._box = plan.cut(new.size)
+        self.grid = cut_grid(new, self._box)
+        self._smallest: float | None = None
+        self._recent: dict[int, Array] = {}
+
+    def slices(self, first: int, end: int) -> Array:
+        """(end - first, H, W) float32, of its own memory."""
+        deep, rows, columns = self._box
+        numbers = range(deep.start + first, deep.start + end)
+        if self._old == self._new:
+            return np.array(self._view[numbers.start : numbers.stop, rows, columns], np.float32, order="C")
+        found = np.empty((len(numbers), rows.stop - rows.start, columns.stop - columns.start), np.float32)
+        kept = {n: self._recent[n] for n in numbers if n in self._recent}  # the windows of a volume overlap
+        for begin in range(0, len(numbers), BLOCK):
+            block = numbers[begin : begin + BLOCK]
+            for n, plane in zip(block, self._resampled(block, kept), strict=True):
+                found[n - numbers.start] = plane[rows, columns]
+                if len(numbers) <= 2 * BLOCK:
+                    kept[n] = plane
+        self._recent = kept if len(numbers) <= 2 * BLOCK else {}
+        return found
+
+    def _resampled(self, numbers: range, kept: dict[int, Array]) -> Iterator[Array]:
+        """Slices of the new grid, each from the two of the old one that it lies between."""
+        steps = [old / new for old, new in zip(self._old, self._new, strict=True)]
+        # the numbers that ITK has for a whole volume, so that its rounding is the same
+        places = {n: (steps[2] - 1) / 2 + steps[2] * n for n in numbers if n not in kept}
+        last = self._old[2] - 1
+        pairs = {n: (min(max(math.floor(z), 0), last), min(max(math.floor(z) + 1, 0), last)) for n, z in places.items()}
+        low = min((pair[0] for pair in pairs.values()), default=0)
+        high = max((pair[1] for pair in pairs.values()), default=-1)
+        stored = np.array(self._view[low : high + 1], np.float32, order="C")
+        if self._smallest is None:
+            self._smallest = float(np.float32(np.nanmin(self._view)))
+        for n in numbers:
+            if n in kept:
+                yield kept[n]
+                continue
+            above, below = pairs[n]
+            slab = stored[above - low : below + 1 - low]
+            yield _resample(slab, self._new[:2], steps, places[n] - above, self._smallest)
 
 
 def whole_volume(array: Array, grid: plugin.Grid, notes: tuple[str, ...] = ()) -> plugin.Sample:
@@ -241,25 +300,30 @@ def cut_grid(grid: FileGrid, box: tuple[slice, slice, slice]) -> FileGrid:
     return replace(grid, size=size, origin=origin)
 
 
-def _resample(array: Array, size: tuple[int, int, int]) -> Array:
-    """Linear, over the same field of view. The authors resample cubically; this is lighter."""
+def _resample(slab: Array, size: tuple[int, ...], steps: list[float], place: float, outside: float) -> Array:
+    """One slice between those of a slab, linear, over the same field of view. The authors resample cubically; this is lighter.
+
+    Args:
+        size: columns and rows of the slice.
+        steps: of x, y, z in voxels of the slab.
+        place: of the slice, in slices of the slab.
+    """
     import SimpleITK as sitk  # noqa: N813 - its users' name for it
 
-    image = sitk.GetImageFromArray(array)
-    old = image.GetSize()
-    steps = [a / b for a, b in zip(old, size, strict=True)]
+    image = sitk.GetImageFromArray(slab)
     result = sitk.Resample(
         image,
-        size,
+        (*size, 1),
         sitk.Transform(),
         sitk.sitkLinear,
-        [(step - 1) / 2 for step in steps],
+        [*((step - 1) / 2 for step in steps[:2]), place],
         steps,
         image.GetDirection(),
-        float(np.nanmin(array)),
+        outside,
         sitk.sitkFloat32,
     )
-    return np.asarray(sitk.GetArrayFromImage(result))
+    plane: Array = np.asarray(sitk.GetArrayFromImage(result))[0]
+    return plane
 
 
 def windows(depth: int, window: int, stride: int) -> list[tuple[int, int]]:

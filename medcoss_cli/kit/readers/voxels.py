@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import binascii
 import bz2
 import math
 import os
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -15,15 +16,19 @@ import numpy as np
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers import plainly
+from medcoss_cli.kit.readers.held import Held
 from medcoss_cli.kit.readers.volume import Array, check_bytes
 
 LONGEST = 2**20
 """Bytes of a header; one that does not end before is refused, for what follows could name any file."""
 SLACK = 2**20
 """Bytes a compressed stream may hold beyond what its header declares before it is refused."""
-MAX_TEXT = 2**27
-"""Bytes of voxels that are written as numbers in text: each takes 50 bytes while it is read."""
-MAX_HEX = 2**29
+MAX_TEXT = 2**24
+"""Voxels that are written as numbers in text: six seconds."""
+MAX_DIGITS = 400
+"""Of one of them: the longest that a double has, 1e-308 written out."""
+PIECE = 2**22
+"""Bytes that are decoded at a time."""
 RATE = 1100
 """Times that a deflated stream can grow at most (1032, and its framing)."""
 
@@ -110,71 +115,134 @@ def check_there(voxels: Voxels, path: Path) -> None:
     for file in voxels.files:
         if not file.is_file():
             raise DataError(f"{file.name}, which holds its voxels, is not there", where=path)
-    limits = {"text": (MAX_TEXT, " as text"), "hex": (MAX_HEX, " as hexadecimal digits")}
-    check_bytes(math.prod(voxels.shape), voxels.dtype.itemsize, path, *limits.get(voxels.encoding, ()))
+    count, itemsize = math.prod(voxels.shape), voxels.dtype.itemsize
+    if voxels.encoding == "text" and count > MAX_TEXT:
+        raise DataError(
+            f"{count:,} voxels as text are more than the limit of {MAX_TEXT:,}",
+            where=path,
+            fix="store it raw or with gzip, as int16 or float32",
+        )
+    check_bytes(count + max(0, voxels.skip) // itemsize, itemsize, path)
     held = sum(file.stat().st_size for file in voxels.files)
-    needed = math.prod(voxels.shape) * voxels.dtype.itemsize
+    needed = count * itemsize + max(0, voxels.skip)
     most = {"raw": 1, "hex": 1, "text": 1, "deflate": RATE, "bzip2": 10**6}[voxels.encoding]
     if voxels.encoding == "text":
-        needed = math.prod(voxels.shape)  # at least a digit for each
+        needed = count  # at least a digit for each
     if held * most < needed:
         raise DataError("the file is truncated", where=path)
 
 
 def decode(voxels: Voxels, path: Path) -> Array:
-    """The voxels, in their own type and shape. Raises: DataError."""
-    count = math.prod(voxels.shape)
+    """The voxels in their shape, of the types of `Held`. Raises: DataError."""
     with plainly(path):
-        if voxels.encoding == "text":
-            text = b" ".join(_bytes(voxels, file, 2**62) for file in voxels.files)
-            array = np.array(text.split()[:count], dtype=np.float64 if voxels.dtype.kind == "f" else voxels.dtype)
-            data = array.astype(voxels.dtype).tobytes()
-        else:
-            data, needed = b"", count * voxels.dtype.itemsize
-            share = -(-needed // len(voxels.files))  # of several files each holds as many
-            parts = [_bytes(voxels, file, min(share, needed - share * n)) for n, file in enumerate(voxels.files)]
-            data = parts[0] if len(parts) == 1 else b"".join(parts)
-        if len(data) < count * voxels.dtype.itemsize:
+        held, at = Held(voxels.shape, voxels.dtype, path), 0
+        for piece in _pieces(voxels, path):
+            held.put(at, piece)
+            at += len(piece)
+        if at < math.prod(voxels.shape):
             raise DataError("the file is truncated", where=path)
-        return np.frombuffer(data, voxels.dtype, count).reshape(voxels.shape)
+        return held.array
 
 
-def _bytes(voxels: Voxels, path: Path, needed: int) -> bytes:
-    """At most `needed` decoded bytes of one file."""
+def _pieces(voxels: Voxels, path: Path) -> Iterator[Array]:
+    """The voxels one after another, a few at a time, in their own type."""
+    left, itemsize = math.prod(voxels.shape), voxels.dtype.itemsize
+    if voxels.encoding == "text":
+        kind = np.dtype(np.float64) if voxels.dtype.kind == "f" else voxels.dtype
+        for words in _words(voxels, path):
+            array = np.array(words[:left], dtype=kind).astype(voxels.dtype)
+            left -= len(array)
+            yield array
+            if not left:
+                return
+        return
+    needed, rest = left * itemsize, b""
+    share = -(-needed // len(voxels.files))  # of several files each holds as many
+    for number, file in enumerate(voxels.files):
+        for data in _bytes(voxels, file, min(share, needed - share * number)):
+            data = rest + data if rest else data
+            whole = len(data) - len(data) % itemsize
+            rest = data[whole:]
+            yield np.frombuffer(data, voxels.dtype, whole // itemsize)
+
+
+def _words(voxels: Voxels, path: Path) -> Iterator[list[bytes]]:
+    """The numbers in the text of all files."""
+    for file in voxels.files:
+        rest = b""
+        with file.open("rb") as opened:
+            _to_begin(voxels, opened)
+            opened.seek(max(0, voxels.skip), os.SEEK_CUR)
+            while data := opened.read(PIECE):
+                data = rest + data
+                words = data.split()
+                rest = words.pop() if words and not data[-1:].isspace() else b""
+                if len(rest) > MAX_DIGITS:
+                    raise DataError(f"a number of more than {MAX_DIGITS} digits in its text", where=path)
+                yield words
+        yield [rest] if rest else []
+
+
+def _to_begin(voxels: Voxels, file: IO[bytes]) -> None:
+    """Go to where the voxels begin, or the stream that holds them."""
+    file.seek(voxels.start)
+    for _ in range(voxels.lines):
+        while (line := file.readline(PIECE)) and not line.endswith(b"\n"):
+            pass
+
+
+def _bytes(voxels: Voxels, path: Path, needed: int) -> Iterator[bytes]:
+    """At most `needed` decoded bytes of one file, a few at a time."""
     with path.open("rb") as file:
-        file.seek(voxels.start)
-        for _ in range(voxels.lines):
-            file.readline()
-        if voxels.encoding in ("raw", "text"):
+        _to_begin(voxels, file)
+        if voxels.encoding == "raw":
             if voxels.skip < 0:
                 file.seek(-needed, os.SEEK_END)
             else:
                 file.seek(voxels.skip, os.SEEK_CUR)
-            return file.read() if voxels.encoding == "text" else file.read(needed)
-        if voxels.skip < 0:
+            stream = iter(lambda: file.read(PIECE), b"")
+        elif voxels.skip < 0:
             raise DataError("bytes are skipped back from the end of a compressed stream", where=path)
-        if voxels.encoding == "hex":
-            return bytes.fromhex(file.read().decode("ascii"))[voxels.skip : voxels.skip + needed]
-        return _inflated(file, voxels.encoding, voxels.skip + needed, path)[voxels.skip :]
+        elif voxels.encoding == "hex":
+            stream = _unhexed(file)
+        else:
+            stream = _inflated(file, voxels.encoding, voxels.skip + needed, path)
+        skip = 0 if voxels.encoding == "raw" else voxels.skip
+        for data in stream:
+            skipped = min(skip, len(data))
+            skip -= skipped
+            data = data[skipped : skipped + needed]
+            needed -= len(data)
+            yield data
+            if not needed and voxels.encoding in ("raw", "hex"):
+                return
 
 
-def _inflated(file: IO[bytes], encoding: str, needed: int, path: Path) -> bytes:
-    """The first `needed` bytes of a compressed stream, of one member after another. Raises: DataError where it goes on."""
-    out, data = bytearray(), b""
+def _unhexed(file: IO[bytes]) -> Iterator[bytes]:
+    rest = b""
+    while data := file.read(PIECE):
+        digits = rest + data.translate(None, b" \t\n\r\f\v")
+        even = len(digits) - len(digits) % 2
+        yield binascii.unhexlify(digits[:even])
+        rest = digits[even:]
+
+
+def _inflated(file: IO[bytes], encoding: str, needed: int, path: Path) -> Iterator[bytes]:
+    """A compressed stream, of one member after another. Raises: DataError where it goes on after the bytes that are needed."""
+    grown, data = 0, b""
     stream: Any = None
-    while len(out) <= needed + SLACK:
+    while grown <= needed + SLACK:
         if stream is None or stream.eof:
             data = (stream.unused_data if stream is not None else b"") or file.read(2**20)
             if not data.strip(b"\0") or (stream is not None and data[:2] not in (b"\x1f\x8b", b"BZ")):
-                break  # nothing more, or padding and other things behind the voxels
+                return  # nothing more, or padding and other things behind the voxels
             stream = bz2.BZ2Decompressor() if encoding == "bzip2" else zlib.decompressobj(wbits=47)
-        room = needed + SLACK + 1 - len(out)
-        out += stream.decompress(data, room)
+        out = stream.decompress(data, PIECE)
+        grown += len(out)
+        yield out
         data = b"" if encoding == "bzip2" else stream.unconsumed_tail
         if not data and not stream.eof and (encoding != "bzip2" or stream.needs_input):
             data = file.read(2**20)
             if not data:
-                break  # cut off
-    if len(out) > needed + SLACK:
-        raise DataError("the compressed stream holds more than its header declares", where=path)
-    return bytes(out[:needed])
+                return  # cut off
+    raise DataError("the compressed stream holds more than its header declares", where=path)

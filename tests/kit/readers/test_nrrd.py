@@ -56,8 +56,10 @@ def left(path: Path) -> Skipped:
 def same(path: Path) -> FileGrid:
     array, grid = nifti.read(path)
     other = sitk.ReadImage(str(path))
-    assert np.array_equal(array, sitk.GetArrayFromImage(other))
-    assert array.dtype.kind == sitk.GetArrayFromImage(other).dtype.kind
+    theirs = sitk.GetArrayFromImage(other)
+    assert np.array_equal(array, theirs if theirs.dtype.itemsize <= 2 else theirs.astype(np.float32))
+    if theirs.dtype.itemsize <= 2:  # wider ones are held as float32, or as int16 where that is the same
+        assert array.dtype.kind == theirs.dtype.kind
     assert grid.spacing == pytest.approx(other.GetSpacing())
     if grid.direction is not None:
         assert grid.origin == pytest.approx(other.GetOrigin())
@@ -216,10 +218,9 @@ def test_a_link_or_a_list_that_leaves_the_folder_is_not_followed(tmp_path: Path)
 @pytest.mark.parametrize(
     ("sizes", "encoding", "dtype", "reason"),
     [
-        ("1000 1000 1000", "gzip", "<f8", "1000 x 1000 x 1000 voxels are more than the limit of 2^29"),
+        ("1000 1000 1000", "gzip", "<f8", "1000 x 1000 x 1000 voxels are more than the limit of 469,762,048"),
         ("512 512 1500", "gzip", "<f8", "393,216,000 voxels of 64 bits are more than the limit of 2,048 MiB"),
-        ("512 512 300", "ascii", "<i2", "voxels of 16 bits as text are more than the limit of 128 MiB"),
-        ("512 512 1100", "hex", "<i2", "voxels of 16 bits as hexadecimal digits are more than the limit of 512 MiB"),
+        ("512 512 300", "ascii", "<i2", "78,643,200 voxels as text are more than the limit of 16,777,216"),
     ],
 )
 def test_a_volume_is_weighed_by_its_header(tmp_path: Path, sizes: str, encoding: str, dtype: str, reason: str) -> None:
