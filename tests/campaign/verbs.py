@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import sys
@@ -72,18 +73,29 @@ def run(
     child = os.fork()
     if child == 0:
         _be(arguments, folder, environment or {}, before, said)
-    hung = False
+    hung, first, most = False, _own(child), 0
     while os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
         if time.monotonic() - began > seconds:
             hung = True
             os.killpg(child, signal.SIGKILL)
+        most = max(most, _own(child))
         time.sleep(0.005)
     _, status, used = os.wait4(child, 0)
     text = said.read_text(errors="replace") if said.exists() else ""
     said.unlink(missing_ok=True)
     base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    peak = max(0, used.ru_maxrss - base) / 1024
+    peak = max(0, used.ru_maxrss - base, most - first) / 1024
     return Ended(os.waitstatus_to_exitcode(status), text, time.monotonic() - began, peak, hung)
+
+
+def _own(process: int) -> int:
+    """KiB that a process has for itself: what it has of files, such as libraries, a fork takes up again as it goes."""
+    try:
+        text = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0
+    held = re.search(r"RssAnon:\s*(\d+)", text)
+    return int(held[1]) if held is not None else 0
 
 
 def _be(

@@ -21,7 +21,9 @@ from medcoss_cli.kit.readers import kind_of, plainly, tiff
 Array = np.ndarray[Any, Any]
 
 MAX_PIXELS = 2**26
-"""Of one page, from the header, before decoding: 8,192 x 8,192, twice what the largest detectors give; 1 GiB while it is read."""
+"""Of one page, from the header, before decoding: 8,192 x 8,192, twice what the largest detectors give."""
+MAX_DEEP = 2**27
+"""Bytes of a page of more than 8 bits, which take six times as much while they are stretched to 8: 8,192 x 8,192 of 16 bits."""
 MAX_SCANS = 100
 """Of a progressive JPEG, each of which goes over the whole picture again; cameras and programs write 10."""
 MIN_SIDE = 8
@@ -48,8 +50,18 @@ class ImageHeader:
     """Stored as grey levels. A colour file may still show a grey picture."""
 
 
-def check_size(width: int, height: int, path: Path) -> None:
-    """Raise DataError for a size that is not an image's, or that would not fit into memory."""
+def check_size(width: int, height: int, path: Path, depth: int = 1) -> None:
+    """Raise DataError for a size that is not an image's, or that would not fit into memory.
+
+    Args:
+        depth: bytes of a value of one pixel and, where that is more than one, of all its channels.
+    """
+    if depth > 1 and width * height * depth > MAX_DEEP:
+        raise DataError(
+            f"{width} x {height} pixels of {8 * depth} bits are more than the limit of {MAX_DEEP:,} bytes",
+            where=path,
+            fix="cut it into tiles, or make it smaller",
+        )
     if width * height > MAX_PIXELS:
         raise DataError(
             f"{width} x {height} pixels are more than the limit of {MAX_PIXELS:,}",
@@ -96,14 +108,14 @@ def read_header(path: Path) -> ImageHeader:
     if kind_of(path) == "tiff":
         pages = tiff.pages(path)
         for page in pages:
-            check_size(*page.size, path)
+            check_size(*page.size, path, page.depth)
             tiff.check(page, path)
         if not pages[0].deep:
             _check_known(pages[0], path)
         return ImageHeader(*pages[0].size, len(pages), pages[0].grey)
     with opened(path) as image:
         header = ImageHeader(image.width, image.height, 1, image.mode in _GREY_MODES)
-    check_size(header.width, header.height, path)
+        check_size(header.width, header.height, path, _depth(image, path))
     _check_scans(path)
     return header
 
@@ -135,7 +147,7 @@ def read(path: Path, page: int = 0) -> tuple[Array, tuple[str, ...]]:
         pages = tiff.pages(path)
         if page >= len(pages):
             raise DataError(f"the file has {len(pages)} pages, and no page {page + 1}", where=path)
-        check_size(*pages[page].size, path)
+        check_size(*pages[page].size, path, pages[page].depth)
         tiff.check(pages[page], path)
         if pages[page].deep or pages[page].plane:
             return tiff.decode(pages[page], path)
@@ -143,23 +155,29 @@ def read(path: Path, page: int = 0) -> tuple[Array, tuple[str, ...]]:
         if pages[page].orientation in range(2, 9):  # Pillow turns it while it loads
             notes.append("rotated by its EXIF orientation")
     with opened(path, chosen) as image:
-        check_size(image.width, image.height, path)
+        check_size(image.width, image.height, path, _depth(image, path))
         _check_scans(path)
         image.load()
         if image.format == "PNG" and _is_deep_png(path):
             array, alpha = _deep_png(path)
             notes += ["alpha channel dropped"] if alpha else []
             return array, tuple(notes)
-        upright = ImageOps.exif_transpose(image)
-        if upright is not None and image.getexif().get(0x0112, 1) != 1:
+        if image.getexif().get(0x0112, 1) != 1:
             notes.append("rotated by its EXIF orientation")
-            image = upright
+            image = ImageOps.exif_transpose(image)
         if image.mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in image.info:
             notes.append("alpha channel dropped")
         if image.mode == "CMYK":
             notes.append("CMYK converted to RGB")
         array = _decoded(image)
     return array, tuple(notes)
+
+
+def _depth(image: Image.Image, path: Path) -> int:
+    """As `check_size` has it, of a picture that Pillow opened."""
+    if image.format == "PNG" and _is_deep_png(path):
+        return 2 * len(image.getbands())
+    return {"I": 4, "F": 4}.get(image.mode, 2 if image.mode.startswith("I;16") else 1)
 
 
 def _is_deep_png(path: Path) -> bool:
@@ -203,7 +221,7 @@ def _decoded(image: Image.Image) -> Array:
         return _first_if_equal(np.moveaxis(palette, -1, 0))
     if mode == "RGBA":  # convert("RGB") drops alpha, it does not blend
         return np.moveaxis(np.asarray(image)[..., :3], -1, 0)
-    return np.moveaxis(np.asarray(image.convert("RGB")), -1, 0)
+    return np.moveaxis(np.asarray(image if mode == "RGB" else image.convert("RGB")), -1, 0)
 
 
 def _first_if_equal(array: Array) -> Array:
@@ -218,10 +236,13 @@ def as_grey(array: Array, path: Path) -> Array:
     spread = _spread(array)
     if float((spread <= GREY_STEP * _level(array)).mean()) < GREY_SHARE:
         raise DataError("a colour image where grey is expected", where=path)
-    weights = np.array([0.299, 0.587, 0.114], np.float32)[:, None, None]
+    red, green, blue = np.array([0.299, 0.587, 0.114], np.float32)
+    grey = np.empty((1, *array.shape[1:]), array.dtype)
     with np.errstate(invalid="ignore"):  # of infinities, which are NaN in grey, and noted where a sample is checked
-        grey: Array = (array * weights).sum(axis=0, keepdims=True)
-    return (np.rint(grey) if array.dtype.kind in "iu" else grey).astype(array.dtype)
+        for number in range(array.shape[1]):
+            row: Array = array[0, number] * red + array[1, number] * green + array[2, number] * blue
+            grey[0, number] = np.rint(row) if array.dtype.kind in "iu" else row
+    return grey
 
 
 def _spread(array: Array) -> Array:
@@ -256,15 +277,17 @@ def as_eight_bits(array: Array) -> Array:
     # large integers that differ by little are told apart in double precision
     kind = np.dtype(np.float64 if array.dtype.itemsize > 2 else np.float32)
     values: Array = array.astype(kind)
-    is_finite = np.isfinite(values)
-    finite = values[is_finite]
+    finite = values
+    if array.dtype.kind == "f" and not (is_finite := np.isfinite(values)).all():
+        finite = values[is_finite]
+        values[~is_finite] = np.nan
     if not finite.size:
         return values
-    if finite.size < values.size:
-        values = np.where(is_finite, values, np.nan)
     low, high = (float(x) for x in np.percentile(finite, (0.5, 99.5)))
     if high <= low:  # nearly all one value: the whole range, so that a small bright thing is not lost
         low, high = float(finite.min()), float(finite.max())
     if high <= low:
-        return np.asarray(np.where(is_finite, 0, np.nan), np.float32)
-    return np.asarray(np.clip((values - low) * (255 / (high - low)), 0, 255), np.float32)
+        return np.asarray(np.where(np.isfinite(values), 0, np.nan), np.float32)
+    values -= low  # in place: a large picture is not in memory four times
+    values *= 255 / (high - low)
+    return np.clip(values, 0, 255, out=values).astype(np.float32, copy=False)

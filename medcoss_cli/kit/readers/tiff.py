@@ -28,8 +28,10 @@ Array = np.ndarray[Any, Any]
 
 DAMAGED = "the file is truncated or damaged inside its header"
 """The reason of a file that is not what its first bytes say."""
-MOST = 10_000
-"""Pages of one file; more are refused."""
+MOST = 4_000
+"""Pages of one file; more are refused: each takes two milliseconds to find and decode, however small it is."""
+MOST_BYTES = 2**31
+"""Of all pages of a file, decoded."""
 SLIDE = "a slide (a pyramid of pictures) where an image is expected: pip install medcoss-slides reads it"
 """The reason of a file whose pages are one picture in several sizes, and often a label with a patient's name."""
 
@@ -89,6 +91,11 @@ class Page:
         return int(self.one(274, 1))
 
     @property
+    def depth(self) -> int:
+        """Bytes of a pixel with all its channels; 1 of pages of at most 8 bits."""
+        return -(-self.bits // 8) * self.channels if self.bits > 8 else 1
+
+    @property
     def deep(self) -> bool:
         """Decoded here: more than 8 bits, numbers that Pillow takes for others, and alpha as a plane of its own."""
         return self.bits > 8 or self.one(339, 1) in (2, 3) or (self.channels == 2 and self.one(284, 1) == 2)
@@ -113,7 +120,14 @@ def _pages(path: Path, changed: int, size: int) -> tuple[Page, ...]:
         full = [page for page in found if not (page.one(254, 0) & 5 or page.one(255, 1) == 2)]
         if _is_slide(found):
             raise DataError(SLIDE, where=path)
-        return tuple(_stacked(full or found[:1], path))
+        stacked = tuple(_stacked(full or found[:1], path))
+        if (size := sum(math.prod(page.size) * -(-page.bits // 8) * page.channels for page in stacked)) > MOST_BYTES:
+            raise DataError(
+                f"{len(stacked):,} pages of {size:,} bytes in all are more than the limit of {MOST_BYTES:,}",
+                where=path,
+                fix="split it into several files",
+            )
+        return stacked
 
 
 class FromPage(io.FileIO):

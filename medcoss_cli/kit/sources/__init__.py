@@ -6,6 +6,7 @@ An array is a sample, or a stack of samples along its first axis. Records have t
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import numpy as np
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers import IMAGES, SOURCES, VOLUMES, WHAT, is_store, kind_of, plainly
 from medcoss_cli.kit.readers.image import MIN_SIDE, check_size
-from medcoss_cli.kit.readers.volume import Array, FileGrid
+from medcoss_cli.kit.readers.volume import MAX_HELD, Array, FileGrid
 from medcoss_cli.kit.sources import meaning
 from medcoss_cli.plugin import Record, Skipped
 
@@ -34,6 +35,8 @@ _MODULES = {
     "parquet": "parquet",
     "tar": "tar",
 }
+FREE, GROWTH = 2**26, 1000
+"""An array may be of so many bytes, and of so many times more than are stored of it, as compressed ones are."""
 FILES = frozenset({"parquet", "tar"})
 """Those that hold files; the others hold arrays."""
 STACK = "an array of three axes without a spacing: images, or one volume, as the modality has it"
@@ -55,6 +58,10 @@ class Item:
     """The patient, where the container says it."""
     groups: tuple[str, ...] = ()
     """The patient of each sample of a stack."""
+    size: int = 0
+    """Bytes of an array, as the container declares it."""
+    most: int | None = None
+    """Bytes of it that the container can hold, by what is stored; None: as many as it declares."""
     stacked: bool = False
     """The container has an entry for each of the first axis, so these are samples and no channels."""
 
@@ -110,6 +117,8 @@ def images(path: Path, kind: str, patient: Patient) -> Iterator[Record | Skipped
             yield Record(path, ("key", item.key), _owner(item, None, patient))
         elif (count := _count(item.shape, 2, item.stacked)) is None or item.kind not in "uif":
             yield Skipped(path, f"an array of {described(item)} where an image is expected")
+        elif (reason := _excess(item, count, 2, path)) is not None:
+            yield Skipped(path, reason, bad=True)
         else:
             for number, part in _parts(item.key, count):
                 yield Record(path, part, _owner(item, number, patient))
@@ -135,6 +144,9 @@ def volumes(path: Path, kind: str, patient: Patient) -> Iterator[tuple[Record, F
             yield Skipped(path, f"an array of {described(item)} where a volume is expected")
         else:
             sides = _sides(item.shape[1:] if count else item.shape, 3)
+            if (reason := _excess(item, count, 3, path)) is not None:
+                yield Skipped(path, reason, bad=True)
+                continue
             try:
                 grid = FileGrid(sides[::-1], _spacing(item, path)).check(path)  # type: ignore[arg-type]  # three of three
             except DataError as error:
@@ -163,6 +175,9 @@ def samples(path: Path, kind: str, patient: Patient) -> Iterator[tuple[Literal["
             count = as_volume if is_volume else as_image
             if count is None:
                 yield Skipped(path, f"an array of {described(item)}: neither images nor volumes")
+                continue
+            if (reason := _excess(item, count, 3 if is_volume else 2, path)) is not None:
+                yield Skipped(path, reason, bad=True)
                 continue
             notes = (STACK,) if not is_volume and as_volume == 0 else ()
             for number, part in _parts(item.key, count):
@@ -203,6 +218,29 @@ def read_volume(path: Path, part: tuple[str | int, ...]) -> tuple[Array, FileGri
         array = array.reshape(_sides(array.shape, 3) if array.ndim > 3 else array.shape)
         spacing = next((_spacing(item, path) for item in source.items(path) if item.key == key), None)
     return array, FileGrid(array.shape[::-1], spacing).check(path)
+
+
+def _excess(item: Item, count: int, dims: int, path: Path) -> str | None:
+    """Why an array is not read, from what its container declares: more than is stored, or a sample that is too large.
+
+    Args:
+        count: samples along its first axis; 0: it is one itself.
+        dims: of a sample.
+    """
+    shape = item.shape or ()
+    if item.most is not None and item.size > item.most:
+        return f"an array of {item.size:,} bytes, of which the file cannot hold more than {item.most:,}"
+    if (size := item.size // max(1, count)) > MAX_HELD:
+        return f"a sample of {size:,} bytes, more than the limit of {MAX_HELD:,}"
+    sides = _sides(shape[1:] if count else shape, dims)
+    try:
+        if dims == 2:
+            check_size(sides[1], sides[0], path, size // math.prod(sides) if item.size > math.prod(shape) else 1)
+        else:
+            FileGrid(sides[::-1]).check(path)  # type: ignore[arg-type]  # three of three
+    except DataError as error:
+        return error.what
+    return None
 
 
 def _array(source: Source, path: Path, key: str, index: int | None) -> Array:

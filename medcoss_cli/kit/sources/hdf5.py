@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers.volume import Array
-from medcoss_cli.kit.sources import Item
+from medcoss_cli.kit.sources import FREE, GROWTH, Item
 from medcoss_cli.kit.sources.meaning import entries_of, group_in, lists
 
 
@@ -23,7 +24,10 @@ def items(path: Path) -> Iterator[Item]:
         if isinstance(node, h5py.Dataset):
             kind = "U" if h5py.check_string_dtype(node.dtype) is not None else node.dtype.kind
             group = group_in(node.attrs) or group_in(node.parent.attrs)
-            found.append(Item(name, tuple(node.shape or ()), kind, node.attrs.get("spacing"), group))
+            shape = tuple(node.shape or ())
+            size, most = math.prod(shape) * node.dtype.itemsize, FREE + GROWTH * node.id.get_storage_size()
+            spacing = node.attrs.get("spacing")
+            found.append(Item(name, shape, kind, spacing, group, size=size, most=most))
 
     with h5py.File(path, "r") as file:
         file.visititems(take)

@@ -16,10 +16,14 @@ from medcoss_cli.kit.readers.volume import Array
 from medcoss_cli.kit.sources import Item
 from medcoss_cli.kit.sources.meaning import as_text, names_groups
 
+MAX_TEXTS = 2**29
+"""Letters of the texts of a file, and bytes of one column in a row group."""
+
 
 def items(path: Path) -> Iterator[Item]:
     """Each value of each column of bytes, named column/row. Raises DataError where there is no such column."""
     file = pq.ParquetFile(path)
+    check_chunks(file, path)
     columns = [field.name for field in file.schema_arrow if _is_bytes(field.type)]
     if not columns:
         raise DataError("a Parquet file without a column of encoded images (bytes)", where=path)
@@ -68,13 +72,41 @@ def texts(path: Path, column: str, group: str | None) -> list[tuple[str | None, 
     names = {name.lower(): name for name in file.schema_arrow.names}
     if column.lower() not in names:
         raise DataError(f"no column {column!r} (columns: {', '.join(file.schema_arrow.names)})", where=path)
-    wanted = [names[name.lower()] for name in (column, group) if name and name.lower() in names]
-    table = file.read(columns=list(dict.fromkeys(wanted)))
-    found = [None if value is None else str(value) for value in table.column(wanted[0]).to_pylist()]
-    if len(wanted) < 2:
-        return [(text, None) for text in found]
-    groups = [None if value is None else str(value) for value in table.column(wanted[1]).to_pylist()]
-    return list(zip(found, groups, strict=True))
+    wanted = list(dict.fromkeys(names[name.lower()] for name in (column, group) if name and name.lower() in names))
+    check_chunks(file, path)
+    found: list[tuple[str | None, str | None]] = []
+    size = 0
+    # as a dictionary where it is one: each text is in memory once until it is taken out
+    batches = pq.ParquetFile(path, read_dictionary=_texts_of(file, wanted)).iter_batches(256, columns=wanted)
+    for batch in batches:
+        columns = [batch.column(name) for name in wanted]
+        for row in range(batch.num_rows):
+            values = [column[row].as_py() for column in columns]
+            texts = [None if value is None else str(value) for value in values]
+            size += sum(len(text) for text in texts if text is not None)
+            if size > MAX_TEXTS:
+                raise DataError(f"its texts are of more than the limit of {MAX_TEXTS:,} letters", where=path)
+            found.append((texts[0], texts[1] if len(texts) > 1 else None))
+    return found
+
+
+def check_chunks(file: Any, path: Path) -> None:
+    """Raise DataError where a column of a row group, which is decoded as a whole, is too large by the file's own metadata."""
+    for number in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(number)
+        sizes = [group.column(column).total_uncompressed_size for column in range(group.num_columns)]
+        if max(sizes, default=0) > MAX_TEXTS:
+            raise DataError(
+                f"{max(sizes):,} bytes of one column in a row group are more than the limit of {MAX_TEXTS:,}",
+                where=path,
+                fix="write it with smaller row groups",
+            )
+
+
+def _texts_of(file: Any, names: list[str]) -> list[str]:
+    """Those columns that are text by themselves."""
+    fields = [field for field in file.schema_arrow if field.name in names]
+    return [field.name for field in fields if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
 
 
 @lru_cache(maxsize=1)

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.layout import layout_of
 from medcoss_cli.kit.readers import HEAD, kind_of_bytes
-from medcoss_cli.kit.readers.volume import Array
+from medcoss_cli.kit.readers.volume import MAX_HELD, Array
 from medcoss_cli.kit.sources import Item
 from medcoss_cli.kit.sources.meaning import as_text, sample_of
 
@@ -37,6 +37,8 @@ def content(path: Path, key: str) -> bytes:
     if key not in members:
         raise DataError(f"{key} is no longer in it", where=path)
     offset, size = members[key]
+    if size > MAX_HELD:
+        raise DataError(f"the member {key} has {size:,} bytes, more than the limit of {MAX_HELD:,}", where=path)
     with path.open("rb") as file:
         file.seek(offset)
         data = file.read(size)

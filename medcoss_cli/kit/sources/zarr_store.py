@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import zarr
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers.volume import Array
-from medcoss_cli.kit.sources import Item
+from medcoss_cli.kit.sources import FREE, GROWTH, Item
 from medcoss_cli.kit.sources.meaning import entries_of, group_in, lists
 
 _CODECS = frozenset(
@@ -32,18 +33,22 @@ _LONGEST = 2**24
 def items(path: Path) -> Iterator[Item]:
     """The arrays by their names; an array by itself has the name "". Raises DataError for codecs that are not known."""
     _check_codecs(path)
-    yield from _within(zarr.open(str(path), mode="r"), "")
+    yield from _within(zarr.open(str(path), mode="r"), "", path)
 
 
-def _within(node: Any, name: str, group: str | None = None) -> Iterator[Item]:
+def _within(node: Any, name: str, folder: Path, group: str | None = None) -> Iterator[Item]:
     if isinstance(node, zarr.Array):
         group = group_in(dict(node.attrs)) or group
         kind = np.dtype(node.dtype).kind.replace("O", "U")
-        yield Item(name, tuple(node.shape), kind, node.attrs.get("spacing"), group)
+        shape, spacing = tuple(node.shape), node.attrs.get("spacing")
+        size, most = math.prod(shape) * np.dtype(node.dtype).itemsize, None
+        if size > FREE:  # to look at all chunks takes its time
+            most = FREE + GROWTH * sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        yield Item(name, shape, kind, spacing, group, size=size, most=most)
         return
     group = group_in(dict(node.attrs)) or group
     for key, member in sorted(node.members()):
-        yield from _within(member, f"{name}/{key}".lstrip("/"), group)
+        yield from _within(member, f"{name}/{key}".lstrip("/"), folder / key, group)
 
 
 def _check_codecs(path: Path) -> None:
