@@ -21,15 +21,15 @@ CHUNK = 2**22
 """Bytes that are compressed once and written over and over: what they unpack to is no matter of time then."""
 
 
-def zeros(count: int, first: bytes = b"") -> Iterator[bytes]:
-    """`count` bytes as gzip, in members of CHUNK bytes: `first`, then nothing but zeros."""
+def zeros(count: int, first: bytes = b"", chunk: bytes = bytes(CHUNK)) -> Iterator[bytes]:
+    """`count` bytes as gzip, in members of CHUNK bytes: `first`, then `chunk` over and over, which is nothing but zeros."""
     if first:
         yield gzip.compress(first, mtime=0)
         count -= len(first)
-    whole = gzip.compress(bytes(CHUNK), mtime=0)
+    whole = gzip.compress(chunk, mtime=0)
     for _ in range(count // CHUNK):
         yield whole
-    yield gzip.compress(bytes(count % CHUNK), mtime=0)
+    yield gzip.compress(chunk[: count % CHUNK], mtime=0)
 
 
 def _write(path: Path, *parts: bytes | Iterator[bytes], size: int = 0) -> None:
@@ -61,7 +61,10 @@ def nrrd(path: Path, size: tuple[int, int, int], kind: str, encoding: str) -> No
     elif encoding == "gzip":
         _write(path, header, zeros(held, _ramp(dtype)))
     elif encoding == "hex":
-        _write(path, header, (b"00" * 2**19 for _ in range(min(held, 2**29) // 2**19)))
+        held = min(held, 2**29)
+        _write(
+            path, header, (_ramp(dtype, 2**18).hex().encode() for _ in range(held // np.dtype(dtype).itemsize // 2**18))
+        )
     else:
         _write(path, header, (b"0 1 " * 2**18 for _ in range(2**8)))
 
@@ -91,7 +94,8 @@ def nifti(path: Path, size: tuple[int, ...], dtype: str, zipped: bool, slope: fl
     head[123], head[344:348] = 2, b"n+1\0"
     held = 352 + int(np.prod(size, dtype=np.int64)) * np.dtype(dtype).itemsize
     if zipped:
-        _write(path, zeros(held, bytes(head) + _ramp(dtype)))
+        every = _ramp(dtype, CHUNK // np.dtype(dtype).itemsize) if len(size) > 3 else bytes(CHUNK)
+        _write(path, zeros(held, bytes(head) + _ramp(dtype), every))
     else:
         _write(path, bytes(head), _ramp(dtype), size=held)
 
@@ -183,19 +187,12 @@ def npz(path: Path, shape: tuple[int, ...], dtype: str = "<f8", held: int = 0) -
     if path.suffix == ".npy":
         _write(path, head, _ramp(dtype), size=len(head) + held)
         return
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        with archive.open("volume.npy", "w", force_zip64=True) as file:
-            file.write(head)
-            for _ in range(held // CHUNK):
-                file.write(bytes(CHUNK))
+    _zip(path, "volume.npy", head, _ramp(dtype, 2**21), *(bytes(CHUNK),) * (held // CHUNK))
 
 
 def archive(path: Path, held: int) -> None:
     """A zip archive of one picture and a file of zeros."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
-        with file.open("scans/a.nii", "w", force_zip64=True) as member:
-            for _ in range(held // CHUNK):
-                member.write(bytes(CHUNK))
+    _zip(path, "scans/a.nii", *(bytes(CHUNK),) * (held // CHUNK))
 
 
 def tar(path: Path, held: int) -> None:
@@ -243,7 +240,7 @@ def parquet(path: Path, rows: int, length: int) -> None:
 def table(path: Path, held: int, form: str) -> None:
     """Text: one line of a hole; a header of commas; rows that are short and many; gzip of one character."""
     if form == "line":
-        _write(path, b"id,text\n1,", size=held)
+        _write(path, b"id,text\n1," + b"No acute disease. " * 2**12, size=held)
     elif form == "commas":
         _write(path, b"text\n", (b"," * 2**20 for _ in range(held // 2**20)))
     elif form == "rows":
@@ -257,8 +254,16 @@ def table(path: Path, held: int, form: str) -> None:
 
 def workbook(path: Path, held: int) -> None:
     """A spreadsheet whose sheet is blank space."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+    _zip(path, "xl/worksheets/sheet1.xml", *(b" " * CHUNK,) * (held // CHUNK))
+    with zipfile.ZipFile(path, "a") as file:
         file.writestr("[Content_Types].xml", "<Types/>")
-        with file.open("xl/worksheets/sheet1.xml", "w", force_zip64=True) as member:
-            for _ in range(held // CHUNK):
-                member.write(b" " * CHUNK)
+
+
+def _zip(path: Path, name: str, *parts: bytes) -> None:
+    """An archive of one file."""
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open(name, "w", force_zip64=True) as file,
+    ):
+        for part in parts:
+            file.write(part)

@@ -106,7 +106,7 @@ BOMBS = (
     Bomb("dicom jpeg2000 8191^2", "a.dcm", _plain(_files.dicom, "jpeg2000", Rows=8191, Columns=8191), "ct"),
     Bomb("dicom rle of many frames", "a.dcm", _plain(_files.dicom, "rle", NumberOfFrames=2**20), "ct", EITHER),
     Bomb("npy 10^12", "a.npy", _plain(_files.npz, (10**4, 10**4, 10**4)), "ct"),
-    Bomb("npy 8 GiB", "a.npy", _plain(_files.npz, (1024, 1024, 1024), held=2**33), "ct"),
+    Bomb("npy 8 GiB", "a.npy", _plain(_files.npz, (1, 1024, 1024, 1024), held=2**33), "ct"),
     Bomb("npy of 3 GiB in one signal", "a.npy", _plain(_files.npz, (3 * 2**27,), held=3 * 2**30)),
     Bomb("npz 10^12", "a.npz", _plain(_files.npz, (10**4, 10**4, 10**4)), "ct"),
     Bomb("npz 2 GiB", "a.npz", _plain(_files.npz, (512, 512, 1023), held=2**31 - 2**21), "ct", EITHER),

@@ -21,9 +21,10 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_LINE_END, _LINE_END_BYTES = re.compile(r"\r\n?|\n"), re.compile(rb"\r\n?|\n")
+_LINE_END_BYTES = re.compile(rb"\r\n?|\n")
 _MULTIBYTE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
-_HIGH_RUN = re.compile(rb"[\x80-\xff]+")
+_LONG_RUN = re.compile(rb"[\x80-\xff]{4,}")
+_HIGH = bytes(range(128, 256))
 _MOST_HIGH = 0.3
 """Share of bytes above 127 that text of a Western language does not reach; Cyrillic, Greek and East Asian text exceeds it."""
 
@@ -124,9 +125,8 @@ def _utf8(data: bytes) -> Decoded:
         return _cleaned(data.decode("utf-8"), (), {})
     except UnicodeDecodeError:
         pass
-    good = len(_MULTIBYTE.findall(data))
-    rest = _MULTIBYTE.sub(b"", data)
-    bad = sum(byte > 127 for byte in rest)
+    rest, good = _MULTIBYTE.subn(b"", data)
+    bad = _high_in(rest)
     if bad <= good:  # UTF-8 in which some rows were pasted from elsewhere
         return _mended(data)
     _check_western(data)
@@ -138,9 +138,14 @@ def _utf8(data: bytes) -> Decoded:
 
 def _check_western(data: bytes) -> None:
     """Windows-1252 gives every byte a meaning, so that text of any other encoding would be read, as nonsense."""
-    runs = [len(run) for run in _HIGH_RUN.findall(data)]
-    if sum(runs) > _MOST_HIGH * len(data) or sum(n for n in runs if n > 3) * 2 > sum(runs):
+    high = _high_in(data)
+    if high > _MOST_HIGH * len(data) or sum(len(run[0]) for run in _LONG_RUN.finditer(data)) * 2 > high:
         raise _unknown()
+
+
+def _high_in(data: bytes) -> int:
+    """How many bytes are above 127."""
+    return len(data) - len(data.translate(None, _HIGH))
 
 
 def _unknown() -> DataError:
@@ -180,11 +185,18 @@ def _lines_of(text: str, character: str, what: str) -> dict[int, str]:
     """The note by line that holds the character."""
     lines: dict[int, str] = {}
     number, done = 1, 0
-    for match in re.finditer(re.escape(character), text):
-        number += len(_LINE_END.findall(text, done, match.start()))
-        done = match.start()
+    while (at := text.find(character, done)) >= 0:
+        number += lines_in(text, done, at)
         lines[number] = what
+        ends = [end for end in (text.find("\n", at), text.find("\r", at)) if end >= 0]
+        done = min(ends, default=len(text))
     return lines
+
+
+def lines_in(text: str, begin: int = 0, end: int | None = None) -> int:
+    """How many lines end between two places: with a line feed, a carriage return, or both."""
+    end = len(text) if end is None else end
+    return sum(sign * text.count(mark, begin, end) for mark, sign in (("\n", 1), ("\r", 1), ("\r\n", -1)))
 
 
 def _cleaned(text: str, notes: tuple[str, ...], repaired: dict[int, str]) -> Decoded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 import warnings
@@ -248,7 +249,9 @@ def as_grey(array: Array, path: Path) -> Array:
 def _spread(array: Array) -> Array:
     """How far the channels of each pixel lie apart: 0 where one of them is NaN or infinite, which says nothing of colour."""
     with np.errstate(invalid="ignore"):
-        spread: Array = array.max(axis=0) - array.min(axis=0)
+        # channel by channel: a reduction along so short an axis takes twenty times as long
+        high, low = (functools.reduce(which, array) for which in (np.maximum, np.minimum))
+        spread: Array = high - low
     return spread if array.dtype.kind != "f" else np.where(np.isfinite(array).all(axis=0), spread, 0)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import itertools
 import re
 from collections.abc import Iterator, Sequence
@@ -12,10 +11,15 @@ from pathlib import Path
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers import kind_of, plainly
-from medcoss_cli.kit.readers.encoding import read_text
+from medcoss_cli.kit.readers.encoding import lines_in, read_text
 
-MAX_TABLE = 2**30
-"""Bytes of one table."""
+MAX_TABLE = 2**28
+"""Bytes of one table, which is in memory as text, as lines and as fields."""
+MAX_LINES = 2**22
+MAX_CELLS = 2**23
+"""Of one table: some hundred bytes each while it is read."""
+_FIRST_CELLS = 2**20
+"""Of the rows in which the separator is looked for."""
 SPREADSHEETS = (".xlsx", ".xlsm")
 SEPARATORS = ",;\t|"
 _OLD_SPREADSHEETS = (".xls", ".ods")
@@ -25,6 +29,7 @@ _MAX_FAULTS = 100
 """Rows with a quotation mark that is not closed; more, and the file is not CSV."""
 _MISSING = frozenset({"nan", "NaN", "NAN", "None", "<NA>", "NA", "NaT", "N/A", "n/a", "#N/A", "NULL", "null"})
 """What pandas, R, Excel and databases write where there is no value."""
+_LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
 _SEP_LINE = re.compile(r'"?sep=(.)"?[\r\n]*$')  # which a European Excel writes and reads
 
 
@@ -93,8 +98,10 @@ def read_rows(path: Path, column: str | None, encoding: str | None = None) -> Ro
     decoded = read_text(path, MAX_TABLE, encoding)
     csv.field_size_limit(MAX_TABLE)  # the default of 128 KiB is shorter than some reports
     with plainly(path):
-        lines = list(io.StringIO(decoded.text, newline=""))
+        _check(lines_in(decoded.text), "lines", MAX_LINES)
+        lines = _LINE.findall(decoded.text)
         separator, skipped = _separator(lines, ending, column)
+        _check(decoded.text.count(separator), "fields", MAX_CELLS)
         rows = _separated(lines, skipped, separator)
     if not rows:
         raise DataError("the table has no header", where=path)
@@ -110,6 +117,11 @@ def read_rows(path: Path, column: str | None, encoding: str | None = None) -> Ro
             for row, end in zip(rows, ends, strict=True)
         ]
     return Rows(path, columns, tuple(rows[at + 1 :]), decoded.notes, rows[at].line)
+
+
+def _check(count: int, what: str, most: int) -> None:
+    if count > most:
+        raise DataError(f"{count:,} {what} are more than the limit of {most:,}", fix="split it into several files")
 
 
 def _place(columns: Sequence[str], name: str | None) -> int | None:
@@ -141,6 +153,8 @@ def _separator(lines: Sequence[str], ending: str, column: str | None) -> tuple[s
     if ending == ".tsv":
         return "\t", 0
     first = list(itertools.islice((line for line in lines if line.strip()), _TITLES))
+    for separator in SEPARATORS:
+        _check(sum(line.count(separator) for line in first), "fields in its first rows", _FIRST_CELLS)
     fields = {separator: list(csv.reader(first, delimiter=separator)) for separator in SEPARATORS}
     for separator, rows in fields.items():
         if rows and _place(rows[_header(rows, column)], column) is not None:

@@ -14,15 +14,17 @@ import numpy as np
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers import kind_of, plainly
-from medcoss_cli.kit.readers.encoding import clean, read_text
-from medcoss_cli.kit.readers.rows import MAX_TABLE, SPREADSHEETS, filled, number_of, read_rows
+from medcoss_cli.kit.readers.encoding import clean, lines_in, read_text
+from medcoss_cli.kit.readers.rows import MAX_LINES, MAX_TABLE, SPREADSHEETS, filled, number_of, read_rows
 
 Array = np.ndarray[Any, Any]
 
 MAX_DOCUMENT = 64 * 2**20
 """Bytes of one .txt file."""
-MAX_NUMBERS = 2**28
-"""Numbers in one signal."""
+MAX_NUMBERS = 2**26
+"""Numbers in one signal: a day of three leads at 250 Hz."""
+MAX_LINE = 2**24
+"""Letters of one line of JSON, of which each may be an object of a hundred bytes."""
 MAX_RAGGED = 0.1
 """A table of which more rows do not match the header is refused as a whole."""
 
@@ -98,13 +100,18 @@ def _lines(path: Path, column: str, group: str | None, encoding: str | None) -> 
     decoded = read_text(path, MAX_TABLE, encoding)
     rows, empty, broken, columns = [], 0, [], set[str]()
     index = -1
+    if (count := lines_in(decoded.text)) > MAX_LINES:
+        raise DataError(f"{count:,} lines are more than the limit of {MAX_LINES:,}", where=path)
     for number, line in enumerate(re.split(r"\r\n?|\n", decoded.text), start=1):
         if not line.strip():
             continue
         index += 1
+        if len(line) > MAX_LINE:
+            broken.append(f"line {number} has {len(line):,} letters, more than the limit of {MAX_LINE:,}")
+            continue
         try:
             item = json.loads(line)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # also for a number of more digits than Python takes
             broken.append(f"line {number} is not JSON")
             continue
         if not isinstance(item, dict):
