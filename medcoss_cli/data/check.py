@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from medcoss_cli.console import Screen
-from medcoss_cli.data.read import Blank, listed, read_checked
+from medcoss_cli.data.read import Blank, listed, read_checked, tell_links
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit.manifest import manifest_of
 from medcoss_cli.plugin import CompleteModality, Record
@@ -69,6 +69,8 @@ def check_modality(
         raise DataError("the folder does not exist", where=root, fix="check the path")
     counts: dict[Verdict, int] = {}
     items = listed(modality, root, split, columns)
+    found = [item for item in items if isinstance(item, Record)]
+    tell_links(root, (file for record in found for file in record.files or (record.source,)), screen)
     with screen.progress(f"reading {modality.name}", len(items)) as bar:
         for item in items:
             bar.advance()
@@ -115,7 +117,9 @@ def check_content(root: Path, screen: Screen, modalities: Iterable[CompleteModal
     if not root.exists():
         raise DataError("the folder does not exist", where=root, fix="check the path")
     root = root.parent if root.is_file() and manifest_of(root) == root else root
-    with screen.progress("reading", files_in(root) or 1) as bar:
+    files = files_in(root)
+    tell_links(root, files, screen)
+    with screen.progress("reading", len(files) or 1) as bar:
         entries = survey(root, bar.advance)
     known = list(modalities)
     verdicts: list[Verdict] = []

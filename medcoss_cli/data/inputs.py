@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medcoss_cli.console import Screen
-from medcoss_cli.data.read import listed, reason_counts
+from medcoss_cli.data.read import listed, reason_counts, tell_links
 from medcoss_cli.errors import DataError, UsageError
 from medcoss_cli.kit.manifest import is_present
 from medcoss_cli.kit.sources import holds_samples
@@ -34,7 +34,9 @@ def list_records(
     for path in inputs:
         if not is_present(path):
             raise UsageError("the file or folder does not exist", where=path)
-        for item in listed(modality, path, "all"):
+        items = listed(modality, path, "all")
+        tell_links(path, (item.source for item in items if isinstance(item, Record)), screen)
+        for item in items:
             if isinstance(item, Record):
                 key = item.source.absolute(), item.part
                 records += [(path, item)] if key not in keys else []  # a folder, and a file in it

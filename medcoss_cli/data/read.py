@@ -16,7 +16,7 @@ from medcoss_cli.console import Screen
 from medcoss_cli.data.resize import resize
 from medcoss_cli.errors import DataError, MedcossError, PluginError, ResourceError
 from medcoss_cli.kit.layout import layout_of
-from medcoss_cli.kit.manifest import NAME, Unmatched, manifest_of, naming, notes_of, rows_of
+from medcoss_cli.kit.manifest import NAME, Unmatched, manifest_of, naming, notes_of, outside, rows_of
 from medcoss_cli.plugin import CompleteModality, Record, Sample, Skipped
 
 MOST_ROWS = 20
@@ -74,6 +74,7 @@ def find(
         )
     files = len({record.source for record in listing.records})
     screen.say(f"{modality.name}: {len(listing.records)} records in {files} files")
+    tell_links(root, (file for record in listing.records for file in record.files or (record.source,)), screen)
     unmatched = [item.reason for item in listing.skipped if isinstance(item, Unmatched)]
     for reason in unmatched[:MOST_ROWS]:
         screen.warn(reason)
@@ -83,6 +84,12 @@ def find(
         screen.warn(f"{modality.name}: {len(others)} left out: {reason_counts(others)}")
     _tell_patients(modality, root, listing, screen, columns)
     return listing
+
+
+def tell_links(root: Path, files: Iterable[Path], screen: Screen) -> None:
+    """Print how many files are outside of a folder, without their names: they are read, for links are how data is laid out."""
+    if count := outside(root, files):
+        screen.warn(f"{count} files lie outside of the folder: links lead to them")
 
 
 def _tell_patients(

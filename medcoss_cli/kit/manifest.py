@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -143,6 +143,17 @@ def walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
             continue
         visited.add(real)
         yield place, folders, [name for name in names if not is_special(Path(place, name))]
+
+
+def outside(root: Path, files: Iterable[Path]) -> int:
+    """How many of the files lie elsewhere, and are reached through links. Links are how people lay out large data."""
+    base = os.path.realpath(root if root.is_dir() else root.parent)
+
+    @functools.cache  # most files of a folder are no links themselves
+    def is_inside(folder: Path) -> bool:
+        return Path(os.path.realpath(folder)).is_relative_to(base)
+
+    return sum(not is_inside(file if file.is_symlink() else file.parent) for file in set(files))
 
 
 def _walk(root: Path, given: Path | None) -> tuple[list[Path], dict[Path, list[Path]]]:

@@ -138,3 +138,28 @@ def test_a_folder_and_a_file_in_it_are_one_input_each(tmp_path: Path) -> None:
     records, bad = list_records(WAVES, [root, root / "1.hea"], Screen())
     assert [record.source.name for _, record in records] == ["0.hea", "1.hea", "2.hea"]
     assert bad == []
+
+
+def test_files_that_links_lead_to_outside_of_the_folder_are_counted_without_their_names(tmp_path: Path) -> None:
+    root = volumes(tmp_path / "in", ".nii")
+    volumes(tmp_path / "out", ".nii")
+    (root / "linked").symlink_to(tmp_path / "out")
+    (root / "one.nii").symlink_to(tmp_path / "out" / "0.nii")
+    (root / "own.nii").symlink_to(root / "0.nii")
+    line = "3 files lie outside of the folder: links lead to them"
+    screen = Heard()
+    assert len({record.source for record in find(VOLUMES, root, screen=screen).records}) == 6
+    assert screen.heard.count(line) == 1
+    for verb in (
+        lambda heard: check_modality(VOLUMES, root, "train", heard),
+        lambda heard: check_content(root, heard),
+        lambda heard: list_records(VOLUMES, [root], heard),
+    ):
+        screen = Heard()
+        verb(screen)
+        assert screen.heard.count(line) == 1
+    screen = Heard()
+    find(VOLUMES, tmp_path / "out", screen=screen)
+    (tmp_path / "all").symlink_to(tmp_path / "out")
+    find(VOLUMES, tmp_path / "all", screen=screen)
+    assert not any("outside" in text for text in screen.heard)

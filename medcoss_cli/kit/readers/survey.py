@@ -57,7 +57,7 @@ def survey(root: Path, seen: Callable[[int], None] = lambda files: None) -> list
     A manifest's splits do not matter here, and one with faults is an entry of its own.
 
     Args:
-        seen: called with the number of files that were just looked at; in all with that of `files_in`.
+        seen: called with the number of files that were just looked at; in all with as many as `files_in` has.
 
     Raises: DataError where nothing is there.
     """
@@ -84,9 +84,9 @@ def survey(root: Path, seen: Callable[[int], None] = lambda files: None) -> list
     return sorted(verdicts, key=lambda verdict: verdict.path)
 
 
-def files_in(root: Path) -> int:
-    """How many files a survey looks at. Raises: DataError where nothing is there."""
-    return sum(_path(item).is_file() for item in _listed(root)[0])
+def files_in(root: Path) -> list[Path]:
+    """The files that a survey looks at. Raises: DataError where nothing is there."""
+    return [path for item in _listed(root)[0] if (path := _path(item)).is_file()]
 
 
 def _listed(root: Path) -> tuple[list[Entry | Skipped], SurveyEntry | None]:
