@@ -21,7 +21,8 @@ from medcoss_cli.pretraining.state import State
 from medcoss_cli.recipe.read import read_recipe
 from medcoss_cli.store import checkpoint
 from medcoss_cli.training.distributed import Devices
-from tests.pretraining_runs import StopAfter, options, resume, train, write_demo
+from tests.conftest import CommandLine
+from tests.pretraining_runs import RECIPE, StopAfter, options, resume, train, write_demo
 
 
 @pytest.fixture(scope="module")
@@ -241,3 +242,13 @@ def test_an_extension_by_another_kind_takes_over_the_size_of_the_decoder(
     decoders = [state.model.modalities[name].decoder for name in ("xray", "ct")]
     assert decoders[0] == decoders[1]
     assert state.history[-1]["retention"]["xray"]["cka"] > 0.5
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b"])
+def test_a_dry_run_refuses_a_name_that_the_run_would_refuse(
+    tmp_path: Path, command_line: CommandLine, name: str
+) -> None:
+    (tmp_path / "tiny.yaml").write_text(RECIPE)
+    answer = command_line("pretrain", str(tmp_path / "tiny.yaml"), "--dry-run", "--name", name)
+    assert answer.code == 2
+    assert "is not a valid name for a run" in answer.err

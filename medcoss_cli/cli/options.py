@@ -15,6 +15,8 @@ def place(text: str) -> Path:
     from medcoss_cli.cli import terminal
     from medcoss_cli.kit.sources.places import local
 
+    if not text:  # which Python would take for the current folder
+        raise UsageError("the name of the folder is empty", fix="name one, or . for the current folder")
     return local(text, say=terminal.screen(as_json=True).say)
 
 

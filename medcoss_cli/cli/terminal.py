@@ -18,7 +18,8 @@ PAUSE, LONGEST = 5.0, 600.0  # seconds between two plain lines of progress: 2 % 
 WIDE = 110  # columns of a terminal that has room for a bar beside the facts
 RED, RESET = "\033[31m", "\033[0m"
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
-"""A file's name may hold what would move the cursor or ring the bell; line feed and tab are left."""
+CONTROLS |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+"""A file's name may hold what would move the cursor, ring the bell or turn a line around; line feed and tab are left."""
 
 
 _answers: list[TextIO] = []  # the stream of answers, while standard output is theirs alone
@@ -77,7 +78,7 @@ def screen(as_json: bool = False) -> Screen:
 
 def result(text: str) -> None:
     """The answer for a person."""
-    _print(text, "stdout")
+    _print(text.translate(CONTROLS), "stdout")
 
 
 def result_json(value: Any) -> None:

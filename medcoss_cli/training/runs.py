@@ -10,7 +10,7 @@ from typing import Any
 
 from medcoss_cli.console import Screen
 from medcoss_cli.recipe.schema import Recipe
-from medcoss_cli.store.run import Run
+from medcoss_cli.store.run import Run, run_name
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,12 @@ class Options:
 
 
 def folders(recipe: Recipe, options: Options) -> tuple[Path, Path]:
-    """(data root, folder of prepared sets): the recipe's, then the option's, then the environment's, then ./data."""
+    """(data root, folder of prepared sets): the recipe's, then the option's, then the environment's, then ./data.
+
+    Raises: UsageError for a run's name that could not be given, so that a dry run does not pass it.
+    """
+    if options.name is not None:
+        run_name(options.name)
     root = recipe.data.root or options.data_root or os.environ.get("MEDCOSS_DATA") or "data"
     prepared = options.prepared or recipe.data.prepared or os.environ.get("MEDCOSS_PREPARED") or "prepared"
     return Path(root), Path(prepared)

@@ -77,12 +77,12 @@ BOMBS = (
     Bomb("nifti gzip 1500 slices int16", "a.nii.gz", _deep(_files.nifti, 1500, "<i2", True), "ct", READABLE),
     Bomb("nifti raw 1500 slices scaled", "a.nii", _deep(_files.nifti, 1500, "<i2", False, 0.5), "ct", EITHER),
     Bomb("nifti gzip 2047 slices int16", "a.nii.gz", _deep(_files.nifti, 2047, "<i2", True), "ct", EITHER),
-    Bomb("nifti gzip 1023 slices float64", "a.nii.gz", _deep(_files.nifti, 1023, "<f8", True), "ct", EITHER),
+    Bomb("nifti gzip 767 slices float64", "a.nii.gz", _deep(_files.nifti, 767, "<f8", True), "ct", READABLE),
     Bomb("nifti gzip 4D", "a.nii.gz", _plain(_files.nifti, (64, 64, 64, 2000), "<i2", True), "", READABLE),
     Bomb("nifti gzip 4D of 9,999", "a.nii.gz", _plain(_files.nifti, (8, 8, 8, 9_999), "<i2", True), "", EITHER),
     Bomb("nifti gzip 4D of many", "a.nii.gz", _plain(_files.nifti, (8, 8, 8, 32_000), "<i2", True), "", EITHER),
     Bomb("nrrd raw 1500 slices int16", "a.nrrd", _deep(_files.nrrd, 1500, "int16", "raw"), "ct", READABLE),
-    Bomb("nrrd gzip 1023 slices float64", "a.nrrd", _deep(_files.nrrd, 1023, "double", "gzip"), "ct", EITHER),
+    Bomb("nrrd gzip 767 slices float64", "a.nrrd", _deep(_files.nrrd, 767, "double", "gzip"), "ct", READABLE),
     Bomb("nrrd raw 2047 slices float32", "a.nrrd", _deep(_files.nrrd, 2047, "float", "raw"), "ct", EITHER),
     Bomb("nrrd ascii at its limit", "a.nrrd", _plain(_files.nrrd, (512, 512, 63), "double", "ascii"), "", EITHER),
     Bomb("nrrd hex at its limit", "a.nrrd", _plain(_files.nrrd, (512, 512, 1023), "int16", "hex"), "", EITHER),
@@ -111,7 +111,7 @@ BOMBS = (
     Bomb("npy of 3 GiB in one signal", "a.npy", _plain(_files.npz, (3 * 2**27,), held=3 * 2**30)),
     Bomb("npz 10^12", "a.npz", _plain(_files.npz, (10**4, 10**4, 10**4)), "ct"),
     Bomb("npz 2 GiB", "a.npz", _plain(_files.npz, (512, 512, 1023), held=2**31 - 2**21), "ct", EITHER),
-    Bomb("npz images 4 GiB", "a.npz", _plain(_files.npz, (2**13, 256, 256), held=2**32), "xray"),
+    Bomb("npz of images, 1 GiB", "a.npz", _plain(_files.npz, (2**11, 256, 256), held=2**30), "xray", EITHER),
     Bomb("hdf5 10^12", "a.h5", _plain(_files.hdf5, (10**4, 10**4, 10**4)), "xray"),
     Bomb("hdf5 2000 slices", "a.h5", _plain(_files.hdf5, (2000, 512, 512)), "ct", EITHER),
     Bomb("zarr 10^12", "a.zarr", _plain(_files.zarr, (10**4, 10**4, 10**4)), "xray"),
@@ -175,7 +175,6 @@ def _attempt(bomb: Bomb, folder: Path, encoder: Sequence[Path], rng: np.random.G
         if fault:
             faults.append(f"medcoss {' '.join(verb)}: {fault}: {ended.said[-300:]}")
     outcome = "fails" if faults else "fine"
-    print(f"{bomb.name}: {'; '.join(ends)} {faults}", flush=True)
     return Attempt(bomb.name, number, outcome, " | ".join(faults) or "; ".join(ends), fine=not faults)
 
 
@@ -202,3 +201,10 @@ def _reasons(said: str) -> list[str]:
         return [said]
     found, _ = json.JSONDecoder().raw_decode(said, said.index("["))
     return [verdict["reason"] for verdict in found if verdict["verdict"] != "read"]
+
+
+def plant() -> None:
+    """The pages of a TIFF are decoded however many they are."""
+    from medcoss_cli.kit.readers import tiff
+
+    tiff.MOST, tiff.MOST_BYTES = 10**6, 10**15

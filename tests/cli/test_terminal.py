@@ -73,9 +73,11 @@ def test_what_would_move_the_cursor_is_shown_as_code(capsys: pytest.CaptureFixtu
     screen.say(name)
     screen.warn(name)
     screen.table("", ["file"], [[name]])
+    terminal.result(f"{name} \u202egnp.exe\u2066")  # turned around it would end in .png
     terminal.fault(name)
     printed = capsys.readouterr()
-    assert not re.search(r"[\x00-\x08\x0b-\x1f]", printed.out + printed.err)
+    assert not re.search("[\x00-\x08\x0b-\x1f\u202a-\u202e\u2066-\u2069]", printed.out + printed.err)
+    assert r"\u202egnp.exe\u2066" in printed.out
     assert printed.err.count(r"scan\x1b[2J\x0d\x07.png") == 3
 
 

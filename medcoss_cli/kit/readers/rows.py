@@ -29,7 +29,7 @@ _MAX_FAULTS = 100
 """Rows with a quotation mark that is not closed; more, and the file is not CSV."""
 _MISSING = frozenset({"nan", "NaN", "NAN", "None", "<NA>", "NA", "NaT", "N/A", "n/a", "#N/A", "NULL", "null"})
 """What pandas, R, Excel and databases write where there is no value."""
-_LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
+_LINE = re.compile(r"[^\r\n]+(?:\r\n?|\n)?|\r\n?|\n")
 _SEP_LINE = re.compile(r'"?sep=(.)"?[\r\n]*$')  # which a European Excel writes and reads
 
 

@@ -24,8 +24,8 @@ MAX_HELD = 7 * 2**27
 """Bytes of one volume in memory: with the windows that are cut from it, reading takes less than 1 GiB."""
 MAX_VOXELS = MAX_HELD // 2
 """Of one volume, from the header before decoding, and again after resampling: 1,792 slices of 512 x 512, as int16."""
-MAX_BYTES = 2**31
-"""Of one volume as it is decoded: ten seconds of a compressed file."""
+MAX_BYTES = 3 * 2**29
+"""Of one volume as it is decoded, and with the windows that are cut from it: ten seconds of a compressed file."""
 BLOCK = 32
 """Slices that are resampled at a time."""
 ALIKE = 0.01

@@ -141,7 +141,7 @@ Make = Callable[[Path], None]
     [
         (VOLUMES, "a.nii", lambda p: bomb_files.nifti(p, (512, 512, 2047), "<i2", False), "limit of 469,762,048"),
         (VOLUMES, "a.nii", lambda p: bomb_files.nifti(p, (8, 8, 8, 20_000), "<i2", False), "limit of 10,000"),
-        (VOLUMES, "a.nii", lambda p: bomb_files.nifti(p, (512, 512, 99, 99), "<i2", False), "limit of 4,096 MiB"),
+        (VOLUMES, "a.nii", lambda p: bomb_files.nifti(p, (512, 512, 99, 99), "<i2", False), "limit of 2,048 MiB"),
         (VOLUMES, "a.npy", lambda p: bomb_files.npz(p, (99, 999, 999)), "cannot hold more than"),
         (VOLUMES, "a.npz", lambda p: bomb_files.npz(p, (99, 999, 999)), "cannot hold more than"),
         (IMAGES, "a.tif", lambda p: bomb_files.tiff(p, 4_001, 8), "limit of 4,000|more than 4,000 pages"),

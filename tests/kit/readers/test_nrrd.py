@@ -219,7 +219,7 @@ def test_a_link_or_a_list_that_leaves_the_folder_is_not_followed(tmp_path: Path)
     ("sizes", "encoding", "dtype", "reason"),
     [
         ("1000 1000 1000", "gzip", "<f8", "1000 x 1000 x 1000 voxels are more than the limit of 469,762,048"),
-        ("512 512 1500", "gzip", "<f8", "393,216,000 voxels of 64 bits are more than the limit of 2,048 MiB"),
+        ("512 512 1500", "gzip", "<f8", "393,216,000 voxels of 64 bits are more than the limit of 1,536 MiB"),
         ("512 512 300", "ascii", "<i2", "78,643,200 voxels as text are more than the limit of 16,777,216"),
     ],
 )
