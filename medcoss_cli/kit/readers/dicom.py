@@ -22,6 +22,7 @@ from medcoss_cli.errors import DataError
 from medcoss_cli.kit.readers import attributes, bounds, plainly
 from medcoss_cli.kit.readers.codecs import check_decoder
 from medcoss_cli.kit.readers.image import check_size
+from medcoss_cli.kit.readers.volume import MAX_HELD
 
 MAX_SAMPLES = 2**31
 """Rows x columns x frames x channels of one file, from the header before decoding."""
@@ -357,6 +358,8 @@ def _check_pixels(path: Path, data: Any, length: int | None) -> None:
         raise DataError(
             f"{rows} x {columns} pixels x {frames} frames are more than the limit of 2^31 values", where=path
         )
+    if length is not None and length > MAX_HELD:  # they are in memory as a whole
+        raise DataError(f"{length:,} bytes of pixels are more than the limit of {MAX_HELD:,}", where=path)
     syntax = syntax_of(data)
     if syntax.is_private or not syntax.is_transfer_syntax or syntax.is_encapsulated:
         check_decoder(syntax, path)

@@ -24,17 +24,18 @@ class Held:
     Args:
         dtype: of what it will be filled with.
         path: what errors name.
+        beside: bytes that are in memory at the same time.
 
     Raises: DataError for more bytes than MAX_HELD.
     """
 
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], path: Path) -> None:
-        self._shape, self._path, self._end = shape, path, 0
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], path: Path, beside: int = 0) -> None:
+        self._shape, self._path, self._end, self._most = shape, path, 0, MAX_HELD - beside
         self._stays = dtype.kind in "iu" and dtype.itemsize <= 2
         kind = dtype.newbyteorder("=") if self._stays else np.dtype(np.int16)
         count = math.prod(shape)
-        _check(count, kind.itemsize, "", path)
-        room = 4 * count if not self._stays and 4 * count <= MAX_HELD else kind.itemsize * count
+        self._check(count, kind.itemsize)
+        room = 4 * count if not self._stays and 4 * count <= self._most else kind.itemsize * count
         self._room = np.empty(room, np.uint8)  # of which the system gives what is written to
         self._values: Array = self._room[: kind.itemsize * count].view(kind)
 
@@ -64,17 +65,16 @@ class Held:
     def _widen(self) -> None:
         """From int16 to float32 in the same memory, from its end on, so that nothing is overwritten before it is read."""
         count = len(self._values)
-        _check(count, 4, " that are no whole numbers from -32,768 to 32,767", self._path)
+        self._check(count, 4, " that are no whole numbers from -32,768 to 32,767")
         narrow, self._values = self._values, self._room.view(np.float32)
         for end in range(self._end, 0, -STEP):
             begin = max(0, end - STEP)
             self._values[begin:end] = narrow[begin:end].astype(np.float32)
 
-
-def _check(count: int, itemsize: int, how: str, path: Path) -> None:
-    if count * itemsize > MAX_HELD:
-        raise DataError(
-            f"{count:,} voxels{how} take {count * itemsize:,} bytes, more than the limit of {MAX_HELD:,}",
-            where=path,
-            fix="cut the volume, or resample it to larger voxels",
-        )
+    def _check(self, count: int, itemsize: int, how: str = "") -> None:
+        if count * itemsize > self._most:
+            raise DataError(
+                f"{count:,} voxels{how} take {count * itemsize:,} bytes, more than the limit of {self._most:,}",
+                where=self._path,
+                fix="cut the volume, or resample it to larger voxels",
+            )

@@ -281,7 +281,8 @@ def read(item: Series) -> tuple[Array, FileGrid]:
     Raises DataError, naming the file.
     """
     shape = (len(item.slices), *item.grid.size[1::-1])
-    held, padding = Held(shape, np.dtype(np.float32), item.source), Padding(shape)
+    beside = item.files[0].stat().st_size if item.frames else 0  # a file of several frames is in memory as a whole
+    held, padding = Held(shape, np.dtype(np.float32), item.source, beside), Padding(shape)
     extents: bits.Extents = {}
     frames: dict[int, pixels.DicomFrame] = {}
     for place in range(len(item.slices)):
@@ -308,4 +309,5 @@ def _decoded_into(held: Held, padding: Padding, item: Series, place: int, extent
         raise DataError("the decoded slice is not of the size that its header says", where=path)
     held.put(place * frame.values.size, frame.values.reshape(-1))
     padding.put(place, frame.padding)
-    return replace(frame, values=frame.values[:0], padding=None)
+    # an array of its own: a slice of no length would keep them all
+    return replace(frame, values=np.empty(0, frame.values.dtype), padding=None)

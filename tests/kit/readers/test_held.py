@@ -14,11 +14,12 @@ import SimpleITK as sitk  # noqa: N813 - its users' name for it
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.kit import ImageFolder, TextFolder, VolumeFolder
-from medcoss_cli.kit.readers import held, image, nifti, table, volume
+from medcoss_cli.kit.readers import held, image, nifti, series, table, volume
 from medcoss_cli.kit.readers.held import Held
 from medcoss_cli.kit.readers.volume import FileGrid, VolumePlan
 from medcoss_cli.plugin import Skipped
 from tests.campaign import bomb_files
+from tests.dicom_files import make, save
 
 VALUES = np.random.default_rng(0).integers(-1000, 3000, (4, 5, 6)).astype(np.float32)
 
@@ -100,6 +101,22 @@ def test_reading_a_volume_takes_the_memory_of_its_voxels_and_of_a_window(tmp_pat
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2.5 * 4 * 2**24  # float32 of it all once, with what is decoded at a time; before five times as much
+
+
+def test_the_slices_of_a_series_are_in_memory_once(tmp_path: Path) -> None:
+    for number in range(40):
+        place = [0, 0, 2 * number]
+        data = make(np.full((256, 256), number, np.uint16), ImagePositionPatient=place, PixelSpacing=[1, 1])
+        data.ImageOrientationPatient, data.RescaleSlope, data.RescaleIntercept = [1, 0, 0, 0, 1, 0], 0.5, -1000
+        save(data, tmp_path / f"{number}.dcm")
+    (item,) = series.find(sorted(tmp_path.iterdir()), None)
+    assert isinstance(item, series.Series)
+    tracemalloc.start()
+    array = series.read(item)[0]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert array.dtype == np.float32  # a half is none of int16
+    assert peak < 1.5 * array.nbytes  # before each slice was kept beside
 
 
 def test_the_volumes_of_a_file_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
