@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import json
 import struct
 import tarfile
@@ -63,7 +64,9 @@ def nrrd(path: Path, size: tuple[int, int, int], kind: str, encoding: str) -> No
     elif encoding == "hex":
         held = min(held, 2**29)
         _write(
-            path, header, (_ramp(dtype, 2**18).hex().encode() for _ in range(held // np.dtype(dtype).itemsize // 2**18))
+            path,
+            header,
+            itertools.repeat(_ramp(dtype, 2**18).hex().encode(), held // np.dtype(dtype).itemsize // 2**18),
         )
     else:
         _write(path, header, (b"0 1 " * 2**18 for _ in range(2**8)))

@@ -15,10 +15,9 @@ import numpy as np
 from tests.campaign import artefacts, bomb_files, verbs
 from tests.campaign.attempts import Attempt
 
-SECONDS, MEMORY = 20.0, 1024.0
-"""What one verb may take on one file: seconds on a busy core, twice those of an idle one; MiB beyond what it begins with."""
+SECONDS, MEMORY = 30.0, 1024.0
+"""What one verb may take on one file: seconds, three times those of an idle core; MiB beyond what it has at first."""
 HANG = 60.0
-CHECK = ("data", "check", ".", "--json")
 READABLE, REFUSED, EITHER = "read", "refused", ""
 Make = Callable[[Path, np.random.Generator], None]
 
@@ -82,7 +81,7 @@ BOMBS = (
     Bomb("nifti gzip 4D of 9,999", "a.nii.gz", _plain(_files.nifti, (8, 8, 8, 9_999), "<i2", True), "", EITHER),
     Bomb("nifti gzip 4D of many", "a.nii.gz", _plain(_files.nifti, (8, 8, 8, 32_000), "<i2", True), "", EITHER),
     Bomb("nrrd raw 1500 slices int16", "a.nrrd", _deep(_files.nrrd, 1500, "int16", "raw"), "ct", READABLE),
-    Bomb("nrrd gzip 767 slices float64", "a.nrrd", _deep(_files.nrrd, 767, "double", "gzip"), "ct", READABLE),
+    Bomb("nrrd gzip 767 slices float64", "a.nrrd", _deep(_files.nrrd, 767, "double", "gzip"), "", READABLE),
     Bomb("nrrd raw 2047 slices float32", "a.nrrd", _deep(_files.nrrd, 2047, "float", "raw"), "ct", EITHER),
     Bomb("nrrd ascii at its limit", "a.nrrd", _plain(_files.nrrd, (512, 512, 63), "double", "ascii"), "", EITHER),
     Bomb("nrrd hex at its limit", "a.nrrd", _plain(_files.nrrd, (512, 512, 1023), "int16", "hex"), "", EITHER),
