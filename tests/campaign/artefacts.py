@@ -36,7 +36,7 @@ def environment(data: Path) -> dict[str, str]:
 
 
 def write_recipes(folder: Path) -> None:
-    """Pre-training in two stages (tiny.yaml) and in one (1d, 2d, 3d, joint), fine-tuning (classes, masks), a comparison (small)."""
+    """Pre-training in two stages (tiny.yaml) and in one (1d, 2d, 3d, joint), fine-tuning (classes, masks), comparing (small)."""
     often = RECIPE.replace("save_minutes: 1000", "save_minutes: 1e-9").replace("warmup: 1", "warmup: 0")
     tiny = often.replace("epochs: 2", "epochs: 0.8")
     (folder / "tiny.yaml").write_text(tiny)
