@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +211,7 @@ def run(count: int, seed: int, kinds: Sequence[str] = ()) -> Iterator[Attempt]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         data = artefacts.make_data(folder / "data")
-        begun = _begun(folder / "begun", data)
+        begun = artefacts.make_runs(folder / "begun", data)
         for number in range(count):
             rng = np.random.default_rng((seed, number))
             case = CASES[number % len(CASES)]
@@ -225,26 +224,10 @@ def run(count: int, seed: int, kinds: Sequence[str] = ()) -> Iterator[Attempt]:
             shutil.rmtree(place)
 
 
-def _begun(folder: Path, data: Path) -> Path:
-    """Runs, checkpoints and exported files."""
-    folder.mkdir()
-    (folder / "data").symlink_to(data)
-    artefacts.write_recipes(folder)
-    must = partial(artefacts.must, folder=folder, data=data, prepared=folder / "prepared")
-    must("pretrain", "tiny.yaml", "--name", "a")
-    must("finetune", "classes.yaml", "--name", "c", "--from", "runs/a/ckpt.pt")
-    must("finetune", "masks.yaml", "--name", "m")
-    must("checkpoint", "strip", "runs/a/ckpt.pt", "s.safetensors")
-    must("export", "runs/a/ckpt.pt", "--modality", "xray", "-o", "x.onnx")
-    must("export", "--run", "runs/c", "-o", "c.onnx")
-    artefacts.stop_after(6, "pretrain", "tiny.yaml", "--name", "stopped", folder=folder, data=data)
-    return folder
-
-
 def attempt(case: Case, verb: Sequence[str], place: Path, rng: np.random.Generator, number: int) -> Attempt:
     """One file changed and read."""
     case.change(place / case.file, rng)
-    environment = artefacts.environment(place / "data") | {"MEDCOSS_PREPARED": str(place / "prepared")}
+    environment = artefacts.environment((place / "data").resolve()) | {"MEDCOSS_PREPARED": str(place / "prepared")}
     ended = verbs.run(*verb, folder=place, environment=environment, seconds=SECONDS)
     kind = f"{case.file}"
     typed = f"medcoss {' '.join(verb)}: {ended.said[-500:]}"
