@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,19 @@ def write_recipes(folder: Path) -> None:
     (folder / "masks.yaml").write_text(MASKS.replace("steps: 4", "steps: 2"))
 
 
-def must(*arguments: str, folder: Path, data: Path, prepared: Path | None = None) -> None:
-    """Run a verb that has to succeed. Raises: RuntimeError with what it printed."""
+def must(
+    *arguments: str,
+    folder: Path,
+    data: Path,
+    prepared: Path | None = None,
+    before: Callable[[], object] | None = None,
+) -> str:
+    """Run a verb that has to succeed; what it printed. Raises: RuntimeError with it."""
     places = environment(data) | ({} if prepared is None else {"MEDCOSS_PREPARED": str(prepared)})
-    ended = verbs.run(*arguments, folder=folder, environment=places, seconds=300)
+    ended = verbs.run(*arguments, folder=folder, environment=places, before=before, seconds=300)
     if ended.code != 0:
         raise RuntimeError(f"medcoss {' '.join(arguments)}: {ended.outcome}\n{ended.said}")
+    return ended.said
 
 
 def stop_after(saves: int, *arguments: str, folder: Path, data: Path) -> None:

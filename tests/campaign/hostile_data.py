@@ -276,7 +276,7 @@ def prepared(place: Path, number: int, rng: Rng) -> Made:
     part = f"{parts[int(rng.integers(len(parts)))]}.npy"
     for folder in place.glob("prepared/ct-masks-*" if is_mask else "prepared/xray-*"):
         path = folder / part
-        content = path.read_bytes()
+        content = path.read_bytes() if path.exists() else b""  # a small set has one shard
         match name:
             case "cut" | "empty" | "longer":
                 path.write_bytes(
@@ -285,7 +285,7 @@ def prepared(place: Path, number: int, rng: Rng) -> Made:
             case "swapped":
                 np.save(path, np.zeros((2, 3, 5, 7), np.int64))
             case "folder":
-                path.unlink()
+                path.unlink(missing_ok=True)
                 path.mkdir()
             case _:
                 if name != "index.json":  # the set is then not finished, and goes on from what is noted

@@ -25,6 +25,8 @@ SECONDS = 120
 USED = re.compile(r"\b(?:connect|bind|sendto|sendmsg|sendmmsg|listen)\(.*\b(AF_INET6?|AF_NETLINK|AF_PACKET)\b")
 """Lines of strace. AF_UNIX is how processes of one machine speak; a socket that is only made and closed asks for an address of
 this machine's own (uuid1, for the name of a temporary file of onnx)."""
+GROUPS = ("data", "plugins", "recipes", "checkpoint")
+"""Verbs that have verbs of their own."""
 _PLANTED: list[str] = []
 
 
@@ -110,7 +112,7 @@ def plant() -> None:
 def kind_of(verb: Verb) -> str:
     """The verb, and its own verb where it is a group."""
     words = verb.typed.split()
-    return " ".join(words[: 2 if words[0] in ("data", "plugins", "recipes", "checkpoint") else 1])
+    return " ".join(words[: 2 if words[0] in GROUPS else 1])
 
 
 def _sort_by_class(images: Path, target: Path) -> None:

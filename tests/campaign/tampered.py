@@ -93,6 +93,12 @@ def change_json(path: Path, rng: np.random.Generator) -> None:
     path.write_text("\n".join(lines), encoding="utf-8")
 
 
+def change_one(folder: Path, pattern: str, rng: np.random.Generator) -> None:
+    """One of the JSON files below a folder."""
+    paths = sorted(folder.glob(pattern))
+    change_json(paths[int(rng.integers(len(paths)))], rng)
+
+
 def change_tensors(path: Path, rng: np.random.Generator) -> None:
     """A file in torch's format."""
     content = torch.load(path, weights_only=True)
@@ -199,8 +205,17 @@ CASES = (
     Case("c.onnx", change_onnx, (("predict", "c.onnx", PICTURES, "-o", "p"),)),
     Case(
         "prepared",
-        lambda path, rng: change_json(sorted(path.glob("*/index.json"))[0], rng),
-        (("pretrain", "tiny.yaml", "--name", "z"), ("data", "prepare", PICTURES, "--modality", "xray")),
+        lambda path, rng: change_one(path, "*/index.json", rng),
+        (
+            ("pretrain", "tiny.yaml", "--name", "z"),
+            ("data", "prepare", PICTURES, "--modality", "xray"),
+            ("finetune", "masks.yaml", "--name", "z"),
+        ),
+    ),
+    Case(
+        "runs/compared/cells",
+        lambda path, rng: change_one(path, "*.json", rng),
+        (artefacts.COMPARE, (*artefacts.COMPARE, "--dry-run"), (*artefacts.COMPARE, "--only", "tiles")),
     ),
 )
 
@@ -212,6 +227,7 @@ def run(count: int, seed: int, kinds: Sequence[str] = ()) -> Iterator[Attempt]:
         folder = Path(name)
         data = artefacts.make_data(folder / "data")
         begun = artefacts.make_runs(folder / "begun", data)
+        artefacts.make_comparison(begun, data)
         for number in range(count):
             rng = np.random.default_rng((seed, number))
             case = CASES[number % len(CASES)]
