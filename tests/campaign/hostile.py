@@ -43,7 +43,7 @@ KINDS = (
     Kind("pickles from anywhere", hostile_weights.foreign_pickle),
     Kind("pickles as own files", hostile_weights.own_pickle),
     Kind("pickles from anywhere", hostile_weights.foreign_pickle),
-    Kind("archives", hostile_weights.zip_header, passed=True),
+    Kind("archives", hostile_weights.zip_header),
     Kind("safetensors", hostile_weights.safetensors),
     Kind("ONNX", hostile_weights.onnx),
     Kind("pickles from anywhere", hostile_weights.foreign_pickle),

@@ -114,6 +114,8 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "flat zip": (lambda p: zipped(p, {"data.pkl": b"x"}), "this zip file is not a checkpoint"),
     "garbled": (lambda p: zipped(p, {"a/data.pkl": b"garbage garbage", "a/version": b"3"}), "damaged"),
     "inflating": (lambda p: zipped(p, {"a/data.pkl": bytes(10**6)}, zipfile.ZIP_DEFLATED), "compressed"),
+    "twice": (lambda p: doubled(p), "a name stands twice"),
+    "cut storage": (lambda p: cut(p), "its tensors are not as long as its entries"),
     "state dict": (lambda p: torch.save({"encoder.weight": torch.zeros(2)}, p), "not a medcoss checkpoint"),
     "tensor": (lambda p: torch.save(torch.zeros(2), p), "not a medcoss checkpoint"),
     "old torch": (lambda p: torch.save({}, p, _use_new_zipfile_serialization=False), "nothing was executed"),
@@ -136,6 +138,20 @@ def zipped(path: Path, entries: dict[str, bytes], how: int = zipfile.ZIP_STORED)
     with zipfile.ZipFile(path, "w", how) as archive:
         for name, content in entries.items():
             archive.writestr(name, content)
+
+
+def doubled(path: Path) -> None:
+    """Its last entry once more."""
+    with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        archive.writestr(archive.namelist()[-1], b"other")
+
+
+def cut(path: Path) -> None:
+    """The same with three bytes of one storage: torch would read its neighbours' as well."""
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    zipped(path, {name: content[:3] if name.endswith("/data/0") else content for name, content in entries.items()})
 
 
 @pytest.mark.parametrize("kind", BAD)
