@@ -170,6 +170,8 @@ def _of_a_plugin(error: BaseException) -> MedcossError | None:
 
 def _user_error(error: BaseException) -> MedcossError:
     """The error as the user sees it."""
+    if isinstance(error, typer.Abort) and isinstance(error.__cause__, EOFError):
+        error = error.__cause__  # Typer takes the end of any file for the user's Ctrl-D
     if isinstance(error, MedcossError):
         return error
     if isinstance(error, KeyboardInterrupt | typer.Abort):  # the latter where a second signal meets Typer's own code

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import signal
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -15,6 +17,7 @@ from multiprocessing.forkserver import ensure_running
 from medcoss_cli.errors import MedcossError, PluginError, ResourceError, blame
 from medcoss_cli.plugin import CompleteModality
 
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 SERVER_GONE = 255
 """The exit code that `multiprocessing` gives a worker whose server was killed."""
 
@@ -38,9 +41,16 @@ def forkserver(preload: str = "medcoss_cli.data.batches") -> ForkServerContext:
     return context
 
 
+def end_with_server(number: int = 0) -> None:
+    """In a worker, whatever its number: when its server is killed it ends too, instead of printing what it misses."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def quiet() -> None:
     """In a worker: the parent handles Ctrl-C; one thread, since there is a worker for every core."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_server()
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(1)
@@ -72,7 +82,7 @@ def readers(count: int, modality: CompleteModality, where: object) -> Iterator[P
     pool = ProcessPoolExecutor(count, forkserver(), quiet)
     try:
         yield pool
-    except BrokenProcessPool as error:
+    except (BrokenProcessPool, EOFError, ConnectionError) as error:  # the last two where the server is gone
         processes = list((pool._processes or {}).values())  # nothing public says how a worker ended
         for process in processes:
             process.join(5)
@@ -84,7 +94,7 @@ def readers(count: int, modality: CompleteModality, where: object) -> Iterator[P
 def worker_error(
     names: Iterable[str], codes: Iterable[int | None], where: object = None, alone: str = "data.workers=1"
 ) -> MedcossError:
-    """The error to raise where worker processes ended: killed, as for want of memory, or by code of a plugin.
+    """The error to raise where worker processes ended: by a signal, as for want of memory, or by code of a plugin.
 
     Args:
         names: of the modalities that they read.
@@ -99,7 +109,14 @@ def worker_error(
             fix=f"finished work is kept; with less memory set {alone}",
         )
     code = ends[0]
-    how = "" if code is None else f"with code {code} " if code >= 0 else f"by signal {-code} "
+    if code is not None and code < 0:
+        return ResourceError(
+            f"a process that reads {', '.join(names)} was ended by {signal.Signals(-code).name}: "
+            "a library crashed, or memory (also /dev/shm) ran out",
+            where=where,
+            fix=f"finished work is kept; try {alone} and --debug to see where",
+        )
+    how = "" if code is None else f"with code {code} "
     return PluginError(
         f"a process that reads {', '.join(names)} was ended {how}by its plugin, or by a library that the plugin uses",
         where=where,

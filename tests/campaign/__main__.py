@@ -1,50 +1,97 @@
-"""Run the campaign: `python -m tests.campaign --help`. A part is a module with `run(count, seed)`, which yields attempts."""
+"""Run the campaign: `python -m tests.campaign --help`.
+
+A part is a module with `run(count, seed, kinds)`, which yields attempts, and `plant()`, which plants a bug that it finds.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
+from collections.abc import Sequence
 from datetime import date
+from types import ModuleType
 
-from tests.campaign import kills, mutated, tampered
-from tests.campaign.attempts import table
+from tests.campaign import concurrent, deaths, kills, mutated, points, refused, tampered
+from tests.campaign.attempts import Attempt, table
 
-PARTS = {"mutated": (mutated.run, 2000), "kills": (kills.run, 100), "tampered": (tampered.run, 600)}
+PARTS: dict[str, tuple[ModuleType, int]] = {
+    "mutated": (mutated, 2200),
+    "tampered": (tampered, 600),
+    "kills": (kills, 100),
+    "points": (points, 150),
+    "refused": (refused, 144),
+    "deaths": (deaths, 24),
+    "concurrent": (concurrent, 16),
+}
 """Each with its number of tries."""
 
 
 def main() -> int:
     """Exit code 1 where anything failed; each failure is printed, and how to repeat it."""
     parser = argparse.ArgumentParser(prog="python -m tests.campaign", description=__doc__)
-    parser.add_argument("--only", choices=list(PARTS), help="One part of it.")
+    parser.add_argument("--only", action="append", choices=list(PARTS), help="One part of it; repeat.")
     parser.add_argument(
         "--kind", action="append", default=[], help="One kind of a part, as its table names it; repeat."
     )
     parser.add_argument("--count", type=int, help="Tries of each part (default: each part's own number).")
     parser.add_argument("--seed", type=int, default=int(date.today().strftime("%Y%m%d")), help="Default: today's date.")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="Stop after so many minutes.")
+    parser.add_argument(
+        "--seeded", action="store_true", help="Plant a bug for each part, and stop where the part has found it."
+    )
     options = parser.parse_args()
-    parts = [options.only] if options.only else list(PARTS)
-    end, failed = time.monotonic() + 60 * options.minutes, 0
+    parts = options.only or list(PARTS)
+    run = _seeded if options.seeded else _run
+    end, failed = time.monotonic() + 60 * options.minutes, []
     for left, name in zip(range(len(parts), 0, -1), parts, strict=True):
-        run, count = PARTS[name]
-        begun, attempts = time.monotonic(), []
-        share = (end - begun) / left
-        for attempt in run(options.count or count, options.seed, options.kind):
-            attempts.append(attempt)
-            if attempt.failed:
-                print(f"FAILED {attempt.kind} number {attempt.number}: {attempt.outcome}: {attempt.detail}", flush=True)
-            if time.monotonic() - begun > share:
-                break
-        failures = sum(attempt.failed for attempt in attempts)
-        print("\n".join(table(attempts)))
-        seconds = time.monotonic() - begun
-        print(f"{name}: {len(attempts)} tries, {failures} failed, seed {options.seed}, {seconds:.0f} s", flush=True)
-        failed += failures
-    if failed:
-        print(f"repeat it: python -m tests.campaign --seed {options.seed}")
+        share = (end - time.monotonic()) / left
+        if not run(name, options.count or PARTS[name][1], options.seed, options.kind, share):
+            failed.append(name)
+    for name in failed:
+        print(f"repeat it: python -m tests.campaign --only {name} --seed {options.seed}")
     return 1 if failed else 0
+
+
+def _run(name: str, count: int, seed: int, kinds: Sequence[str], seconds: float) -> bool:
+    """Run a part and print its table. Returns: whether nothing failed."""
+    begun, attempts = time.monotonic(), list[Attempt]()
+    for attempt in PARTS[name][0].run(count, seed, kinds):
+        attempts.append(attempt)
+        if attempt.failed:
+            print(f"FAILED {attempt.kind} number {attempt.number}: {attempt.outcome}: {attempt.detail}", flush=True)
+        if time.monotonic() - begun > seconds:
+            break
+    failures = sum(attempt.failed for attempt in attempts)
+    print("\n".join(table(attempts)))
+    took = time.monotonic() - begun
+    print(f"{name}: {len(attempts)} tries, {failures} failed, seed {seed}, {took:.0f} s\n", flush=True)
+    return not failures
+
+
+def _seeded(name: str, count: int, seed: int, kinds: Sequence[str], seconds: float) -> bool:
+    """Run a part on a product with a bug, in a process of its own. Returns: whether the part found it."""
+    part, begun = PARTS[name][0], time.monotonic()
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    code = 1
+    try:
+        part.plant()
+        words = f"{name}: {part.plant.__doc__.splitlines()[0]}"
+        for tries, attempt in enumerate(part.run(count, seed, kinds), start=1):
+            if attempt.failed:
+                print(f"{words} Found by try {tries}: {attempt.kind}: {attempt.outcome}: {attempt.detail[:200]}\n")
+                code = 0
+                break
+            if time.monotonic() - begun > seconds:
+                break
+        else:
+            print(f"{words} NOT FOUND\n")
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
 
 
 if __name__ == "__main__":

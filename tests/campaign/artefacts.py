@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from tests import comparisons
 from tests.campaign import faults, verbs
@@ -13,11 +12,23 @@ from tests.finetuning_runs import CLASSES, MASKS
 from tests.pretraining_runs import RECIPE, write_demo
 
 DATA = {"report": 40, "xray": 40, "ct": 2, "pathology": 30}
-MORE = "  - {modality: ct, data: ct, size: [16, 32, 32], tokenizer: patch3d-8}\n"
+VOLUMES = "  - {modality: ct, data: ct, size: [16, 32, 32], tokenizer: patch3d-8}\n"
+COMPARISON = """\
+kind: compare
+pretrain: base.yaml
+methods:
+  - {name: scratch, from: scratch}
+  - {name: sequential, strategy: sequential}
+tasks:
+  - {name: pictures, recipe: classes.yaml}
+draws: 100
+labels: [1]
+"""
 
 
 def make_data(place: Path) -> Path:
     """Synthetic sets of several modalities."""
+    write_demo(place / "more", xray=400)  # enough for processes that read
     return write_demo(place, **DATA)
 
 
@@ -27,13 +38,21 @@ def environment(data: Path) -> dict[str, str]:
 
 
 def write_recipes(folder: Path) -> None:
-    """tiny.yaml (two stages of pre-training), classes.yaml and masks.yaml."""
-    often = RECIPE.replace("save_minutes: 1000", "save_minutes: 1e-9")
-    (folder / "tiny.yaml").write_text(often.replace("epochs: 2", "epochs: 0.8").replace("warmup: 1", "warmup: 0"))
+    """Pre-training in two stages (tiny.yaml) and in one (1d, 2d, 3d, joint), fine-tuning (classes, masks), comparing (small)."""
+    often = RECIPE.replace("save_minutes: 1000", "save_minutes: 1e-9").replace("warmup: 1", "warmup: 0")
+    tiny = often.replace("epochs: 2", "epochs: 0.8")
+    (folder / "tiny.yaml").write_text(tiny)
+    head, stages = tiny.split("stages:\n")
+    text, picture = stages.splitlines(keepends=True)
+    together = "".join(f"    {line}" for line in (text, picture))
+    for name, stage in {"1d": text, "2d": picture, "3d": VOLUMES, "joint": f"  - modalities:\n{together}"}.items():
+        (folder / f"{name}.yaml").write_text(f"{head}stages:\n{stage}")
     (folder / "classes.yaml").write_text(
         CLASSES.replace("steps: 8, epoch: 4", "steps: 4, epoch: 2, save_minutes: 1e-9")
     )
-    (folder / "masks.yaml").write_text(MASKS.replace("steps: 4", "steps: 2"))
+    (folder / "masks.yaml").write_text(MASKS.replace("steps: 4, epoch: 2", "steps: 2, epoch: 1, save_minutes: 1e-9"))
+    (folder / "base.yaml").write_text(f"{head}stages:\n{picture}")
+    (folder / "small.yaml").write_text(COMPARISON)
 
 
 def must(
@@ -54,19 +73,7 @@ def must(
 def stop_after(saves: int, *arguments: str, folder: Path, data: Path) -> None:
     """Run a training that is killed at its n-th time of saving."""
 
-    def before() -> None:
-        from medcoss_cli.store.progress import Progress
-
-        save, left = Progress.save_resume, [saves]
-
-        def then_kill(self: Progress, state: Mapping[str, Any]) -> None:
-            save(self, state)
-            left[0] -= 1
-            if left[0] == 0:
-                faults.kill("save")
-
-        Progress.save_resume = then_kill  # type: ignore[method-assign]
-
+    before = partial(faults.at_save, saves, faults.kill)
     ended = verbs.run(*arguments, folder=folder, environment=environment(data), before=before, seconds=300)
     if ended.code != -9:
         raise RuntimeError(f"medcoss {' '.join(arguments)}: {ended.outcome}\n{ended.said}")

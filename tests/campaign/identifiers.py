@@ -12,6 +12,7 @@ from typing import Any
 from tests.campaign import artefacts, planted, verbs
 from tests.campaign.attempts import Attempt
 from tests.campaign.planted import Identifier
+from tests.pretraining_runs import write_demo
 
 SHARED = (
     "runs/*/retention.json",
@@ -42,7 +43,7 @@ def run(count: int, seed: int, kinds: Sequence[str] = ()) -> Iterator[Attempt]:
         data = Path(name) / values["data root"]
         folder = Path(name) / values["working folder"]
         folder.mkdir()
-        artefacts.make_data(data)
+        write_demo(data, **artefacts.DATA)
         planted.plant(identifiers, data)
         inputs = [planted.unpacked(path) for path in data.rglob("*") if path.is_file()]
         names = "\n".join(map(str, data.rglob("*"))).encode()

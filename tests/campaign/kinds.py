@@ -109,7 +109,10 @@ def _by_tifffile(path: Path) -> Array:
     import tifffile
 
     with tifffile.TiffFile(path) as file:
-        return np.asarray(file.pages[0].asarray())
+        page = file.pages[0]
+        values = np.asarray(page.asarray())
+        is_white_zero = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE  # type: ignore[union-attr]
+        return np.iinfo(values.dtype).max - values if is_white_zero else values
 
 
 def _by_numpy(path: Path) -> Array:

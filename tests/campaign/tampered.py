@@ -252,3 +252,19 @@ def attempt(case: Case, verb: Sequence[str], place: Path, rng: np.random.Generat
     if ended.peak > MEMORY:
         return Attempt(kind, number, "too much memory", f"{ended.peak:.0f} MiB; {typed}", fine=False)
     return Attempt(kind, number, "goes on" if ended.code == 0 else f"exit {ended.code}", typed)
+
+
+def plant() -> None:
+    """medcoss' own files are believed: what is of a wrong type there is passed on."""
+    from medcoss_cli.errors import MedcossError
+    from medcoss_cli.store import typed
+
+    right = typed.checked
+
+    def wrong(kind: Any, content: Any, *place: Any, **words: Any) -> Any:
+        try:
+            return right(kind, content, *place, **words)
+        except MedcossError:
+            return kind.model_construct(**content) if hasattr(kind, "model_construct") else content
+
+    typed.checked = wrong

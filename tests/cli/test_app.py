@@ -138,11 +138,12 @@ def test_what_the_machine_lacks_is_a_resource(failing: CommandLine, error: Excep
     assert said in answer.err
 
 
-def test_a_fault_of_medcoss_says_so_and_what_to_do(failing: CommandLine) -> None:
-    answer = failing(ZeroDivisionError("division by zero"))
+@pytest.mark.parametrize("error", [ZeroDivisionError("division by zero"), EOFError("the end")])  # no Ctrl-D
+def test_a_fault_of_medcoss_says_so_and_what_to_do(failing: CommandLine, error: Exception) -> None:
+    answer = failing(error)
     assert answer.code == 1
-    assert answer.err == (
-        "error: internal error (ZeroDivisionError: division by zero); "
+    assert answer.err.lstrip() == (
+        f"error: internal error ({type(error).__name__}: {error}); "
         "please report this, with the output of the same command and --debug\n"
     )
 
