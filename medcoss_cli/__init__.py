@@ -3,12 +3,18 @@
 In Python: `from medcoss_cli import load, finetune`. Importing this imports neither torch nor numpy.
 """
 
+import os
 import sys
 from importlib import import_module
 from types import ModuleType
 from typing import Any
 
 __version__ = "0.1.0"
+
+# onnxruntime from 1.29 on sends facts on each model that is opened to its vendor, and keeps an id of the machine in the
+# home folder. It looks at this once, when it is imported, so it is set before anything of medcoss can do so; for the
+# same reason a 0 of the user's is not kept: nothing leaves the machine.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 _DOOR = ("load", "finetune")
 """What is imported from `medcoss_cli.python` when it is first asked for; their types stand in __init__.pyi."""

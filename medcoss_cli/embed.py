@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,8 @@ from medcoss_cli.kit.readers.rows import number_of
 from medcoss_cli.model.outputs import Array, finite
 from medcoss_cli.plugin import CompleteModality, Record, Skipped
 from medcoss_cli.registry import configure
+from medcoss_cli.store import typed
+from medcoss_cli.store.arrays import load_arrays
 from medcoss_cli.store.features import ENDINGS, Embedded, parquet, save_arrays, write
 from medcoss_cli.store.table import write_rows
 from medcoss_cli.training.interruption import Interruption
@@ -186,15 +188,14 @@ def _joined(
     ids, of, pooled, token_features, bad = [], [], [], [], []
     notes: Counter[str] = Counter()
     for number, rows in enumerate(chunks):
-        with np.load(work / f"{number:06d}.npz", allow_pickle=False) as part:
-            reasons, counted_notes = json.loads(str(part["said"]))
-            notes.update(counted_notes)
-            bad += [Skipped(records[rows[place]].source, reason, bad=True) for place, reason in reasons]
-            if len(part["read"]):
-                ids += [names[rows[place]] for place in part["read"]]
-                of += [records[rows[place]] for place in part["read"]]
-                pooled.append(part["pooled"])
-                token_features += [part["tokens"]] if tokens else []
+        part, said = _part(work / f"{number:06d}.npz", len(rows), tokens)
+        notes.update(said.notes)
+        bad += [Skipped(records[rows[place]].source, reason, bad=True) for place, reason in said.reasons]
+        if len(part["read"]):
+            ids += [names[rows[place]] for place in part["read"]]
+            of += [records[rows[place]] for place in part["read"]]
+            pooled.append(part["pooled"])
+            token_features += [part["tokens"]] if tokens else []
     found_labels = [labels.get((record.source.resolve(), _row(record))) for record in of]
     features = np.concatenate(pooled) if pooled else np.zeros((0, 0), np.float32)
     complete_labels = (
@@ -206,6 +207,29 @@ def _joined(
     return Embedded(
         ids, features, np.concatenate(token_features) if token_features else None, complete_labels, groups, bad
     ), notes
+
+
+class _Said(NamedTuple):
+    reasons: list[tuple[int, str]]
+    notes: list[str]
+
+
+def _part(path: Path, rows: int, tokens: bool) -> tuple[dict[str, Array], _Said]:
+    """What `_chunk` left, which may have been before an interruption. Raises: DataError for a damaged file."""
+    fix, what = "remove it, and type the same command again", "a part of the features"
+    part = load_arrays(path, fix=fix, error=DataError, what=what)
+    wanted = {"read": "iu", "said": "U"}
+    if "read" in part and part["read"].size:
+        wanted |= {"pooled": "f"} | ({"tokens": "f"} if tokens else {})
+    wrong = [name for name, kinds in wanted.items() if name not in part or part[name].dtype.kind not in kinds]
+    lengths = {len(part[name]) for name in wanted if name not in (*wrong, "said") and part[name].ndim}
+    if wrong or len(lengths) != 1 or not all(0 <= place < rows for place in part["read"].ravel()):
+        raise DataError(f"{what} is damaged ({', '.join(wrong) or 'other samples are in it'})", where=path, fix=fix)
+    try:
+        said = typed.loads(str(part["said"]))
+    except ValueError as error:
+        raise DataError(f"{what} is damaged ({error})", where=path, fix=fix) from error
+    return part, typed.checked(_Said, said, path, fix=fix, error=DataError, what=what)
 
 
 def _row(record: Record) -> int | None:

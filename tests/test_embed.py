@@ -16,7 +16,7 @@ from PIL import Image
 from medcoss_cli import embed as verb
 from medcoss_cli.console import Screen
 from medcoss_cli.data.read import encode, read_checked
-from medcoss_cli.errors import Interrupted, UsageError
+from medcoss_cli.errors import DataError, Interrupted, UsageError
 from medcoss_cli.metrics.neighbours import agreement, neighbours
 from medcoss_cli.plugin import Record
 from medcoss_cli.pretraining.state import read_state
@@ -85,6 +85,13 @@ def test_what_was_interrupted_goes_on(
     with pytest.raises(Interrupted, match="10 of 40"):
         verb.embed(checkpoint, "xray", [data / "xray"], out, tokens=False, screen=Screen())
     assert not out.exists()
+    [part] = tmp_path.glob("f.npz.unfinished-*/000000.npz")
+    whole = part.read_bytes()
+    for damaged in (b"", whole[:100]):
+        part.write_bytes(damaged)
+        with pytest.raises(DataError, match="a part of the features is damaged"):
+            verb.embed(checkpoint, "xray", [data / "xray"], out, tokens=False, screen=Screen())
+    part.write_bytes(whole)
     verb.embed(checkpoint, "xray", [data / "xray"], out, tokens=False, screen=Screen())
     assert calls == [10, 10, 10, 10], "nothing is computed twice"
     assert len(np.load(out)["ids"]) == 40

@@ -56,7 +56,7 @@ Loader = Annotated[
 
 def reading(allow: list[str] | None, tilt: str, loader: list[str] | None = None) -> dict[str, Any]:
     """Settings of loaders that differ from their defaults. Raises: UsageError for what cannot be one."""
-    import yaml
+    from medcoss_cli.store import yaml_text
 
     if tilt not in ("keep", "correct"):
         raise UsageError(f"--tilt {tilt} is not keep or correct")
@@ -64,8 +64,8 @@ def reading(allow: list[str] | None, tilt: str, loader: list[str] | None = None)
     for words in loader or ():
         key, equals, value = words.partition("=")
         try:
-            settings[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
+            settings[key] = yaml_text.read(value)
+        except ValueError:
             equals = ""
         if not (key and equals):
             raise UsageError(f"--loader {words} is not of the form key=value", fix="as in --loader mpp=1.0")

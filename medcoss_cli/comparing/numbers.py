@@ -229,7 +229,7 @@ class Numbers:
             return Number(use, status)
         metrics = outcome.get("metrics") or {}
         if isinstance(cell, Later):
-            return Number(use, status, metrics[str(use.after)], arrays=self.place.arrays(use.cell, use.after))
+            return Number(use, status, metrics.get(str(use.after), {}), arrays=self.place.arrays(use.cell, use.after))
         arrays = None
         if isinstance(cell, Tuning):
             arrays = self.place.run(use.cell) / f"seed-{cell.recipe.seed}" / "cases.npz"

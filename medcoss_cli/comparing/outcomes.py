@@ -6,10 +6,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
 
 from medcoss_cli.comparing.cells import Plan, Training
-from medcoss_cli.store import atomic
+from medcoss_cli.store import atomic, typed
 from medcoss_cli.training.runs import Options
 
 
@@ -61,15 +63,82 @@ def write(place: Place, key: str, content: Mapping[str, Any]) -> None:
 
 
 def read(place: Place, key: str) -> dict[str, Any] | None:
-    """A cell's outcome; None where there is none yet."""
+    """A cell's outcome; None where there is none yet. Raises: CheckpointError for one that is damaged."""
     try:
-        content: dict[str, Any] = json.loads(place.outcome(key).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return typed.read_plain(
+            _FORMS[key.partition("-")[0]],
+            place.outcome(key),
+            fix="remove it; the cell is then made again",
+            what="what a cell gave",
+        )
+    except FileNotFoundError:
         return None
-    return content
 
 
 def done(place: Place, key: str) -> bool:
     """Is the cell made?"""
     content = read(place, key)
     return content is not None and content.get("status") == "done"
+
+
+Metrics = dict[str, float | None]
+
+
+class _Failed(BaseModel, strict=True, extra="allow"):
+    status: Literal["failed"]
+    error: str
+
+
+class _Done(BaseModel, strict=True, extra="allow"):
+    """What every cell gives."""
+
+    status: Literal["done"]
+    seconds: Annotated[float, Field(ge=0)]
+    peak_memory_gib: Annotated[float, Field(ge=0)] = 0.0
+
+
+class _Measured(BaseModel, strict=True, extra="allow"):
+    cka: float | None = None
+    cosine: float | None = None
+    shift: float | None = None
+    loss: float
+    loss_then: Annotated[float, Field(gt=0)]
+    relative_then: float
+
+
+class _Trained(_Done):
+    retention: list[dict[str, str | _Measured]]
+    steps: Annotated[int, Field(ge=0)]
+    own_steps: Annotated[int, Field(ge=0)]
+    step_seconds: Annotated[float, Field(ge=0)]
+    hash: str
+
+
+class _Tuned(_Done):
+    kind: str
+    classes: list[str] | dict[str, Any] | None
+    validation: Metrics | None
+    metrics: Metrics | None
+    baseline: Metrics | None
+    samples: Annotated[int, Field(ge=0)] | None
+    trained: Annotated[int, Field(ge=0)]
+    start: dict[str, Any]
+
+
+class _Later(_Done):
+    metrics: dict[str, Metrics]
+
+
+class _Simple(_Done):
+    validation: Metrics | None = None
+    metrics: Metrics | None = None
+
+
+_STATUS = Field(discriminator="status")
+_FORMS: dict[str, Any] = {
+    "pretrain": Annotated[_Failed | _Trained, _STATUS],
+    "tune": Annotated[_Failed | _Tuned, _STATUS],
+    "later": Annotated[_Failed | _Later, _STATUS],
+    "simple": Annotated[_Failed | _Simple, _STATUS],
+}
+"""By the beginning of a cell's key."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import matplotlib.figure  # noqa: F401 - every cell needs it; imported once, in the server that the cells are forked from
 import torch._dynamo  # noqa: F401 - as is this: torch's optimisers import it, which takes seconds
+from pydantic import BaseModel
 
 from medcoss_cli.comparing import outcomes
 from medcoss_cli.comparing.cells import Cell, Later, Plan, Simple, Training, Tuning
@@ -16,6 +17,7 @@ from medcoss_cli.comparing.outcomes import Place
 from medcoss_cli.comparing.simple import simple
 from medcoss_cli.console import Screen
 from medcoss_cli.data.labelled import LabelledSet
+from medcoss_cli.errors import CheckpointError
 from medcoss_cli.finetune import finetune
 from medcoss_cli.finetuning.checkpoints import renewed, trained_seeds
 from medcoss_cli.finetuning.dataset import find_cases
@@ -26,7 +28,7 @@ from medcoss_cli.pretrain import pretrain
 from medcoss_cli.pretraining import setup
 from medcoss_cli.pretraining.job import Job
 from medcoss_cli.pretraining.state import read_state
-from medcoss_cli.store import atomic, start
+from medcoss_cli.store import atomic, start, typed
 from medcoss_cli.store.arrays import save_arrays
 from medcoss_cli.store.shareable import shareable
 from medcoss_cli.strategies import Strategy
@@ -59,14 +61,32 @@ def _train(cell: Training, place: Place, screen: Screen) -> dict[str, Any]:
         job.run.finish()
     finally:
         job.run.close()
-    rows = [json.loads(line) for line in (job.run.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = _steps(job.run.folder / "metrics.jsonl")
     return {
         "retention": [{"after": stage["modality"], **stage["retention"]} for stage in job.state.history],
         "steps": sum(stage["steps"] for stage in job.state.history),
-        "own_steps": len({(row["stage"], row["step"]) for row in rows}),  # without those of a shared first stage
-        "step_seconds": round(sum(row["seconds"] for row in rows), 3),
+        "own_steps": len({(row.stage, row.step) for row in rows}),  # without those of a shared first stage
+        "step_seconds": round(sum(row.seconds for row in rows), 3),
         "hash": start.digest(job.run.checkpoint),
     }
+
+
+class _Step(BaseModel):
+    stage: int
+    step: int
+    seconds: float
+
+
+def _steps(path: Path) -> list[_Step]:
+    """The steps of a metrics.jsonl. Raises: CheckpointError, naming the line."""
+    fix, steps = "remove the folder; the cell is then made again", []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            content = typed.loads(line)
+        except ValueError as error:
+            raise CheckpointError(f"the line is damaged ({error})", where=f"{path}:{number}", fix=fix) from error
+        steps.append(typed.checked(_Step, content, f"{path}:{number}", fix=fix, what="the line"))
+    return steps
 
 
 def _pretraining(cell: Training, place: Place, screen: Screen) -> Job:

@@ -17,19 +17,20 @@ from concurrent.futures import Future, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 import numpy as np
+from pydantic import BaseModel, Field, model_validator
 
 from medcoss_cli.console import Screen
 from medcoss_cli.data.identity import source_of
-from medcoss_cli.data.prepared import INDEX, QUARANTINE, PreparedSet
+from medcoss_cli.data.prepared import FIX, INDEX, NAME, QUARANTINE, PreparedSet
 from medcoss_cli.data.read import Blank, Listing, encode, read_checked, reason_counts
 from medcoss_cli.data.workers import blamed, readers
 from medcoss_cli.errors import DataError, ResourceError
 from medcoss_cli.kit.readers import is_store
 from medcoss_cli.plugin import CompleteModality, Record
-from medcoss_cli.store import atomic
+from medcoss_cli.store import atomic, typed
 
 LAYOUT = 2  # of a prepared set; part of its key
 SHARD_BYTES = 64 * 2**20
@@ -177,8 +178,11 @@ def _shard(
     """
     path, facts_path = folder / f"shard-{number:05d}.npy", folder / f"shard-{number:05d}.json"
     if facts_path.exists():
-        facts = json.loads(facts_path.read_text(encoding="utf-8"))
-        return facts, [Refused(records[i], reason, bad) for i, reason, bad in facts["refused"]]
+        what = "what was noted of a part of the prepared set"
+        written = typed.read_json(_Facts, facts_path, fix=FIX, error=DataError, what=what)
+        if any(i >= len(records) for i, _, _ in written.refused):
+            raise DataError(f"{what} is damaged (refused: there is no such record)", where=facts_path, fix=FIX)
+        return written.model_dump(), [Refused(records[i], reason, bad) for i, reason, bad in written.refused]
     rows: list[tuple[np.ndarray[Any, Any], float, float]] = []
     groups: list[str] = []
     numbers: list[int] = []
@@ -217,6 +221,27 @@ def _shard(
     }
     atomic.write(facts_path, json.dumps(facts).encode())
     return facts, [Refused(records[i], reason, bad) for i, reason, bad in refused]
+
+
+class _Facts(BaseModel, allow_inf_nan=False):
+    """What `_shard` notes of a shard."""
+
+    file: NAME
+    rows: Annotated[int, Field(ge=0)]
+    bytes: Annotated[int, Field(ge=0)]
+    hash: str
+    scale: list[float]
+    offset: list[float]
+    groups: list[str]
+    records: list[Annotated[int, Field(ge=0)]]
+    refused: list[tuple[Annotated[int, Field(ge=0)], str, bool]]
+    notes: dict[str, int]
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Self:
+        if not self.rows == len(self.scale) == len(self.offset) == len(self.groups) == len(self.records):
+            raise ValueError(f"there is not one of each for {self.rows} rows")
+        return self
 
 
 def _own_group(root: Path, record: Record) -> str:

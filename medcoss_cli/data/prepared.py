@@ -5,28 +5,47 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.store import typed
+from medcoss_cli.store.arrays import load_arrays, open_array
 
 INDEX = "index.json"
+FIX = "delete it and prepare again"
 QUARANTINE = "quarantine.csv"
 
 
+_KINDS = {"scale": "f", "offset": "f", "groups": "iu", "records": "iu"}
+"""Of the arrays in rows.npz, those of numpy's dtypes that they may have."""
+
+
+NAME = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+"""Of a file in the folder of a prepared set: it leads nowhere else."""
+
+
 class _Shard(BaseModel, strict=True, extra="allow"):
-    file: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    file: NAME
     rows: Annotated[int, Field(ge=0)]
 
 
 class _Index(BaseModel, strict=True, extra="allow"):
     rows: Annotated[int, Field(ge=0)]
-    size: list[Annotated[int, Field(gt=0)]]
+    size: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1)]
     data_hash: str
-    shards: list[_Shard]
+    bad: Annotated[float, Field(ge=0)]
+    refused: dict[str, int]
+    notes: dict[str, int]
+    shards: Annotated[list[_Shard], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _all_rows(self) -> Self:
+        if sum(shard.rows for shard in self.shards) != self.rows:
+            raise ValueError(f"its parts do not have {self.rows} rows")
+        return self
 
 
 @dataclass(frozen=True)
@@ -44,13 +63,12 @@ class PreparedSet:
     @classmethod
     def open(cls, folder: Path) -> PreparedSet:
         """Raises: DataError if the folder holds no finished prepared set."""
-        fix = "delete it and prepare again"
         try:
             index = typed.read_plain(
-                _Index, folder / INDEX, fix=fix, error=DataError, what="the index of the prepared set"
+                _Index, folder / INDEX, fix=FIX, error=DataError, what="the index of the prepared set"
             )
         except FileNotFoundError as error:
-            raise DataError("this is not a finished prepared set", where=folder, fix=fix) from error
+            raise DataError("this is not a finished prepared set", where=folder, fix=FIX) from error
         return cls(folder, index)
 
     def __len__(self) -> int:
@@ -77,13 +95,25 @@ class PreparedSet:
 
     @cached_property
     def _rows(self) -> dict[str, np.ndarray[Any, Any]]:
-        with np.load(self.folder / "rows.npz", allow_pickle=False) as table:
-            return {name: table[name] for name in ("scale", "offset", "groups", "records")}
+        path, what = self.folder / "rows.npz", "the table of rows of the prepared set"
+        rows = load_arrays(path, _KINDS.keys(), fix=FIX, error=DataError, what=what)
+        for name, array in rows.items():
+            if array.shape != (len(self),) or array.dtype.kind not in _KINDS[name]:
+                raise DataError(f"{what} is damaged ({name} is {array.dtype} of {array.shape})", where=path, fix=FIX)
+        return rows
 
     @cached_property
     def _shards(self) -> list[np.ndarray[Any, Any]]:
-        names = [shard["file"] for shard in self.index["shards"]]
-        return [np.load(self.folder / name, mmap_mode="r", allow_pickle=False) for name in names]
+        return [self._shard(shard["file"], shard["rows"]) for shard in self.index["shards"]]
+
+    def _shard(self, name: str, rows: int) -> np.ndarray[Any, Any]:
+        axes = len(self.size)
+
+        def shaped(shape: tuple[int, ...]) -> bool:  # (N, C, *size), of text (N, L)
+            return len(shape) in (1 + axes, 2 + axes) and shape[0] == rows and shape[-axes:] == self.size
+
+        what = "a part of the prepared set"
+        return open_array(self.folder / name, shaped, "iu", fix=FIX, error=DataError, what=what)
 
     @cached_property
     def _starts(self) -> np.ndarray[Any, Any]:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, Field
 
 from medcoss_cli.console import Screen
 from medcoss_cli.data.geometry import Layout
@@ -21,19 +22,39 @@ from medcoss_cli.data.identity import source_of
 from medcoss_cli.data.labelled import Case
 from medcoss_cli.data.masks import check_on, grid_of, read_mask, read_placed
 from medcoss_cli.data.prepare import locked, settings, stamp
+from medcoss_cli.data.prepared import FIX, NAME
 from medcoss_cli.data.read import read_checked
 from medcoss_cli.data.workers import blamed, readers
 from medcoss_cli.errors import DataError, MedcossError, PluginError
 from medcoss_cli.kit.readers import kind_of
 from medcoss_cli.kit.readers.nifti import sidecars
 from medcoss_cli.plugin import CompleteModality, MaskLoader, Sample
-from medcoss_cli.store import atomic
+from medcoss_cli.store import atomic, typed
+from medcoss_cli.store.arrays import open_array
 
 Array = np.ndarray[Any, Any]
 LAYOUT = 2  # of this kind of prepared set; part of its key
 POINTS = 2000  # places remembered of each class, for crops that have it in them
 Values = Mapping[str, Sequence[int] | str]
 """Of each class the mask values that are it, or "any" for all but 0. `labels_of` says which is seen where two overlap."""
+
+
+class _Facts(BaseModel, strict=True, allow_inf_nan=False):
+    """What `_case` notes of a case."""
+
+    file: NAME
+    case: Annotated[int, Field(ge=0)]
+    split: str
+    group: str
+    scale: float
+    offset: float
+    hash: str
+    voxels: list[Annotated[int, Field(ge=0)]]
+
+
+class _Index(BaseModel, strict=True):
+    data_hash: str
+    cases: list[_Facts]
 
 
 @dataclass(frozen=True)
@@ -57,12 +78,14 @@ class SegmentedSet:
 
     def image(self, row: int) -> tuple[Array, float, float]:
         """Integers (C, *after), mapped, with scale and offset."""
-        case = self.index["cases"][row]
-        return self._open(f"{case['file']}.image.npy"), case["scale"], case["offset"]
+        case, axes = self.index["cases"][row], self._points[row].shape[1] - 1
+        opened = self._open(f"{case['file']}.image.npy", lambda shape: len(shape) == 1 + axes)
+        return opened, case["scale"], case["offset"]
 
     def mask(self, row: int) -> Array:
         """Labels (*after) uint8, mapped: 0 background, 1 the first class."""
-        return self._open(f"{self.index['cases'][row]['file']}.mask.npy")
+        size = self.image(row)[0].shape[1:]
+        return self._open(f"{self.index['cases'][row]['file']}.mask.npy", lambda shape: shape == size)
 
     def points(self, row: int) -> Array:
         """(n, 1 + axes): the label and the place of some voxels of each class."""
@@ -71,13 +94,13 @@ class SegmentedSet:
     @cached_property
     def _points(self) -> dict[int, Array]:
         return {
-            i: np.load(self.folder / f"{c['file']}.points.npy", allow_pickle=False)
-            for i, c in enumerate(self.index["cases"])
+            i: np.array(self._open(f"{case['file']}.points.npy", lambda shape: len(shape) == 2 and shape[1] > 1))
+            for i, case in enumerate(self.index["cases"])
         }
 
-    def _open(self, name: str) -> Array:
-        opened: Array = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
-        return opened
+    def _open(self, name: str, shaped: Callable[[tuple[int, ...]], bool]) -> Array:
+        what = "a part of the prepared set"
+        return open_array(self.folder / name, shaped, "iu", fix=FIX, error=DataError, what=what)
 
 
 def read_case(modality: CompleteModality, case: Case, values: Values) -> tuple[Sample, Array]:
@@ -196,7 +219,8 @@ def prepare_masks(
             if not (folder / "index.json").exists():  # another process may have written it while we waited
                 count = workers or len(os.sched_getaffinity(0))
                 _write(modality, cases, values, layout, folder, count, bad_share, screen)
-    return SegmentedSet(folder, json.loads((folder / "index.json").read_text(encoding="utf-8")))
+    what = "the index of the prepared set"
+    return SegmentedSet(folder, typed.read_plain(_Index, folder / "index.json", fix=FIX, error=DataError, what=what))
 
 
 def _write(
@@ -240,8 +264,8 @@ def _case(
     name = f"case-{number:05d}"
     facts_path = folder / f"{name}.json"
     if facts_path.exists():
-        facts: dict[str, Any] = json.loads(facts_path.read_text(encoding="utf-8"))
-        return facts
+        what = "what was noted of a case of the prepared set"
+        return typed.read_plain(_Facts, facts_path, fix=FIX, error=DataError, what=what)
     assert case.record is not None
     with blamed(modality):
         try:

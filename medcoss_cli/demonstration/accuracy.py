@@ -9,7 +9,7 @@ from pathlib import Path
 
 from medcoss_cli.console import Screen
 from medcoss_cli.errors import UsageError
-from medcoss_cli.store import atomic
+from medcoss_cli.store import atomic, typed
 
 ABOVE = 0.15
 """A head counts if it validates this much better than guessing: what was never learned cannot be forgotten."""
@@ -39,26 +39,33 @@ class Head:
         return self.validation >= self.guessing + ABOVE
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """accuracy.json."""
+
+    seed: int
+    heads: dict[str, dict[str, Head]]
+
+
 class Accuracies:
     """All heads by label ("with rehearsal", "without") and modality, kept in accuracy.json from one call to the next.
 
-    Raises: UsageError where the folder holds a demonstration with another seed.
+    Raises: UsageError where the folder holds a demonstration with another seed, CheckpointError where it is damaged.
     """
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.path, self.seed = folder / "accuracy.json", seed
         self.heads: dict[str, dict[str, Head]] = {}
         if self.path.exists():
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-            if content["seed"] != seed:
+            fix = "remove the folder; the demonstration then begins again"
+            kept = typed.read_json(_Kept, self.path, fix=fix, what="what is known of the heads")
+            if kept.seed != seed:
                 raise UsageError(
-                    f"this demonstration was begun with seed {content['seed']}, not {seed}",
+                    f"this demonstration was begun with seed {kept.seed}, not {seed}",
                     where=folder,
-                    fix=f"medcoss demo {folder} --seed {content['seed']}, or another folder",
+                    fix=f"medcoss demo {folder} --seed {kept.seed}, or another folder",
                 )
-            self.heads = {
-                label: {name: Head(**head) for name, head in heads.items()} for label, heads in content["heads"].items()
-            }
+            self.heads = kept.heads
 
     def write(self) -> None:
         """Keep what is known so far."""

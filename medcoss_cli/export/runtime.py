@@ -13,6 +13,7 @@ from medcoss_cli.console import Screen
 from medcoss_cli.errors import CheckpointError, UsageError
 from medcoss_cli.export import metadata
 from medcoss_cli.export.metadata import Description
+from medcoss_cli.export.operations import operations
 from medcoss_cli.finetuning.spec import load_kind, load_modality
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.plugin import CompleteModality, TokenizerSpec
@@ -42,7 +43,12 @@ class Exported:
                     f"its {axis} is {length}, this file takes {expected}", fix="resize, or pad, what is given"
                 )
         names = [entry.name for entry in self.session.get_inputs()]
-        outputs: list[Array] = self.session.run(None, dict(zip(names, inputs, strict=True)))
+        try:
+            outputs: list[Array] = self.session.run(None, dict(zip(names, inputs, strict=True)))
+        except Exception as error:  # onnxruntime has a class of its own for each kind of failure
+            raise CheckpointError(
+                f"onnxruntime cannot compute it ({_first_line(error)})", where=self.path, fix="export it again"
+            ) from error
         return outputs
 
     def decode(self, integers: Array, scale: float, offset: float) -> Array:
@@ -86,10 +92,20 @@ def load(path: Path) -> Exported:
     if not path.is_file():
         raise CheckpointError("the file does not exist", where=path, fix="check the path")
     try:
+        is_endless = "Loop" in operations(path)
+    except (ValueError, OSError) as error:
+        raise CheckpointError(
+            f"this is not an ONNX file, or it is damaged ({error})", where=path, fix="export it again"
+        ) from error
+    if is_endless:  # nothing that is exported has one, and nobody can say when it will end
+        raise CheckpointError(
+            "it holds a loop, which no file of medcoss has; it was not opened", where=path, fix="export it again"
+        )
+    try:
         session = opened(path)
     except Exception as error:  # onnxruntime has a class of its own for each kind of damage
         raise CheckpointError(
-            f"onnxruntime cannot open it ({str(error).splitlines()[0][:200]})",
+            f"onnxruntime cannot open it ({_first_line(error)})",
             where=path,
             fix="export it again, and keep the files that lie beside it together",
         ) from error
@@ -105,6 +121,10 @@ def opened(path: Path) -> Any:
     options.log_severity_level = 3
     options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
     return onnxruntime.InferenceSession(path, options, providers=onnxruntime.get_available_providers())
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _words(about: Description, path: Path) -> str | None:

@@ -12,11 +12,12 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from medcoss_cli.errors import RecipeError
-from medcoss_cli.recipe.document import Document, Keys, dotted
+from medcoss_cli.recipe.document import Document, dotted
 from medcoss_cli.recipe.parts import OPEN, PRESETS
 from medcoss_cli.recipe.schema import KINDS, STAGE_FORMS, Recipe
 from medcoss_cli.recipe.strategy import DEFAULT
 from medcoss_cli.registry import discovery, recipes
+from medcoss_cli.store.yaml_text import Keys
 
 _TAKEN_BY = {
     "pretrain": "medcoss pretrain {}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -11,11 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from medcoss_cli.errors import DataError, UsageError
 from medcoss_cli.registry.discovery import make_task
-from medcoss_cli.store import checkpoint, start
+from medcoss_cli.store import checkpoint, start, typed, yaml_text
 from medcoss_cli.store.run import without_paths
 from medcoss_cli.tasks import TaskKind
 
@@ -228,8 +225,8 @@ def listing(value: object) -> list[Any]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = typed.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise _damaged(path) from error
     if not isinstance(content, dict):
         raise _damaged(path)
@@ -238,8 +235,8 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _recipe(path: Path) -> dict[str, Any]:
     try:
-        return mapping(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        return mapping(yaml_text.read(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
         raise _damaged(path) from error
 
 
@@ -251,8 +248,8 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
         raise _damaged(path) from error
     for i, line in enumerate(lines, 1):
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            row = typed.loads(line)
+        except ValueError as error:
             if i < len(lines):
                 raise _damaged(f"{path}:{i}") from error
             return

@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 from torch import Tensor
 
 from medcoss_cli import __version__
@@ -64,11 +64,6 @@ def load(path: Path) -> Checkpoint:
 def sound(content: Mapping[str, Any], path: Path) -> Checkpoint:
     """The content of a checkpoint, or of a stripped one, after all of it was checked. Raises: CheckpointError."""
     fix = "use another copy of it"
-    damaged = next((name for name, form in _SOUND.items() if not _holds(form, content.get(name))), None)
-    if damaged is None and not all(m["tokenizer"] in content["tokenizers"] for m in content["modalities"].values()):
-        damaged = "tokenizers"
-    if damaged is not None:
-        raise CheckpointError(f"the checkpoint's {damaged} are missing or damaged", where=path, fix=fix)
     typed.checked(_Parts, content, path, fix=fix, what="the checkpoint")
     for fault in _faults(content):
         raise CheckpointError(f"the checkpoint is damaged: {fault}", where=path, fix=fix)
@@ -174,7 +169,7 @@ def finished(folder: Path) -> bool:
         return (folder / "ckpt.pt").exists() and not (folder / "resume.pt").exists()
 
 
-class _Row(BaseModel, extra="allow"):
+class _Row(BaseModel, strict=True, extra="allow"):
     cka: float | None = None
     cosine: float | None = None
     shift: float | None = None
@@ -183,7 +178,7 @@ class _Row(BaseModel, extra="allow"):
     relative_then: float | None = None
 
 
-class _Part(BaseModel, extra="allow"):
+class _Part(BaseModel, strict=True, extra="allow"):
     """What a history says of a modality in a stage."""
 
     samples: int | None = None
@@ -207,7 +202,7 @@ class _Entry(_Part):
     retention: dict[str, _Row] = {}
 
 
-class _Modality(BaseModel, extra="allow"):
+class _Modality(BaseModel, strict=True, extra="allow"):
     tokenizer: str
     size: list[Annotated[int, Field(gt=0)]]
     dims: int
@@ -218,7 +213,7 @@ class _Modality(BaseModel, extra="allow"):
     fingerprint: dict[str, Any] | None = None
 
 
-class _Encoder(BaseModel, allow_inf_nan=False):
+class _Encoder(BaseModel, strict=True, allow_inf_nan=False):
     width: Annotated[int, Field(gt=0)]
     depth: Annotated[int, Field(gt=0)]
     heads: Annotated[int, Field(gt=0)]
@@ -228,43 +223,41 @@ class _Encoder(BaseModel, allow_inf_nan=False):
     masking: dict[str, float]
 
 
-class _Parts(BaseModel, extra="ignore"):
+class _Stored(BaseModel, strict=True, extra="allow", arbitrary_types_allowed=True):
+    """Samples: integers (n, C, *size), and of each the scale and the offset."""
+
+    integers: Tensor
+    scale: Tensor
+    offset: Tensor
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Self:
+        if len({len(part) for part in (self.integers, self.scale, self.offset) if part.ndim}) > 1:
+            raise ValueError("there is not one scale and offset for each sample")
+        return self
+
+
+class _Anchors(_Stored):
+    features: Tensor
+    loss: float
+
+
+class _Parts(BaseModel, strict=True, extra="ignore", arbitrary_types_allowed=True):
+    """All of a checkpoint: what a rebuilt model, buffer and history will ask for."""
+
     encoder: _Encoder
     tokenizers: dict[str, dict[str, Any]]
     modalities: dict[str, _Modality]
+    weights: dict[str, Tensor]
     vocabularies: dict[str, str]
+    buffer: dict[str, _Stored]
+    anchors: dict[str, _Anchors]
     history: list[_Entry]
+    memory: dict[str, dict[str, Any]]
 
-
-_STORED = {"integers": Tensor, "scale": Tensor, "offset": Tensor}
-_SOUND: dict[
-    str, Any
-] = {  # what a rebuilt model, buffer and history will ask for; [x] is a list of x, {None: x} a dict
-    "encoder": {"width": int, "depth": int, "heads": int, "seed": int, "masking": dict},
-    "tokenizers": {None: dict},
-    "modalities": {None: {"tokenizer": str, "size": [int], "dims": int, "channels": int, "pretext": str}},
-    "weights": {None: Tensor},
-    "vocabularies": {None: str},
-    "buffer": {None: _STORED},
-    "anchors": {None: {**_STORED, "features": Tensor, "loss": float}},
-    "history": [{"stage": int, "modality": str}],
-    "memory": {None: dict},
-}
-
-
-def _holds(sound: Any, value: Any) -> bool:
-    """Has a value the form that is described?"""
-    if isinstance(sound, type):
-        return isinstance(value, sound)
-    if isinstance(sound, list):
-        return isinstance(value, list) and all(_holds(sound[0], entry) for entry in value)
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        return False
-    if None in sound:
-        return all(_holds(sound[None], entry) for entry in value.values())
-    same_length = len({len(value[key]) for key in _STORED if key in value and _rows(value[key])}) <= 1
-    return same_length and all(_holds(kind, value.get(key)) for key, kind in sound.items())
-
-
-def _rows(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.ndim > 0
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        for name, modality in self.modalities.items():
+            if modality.tokenizer not in self.tokenizers:
+                raise ValueError(f"tokenizers: there is none of {name}")
+        return self

@@ -45,10 +45,16 @@ def load(path: Path, fix: str = AGAIN, allowed: Sequence[type] = ()) -> dict[str
     if what is not None:
         instead = f"medcoss checkpoint import {path.name} -o ckpt.pt" if is_safetensors(path) else fix
         raise CheckpointError(what, where=path, fix=instead)
+    sizes = list[int]()
+
+    def on_cpu(storage: Any, location: str) -> Any:
+        sizes.append(storage.nbytes())
+        return storage
+
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(list(allowed)):
             warnings.simplefilter("ignore")
-            content = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
+            content = torch.load(path, weights_only=True, mmap=True, map_location=on_cpu)
     except MemoryError:
         raise
     except Exception as error:
@@ -60,6 +66,9 @@ def load(path: Path, fix: str = AGAIN, allowed: Sequence[type] = ()) -> dict[str
                 fix="if it is your own network, save its tensors alone: torch.save(model.state_dict(), FILE)",
             ) from None
         raise CheckpointError("the file is damaged, or it is not a checkpoint", where=path, fix=fix) from error
+    # torch maps as many bytes as the pickle says, also where the entry is shorter: they are then those of its neighbours
+    if sorted(sizes) != _stored(path):
+        raise CheckpointError("the file is damaged: its tensors are not as long as its entries", where=path, fix=fix)
     if not isinstance(content, dict):
         raise CheckpointError("this file is not a medcoss checkpoint, though torch can read it", where=path)
     return content
@@ -117,6 +126,8 @@ def _fault(path: Path) -> str | None:
     except (zipfile.BadZipFile, ValueError, OSError):
         return "the file is damaged, or it is not a checkpoint"
     names = [entry.filename.partition("/")[2] for entry in entries]
+    if len({entry.filename for entry in entries}) < len(entries):  # readers differ in which of two they take
+        return "the file is damaged: a name stands twice in its directory"
     if names.count("data.pkl") != 1:
         return "this zip file is not a checkpoint"
     if "constants.pkl" in names:
@@ -124,6 +135,13 @@ def _fault(path: Path) -> str | None:
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):  # nothing is ever inflated into memory
         return "this is not a checkpoint: its entries are compressed, which torch never writes"
     return None
+
+
+def _stored(path: Path) -> list[int]:
+    """Bytes of each storage in the archive, sorted."""
+    with zipfile.ZipFile(path) as archive:
+        entries = [(entry.filename.partition("/")[2], entry.file_size) for entry in archive.infolist()]
+    return sorted(size for name, size in entries if name.startswith("data/"))
 
 
 def plain(value: Any) -> Any:

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from medcoss_cli.store import yaml_text
 from medcoss_cli.store.history import parts
 
 SCRATCH: dict[str, Any] = {"from": "scratch"}
@@ -71,8 +70,8 @@ def hashed(start: object) -> str:
 def _title(recipe: Path) -> str | None:
     """The title of the run that the checkpoint lies in; None where it lies alone."""
     try:
-        content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        content = yaml_text.read(recipe.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
     title = content.get("title") if isinstance(content, Mapping) else None
     return title if isinstance(title, str) and title else None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from tests import comparisons
 from tests.campaign import faults, verbs
 from tests.finetuning_runs import CLASSES, MASKS
 from tests.pretraining_runs import RECIPE, write_demo
@@ -53,12 +55,19 @@ def write_recipes(folder: Path) -> None:
     (folder / "small.yaml").write_text(COMPARISON)
 
 
-def must(*arguments: str, folder: Path, data: Path, prepared: Path | None = None) -> None:
-    """Run a verb that has to succeed. Raises: RuntimeError with what it printed."""
+def must(
+    *arguments: str,
+    folder: Path,
+    data: Path,
+    prepared: Path | None = None,
+    before: Callable[[], object] | None = None,
+) -> str:
+    """Run a verb that has to succeed; what it printed. Raises: RuntimeError with it."""
     places = environment(data) | ({} if prepared is None else {"MEDCOSS_PREPARED": str(prepared)})
-    ended = verbs.run(*arguments, folder=folder, environment=places, seconds=300)
+    ended = verbs.run(*arguments, folder=folder, environment=places, before=before, seconds=300)
     if ended.code != 0:
         raise RuntimeError(f"medcoss {' '.join(arguments)}: {ended.outcome}\n{ended.said}")
+    return ended.said
 
 
 def stop_after(saves: int, *arguments: str, folder: Path, data: Path) -> None:
@@ -68,3 +77,34 @@ def stop_after(saves: int, *arguments: str, folder: Path, data: Path) -> None:
     ended = verbs.run(*arguments, folder=folder, environment=environment(data), before=before, seconds=300)
     if ended.code != -9:
         raise RuntimeError(f"medcoss {' '.join(arguments)}: {ended.outcome}\n{ended.said}")
+
+
+def make_runs(folder: Path, data: Path) -> Path:
+    """A folder with runs of each kind of training, one that was stopped, a stripped file and exported ones."""
+    folder.mkdir()
+    (folder / "data").symlink_to(data)
+    write_recipes(folder)
+    verb = partial(must, folder=folder, data=data, prepared=folder / "prepared")
+    verb("pretrain", "tiny.yaml", "--name", "a")
+    verb("finetune", "classes.yaml", "--name", "c", "--from", "runs/a/ckpt.pt")
+    verb("finetune", "masks.yaml", "--name", "m")
+    verb("checkpoint", "strip", "runs/a/ckpt.pt", "s.safetensors")
+    verb("export", "runs/a/ckpt.pt", "--modality", "xray", "-o", "x.onnx")
+    verb("export", "--run", "runs/c", "-o", "c.onnx")
+    stop_after(6, "pretrain", "tiny.yaml", "--name", "stopped", folder=folder, data=data)
+    return folder
+
+
+COMPARE = ("compare", "compared/tiny.yaml", "--name", "compared")
+
+
+def write_comparison(folder: Path) -> None:
+    """compared/tiny.yaml: one method, one task."""
+    (folder / "compared").mkdir()
+    comparisons.write(folder / "compared", "  - {name: medcoss, strategy: medcoss}\n")
+
+
+def make_comparison(folder: Path, data: Path) -> None:
+    """runs/compared."""
+    write_comparison(folder)
+    must(*COMPARE, folder=folder, data=data, prepared=folder / "prepared")

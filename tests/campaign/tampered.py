@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +91,12 @@ def change_json(path: Path, rng: np.random.Generator) -> None:
     else:
         lines[at] = json.dumps(changed(json.loads(lines[at]), rng))
     path.write_text("\n".join(lines), encoding="utf-8")
+
+
+def change_one(folder: Path, pattern: str, rng: np.random.Generator) -> None:
+    """One of the JSON files below a folder."""
+    paths = sorted(folder.glob(pattern))
+    change_json(paths[int(rng.integers(len(paths)))], rng)
 
 
 def change_tensors(path: Path, rng: np.random.Generator) -> None:
@@ -200,8 +205,17 @@ CASES = (
     Case("c.onnx", change_onnx, (("predict", "c.onnx", PICTURES, "-o", "p"),)),
     Case(
         "prepared",
-        lambda path, rng: change_json(sorted(path.glob("*/index.json"))[0], rng),
-        (("pretrain", "tiny.yaml", "--name", "z"), ("data", "prepare", PICTURES, "--modality", "xray")),
+        lambda path, rng: change_one(path, "*/index.json", rng),
+        (
+            ("pretrain", "tiny.yaml", "--name", "z"),
+            ("data", "prepare", PICTURES, "--modality", "xray"),
+            ("finetune", "masks.yaml", "--name", "z"),
+        ),
+    ),
+    Case(
+        "runs/compared/cells",
+        lambda path, rng: change_one(path, "*.json", rng),
+        (artefacts.COMPARE, (*artefacts.COMPARE, "--dry-run"), (*artefacts.COMPARE, "--only", "tiles")),
     ),
 )
 
@@ -212,7 +226,8 @@ def run(count: int, seed: int, kinds: Sequence[str] = ()) -> Iterator[Attempt]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         data = artefacts.make_data(folder / "data")
-        begun = _begun(folder / "begun", data)
+        begun = artefacts.make_runs(folder / "begun", data)
+        artefacts.make_comparison(begun, data)
         for number in range(count):
             rng = np.random.default_rng((seed, number))
             case = CASES[number % len(CASES)]
@@ -225,26 +240,10 @@ def run(count: int, seed: int, kinds: Sequence[str] = ()) -> Iterator[Attempt]:
             shutil.rmtree(place)
 
 
-def _begun(folder: Path, data: Path) -> Path:
-    """Runs, checkpoints and exported files."""
-    folder.mkdir()
-    (folder / "data").symlink_to(data)
-    artefacts.write_recipes(folder)
-    must = partial(artefacts.must, folder=folder, data=data, prepared=folder / "prepared")
-    must("pretrain", "tiny.yaml", "--name", "a")
-    must("finetune", "classes.yaml", "--name", "c", "--from", "runs/a/ckpt.pt")
-    must("finetune", "masks.yaml", "--name", "m")
-    must("checkpoint", "strip", "runs/a/ckpt.pt", "s.safetensors")
-    must("export", "runs/a/ckpt.pt", "--modality", "xray", "-o", "x.onnx")
-    must("export", "--run", "runs/c", "-o", "c.onnx")
-    artefacts.stop_after(6, "pretrain", "tiny.yaml", "--name", "stopped", folder=folder, data=data)
-    return folder
-
-
 def attempt(case: Case, verb: Sequence[str], place: Path, rng: np.random.Generator, number: int) -> Attempt:
     """One file changed and read."""
     case.change(place / case.file, rng)
-    environment = artefacts.environment(place / "data") | {"MEDCOSS_PREPARED": str(place / "prepared")}
+    environment = artefacts.environment((place / "data").resolve()) | {"MEDCOSS_PREPARED": str(place / "prepared")}
     ended = verbs.run(*verb, folder=place, environment=environment, seconds=SECONDS)
     kind = f"{case.file}"
     typed = f"medcoss {' '.join(verb)}: {ended.said[-500:]}"

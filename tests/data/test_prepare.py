@@ -272,3 +272,48 @@ def test_rows_without_a_file_are_named_one_by_one(tmp_path: Path) -> None:
     assert missing[0] == "note: line 3 of manifest.csv names 'gone0.png', which is not there"
     assert len(missing) == 21
     assert missing[-1] == "note: and 5 rows more that name files which are not there"
+
+
+OBJECTS = b"\x93NUMPY\x01\x00\x37\x00{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"
+HARM = {
+    "no index": ("index.json", b"\x00"),
+    "a list": ("index.json", b"[]"),
+    "rows of objects": ("rows.npz", OBJECTS),
+    "no zip": ("rows.npz", b"PK\x03\x04"),
+    "an empty shard": ("shard-00000.npy", b""),
+    "half of a shard": ("shard-00000.npy", None),
+    "a shard of objects": ("shard-00000.npy", OBJECTS),
+}
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_a_damaged_set_is_a_sentence(tmp_path: Path, grey: Modality, harm: str) -> None:
+    fill(tmp_path / "in", 10)
+    rows = prepare(grey, find(grey, tmp_path / "in"), tmp_path / "out")
+    name, content = HARM[harm]
+    path = rows.folder / name
+    path.write_bytes(path.read_bytes()[:200] if content is None else content)
+    with pytest.raises(DataError, match="damaged") as refused:
+        prepare(grey, find(grey, tmp_path / "in"), tmp_path / "out").read(np.arange(10))
+    assert refused.value.where == str(path)
+    assert "prepare again" in refused.value.fix
+
+
+def test_a_shard_of_another_size_is_a_sentence(tmp_path: Path, grey: Modality) -> None:
+    fill(tmp_path / "in", 10)
+    rows = prepare(grey, find(grey, tmp_path / "in"), tmp_path / "out")
+    np.save(rows.folder / "shard-00000.npy", np.zeros((10, 1, 8, 9), np.uint8))
+    with pytest.raises(DataError, match="it holds uint8 of 10 x 1 x 8 x 9"):
+        PreparedSet.open(rows.folder).read(np.arange(10))
+
+
+@pytest.mark.parametrize("wrong", ["", "null", '{"rows": 10}', "[" * 100_000, '{"refused": [[99, "x", true]]}'])
+def test_what_was_noted_of_a_shard_is_checked_before_it_goes_on(tmp_path: Path, grey: Modality, wrong: str) -> None:
+    fill(tmp_path / "in", 10)
+    rows = prepare(grey, find(grey, tmp_path / "in"), tmp_path / "out")
+    (rows.folder / "index.json").unlink()
+    facts = rows.folder / "shard-00000.json"
+    facts.write_text(json.dumps(json.loads(facts.read_text()) | json.loads(wrong)) if "refused" in wrong else wrong)
+    with pytest.raises(DataError, match="damaged") as refused:
+        prepare(grey, find(grey, tmp_path / "in"), tmp_path / "out")
+    assert refused.value.where == str(facts)

@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 - its users' name for it
 
 from medcoss_cli.console import Screen
-from medcoss_cli.data.labelled import Case
-from medcoss_cli.data.segmented import check_grid, read_case
+from medcoss_cli.data.geometry import Layout
+from medcoss_cli.data.labelled import MASK, Case
+from medcoss_cli.data.segmented import SegmentedSet, check_grid, prepare_masks, read_case
 from medcoss_cli.errors import DataError, PluginError
+from medcoss_cli.finetuning.dataset import find_cases
 from medcoss_cli.kit import entries
 from medcoss_cli.kit.readers import nifti
 from medcoss_cli.kit.readers.volume import whole_volume
 from medcoss_cli.plugin import CompleteModality, Modality, Record, Sample, Skipped
-from medcoss_cli.registry import discovery, validate
+from medcoss_cli.registry import configure, discovery, validate
 from tests.finetuning_runs import MASKS, begin
+from tests.pretraining_runs import write_demo
 from tests.toy_plugins import code_of, put
 
 
@@ -112,3 +116,44 @@ def test_the_run_is_refused_before_it_begins(tmp_path: Path) -> None:
     discovery.forget()
     assert not (tmp_path / "runs").exists()
     assert not list(tmp_path.rglob("*.image.npy"))
+
+
+HARM = {
+    "index": ("index.json", b'{"data_hash": "x", "cases": [{"file": "../../x"}]}'),
+    "no JSON": ("index.json", b"\xff"),
+    "facts": ("case-00000.json", b"[]"),
+    "an empty image": ("case-00000.image.npy", b""),
+    "a mask of another size": ("case-00000.mask.npy", np.zeros((3, 4, 5), np.uint8)),
+    "places of objects": ("case-00000.points.npy", b"\x93NUMPY\x01\x00"),
+}
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_a_damaged_set_is_a_sentence(tmp_path: Path, harm: str) -> None:
+    name, content = HARM[harm]
+    write_demo(tmp_path, ct=2)
+    windows: Any = configure.for_stage("ct", {}, Screen())
+    modality = replace(windows, loader=windows.loader.whole())
+    cases, _ = find_cases(modality, tmp_path / "ct", MASK, screen=Screen())
+    layout = Layout(spacing=(6.0, 8.0, 8.0))
+
+    def prepared() -> SegmentedSet:
+        return prepare_masks(
+            modality, cases, {"a": "any"}, layout, tmp_path / "out", workers=1, bad_share=0, screen=Screen()
+        )
+
+    def read(opened: SegmentedSet) -> None:
+        opened.points(0)
+        opened.image(0)
+        opened.mask(0)
+
+    path = prepared().folder / name
+    if name.startswith("case-00000.json"):
+        (path.parent / "index.json").unlink()
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        np.save(path, content)
+    with pytest.raises(DataError, match="damaged") as refused:
+        read(prepared())
+    assert refused.value.where == str(path)

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from medcoss_cli.errors import DataError, ResourceError, UsageError
+from medcoss_cli.store import typed
 
 LIST = ".medcoss-remote.json"
 """What was fetched into a folder: size and stamp of each file."""
@@ -91,18 +92,25 @@ def _listed(url: str) -> tuple[Any, str, dict[str, list[Any]]]:
     listing = {}
     for path, info in sorted(found.items()):
         name = path[len(root) :].lstrip("/") if path.startswith(root) else path
-        if ".." in PurePosixPath(name).parts or PurePosixPath(name).is_absolute() or "\0" in name:
+        if _leaves(name):
             raise DataError(f"the name {name!r} leaves the folder", where=url)
         listing[name] = [int(info.get("size") or 0), next((str(info[key]) for key in _STAMPS if info.get(key)), "")]
     return system, root, listing
 
 
+def _leaves(name: str) -> bool:
+    """Does a name lead out of the folder that it is put below?"""
+    return ".." in PurePosixPath(name).parts or PurePosixPath(name).is_absolute() or "\0" in name
+
+
 def _fetched_before(folder: Path) -> dict[str, list[Any]]:
+    """Names, and size and stamp of each; {} where the list is not there, or damaged: all is then fetched again."""
+    path = folder / LIST
     try:
-        before = json.loads((folder / LIST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        before = typed.read_plain(dict[str, tuple[int, str]], path, fix="", error=DataError)
+    except (OSError, DataError):
         return {}
-    return before if isinstance(before, dict) else {}
+    return {} if any(map(_leaves, before)) else before  # what is no longer in the source is removed by these names
 
 
 def _new(path: Path) -> IO[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from pathlib import Path
 from typing import Any
@@ -100,3 +101,18 @@ def test_what_is_fetched_is_for_its_owner_alone(memory: Any, tmp_path: Path) -> 
     modes = {path.is_dir(): {stat.S_IMODE(path.stat().st_mode)} for path in sorted((tmp_path / "cache").rglob("*"))}
     assert modes == {True: {0o700}, False: {0o600}}
     assert all(stat.S_IMODE(path.stat().st_mode) in (0o700, 0o600) for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("name", ["../precious", "a/../../precious", "/PRECIOUS", "x"])
+def test_a_list_that_was_tampered_with_removes_nothing_elsewhere(memory: Any, name: str) -> None:
+    for n in range(2):
+        put(memory, f"/bucket/scans/{n}.npy", STACK[n])
+    folder = remote.fetched("memory://bucket/scans")
+    precious = folder.parent / "precious"
+    precious.write_text("here")
+    listed = {name.replace("/PRECIOUS", str(precious)): [1, 2] if name == "x" else [1, ""]}
+    (folder / remote.LIST).write_text(json.dumps(listed))
+    (folder / "x").write_text("mine")
+    remote.fetched("memory://bucket/scans")
+    assert precious.read_text() == "here"
+    assert (folder / "x").exists()  # of a list that is damaged nothing is believed
