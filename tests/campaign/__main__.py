@@ -13,7 +13,20 @@ from collections.abc import Sequence
 from datetime import date
 from types import ModuleType
 
-from tests.campaign import concurrent, deaths, kills, mutated, points, refused, tampered
+from tests.campaign import (
+    bombs,
+    concurrent,
+    deaths,
+    hostile,
+    identifiers,
+    kills,
+    mutated,
+    paths,
+    points,
+    refused,
+    sockets,
+    tampered,
+)
 from tests.campaign.attempts import Attempt, table
 
 PARTS: dict[str, tuple[ModuleType, int]] = {
@@ -24,6 +37,11 @@ PARTS: dict[str, tuple[ModuleType, int]] = {
     "refused": (refused, 144),
     "deaths": (deaths, 24),
     "concurrent": (concurrent, 16),
+    "hostile": (hostile, 100),
+    "bombs": (bombs, 58),
+    "paths": (paths, 60),
+    "identifiers": (identifiers, 60),
+    "sockets": (sockets, 38),
 }
 """Each with its number of tries."""
 

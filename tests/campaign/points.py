@@ -41,9 +41,11 @@ def variants() -> list[Case]:
                 if case is kills.COMPARE:
                     cases += [case] if (ranks, workers) == (1, 0) else []
                 elif ranks == 1 or case.verb[0] != "finetune":
-                    own = "data.workers" if case.verb[0] == "finetune" else "train.workers"
+                    own = f"train.workers={workers}"
+                    if case.verb[0] == "finetune":  # its workers read files, and the one is this process
+                        own = f"data.workers={workers or 1}"
                     name = f"{case.name}, {workers} workers, {ranks} rank{'s' * (ranks > 1)}"
-                    cases.append(replace(case, name=name, verb=(*case.verb, f"{own}={workers}"), ranks=ranks))
+                    cases.append(replace(case, name=name, verb=(*case.verb, own), ranks=ranks))
     return cases
 
 
