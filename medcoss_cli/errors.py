@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import traceback
 from collections.abc import Mapping
@@ -121,3 +122,11 @@ def blame(error: BaseException, owners: Mapping[str, str]) -> PluginError | None
                 fix="see its traceback with --debug and report it to its author",
             )
     return None
+
+
+_MACHINE = ("EIO", "ESTALE", "ENOMEM", "ENOSPC", "EDQUOT", "EACCES", "EPERM", "EMFILE", "ENFILE")
+
+
+def is_of_the_machine(error: BaseException) -> bool:
+    """Want of memory, handles, space or permission, or a disk that fails: the file that is read may be whole."""
+    return isinstance(error, MemoryError) or errno.errorcode.get(getattr(error, "errno", None) or 0) in _MACHINE

@@ -220,23 +220,23 @@ def test_an_unknown_name_is_refused(whole: Path, here: CommandLine) -> None:
     assert "there is no such method or task; there are scratch, single, sequential, medcoss, tiles" in answer.err
 
 
-def test_stopped_and_killed_it_gives_the_same_numbers(whole: Path, data: Path, tmp_path: Path) -> None:
+def test_stopped_it_gives_the_same_numbers(whole: Path, data: Path, tmp_path: Path) -> None:
+    """Killed: `kills` in tests/campaign."""
     write(tmp_path, methods="  - {name: sequential, strategy: sequential}\n", more="measures: [frozen]")
     cells = tmp_path / "runs/compare-tiny/cells"
-    for number in (signal.SIGINT, signal.SIGKILL):
-        process = subprocess.Popen(
-            command(tmp_path, data),
-            cwd=tmp_path,
-            env=environment(data),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
-        began, done = time.monotonic(), len(list(cells.glob("*.json")))
-        while len(list(cells.glob("*.json"))) <= done and time.monotonic() - began < 120:
-            time.sleep(0.02)
-        process.send_signal(number)
-        assert process.wait(60) == (130 if number == signal.SIGINT else -9)
+    process = subprocess.Popen(
+        command(tmp_path, data),
+        cwd=tmp_path,
+        env=environment(data),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    began = time.monotonic()
+    while not list(cells.glob("*.json")) and time.monotonic() - began < 120:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
     assert len(list(cells.glob("*.json"))) < 6
     for path in (whole / "runs/compare-tiny/cells").glob("tune-*.json"):
         if not (cells / path.name).exists():  # as if it had been killed at its very beginning

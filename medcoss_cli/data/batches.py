@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from medcoss_cli.data.workers import blamed, end_with_server, forkserver, worker_error
+from medcoss_cli.data.workers import blamed, end_with_parent, forkserver, worker_error
 from medcoss_cli.errors import PluginError
 from medcoss_cli.model.batch import Batch
 from medcoss_cli.plugin import CompleteModality
@@ -330,7 +330,7 @@ def batches(
         pin_memory=device.type == "cuda",
         multiprocessing_context=forkserver() if workers else None,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=end_with_server,
+        worker_init_fn=end_with_parent,
     )
     for part in _delivered(loader, plan):
         intensity = modalities[part["modality"]].intensity

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import sys
 import threading
@@ -10,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 from multiprocessing.forkserver import ensure_running
 
@@ -41,16 +43,27 @@ def forkserver(preload: str = "medcoss_cli.data.batches") -> ForkServerContext:
     return context
 
 
-def end_with_server(number: int = 0) -> None:
-    """In a worker, whatever its number: when its server is killed it ends too, instead of printing what it misses."""
+def end_with_parent(number: int = 0) -> None:
+    """In a worker, whatever its number: when the process that it works for is killed, or its server, it ends too.
+
+    A server lives as long as one of its workers, and a worker of torch waits for its server alone: without this they stay.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_after(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
 
 
 def quiet() -> None:
     """In a worker: the parent handles Ctrl-C; one thread, since there is a worker for every core."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_server()
+    end_with_parent()
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(1)

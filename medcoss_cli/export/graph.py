@@ -54,6 +54,8 @@ def trace(
             )
             program.save(str(path), external_data=size > LARGE)
         except Exception as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the file cannot be written; that says nothing about the network
             raise ExportError(f"it cannot be exported: {_operation(error)}") from error
 
 

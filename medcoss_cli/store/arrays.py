@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from medcoss_cli.errors import CheckpointError, MedcossError
+from medcoss_cli.errors import CheckpointError, MedcossError, is_of_the_machine
 from medcoss_cli.store import atomic
 
 Array = np.ndarray[Any, Any]
@@ -35,6 +35,8 @@ def load_arrays(
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in names or file.files}
     except Exception as fault:  # numpy raises anything for what is no array
+        if is_of_the_machine(fault):
+            raise
         raise error(f"{what} is damaged ({_short(fault)})", where=path, fix=fix) from fault
     if wrong := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
         raise error(f"{what} is damaged ({wrong[0]} is no array)", where=path, fix=fix)
@@ -56,6 +58,8 @@ def open_array(
         array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
         found = array.shape
     except Exception as fault:  # numpy raises anything for what is no array, and gives what has no shape for an archive
+        if is_of_the_machine(fault):
+            raise
         raise error(f"{what} is damaged ({_short(fault)})", where=path, fix=fix) from fault
     if not shaped(found) or array.dtype.kind not in kinds:
         raise error(f"{what} is damaged (it holds {array.dtype} of {' x '.join(map(str, found))})", where=path, fix=fix)

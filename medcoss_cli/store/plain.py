@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from medcoss_cli.errors import CheckpointError, ResourceError
+from medcoss_cli.errors import CheckpointError, ResourceError, is_of_the_machine
 from medcoss_cli.store import atomic
 
 AGAIN = "copy it again, or use an earlier one"
@@ -55,9 +55,9 @@ def load(path: Path, fix: str = AGAIN, allowed: Sequence[type] = ()) -> dict[str
         with warnings.catch_warnings(), torch.serialization.safe_globals(list(allowed)):
             warnings.simplefilter("ignore")
             content = torch.load(path, weights_only=True, mmap=True, map_location=on_cpu)
-    except MemoryError:
-        raise
     except Exception as error:
+        if is_of_the_machine(error):
+            raise
         message = str(error).lower()
         if "weights only load failed" in message and any(word in message.split("error:")[-1] for word in _FOREIGN):
             raise CheckpointError(
@@ -123,7 +123,9 @@ def _fault(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, OSError):
+    except (zipfile.BadZipFile, ValueError, OSError) as error:
+        if is_of_the_machine(error):
+            raise
         return "the file is damaged, or it is not a checkpoint"
     names = [entry.filename.partition("/")[2] for entry in entries]
     if len({entry.filename for entry in entries}) < len(entries):  # readers differ in which of two they take

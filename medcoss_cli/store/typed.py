@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from medcoss_cli.errors import CheckpointError, MedcossError
+from medcoss_cli.errors import CheckpointError, MedcossError, is_of_the_machine
 
 Kind = TypeVar("Kind")
 LARGEST = 256 * 2**20
@@ -40,6 +40,8 @@ def _content(path: Path, fix: str, error: type[MedcossError], what: str) -> Any:
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as fault:
+        if is_of_the_machine(fault):
+            raise
         raise error(f"{what} is damaged ({fault})"[:300], where=path, fix=fix) from fault
 
 

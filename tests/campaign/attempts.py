@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+Entry = TypeVar("Entry")
 
 
 @dataclass(frozen=True)
@@ -35,3 +40,8 @@ def table(attempts: Sequence[Attempt]) -> list[str]:
         words = ", ".join(f"{outcome} {count}" for outcome, count in sorted(ends.items()))
         lines.append(f"{kind:<34} {sum(ends.values()):>6}  {words}")
     return lines
+
+
+def turned(entries: Sequence[Entry], seed: int) -> list[Entry]:
+    """In an order of this seed, so that a cut meets others each day."""
+    return [entries[at] for at in np.random.default_rng(seed).permutation(len(entries))]

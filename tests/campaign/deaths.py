@@ -15,7 +15,7 @@ from threading import Thread
 import numpy as np
 
 from tests.campaign import faults, points
-from tests.campaign.attempts import Attempt
+from tests.campaign.attempts import Attempt, turned
 from tests.campaign.recovery import Case, Recoveries
 
 SIGNALS = (signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM, signal.SIGBUS)
@@ -36,7 +36,7 @@ SECONDS = 15.0
 
 def run(count: int, seed: int, kinds: Sequence[str] = ()) -> Iterator[Attempt]:
     """A worker, or the server that workers are forked from, gets a signal at a step, or a time, that is drawn."""
-    cases = [case for case in CASES if not kinds or case.name in kinds]
+    cases = turned([case for case in CASES if not kinds or case.name in kinds], seed)
     with tempfile.TemporaryDirectory() as name:
         recoveries = Recoveries(Path(name))
         for number in range(count):

@@ -81,6 +81,7 @@ class Recoveries:
         watch: Callable[[Path], bool] | None = None,
         within: tuple[Path, float] | None = None,
         removes: bool = True,
+        never: str | None = None,
     ) -> Attempt:
         """Disturb the verb, go on with it, and compare.
 
@@ -90,6 +91,7 @@ class Recoveries:
             watch: where it says True, the processes are killed.
             within: the disturbed verb ends at most so many seconds after this file was written.
             removes: unfinished files are removed at the end.
+            never: a word that the disturbed verb must not say.
         """
         reference, place = self.reference(case), self.folder / "try"
         shutil.copytree(reference.begun, place, symlinks=True)
@@ -98,6 +100,8 @@ class Recoveries:
             attempt = partial(Attempt, case.name, number)
             if first.code not in codes or first.hung or "Traceback (most recent" in first.said:
                 return attempt(first.outcome, f"{how}: {first.said[-600:]}", fine=False)
+            if never and never in first.said:
+                return attempt(f"says {never}", f"{how}: {first.said[-600:]}", fine=False)
             if within and within[0].exists() and (late := time.time() - within[0].stat().st_mtime) > within[1]:
                 return attempt(f"ends after {late:.0f} s", f"{how}: {first.said[-600:]}", fine=False)
             if first.code != 0:
@@ -169,12 +173,12 @@ def _only_saves(saves: Path, place: Path) -> None:
 
 
 def left_in(folder: Path) -> dict[str, Any]:
-    """All files below a folder, by name, as values that are the same from run to run."""
+    """All files below a folder, by name, as values that are the same from run to run: without logs and a page with times."""
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return {
         name: _content(folder / name)
         for name in names
-        if not name.endswith((".lock", "log.txt")) and not name.startswith("logs/")
+        if not name.endswith((".lock", "log.txt", "tables.html")) and not name.startswith("logs/")
     }
 
 

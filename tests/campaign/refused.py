@@ -13,7 +13,7 @@ import numpy as np
 
 from medcoss_cli.errors import ResourceError
 from tests.campaign import faults, kills
-from tests.campaign.attempts import Attempt
+from tests.campaign.attempts import Attempt, turned
 from tests.campaign.recovery import Case, Recoveries
 
 REASONS = {
@@ -23,14 +23,15 @@ REASONS = {
     "little memory": errno.ENOMEM,
 }
 CALLS = ("open", "read", "write", "mkdir", "rename", "replace", "unlink", "fsync", "scandir", "stat", "flock", "mmap")
-CODES = (0, 2, 3, 5, 6)
-"""An input or a file that cannot be read, or a resource that is missing; 0 where medcoss can do without the call."""
+CODES = (0, 2, 4, 6)
+"""A resource that is missing, an input that cannot be read; 0 where medcoss can do without the call."""
 CASES = tuple(case for case in kills.CASES if case is not kills.COMPARE)
 
 
 def run(count: int, seed: int, kinds: Sequence[str] = ()) -> Iterator[Attempt]:
     """Each reason at each call in turn, once or from there on, at a verb and a call of it that are drawn."""
     places = [(reason, call) for reason in REASONS for call in CALLS if not kinds or f"{reason}: {call}" in kinds]
+    places = turned(places, seed)
     with tempfile.TemporaryDirectory() as name:
         recoveries = Recoveries(Path(name))
         for number in range(count):
@@ -48,7 +49,7 @@ def _refuse(
     onward = bool(rng.integers(2))
     disturb = partial(faults.install, at=at, act=faults.refuse(REASONS[reason]), names=(call,), onward=onward)
     how = f"{case.name}: {reason} at {call} {at}{' and later' if onward else ''}"
-    attempt = recoveries.attempt(case, number, disturb, how, codes=CODES, removes=call != "unlink")
+    attempt = recoveries.attempt(case, number, disturb, how, codes=CODES, removes=call != "unlink", never="damaged")
     return Attempt(f"{reason}: {call}", number, attempt.outcome, attempt.detail, attempt.fine)
 
 

@@ -32,25 +32,6 @@ def start(folder: Path, data: Path, *arguments: str) -> subprocess.Popen[bytes]:
     )
 
 
-def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
-    data = write_demo(tmp_path / "data", report=80, xray=60)
-    (tmp_path / "tiny.yaml").write_text(RECIPE.replace("epochs: 2", "epochs: 2000"))
-    first = start(tmp_path, data, "tiny.yaml")
-    try:
-        for _ in range(200):
-            if (tmp_path / "runs" / "tiny" / "metrics.jsonl").exists():
-                break
-            time.sleep(0.1)
-        second = start(tmp_path, data, "--resume", "runs/tiny")
-        assert second.stderr is not None
-        told = second.stderr.read().decode()
-        assert second.wait(60) == 6
-        assert "another run is using this folder" in told
-    finally:
-        first.send_signal(signal.SIGTERM)
-        assert first.wait(60) == 130
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_before_training_ends_without_a_traceback(tmp_path: Path, number: signal.Signals) -> None:
     data = write_demo(tmp_path / "data", report=80, xray=60)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 
 from medcoss_cli.data.workers import readers, worker_error
@@ -28,3 +34,31 @@ def test_a_signal_is_no_proof_against_a_plugin(codes: list[int], error: type[Exc
     told = worker_error(["toy"], codes)
     assert type(told) is error
     assert told.what.startswith(what)
+
+
+TRAINING = """
+import os, sys, time
+from medcoss_cli.data.workers import readers
+from medcoss_cli.registry.discovery import load_modality
+if __name__ == "__main__":
+    with readers(2, load_modality("xray"), "x") as pool:
+        print(*{future.result() for future in [pool.submit(os.getpid) for _ in range(8)]}, flush=True)
+        time.sleep(600)
+"""
+
+
+def test_none_is_left_when_the_process_they_work_for_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "training.py"
+    script.write_text(TRAINING)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, env=environment, text=True)
+    assert process.stdout is not None
+    workers = [int(number) for number in process.stdout.readline().split()]
+    assert workers
+    process.kill()
+    process.wait()
+    for _ in range(100):
+        if not any(Path(f"/proc/{worker}").exists() for worker in workers):
+            return
+        time.sleep(0.05)
+    pytest.fail("a worker is left")

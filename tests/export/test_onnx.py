@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -197,6 +198,21 @@ def test_what_differs_is_not_left_behind(
     answer = command_line("export", str(checkpoint), "--modality", "xray", "-o", str(out), "--precision", "int8")
     assert answer.code == 8
     assert "cosine" in answer.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_refuses_is_not_taken_for_a_network_that_cannot_be_exported(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, command_line: CommandLine
+) -> None:
+    class Program:
+        def save(self, *arguments: object, **options: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(torch.onnx, "export", lambda *arguments, **options: Program())
+    answer = command_line("export", str(checkpoint), "--modality", "xray", "-o", str(tmp_path / "x.onnx"))
+    assert answer.code == 6, answer.err
+    assert "there is no space left" in answer.err
+    assert "axes" not in answer.err
     assert list(tmp_path.iterdir()) == []
 
 
