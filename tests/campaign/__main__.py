@@ -98,10 +98,12 @@ def _seeded(name: str, count: int, seed: int, kinds: Sequence[str], seconds: flo
     try:
         part.plant()
         words = f"{name}: {part.plant.__doc__.splitlines()[0]}"
-        for tries, attempt in enumerate(part.run(count, seed, kinds), start=1):
+        attempts = part.run(count, seed, kinds)
+        for tries, attempt in enumerate(attempts, start=1):
             if attempt.failed:
                 print(f"{words} Found by try {tries}: {attempt.kind}: {attempt.outcome}: {attempt.detail[:200]}\n")
                 code = 0
+                attempts.close()  # what it began ends with it
                 break
             if time.monotonic() - begun > seconds:
                 break

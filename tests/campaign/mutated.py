@@ -56,24 +56,26 @@ def run(count: int, seed: int, kinds: Sequence[str] = ()) -> Iterator[Attempt]:
     context = multiprocessing.get_context("fork")
     with tempfile.TemporaryDirectory() as folder:
         ours, process = _start(context, folder, seed)
-        for number in range(count):
-            kind = KINDS[number % len(KINDS)]
-            if kinds and kind.name not in kinds:
-                continue
-            ours.send(number)
-            if ours.poll(SECONDS):
-                try:
-                    yield _ended(kind, number, *ours.recv())
+        try:
+            for number in range(count):
+                kind = KINDS[number % len(KINDS)]
+                if kinds and kind.name not in kinds:
                     continue
-                except EOFError:
-                    yield _ended(kind, number, "died", f"exit code {process.exitcode}")
-            else:
-                yield _ended(kind, number, "hangs", f"more than {SECONDS:g} s")
+                ours.send(number)
+                if ours.poll(SECONDS):
+                    try:
+                        yield _ended(kind, number, *ours.recv())
+                        continue
+                    except EOFError:
+                        yield _ended(kind, number, "died", f"exit code {process.exitcode}")
+                else:
+                    yield _ended(kind, number, "hangs", f"more than {SECONDS:g} s")
+                process.kill()
+                process.join()
+                ours, process = _start(context, folder, seed)
+        finally:
             process.kill()
             process.join()
-            ours, process = _start(context, folder, seed)
-        ours.send(None)
-        process.join()
 
 
 def _ended(kind: Kind, number: int, outcome: str, detail: str) -> Attempt:
@@ -91,7 +93,8 @@ def _start(
 
 
 def _serve(pipe: Connection, folder: str, seed: int) -> None:
-    while (number := pipe.recv()) is not None:
+    while True:
+        number = pipe.recv()
         kind = KINDS[number % len(KINDS)]
         path = Path(folder) / f"{number}-{kind.name}"
         rng = np.random.default_rng((seed, number))
