@@ -70,7 +70,7 @@ def places(node: yaml.Node | None) -> Iterator[tuple[Keys, yaml.Node, bool]]:
             for key, value in node.value:
                 if not isinstance(key, yaml.ScalarNode):
                     raise yaml.MarkedYAMLError(problem="a key is not a word", problem_mark=key.start_mark)
-                merge = key.tag.endswith(":merge")  # its keys are told at the place of the <<
+                merge = key.tag.endswith(":merge")  # an error in its keys names the line of the <<
                 if not merge:
                     yield (*at, key.value), key, key.value in names
                     names.add(key.value)

@@ -28,7 +28,6 @@ labels: [1]
 
 def make_data(place: Path) -> Path:
     """Synthetic sets of several modalities."""
-    write_demo(place / "more", xray=400)  # enough for processes that read
     return write_demo(place, **DATA)
 
 

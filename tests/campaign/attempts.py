@@ -42,6 +42,6 @@ def table(attempts: Sequence[Attempt]) -> list[str]:
     return lines
 
 
-def turned(entries: Sequence[Entry], seed: int) -> list[Entry]:
+def shuffled(entries: Sequence[Entry], seed: int) -> list[Entry]:
     """In an order of this seed, so that a cut meets others each day."""
     return [entries[at] for at in np.random.default_rng(seed).permutation(len(entries))]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.campaign import artefacts, kills, verbs
-from tests.campaign.attempts import Attempt, turned
+from tests.campaign.attempts import Attempt, shuffled
 from tests.campaign.recovery import Recoveries, differences, left_in
 
 BY_NAME = {case.name: case for case in kills.CASES}
@@ -20,7 +20,7 @@ Found = tuple[str, list[str]]
 
 def run(count: int, seed: int, kinds: Sequence[str] = ()) -> Iterator[Attempt]:
     """Each way in turn; the verbs begin within a time that is drawn."""
-    ways = turned([(name, way) for name, way in WAYS.items() if not kinds or name in kinds], seed)
+    ways = shuffled([(name, way) for name, way in WAYS.items() if not kinds or name in kinds], seed)
     with tempfile.TemporaryDirectory() as name:
         recoveries = Recoveries(Path(name))
         for number in range(count):

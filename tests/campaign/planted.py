@@ -216,7 +216,7 @@ def _table(path: Path, rows: list[dict[str, str]]) -> None:
 
 
 def forms(value: str) -> list[tuple[str, bytes, bool]]:
-    """(what it is, its bytes, whether upper case is told from lower)."""
+    """(what it is, its bytes, whether upper and lower case differ)."""
     found = [("as it is", value.encode(), False), ("UTF-16 LE", value.encode("utf-16-le"), False)]
     found += [("UTF-16 BE", value.encode("utf-16-be"), False), ("hexadecimal", value.encode().hex().encode(), False)]
     found += [("URL-quoted", quote(value).encode(), False), ("JSON", json.dumps(value)[1:-1].encode(), False)]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.campaign import faults, kills
-from tests.campaign.attempts import Attempt, turned
+from tests.campaign.attempts import Attempt, shuffled
 from tests.campaign.recovery import Case, Recoveries
 
 STRATEGIES = ("cassle", "der", "derpp", "er", "ewc", "joint", "medcoss", "packnet", "sequential")
@@ -51,7 +51,7 @@ def variants() -> list[Case]:
 
 def run(count: int, seed: int, kinds: Sequence[str] = ()) -> Iterator[Attempt]:
     """Stop each variant, or those whose names begin so, at a step that is drawn."""
-    cases = turned([case for case in variants() if not kinds or case.name.startswith(tuple(kinds))], seed)
+    cases = shuffled([case for case in variants() if not kinds or case.name.startswith(tuple(kinds))], seed)
     with tempfile.TemporaryDirectory() as name:
         recoveries = Recoveries(Path(name))
         for number in range(count):

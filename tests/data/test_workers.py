@@ -1,4 +1,4 @@
-"""The processes that read files, and how their end is told."""
+"""The processes that read files: how their end is reported, and that none is left."""
 
 from __future__ import annotations
 

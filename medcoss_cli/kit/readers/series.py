@@ -287,10 +287,8 @@ def read(item: Series) -> tuple[Array, FileGrid]:
     frames: dict[int, pixels.DicomFrame] = {}
     for place in range(len(item.slices)):
         frames[place] = _decoded_into(held, padding, item, place, extents)
-    for (
-        place,
-        frame,
-    ) in frames.items():  # a slice may show only later that others need more of their bits than they seemed to
+    # a slice may show only later that others need more of their bits than they seemed to
+    for place, frame in frames.items():
         if frame.layout is not None and frame.rule != bits.rule_of(frame.layout, extents[frame.layout]):
             frames[place] = _decoded_into(held, padding, item, place, extents)
     notes = dict.fromkeys(note for frame in frames.values() for note in frame.notes)

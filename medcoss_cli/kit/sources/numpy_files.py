@@ -18,7 +18,7 @@ from medcoss_cli.kit.sources import Item
 from medcoss_cli.kit.sources.meaning import entries_of, lists
 
 MAX_MEMBER = 2**28
-"""Bytes of a stack in a .npz that is decoded as a whole; of a larger one a sample is decoded when it is asked for."""
+"""Bytes of a stack in a .npz that is decoded as a whole; of a larger one each sample is decoded when it is read."""
 
 
 def items(path: Path) -> Iterator[Item]:
