@@ -51,7 +51,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.campaign", description=__doc__)
     parser.add_argument("--only", action="append", choices=list(PARTS), help="One part of it; repeat.")
     parser.add_argument(
-        "--kind", action="append", default=[], help="One kind of a part, as its table names it; repeat."
+        "--kind", action="append", default=[], help="One kind of a part, as its table names it or begins it; repeat."
     )
     parser.add_argument("--count", type=int, help="Tries of each part (default: each part's own number).")
     parser.add_argument("--seed", type=int, default=int(date.today().strftime("%Y%m%d")), help="Default: today's date.")

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from tests.campaign import artefacts, bomb_files, verbs
-from tests.campaign.attempts import Attempt
+from tests.campaign.attempts import Attempt, turns
 
-SECONDS, MEMORY = 30.0, 1024.0
-"""What one verb may take on one file: seconds, three times those of an idle core; MiB beyond what it has at first."""
+SECONDS, MEMORY = 10.0, 1024.0
+"""What one verb may take on one file: seconds of a core; MiB beyond what it has at first."""
 HANG = 60.0
+"""Seconds by the clock, after which it is killed."""
 READABLE, REFUSED, EITHER = "read", "refused", ""
 Make = Callable[[Path, np.random.Generator], None]
 
@@ -134,13 +135,10 @@ def run(count: int, seed: int, kinds: Sequence[str] = ()) -> Iterator[Attempt]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         encoder: list[Path] = []
-        for number in range(count):
-            bomb = BOMBS[number % len(BOMBS)]
-            if kinds and bomb.name not in kinds:
-                continue
+        for number, bomb, rng in turns(BOMBS, count, seed, kinds):
             if bomb.embeds and not encoder:
                 encoder.append(_encoder(folder / "encoder"))
-            yield _attempt(bomb, folder / "try", encoder, np.random.default_rng((seed, number)), number)
+            yield _attempt(bomb, folder / "try", encoder, rng, number)
             shutil.rmtree(folder / "try")
 
 

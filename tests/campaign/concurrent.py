@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 
 from tests.campaign import artefacts, kills, verbs
-from tests.campaign.attempts import Attempt, shuffled
+from tests.campaign.attempts import Attempt, turns
 from tests.campaign.recovery import Recoveries, differences, left_in
 
 BY_NAME = {case.name: case for case in kills.CASES}
@@ -20,13 +21,11 @@ Found = tuple[str, list[str]]
 
 def run(count: int, seed: int, kinds: Sequence[str] = ()) -> Iterator[Attempt]:
     """Each way in turn; the verbs begin within a time that is drawn."""
-    ways = shuffled([(name, way) for name, way in WAYS.items() if not kinds or name in kinds], seed)
     with tempfile.TemporaryDirectory() as name:
         recoveries = Recoveries(Path(name))
-        for number in range(count):
-            kind, way = ways[number % len(ways)]
+        for number, (kind, way), rng in turns(list(WAYS.items()), count, seed, kinds, itemgetter(0)):
             place = recoveries.folder / "try"
-            outcome, wrong = way(recoveries, place, np.random.default_rng((seed, number)))
+            outcome, wrong = way(recoveries, place, rng)
             wrong += [f"{path.name} is left" for path in place.rglob(".unfinished*")]
             shutil.rmtree(place)
             yield Attempt(kind, number, "wrong" if wrong else outcome, "; ".join(wrong[:5]), fine=not wrong)

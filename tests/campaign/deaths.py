@@ -15,7 +15,7 @@ from threading import Thread
 import numpy as np
 
 from tests.campaign import faults, points
-from tests.campaign.attempts import Attempt, shuffled
+from tests.campaign.attempts import Attempt, turns
 from tests.campaign.recovery import Case, Recoveries
 from tests.pretraining_runs import write_demo
 
@@ -37,12 +37,11 @@ SECONDS = 15.0
 
 def run(count: int, seed: int, kinds: Sequence[str] = ()) -> Iterator[Attempt]:
     """A worker, or the server that workers are forked from, gets a signal at a step, or a time, that is drawn."""
-    cases = shuffled([case for case in CASES if not kinds or case.name in kinds], seed)
     with tempfile.TemporaryDirectory() as name:
         recoveries = Recoveries(Path(name))
         write_demo(recoveries.data / "more", xray=400)  # enough for processes that read
-        for number in range(count):
-            yield _strike(recoveries, cases[number % len(cases)], number, np.random.default_rng((seed, number)))
+        for number, case, rng in turns(CASES, count, seed, kinds):
+            yield _strike(recoveries, case, number, rng)
 
 
 def _strike(recoveries: Recoveries, case: Case, number: int, rng: np.random.Generator) -> Attempt:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.campaign import faults
-from tests.campaign.attempts import Attempt, shuffled
+from tests.campaign.attempts import Attempt, turns
 from tests.campaign.recovery import Case, Recoveries
 
 PRETRAIN = ("pretrain", "tiny.yaml", "--name", "a")
@@ -52,11 +52,9 @@ CASES = (
 
 def run(count: int, seed: int, kinds: Sequence[str] = ()) -> Iterator[Attempt]:
     """Kill each case, or those named, at places drawn from all of its file operations."""
-    cases = shuffled([case for case in CASES if not kinds or case.name in kinds], seed)
     with tempfile.TemporaryDirectory() as name:
         recoveries = Recoveries(Path(name))
-        for number in range(count):
-            case, rng = cases[number % len(cases)], np.random.default_rng((seed, number))
+        for number, case, rng in turns(CASES, count, seed, kinds):
             if case is COMPARE:
                 yield kill_when_so_much_is_there(recoveries, case, number, rng)
             else:

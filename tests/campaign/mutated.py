@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from medcoss_cli.errors import MedcossError
-from tests.campaign.attempts import Attempt
+from tests.campaign.attempts import Attempt, turns
 from tests.campaign.kinds import KINDS, Kind
 
 SECONDS = 20.0
@@ -57,11 +57,8 @@ def run(count: int, seed: int, kinds: Sequence[str] = ()) -> Iterator[Attempt]:
     with tempfile.TemporaryDirectory() as folder:
         ours, process = _start(context, folder, seed)
         try:
-            for number in range(count):
-                kind = KINDS[number % len(KINDS)]
-                if kinds and kind.name not in kinds:
-                    continue
-                ours.send(number)
+            for number, kind, _ in turns(KINDS, count, seed, kinds):
+                ours.send((number, KINDS.index(kind)))
                 if ours.poll(SECONDS):
                     try:
                         yield _ended(kind, number, *ours.recv())
@@ -94,8 +91,8 @@ def _start(
 
 def _serve(pipe: Connection, folder: str, seed: int) -> None:
     while True:
-        number = pipe.recv()
-        kind = KINDS[number % len(KINDS)]
+        number, at = pipe.recv()
+        kind = KINDS[at]
         path = Path(folder) / f"{number}-{kind.name}"
         rng = np.random.default_rng((seed, number))
         path.write_bytes(mutated(kind.make(rng), rng))

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from tests.campaign import artefacts, bomb_files, verbs
-from tests.campaign.attempts import Attempt
+from tests.campaign.attempts import Attempt, turns
 
 Make = Callable[[Path, np.random.Generator], None]
 CHECK = ("data", "check", "data", "--json")
@@ -260,11 +260,7 @@ def run(count: int, seed: int, kinds: Sequence[str] = ()) -> Iterator[Attempt]:
     verbs.warm_up()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for number in range(count):
-            case = CASES[number % len(CASES)]
-            if kinds and case.name not in kinds:
-                continue
-            rng = np.random.default_rng((seed, number))
+        for number, case, rng in turns(CASES, count, seed, kinds):
             _data(folder)
             needed = _needed(folder, case.needs) if case.needs or "../encoder" in case.verb else None
             yield _attempt(case, folder / "try", needed, rng, number)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.campaign import faults, kills
-from tests.campaign.attempts import Attempt, shuffled
+from tests.campaign.attempts import Attempt, turns
 from tests.campaign.recovery import Case, Recoveries
 
 STRATEGIES = ("cassle", "der", "derpp", "er", "ewc", "joint", "medcoss", "packnet", "sequential")
@@ -50,12 +50,10 @@ def variants() -> list[Case]:
 
 
 def run(count: int, seed: int, kinds: Sequence[str] = ()) -> Iterator[Attempt]:
-    """Stop each variant, or those whose names begin so, at a step that is drawn."""
-    cases = shuffled([case for case in variants() if not kinds or case.name.startswith(tuple(kinds))], seed)
+    """Stop each variant, or those named, at a step that is drawn."""
     with tempfile.TemporaryDirectory() as name:
         recoveries = Recoveries(Path(name))
-        for number in range(count):
-            case, rng = cases[number % len(cases)], np.random.default_rng((seed, number))
+        for number, case, rng in turns(variants(), count, seed, kinds):
             if case is kills.COMPARE:
                 yield kills.kill_when_so_much_is_there(recoveries, case, number, rng)
             else:

@@ -13,7 +13,7 @@ import numpy as np
 
 from medcoss_cli.errors import ResourceError
 from tests.campaign import faults, kills
-from tests.campaign.attempts import Attempt, shuffled
+from tests.campaign.attempts import Attempt, turns
 from tests.campaign.recovery import Case, Recoveries
 
 REASONS = {
@@ -30,13 +30,10 @@ CASES = tuple(case for case in kills.CASES if case is not kills.COMPARE)
 
 def run(count: int, seed: int, kinds: Sequence[str] = ()) -> Iterator[Attempt]:
     """Each reason at each call in turn, once or from there on, at a verb and a call of it that are drawn."""
-    places = [(reason, call) for reason in REASONS for call in CALLS if not kinds or f"{reason}: {call}" in kinds]
-    places = shuffled(places, seed)
+    places = [(reason, call) for reason in REASONS for call in CALLS]
     with tempfile.TemporaryDirectory() as name:
         recoveries = Recoveries(Path(name))
-        for number in range(count):
-            reason, call = places[number % len(places)]
-            rng = np.random.default_rng((seed, number))
+        for number, (reason, call), rng in turns(places, count, seed, kinds, ": ".join):
             makes = [case for case in CASES if recoveries.reference(case).calls[call]]
             case = makes[int(rng.integers(len(makes)))]
             yield _refuse(recoveries, case, number, reason, call, rng)

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 
 from tests.campaign import artefacts, verbs
-from tests.campaign.attempts import Attempt
+from tests.campaign.attempts import Attempt, turns
 
 SECONDS, MEMORY = 20.0, 1024.0
 """What reading a tampered file may take: seconds on a busy core, MiB beyond the artefacts."""
@@ -228,12 +229,8 @@ def run(count: int, seed: int, kinds: Sequence[str] = ()) -> Iterator[Attempt]:
         data = artefacts.make_data(folder / "data")
         begun = artefacts.make_runs(folder / "begun", data)
         artefacts.make_comparison(begun, data)
-        for number in range(count):
-            rng = np.random.default_rng((seed, number))
-            case = CASES[number % len(CASES)]
+        for number, case, rng in turns(CASES, count, seed, kinds, attrgetter("file")):
             verb = case.verbs[number // len(CASES) % len(case.verbs)]
-            if kinds and case.file not in kinds:
-                continue
             place = folder / "try"
             shutil.copytree(begun, place, symlinks=True)
             yield attempt(case, verb, place, rng, number)

@@ -29,6 +29,7 @@ class Ended:
     Args:
         code: the exit code; negative is the signal that ended it, -9 also where it took longer than it may.
         said: standard output and error.
+        seconds: of a core, its own and of those that it waited for.
         peak: MiB of memory beyond what it began with.
     """
 
@@ -125,7 +126,7 @@ def _end(
     said.unlink(missing_ok=True)
     base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peak = max(0, used.ru_maxrss - base, most - first) / 1024
-    return Ended(code, text, time.monotonic() - began, peak, hung)
+    return Ended(code, text, used.ru_utime + used.ru_stime, peak, hung)
 
 
 def _places(ranks: int) -> list[dict[str, str]]:
