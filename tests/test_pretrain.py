@@ -105,6 +105,8 @@ def test_interrupted_and_resumed_gives_the_same_bits(
     assert "--resume" in str(stopped.value)
     state = resume(tmp_path, data)
     assert same(state, trained[1])
+    checkpoints = [(folder / "runs" / "run" / "ckpt.pt").read_bytes() for folder in (tmp_path, trained[0])]
+    assert checkpoints[0] == checkpoints[1]
     assert all(torch.equal(state.buffer[m].integers, trained[1].buffer[m].integers) for m in state.buffer)
     whole = [(row["stage"], row["step"], row["loss"]) for row in metrics(trained[0])]
     assert [(row["stage"], row["step"], row["loss"]) for row in metrics(tmp_path)] == whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -147,7 +148,7 @@ def _stored(path: Path) -> list[int]:
 
 
 def plain(value: Any) -> Any:
-    """The same with CPU tensors that own all of their memory, and exactly the types that `load` accepts.
+    """The same with CPU tensors that own all of their memory, equal strings as one, and exactly the types that `load` accepts.
 
     Raises: TypeError for anything else.
     """
@@ -159,9 +160,11 @@ def plain(value: Any) -> Any:
         return {plain(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [plain(entry) for entry in value]
-    if value is None or type(value) in (bool, int, float, str):
+    if isinstance(value, str):
+        return sys.intern(str(value))  # pickle writes one string once: equal content is equal bytes then
+    if value is None or type(value) in (bool, int, float):
         return value
-    for kind in (bool, int, float, str):
+    for kind in (bool, int, float):
         if isinstance(value, kind):  # np.float64 is a float, but unpickling it needs numpy, which load refuses
             return kind(value)
     item = getattr(value, "item", None)  # other scalars of numpy

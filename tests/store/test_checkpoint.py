@@ -90,6 +90,14 @@ def test_values_that_only_look_plain_are_stored_as_plain_ones(tmp_path: Path) ->
     assert not (tmp_path / "y").exists()
 
 
+def test_equal_content_is_equal_bytes(tmp_path: Path) -> None:
+    """Of equal strings some are one object in memory, others after a file was read; pickle writes those differently."""
+    word = "medcoss"
+    plain.save({"a": word, "b": word}, tmp_path / "x")
+    plain.save({"a": word, "b": "".join(list(word))}, tmp_path / "y")
+    assert (tmp_path / "x").read_bytes() == (tmp_path / "y").read_bytes()
+
+
 class Evil:
     """Unpickled, it makes a folder."""
 
