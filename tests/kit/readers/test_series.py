@@ -13,7 +13,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from medcoss_cli.kit import VolumeFolder
-from medcoss_cli.kit.readers import dicom, ordering, series
+from medcoss_cli.kit.readers import dicom, series
 from tests.dicom_files import NATIVE, enhanced, found, make, only, reasons, save
 from tests.dicom_files import series as write_series
 
@@ -183,38 +183,10 @@ def test_a_series_dealt_out_over_folders_is_one_volume(tmp_path: Path, folders: 
     assert sample.spacing == (3.0, 0.5, 0.75)
 
 
-def test_a_copy_of_a_series_in_another_folder_is_noted(tmp_path: Path) -> None:
-    for path in write_series(tmp_path / "a", [0.0, 3.0, 6.0]).iterdir():
-        (tmp_path / "b").mkdir(exist_ok=True)
-        (tmp_path / "b" / path.name).write_bytes(path.read_bytes())
-    records, _ = found(NATIVE, tmp_path)
-    assert [record.notes for record in records] == [(), (series.COPIED,)]
-
-
 def test_slices_of_two_patients_with_one_series_uid_are_two_volumes(tmp_path: Path) -> None:
     write_series(tmp_path, [0.0, 4.0, 8.0], PatientID="Somerville")
     write_series(tmp_path, [2.0, 6.0, 10.0], PatientID="Herschel")
     assert len(found(NATIVE, tmp_path)[0]) == 2
-
-
-def test_positions_without_an_orientation_give_the_order(tmp_path: Path) -> None:
-    for path in write_series(tmp_path, [0.0, 2.0, 4.0]).iterdir():
-        data = pydicom.dcmread(path)
-        data.InstanceNumber = 100 - int(data.ImagePositionPatient[2])  # from the head down
-        del data.ImageOrientationPatient
-        save(data, path)
-    sample = only(NATIVE, tmp_path)
-    assert sample.array[0, :, 0, 0].tolist() == [0, 20, 40]
-    assert sample.spacing == (2.0, 0.5, 0.75)
-    assert "no orientation: slices ordered by position" in sample.notes
-
-
-def test_slices_of_which_some_have_no_position_are_refused(tmp_path: Path) -> None:
-    path = next(write_series(tmp_path, [0.0, 2.0, 4.0], InstanceNumber=1).iterdir())
-    data = pydicom.dcmread(path)
-    del data.ImagePositionPatient
-    save(data, path)
-    assert "some of the slices have no position" in reasons(NATIVE, tmp_path)
 
 
 def patched(folder: Path, old: bytes, new: bytes) -> Path:
@@ -223,6 +195,11 @@ def patched(folder: Path, old: bytes, new: bytes) -> Path:
         assert content.count(old) == 1
         path.write_bytes(content.replace(old, new))
     return folder
+
+
+def test_an_instance_number_with_a_letter_is_none(tmp_path: Path) -> None:
+    patched(write_series(tmp_path, [0.0, 2.0, 4.0], InstanceNumber="77"), b"IS\x02\x0077", b"IS\x02\x007a")
+    assert only(NATIVE, tmp_path).array[0, :, 0, 0].tolist() == [0, 20, 40]
 
 
 @pytest.mark.parametrize("written", [b"0,50\\0,75", b"0.50,0.75"])
@@ -240,30 +217,6 @@ def test_a_comma_in_a_spacing_is_read_and_noted(tmp_path: Path, written: bytes) 
 def test_a_position_that_cannot_be_read_is_not_taken_for_absent(tmp_path: Path) -> None:
     folder = patched(write_series(tmp_path, [2.0, 4.0, 6.0], InstanceNumber=1), b"-3.0\\-4.0\\", b"-3.0\\-4.x\\")
     assert "ImagePositionPatient '-3.0\\\\-4.x\\\\2.0' is not 3 numbers" in reasons(NATIVE, folder)
-
-
-def test_a_tenth_of_a_step_apart_is_a_copy_or_an_error(tmp_path: Path) -> None:
-    write_series(tmp_path, [0.0, 2.0, 4.0, 6.0])
-    path = next(p for p in tmp_path.iterdir() if pydicom.dcmread(p).ImagePositionPatient[2] == 2)
-    data = pydicom.dcmread(path)
-    data.ImagePositionPatient = [-3, -4, 2.05]
-    save(data, tmp_path / "rounded")
-    records, left = found(NATIVE, tmp_path)
-    assert [item.reason for item in left] == [series.REPEATED]
-    assert records[0].notes == ("1 duplicate slices were used once",)
-    assert NATIVE.read(records[0]).array.shape[1] == 4
-    data.PixelData = bytes(len(data.PixelData))
-    save(data, tmp_path / "rounded")
-    assert "several different images at one position" in reasons(NATIVE, tmp_path)
-
-
-def test_the_same_instance_in_another_compression_is_a_copy(tmp_path: Path) -> None:
-    path = next(write_series(tmp_path, [0.0, 2.0, 4.0]).iterdir())
-    data = pydicom.dcmread(path)
-    data.compress("1.2.840.10008.1.2.5", generate_instance_uid=False)
-    data.save_as(tmp_path / "compressed", enforce_file_format=True)
-    records, left = found(NATIVE, tmp_path)
-    assert (len(records), [item.reason for item in left]) == (1, [series.REPEATED])
 
 
 def test_each_header_of_a_flat_folder_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,15 +248,6 @@ def test_an_unknown_transfer_syntax_is_named(tmp_path: Path) -> None:
     assert "its transfer syntax 1.2.840.113619.5.2 is not of the DICOM standard" in reasons(NATIVE, tmp_path)
 
 
-@pytest.mark.parametrize(("step", "digits"), [(0.625, 2), (1.25, 1)])
-def test_rounded_positions_do_not_add_up(tmp_path: Path, step: float, digits: int) -> None:
-    write_series(tmp_path, [round(step * n, digits) for n in range(130)], step=1)
-    sample = only(NATIVE.whole(), tmp_path)
-    assert sample.spacing is not None
-    assert sample.spacing[0] == pytest.approx(step, rel=1e-3)
-    assert not any("uneven" in note for note in sample.notes)
-
-
 def test_two_studies_with_one_series_uid_are_two_volumes(tmp_path: Path) -> None:
     write_series(tmp_path / "p1", [5.0 * n for n in range(6)], StudyInstanceUID="1.2.1")
     write_series(tmp_path / "p2", [5.0 * n for n in range(6, 12)], StudyInstanceUID="1.2.2")
@@ -333,18 +277,6 @@ def test_time_points_without_positions_are_volumes_of_their_own(tmp_path: Path) 
     assert sorted(columns) == [[10, 11, 12, 13], [20, 21, 22, 23]]
 
 
-def test_slices_that_move_aside_and_back_are_not_on_a_grid(tmp_path: Path) -> None:
-    for path in write_series(tmp_path, [5.0 * n for n in range(7)]).iterdir():
-        data = pydicom.dcmread(path)
-        data.ImagePositionPatient = [
-            20 * (round(float(data.ImagePositionPatient[2])) % 2),
-            0,
-            data.ImagePositionPatient[2],
-        ]
-        save(data, path)
-    assert ordering.TILTED in only(NATIVE, tmp_path).notes
-
-
 @pytest.mark.parametrize("dated", [False, True])
 def test_phases_of_a_scan_over_midnight_are_not_mixed(tmp_path: Path, dated: bool) -> None:
     """Phase 2 begins before midnight at the first places, after it at the others."""
@@ -360,20 +292,6 @@ def test_phases_of_a_scan_over_midnight_are_not_mixed(tmp_path: Path, dated: boo
         [50] * 5,
         [150] * 5,
     ]
-
-
-@pytest.mark.parametrize("other", [False, True])
-def test_one_instance_uid_for_all_makes_no_copies_of_other_pixels(tmp_path: Path, other: bool) -> None:
-    uid = generate_uid()
-    for folder, step in (("a", 10), ("b", 30 if other else 10)):
-        write_series(tmp_path / folder, [0.0, 3.0, 6.0], step=step, SOPInstanceUID=uid)
-    records, _ = found(NATIVE, tmp_path)
-    assert [record.notes for record in records] == [(), () if other else (series.COPIED,)]
-
-
-def test_an_instance_number_with_a_letter_is_none(tmp_path: Path) -> None:
-    patched(write_series(tmp_path, [0.0, 2.0, 4.0], InstanceNumber="77"), b"IS\x02\x0077", b"IS\x02\x007a")
-    assert only(NATIVE, tmp_path).array[0, :, 0, 0].tolist() == [0, 20, 40]
 
 
 def test_magnitude_and_phase_of_a_private_element_are_volumes_of_their_own(tmp_path: Path) -> None:
@@ -428,26 +346,6 @@ def test_what_may_be_either_of_two_volumes_is_refused(tmp_path: Path, first: int
     write_series(tmp_path, [2.0 * n for n in range(first)], AcquisitionNumber=1)
     write_series(tmp_path, [2.0 * n + 100 for n in range(second)], AcquisitionNumber=2)
     assert "slices are missing" in reasons(NATIVE, tmp_path)
-
-
-@pytest.mark.parametrize("exports", [2, 3])
-@pytest.mark.parametrize("off", [0.004, 0.03, 0.15])
-def test_exports_whose_positions_were_rounded_otherwise_are_read_once(tmp_path: Path, exports: int, off: float) -> None:
-    places = [2.0 * n for n in range(9)]
-    write_series(tmp_path, places)
-    for number in range(1, exports):
-        for path in list(tmp_path.glob("[0-9a-f]*")):
-            data = pydicom.dcmread(path)
-            data.SOPInstanceUID = generate_uid()
-            data.ImagePositionPatient[2] = float(data.ImagePositionPatient[2]) + off / number
-            save(data, tmp_path / f"x{number}{path.name}")
-    (record,), left = found(NATIVE, tmp_path)
-    assert [item.reason for item in left] == [series.REPEATED] * 9 * (exports - 1)
-    assert record.notes == (f"{9 * (exports - 1)} duplicate slices were used once",)
-    sample = NATIVE.read(record)
-    assert np.array_equal(sample.array[0, :, 0, 0], np.array(places) * 10)
-    assert sample.spacing is not None
-    assert abs(sample.spacing[0] - 2) < 1e-9
 
 
 def test_a_b_value_of_another_scanner_s_private_header(tmp_path: Path) -> None:
