@@ -124,6 +124,18 @@ def blame(error: BaseException, owners: Mapping[str, str]) -> PluginError | None
     return None
 
 
+def shortage(error: BaseException, where: object = None) -> ResourceError | None:
+    """Want of handles, memory or space, which says nothing of the file that was being read; None for any other error."""
+    code = getattr(error, "errno", None)
+    if code in (errno.ENOSPC, errno.EDQUOT):
+        return ResourceError("there is no space left", where=where, fix="make room")
+    if code in (errno.EMFILE, errno.ENFILE):
+        return ResourceError("too many files are open", where=where, fix="raise the limit with `ulimit -n`")
+    if code == errno.ENOMEM:
+        return ResourceError("there is not enough memory", where=where, fix="close other programs, and start again")
+    return None
+
+
 _MACHINE = ("EIO", "ESTALE", "ENOMEM", "ENOSPC", "EDQUOT", "EACCES", "EPERM", "EMFILE", "ENFILE")
 
 

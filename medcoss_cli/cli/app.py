@@ -20,7 +20,7 @@ from typer.main import get_command
 
 from medcoss_cli import __version__
 from medcoss_cli.cli import terminal
-from medcoss_cli.errors import Interrupted, MedcossError, ResourceError, UsageError, blame
+from medcoss_cli.errors import Interrupted, MedcossError, ResourceError, UsageError, blame, shortage
 
 VERBS = {
     "demo": "Run the whole pipeline on synthetic data, in a few minutes.",
@@ -213,13 +213,9 @@ def _resources(error: BaseException) -> ResourceError | None:
     no_memory = any(words in str(error) for words in ("out of memory", "can't allocate memory"))  # torch: GPU, CPU
     if isinstance(error, MemoryError) or code == errno.ENOMEM or no_memory:
         return ResourceError("there is not enough memory", fix="lower train.batch, or raise train.accumulate")
-    if code in (errno.ENOSPC, errno.EDQUOT):
-        return ResourceError("there is no space left", where=where, fix="make room")
     if code in (errno.EACCES, errno.EPERM, errno.EROFS):
         return ResourceError("permission denied", where=where, fix="check who may read and write")
-    if code in (errno.EMFILE, errno.ENFILE):
-        return ResourceError("too many files are open", where=where, fix="raise the limit with `ulimit -n`")
-    return None
+    return shortage(error, where)
 
 
 def _of_a_name(error: BaseException) -> UsageError | None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from medcoss_cli.console import Screen
 from medcoss_cli.data.resize import resize
-from medcoss_cli.errors import DataError, MedcossError, PluginError, ResourceError
+from medcoss_cli.errors import DataError, MedcossError, PluginError, ResourceError, shortage
 from medcoss_cli.kit.layout import layout_of
 from medcoss_cli.kit.manifest import NAME, Unmatched, manifest_of, naming, notes_of, outside, rows_of
 from medcoss_cli.plugin import CompleteModality, Record, Sample, Skipped
@@ -168,7 +168,9 @@ def read_checked(modality: CompleteModality, record: Record) -> Sample:
     except MemoryError as error:
         raise DataError("not enough memory to read it", where=record.source) from error
     except Exception as error:
-        raise DataError(f"it cannot be read ({type(error).__name__}: {error})", where=record.source) from error
+        raise shortage(error, record.source) or DataError(
+            f"it cannot be read ({type(error).__name__}: {error})", where=record.source
+        ) from error
     if record.notes:
         sample = dataclasses.replace(sample, notes=tuple(dict.fromkeys((*record.notes, *sample.notes))))
     return checked(modality, sample, record.source, DataError if record.part is None else Blank)

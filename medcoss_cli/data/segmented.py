@@ -25,7 +25,7 @@ from medcoss_cli.data.prepare import locked, settings, stamp
 from medcoss_cli.data.prepared import FIX, NAME
 from medcoss_cli.data.read import read_checked
 from medcoss_cli.data.workers import blamed, readers
-from medcoss_cli.errors import DataError, MedcossError, PluginError
+from medcoss_cli.errors import DataError, MedcossError, PluginError, shortage
 from medcoss_cli.kit.readers import kind_of
 from medcoss_cli.kit.readers.nifti import sidecars
 from medcoss_cli.plugin import CompleteModality, MaskLoader, Sample
@@ -137,7 +137,9 @@ def _own_mask(loader: MaskLoader, name: str, path: Path, sample: Sample, where: 
     except MedcossError:
         raise
     except Exception as error:
-        raise DataError(f"the mask cannot be read ({type(error).__name__}: {error})", where=path) from error
+        raise shortage(error, path) or DataError(
+            f"the mask cannot be read ({type(error).__name__}: {error})", where=path
+        ) from error
     if mask.dtype.kind not in "biu":
         raise PluginError(f"read_mask of the {name} plugin gives {mask.dtype}, not whole numbers", where=where)
     check_on(mask.shape, None, sample, where)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from medcoss_cli.console import Screen
-from medcoss_cli.errors import CheckpointError, UsageError
+from medcoss_cli.errors import CheckpointError, UsageError, is_of_the_machine
 from medcoss_cli.export import metadata
 from medcoss_cli.export.metadata import Description
 from medcoss_cli.export.operations import operations
@@ -94,6 +94,8 @@ def load(path: Path) -> Exported:
     try:
         is_endless = "Loop" in operations(path)
     except (ValueError, OSError) as error:
+        if is_of_the_machine(error):
+            raise
         raise CheckpointError(
             f"this is not an ONNX file, or it is damaged ({error})", where=path, fix="export it again"
         ) from error

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from medcoss_cli.console import Screen
 from medcoss_cli.data.labelled import Case, LabelledSet
 from medcoss_cli.data.read import read_checked
-from medcoss_cli.errors import DataError
+from medcoss_cli.errors import DataError, shortage
 from medcoss_cli.plugin import CompleteModality, Record
 from medcoss_cli.store import atomic, typed
 
@@ -117,8 +117,9 @@ def _samples(modality: CompleteModality, cases: Sequence[Case], salt: str, scree
                 continue
             try:
                 hashes[case.record.recording] = _hash(salt, _content(modality, case.record))
-            except (OSError, DataError):
-                continue
+            except (OSError, DataError) as error:
+                if (fault := shortage(error, case.record.source)) is not None:
+                    raise fault from error
     return hashes
 
 

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from medcoss_cli.errors import DataError
+from medcoss_cli.errors import DataError, shortage
 
 MASK, DERIVED = "a mask", "derived or source data (BIDS)"
 BY_VALUES = f"{MASK} (by its name and few values)"
@@ -245,7 +245,7 @@ def looks_like_mask(path: Path) -> bool | None:
             array = pixels.read_frame(path)[0]
         else:
             return None
-    except (DataError, OSError):
+    except DataError:
         return None
     rows = array.reshape(len(array), -1, array.shape[-1])
     rows = rows[:, :: max(1, rows[0].size // 2**20)].astype(np.float64)
@@ -266,7 +266,9 @@ def _is_label_map(path: Path) -> bool:
             zipped = raw.read(2) == b"\x1f\x8b"
         with gzip.open(path) if zipped else path.open("rb") as file:
             head = file.read(540)
-    except (OSError, EOFError, ValueError):
+    except (OSError, EOFError, ValueError) as error:
+        if (fault := shortage(error, path)) is not None:
+            raise fault from error
         return False
     for order in "<>":
         if len(head) >= 348 and struct.unpack_from(order + "i", head)[0] == 348:

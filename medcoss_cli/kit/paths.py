@@ -7,7 +7,7 @@ import os
 import unicodedata
 from pathlib import Path
 
-from medcoss_cli.errors import DataError
+from medcoss_cli.errors import DataError, shortage
 from medcoss_cli.kit.readers.encoding import mended
 
 
@@ -89,7 +89,9 @@ def _located(folder: Path, path: Path) -> Path:
         if not (place / part).exists():
             try:
                 names = _similar(place, place.stat().st_mtime_ns).get(_folded(part), ())
-            except OSError:
+            except OSError as error:
+                if (fault := shortage(error, place)) is not None:
+                    raise fault from error
                 return folder / path
             if len(names) != 1:
                 return folder / path

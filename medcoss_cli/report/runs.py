@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from medcoss_cli.errors import DataError, UsageError
+from medcoss_cli.errors import DataError, UsageError, is_of_the_machine
 from medcoss_cli.registry.discovery import make_task
 from medcoss_cli.store import checkpoint, start, typed, yaml_text
 from medcoss_cli.store.run import without_paths
@@ -224,9 +224,10 @@ def listing(value: object) -> list[Any]:
 
 
 def _json(path: Path) -> dict[str, Any]:
+    text = _text(path)
     try:
-        content = typed.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = typed.loads(text)
+    except ValueError as error:
         raise _damaged(path) from error
     if not isinstance(content, dict):
         raise _damaged(path)
@@ -234,18 +235,16 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _recipe(path: Path) -> dict[str, Any]:
+    text = _text(path)
     try:
-        return mapping(yaml_text.read(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+        return mapping(yaml_text.read(text))
+    except ValueError as error:
         raise _damaged(path) from error
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     """Lines of a metrics.jsonl; the last one may have been torn by a kill."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    except (OSError, ValueError) as error:
-        raise _damaged(path) from error
+    lines = _text(path).splitlines() if path.exists() else []
     for i, line in enumerate(lines, 1):
         try:
             row = typed.loads(line)
@@ -315,6 +314,15 @@ def _pictures(folder: Path) -> Iterator[tuple[str, bytes]]:
 def _natural(stem: str) -> list[tuple[int, str]]:
     """Sorts "best-2" before "best-10"."""
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", stem)]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        if is_of_the_machine(error):
+            raise
+        raise _damaged(path) from error
 
 
 def _damaged(where: object) -> DataError:

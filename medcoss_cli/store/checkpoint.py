@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, model_validator
 from torch import Tensor
 
 from medcoss_cli import __version__
-from medcoss_cli.errors import CheckpointError, ResourceError
+from medcoss_cli.errors import CheckpointError, ResourceError, is_of_the_machine
 from medcoss_cli.store import plain, typed, weighed
 
 SCHEMA = 1
@@ -165,7 +165,9 @@ def finished(folder: Path) -> bool:
     """
     try:
         return bool(typed.loads((folder / "run.json").read_text(encoding="utf-8"))["finished"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if is_of_the_machine(error):
+            raise
         return (folder / "ckpt.pt").exists() and not (folder / "resume.pt").exists()
 
 

@@ -106,14 +106,14 @@ def _fault(path: Path) -> str | None:
         return "this is no file: a pipe, a socket or a device" if path.exists() else "the file does not exist"
     try:
         with path.open("rb") as file:
-            head = file.read(16)
-    except OSError as error:
+            head, is_zip = file.read(16), zipfile.is_zipfile(file)  # of a path, it takes every refusal for a no
+    except PermissionError as error:
         raise ResourceError(
             f"it cannot be read ({error.strerror})", where=path, fix="change its permissions"
         ) from error
     if not head:
         return "the file is empty"
-    if not zipfile.is_zipfile(path):
+    if not is_zip:
         if head.startswith(b"PK\x03\x04"):
             return "the file is truncated"
         if head[8:10] == b'{"':

@@ -23,6 +23,9 @@ CASES = (
     Case("pretrain", (), PRETRAIN, "runs/a", ("pretrain", "--resume", "runs/a")),
     Case("extend", (PRETRAIN,), (*EXTEND, *SHORT), "runs/b", ("extend", "--resume", "runs/b")),
     Case(
+        "resume", (PRETRAIN,), ("pretrain", "--resume", "runs/a"), "runs/a", ("pretrain", "--resume", "runs/a"), stops=6
+    ),
+    Case(
         "pretrain with init",
         (PRETRAIN,),
         ("pretrain", "tiny.yaml", "init=runs/a/ckpt.pt", "--name", "b"),

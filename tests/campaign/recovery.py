@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from medcoss_cli.data.prepared import INDEX, QUARANTINE
 from medcoss_cli.store import plain
 from tests.campaign import artefacts, faults, verbs
 from tests.campaign.attempts import Attempt
@@ -35,6 +36,7 @@ class Case:
         resume: what is typed next where that folder is there; else, and without it, the verb is typed again.
         again: what is added where the verb is typed again.
         ranks: processes that train together.
+        stops: the last of `needs` is a training that is killed after so many times of saving; 0: it is not.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Case:
     resume: Sequence[str] | None = None
     again: Sequence[str] = ()
     ranks: int = 1
+    stops: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,8 @@ class Recoveries:
         watch: Callable[[Path], bool] | None = None,
         within: tuple[Path, float] | None = None,
         removes: bool = True,
-        never: str | None = None,
+        never: Collection[str] = (),
+        tells: str | None = None,
     ) -> Attempt:
         """Disturb the verb, go on with it, and compare.
 
@@ -91,7 +95,8 @@ class Recoveries:
             watch: where it says True, the processes are killed.
             within: the disturbed verb ends at most so many seconds after this file was written.
             removes: unfinished files are removed at the end.
-            never: a word that the disturbed verb must not say.
+            never: words that the disturbed verb must not say.
+            tells: words with which a verb says what it goes on without; it may then leave something else.
         """
         reference, place = self.reference(case), self.folder / "try"
         shutil.copytree(reference.begun, place, symlinks=True)
@@ -100,8 +105,10 @@ class Recoveries:
             attempt = partial(Attempt, case.name, number)
             if first.code not in codes or first.hung or "Traceback (most recent" in first.said:
                 return attempt(first.outcome, f"{how}: {first.said[-600:]}", fine=False)
-            if never and never in first.said:
-                return attempt(f"says {never}", f"{how}: {first.said[-600:]}", fine=False)
+            if said := [word for word in never if word in first.said]:
+                return attempt(f"says {said[0]}", f"{how}: {first.said[-600:]}", fine=False)
+            if first.code == 0 and tells and tells in first.said.lower():
+                return attempt(f"goes on, says {tells}")
             if within and within[0].exists() and (late := time.time() - within[0].stat().st_mtime) > within[1]:
                 return attempt(f"ends after {late:.0f} s", f"{how}: {first.said[-600:]}", fine=False)
             if first.code != 0:
@@ -124,8 +131,11 @@ class Recoveries:
         begun.mkdir(parents=True)
         artefacts.write_recipes(begun)
         (begun / "data").symlink_to(self.data)
-        for verb in case.needs:
-            artefacts.must(*verb, folder=begun, data=self.data)
+        for number, verb in enumerate(case.needs, start=1):
+            if case.stops and number == len(case.needs):
+                artefacts.stop_after(case.stops, *verb, folder=begun, data=self.data)
+            else:
+                artefacts.must(*verb, folder=begun, data=self.data)
         shutil.copytree(begun, place, symlinks=True)
         saves = place.parent / ".saves"
         saves.touch()
@@ -178,8 +188,15 @@ def left_in(folder: Path) -> dict[str, Any]:
     return {
         name: _content(folder / name)
         for name in names
-        if not name.endswith((".lock", "log.txt", "tables.html")) and not name.startswith("logs/")
+        if not name.endswith((".lock", "log.txt", "tables.html"))
+        and not name.startswith("logs/")
+        and not _tells_why_there_is_no_set(folder / name)
     }
+
+
+def _tells_why_there_is_no_set(path: Path) -> bool:
+    """The table of what could not be read, of a set that was therefore never finished."""
+    return path.name == QUARANTINE and path.parents[1].name == "prepared" and not (path.parent / INDEX).exists()
 
 
 def _content(path: Path) -> Any:

@@ -46,7 +46,16 @@ def _refuse(
     onward = bool(rng.integers(2))
     disturb = partial(faults.install, at=at, act=faults.refuse(REASONS[reason]), names=(call,), onward=onward)
     how = f"{case.name}: {reason} at {call} {at}{' and later' if onward else ''}"
-    attempt = recoveries.attempt(case, number, disturb, how, codes=CODES, removes=call != "unlink", never="damaged")
+    attempt = recoveries.attempt(
+        case,
+        number,
+        disturb,
+        how,
+        codes=CODES,
+        removes=call != "unlink",
+        never=("damaged", "truncated"),
+        tells="permission denied" if reason == "no permission" else None,  # a sample that may not be read is left out
+    )
     return Attempt(f"{reason}: {call}", number, attempt.outcome, attempt.detail, attempt.fine)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,16 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 - its users' name for it
+from PIL import Image
 
 from medcoss_cli.console import Screen
 from medcoss_cli.data.check import check_content, check_modality
 from medcoss_cli.data.inputs import list_records, names_of
 from medcoss_cli.data.prepare import prepare
-from medcoss_cli.data.read import find
-from medcoss_cli.errors import DataError
+from medcoss_cli.data.read import find, read_checked
+from medcoss_cli.errors import DataError, ResourceError
 from medcoss_cli.kit import Patches, VolumeFolder, entries
 from medcoss_cli.plugin import CompleteModality, Modality, Record, Sample, Skipped
 from medcoss_cli.registry import validate
+from medcoss_cli.registry.discovery import load_modality
 
 
 @dataclass(frozen=True)
@@ -163,3 +166,30 @@ def test_files_that_links_lead_to_outside_of_the_folder_are_counted_without_thei
     (tmp_path / "all").symlink_to(tmp_path / "out")
     find(VOLUMES, tmp_path / "all", screen=screen)
     assert not any("outside" in text for text in screen.heard)
+
+
+SHORT = [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC]
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [*((code, ResourceError) for code in SHORT), (errno.EACCES, DataError), (errno.EIO, DataError)]
+)
+def test_a_file_that_cannot_be_read_now_is_not_taken_for_a_bad_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, kind: type[Exception]
+) -> None:
+    """Else the set that is being prepared would lack it for ever."""
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(tmp_path / "a.png")
+    modality = load_modality("xray")
+    (record,) = find(modality, tmp_path).records
+    assert isinstance(record, Record)
+    assert read_checked(modality, record).array.size == 64
+    path_open = Path.open
+
+    def refuse(self: Path, *arguments: Any, **options: Any) -> Any:
+        if self.suffix == ".png":
+            raise OSError(code, os.strerror(code), str(self))
+        return path_open(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(kind, match=os.strerror(code) if kind is DataError else "not enough|too many|no space"):
+        read_checked(modality, record)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from medcoss_cli.errors import DataError
+from medcoss_cli.errors import DataError, ResourceError, shortage
 
 HEAD = 1024
 """Bytes looked at."""
@@ -75,7 +75,9 @@ def kind_of(path: Path) -> str:
         with path.open("rb") as file:
             head = file.read(HEAD)
     except OSError as error:
-        raise DataError(f"the file cannot be opened ({error.strerror or type(error).__name__})", where=path) from error
+        raise shortage(error, path) or DataError(
+            f"the file cannot be opened ({error.strerror or type(error).__name__})", where=path
+        ) from error
     return kind_of_bytes(head)
 
 
@@ -186,8 +188,10 @@ def plainly(path: Path) -> Iterator[None]:
         raise
     except MemoryError as error:
         raise DataError("the file does not fit into memory", where=path) from error
+    except ResourceError:
+        raise
     except Exception as error:  # decoders raise anything on broken files
-        raise DataError(_reason(error, path), where=path) from error
+        raise shortage(error, path) or DataError(_reason(error, path), where=path) from error
     except BaseException as error:
         if type(error).__name__ == "PanicException":  # of a decoder written in Rust, which is no Exception
             raise DataError("the file cannot be decoded (damaged pixel data)", where=path) from error

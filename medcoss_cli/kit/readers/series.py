@@ -203,7 +203,7 @@ def _assembled(slices: list[Slice], note: str) -> Iterator[Series | Skipped]:
     for item in order:
         try:
             stat = item.header.path.stat()
-        except OSError:
+        except FileNotFoundError:
             yield Skipped(source, f"series of {len(slices)} slices: a file was deleted meanwhile", bad=True)
             return
         digest.update(

@@ -21,7 +21,7 @@ from typing import IO, Any, Literal
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
-from medcoss_cli.errors import DataError
+from medcoss_cli.errors import DataError, shortage
 from medcoss_cli.kit.readers import plainly
 
 Array = np.ndarray[Any, Any]
@@ -164,7 +164,7 @@ def _directories(file: IO[bytes], path: Path) -> Iterator[Page]:
                 ifd.load(file)
                 tags = dict(ifd)
         except (OSError, SyntaxError, ValueError, TypeError, struct.error) as error:
-            raise DataError(DAMAGED, where=path) from error
+            raise shortage(error, path) or DataError(DAMAGED, where=path) from error
         # Pillow passes over tags that are cut off; without them a page would be read as another kind
         if not {256, 257} <= set(tags) or any("larger than file" in str(warning.message) for warning in caught):
             raise DataError(DAMAGED, where=path)

@@ -24,11 +24,14 @@ _DOCUMENT = "[Content_Types].xml"
 
 def is_archive(path: Path) -> bool:
     """A zip archive of files, and no spreadsheet or stack of arrays that is stored as one."""
-    if path.suffix.lower() not in ("", ".zip") or not path.is_file() or not zipfile.is_zipfile(path):
+    if path.suffix.lower() not in ("", ".zip") or not path.is_file():
         return False
     try:
-        with zipfile.ZipFile(path) as archive:
-            return _DOCUMENT not in archive.namelist()
+        with path.open("rb") as file:  # of a path, is_zipfile takes every refusal of the system for a no
+            if not zipfile.is_zipfile(file):
+                return False
+            with zipfile.ZipFile(file) as archive:
+                return _DOCUMENT not in archive.namelist()
     except zipfile.BadZipFile:
         return True  # unpacking it says why not
 
