@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from datetime import date
 from types import ModuleType
 
+import numpy as np
+
 from tests.campaign import (
     bombs,
     concurrent,
@@ -44,6 +46,8 @@ PARTS: dict[str, tuple[ModuleType, int]] = {
     "sockets": (sockets, 38),
 }
 """Each with its number of tries."""
+LEAST = 30.0
+"""Seconds that a part tries, once it has begun."""
 
 
 def main() -> int:
@@ -55,17 +59,24 @@ def main() -> int:
     )
     parser.add_argument("--count", type=int, help="Tries of each part (default: each part's own number).")
     parser.add_argument("--seed", type=int, default=int(date.today().strftime("%Y%m%d")), help="Default: today's date.")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="Stop after so many minutes.")
+    parser.add_argument(
+        "--minutes", type=float, help="Stop after about so many minutes; the seed tells which parts come first."
+    )
     parser.add_argument(
         "--seeded", action="store_true", help="Plant a bug for each part, and stop where the part has found it."
     )
     options = parser.parse_args()
     parts = options.only or list(PARTS)
     run = _seeded if options.seeded else _run
-    end, failed = time.monotonic() + 60 * options.minutes, []
+    end, failed = float("inf"), []
+    if options.minutes is not None:
+        end = time.monotonic() + 60 * options.minutes
+        np.random.default_rng(options.seed).shuffle(parts)
     for left, name in zip(range(len(parts), 0, -1), parts, strict=True):
-        share = (end - time.monotonic()) / left
-        if not run(name, options.count or PARTS[name][1], options.seed, options.kind, share):
+        rest = end - time.monotonic()
+        if rest < 0:
+            print(f"{name}: not reached")
+        elif not run(name, options.count or PARTS[name][1], options.seed, options.kind, max(LEAST, rest / left)):
             failed.append(name)
     for name in failed:
         print(f"repeat it: python -m tests.campaign --only {name} --seed {options.seed}")
@@ -73,13 +84,18 @@ def main() -> int:
 
 
 def _run(name: str, count: int, seed: int, kinds: Sequence[str], seconds: float) -> bool:
-    """Run a part and print its table. Returns: whether nothing failed."""
-    begun, attempts = time.monotonic(), list[Attempt]()
+    """Run a part and print its table. Returns: whether nothing failed.
+
+    Args:
+        seconds: after which it stops, from its first try on: what is made before takes as long as it takes.
+    """
+    begun, end, attempts = time.monotonic(), float("inf"), list[Attempt]()
     for attempt in PARTS[name][0].run(count, seed, kinds):
         attempts.append(attempt)
         if attempt.failed:
             print(f"FAILED {attempt.kind} number {attempt.number}: {attempt.outcome}: {attempt.detail}", flush=True)
-        if time.monotonic() - begun > seconds:
+        end = min(end, time.monotonic() + seconds)
+        if time.monotonic() > end:
             break
     failures = sum(attempt.failed for attempt in attempts)
     print("\n".join(table(attempts)))
