@@ -110,8 +110,11 @@ def _by_tifffile(path: Path) -> Array:
 
     with tifffile.TiffFile(path) as file:
         page = file.pages[0]
+        if 0 in page.databytecounts:  # it gives zeros then, libtiff what stands there
+            raise ValueError("a strip of no length")
         values = np.asarray(page.asarray())
-        is_white_zero = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE  # type: ignore[union-attr]
+        photometric = page.tags.get("PhotometricInterpretation")  # type: ignore[union-attr] - where it is absent, 0 is no word of the file
+        is_white_zero = photometric is not None and photometric.value == tifffile.PHOTOMETRIC.MINISWHITE
         return np.iinfo(values.dtype).max - values if is_white_zero else values
 
 

@@ -116,6 +116,8 @@ def attempt(kind: Kind, path: Path) -> tuple[str, str]:
     except BaseException as error:  # decoders raise anything
         return "refused by the other reader", f"{type(error).__name__}: {error}"[:200]
     values, theirs = np.squeeze(values), np.squeeze(theirs) * (255 if theirs.dtype == bool else 1)
+    with np.errstate(over="ignore"):
+        theirs = theirs.astype(np.float32) if theirs.dtype == np.float64 else theirs  # as samples are
     if theirs.ndim == values.ndim + 1 and (theirs == theirs[..., :1]).all():  # grey, given in colour
         theirs = theirs[..., 0]
     if values.shape == theirs.shape:
@@ -133,10 +135,14 @@ def attempt(kind: Kind, path: Path) -> tuple[str, str]:
     return "differs", detail
 
 
+_PIXELS = tuple(bytes.fromhex(tag) for tag in ("0200", "1000", "1100", "0001", "0101", "0201", "0301", "5210", "5310"))
+"""Elements of group 0028: samples, rows, columns, bits, sign, intercept, slope."""
+
+
 def _is_doubled(path: Path) -> bool:
-    """True for a DICOM file in which slope or intercept stand twice: pydicom takes the last, GDCM the first."""
+    """True for a DICOM file in which an attribute of its pixels stands twice: pydicom takes the last, GDCM the first."""
     content = path.read_bytes()
-    return path.suffix == ".dcm" and any(content.count(b"\x28\0" + tag) > 1 for tag in (b"\x52\x10", b"\x53\x10"))
+    return path.suffix == ".dcm" and any(content.count(b"\x28\0" + tag) > 1 for tag in _PIXELS)
 
 
 def plant() -> None:

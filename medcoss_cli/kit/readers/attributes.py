@@ -126,7 +126,7 @@ def _text(holder: Any, keyword: str) -> str | None:
         else:
             raw = element.value
             text = raw.decode("latin-1") if isinstance(raw, bytes) else str(raw or "")
-            return text.strip(" \0") or None
+            return text.lstrip(" ").rstrip(" \0") or None  # NULs fill a value up; in front of one it is damaged
     held = element.value
     if held is None or held == "":
         return None

@@ -214,6 +214,14 @@ def test_a_comma_in_a_spacing_is_read_and_noted(tmp_path: Path, written: bytes) 
     assert "commas in PixelSpacing are read as decimal points or separators" in sample.notes
 
 
+def test_a_number_behind_a_nul_is_damaged(tmp_path: Path) -> None:
+    """Taken for what is left of it, all values would be wrong."""
+    folder = write_series(tmp_path, [0.0, 2.0, 4.0], RescaleIntercept="-1024")
+    assert only(NATIVE, folder).array.min() < -900
+    patched(folder, b"-1024 ", b"\x00\x00024 ")
+    assert "RescaleIntercept '\\x00\\x00024' is not 1 number" in reasons(NATIVE, folder)
+
+
 def test_a_position_that_cannot_be_read_is_not_taken_for_absent(tmp_path: Path) -> None:
     folder = patched(write_series(tmp_path, [2.0, 4.0, 6.0], InstanceNumber=1), b"-3.0\\-4.0\\", b"-3.0\\-4.x\\")
     assert "ImagePositionPatient '-3.0\\\\-4.x\\\\2.0' is not 3 numbers" in reasons(NATIVE, folder)
