@@ -218,8 +218,8 @@ def test_a_number_behind_a_nul_is_damaged(tmp_path: Path) -> None:
     """Taken for what is left of it, all values would be wrong."""
     folder = write_series(tmp_path, [0.0, 2.0, 4.0])
     assert only(NATIVE, folder).array.min() == 0
-    patched(folder, b"-1000 ", b"\x00\x00000 ")
-    assert "RescaleIntercept '\\x00\\x00000' is not 1 number" in reasons(NATIVE, folder)
+    patched(folder, b"-1000.0", b"\x00\x00000.0")
+    assert "RescaleIntercept '\\x00\\x00000.0' is not 1 number" in reasons(NATIVE, folder)
 
 
 def test_a_position_that_cannot_be_read_is_not_taken_for_absent(tmp_path: Path) -> None:
