@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
+from medcoss_cli.errors import DataError
 from medcoss_cli.kit import VolumeFolder
 from medcoss_cli.kit.readers import dicom, series
 from tests.dicom_files import NATIVE, enhanced, found, make, only, reasons, save
@@ -219,7 +220,8 @@ def test_a_number_behind_a_nul_is_damaged(tmp_path: Path) -> None:
     folder = write_series(tmp_path, [0.0, 2.0, 4.0])
     assert only(NATIVE, folder).array.min() == 0
     patched(folder, b"-1000.0", b"\x00\x00000.0")
-    assert "RescaleIntercept '\\x00\\x00000.0' is not 1 number" in reasons(NATIVE, folder)
+    with pytest.raises(DataError, match=r"RescaleIntercept '\\x00\\x00000.0' is not 1 number"):
+        only(NATIVE, folder)
 
 
 def test_a_position_that_cannot_be_read_is_not_taken_for_absent(tmp_path: Path) -> None:
