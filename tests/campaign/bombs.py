@@ -17,8 +17,6 @@ from tests.campaign.attempts import Attempt, turns
 
 SECONDS, MEMORY = 10.0, 1024.0
 """What one verb may take on one file: seconds of a core; MiB beyond what it has at first."""
-HANG = 60.0
-"""Seconds by the clock, after which it is killed."""
 READABLE, REFUSED, EITHER = "read", "refused", ""
 Make = Callable[[Path, np.random.Generator], None]
 
@@ -165,7 +163,7 @@ def _attempt(bomb: Bomb, folder: Path, encoder: Sequence[Path], rng: np.random.G
     faults, seconds, peak, ends = [], 0.0, 0.0, []
     environment = {"MEDCOSS_CACHE": str(folder / "cache"), "TMPDIR": str(folder), "NO_COLOR": "1"}
     for verb in typed:
-        ended = verbs.run(*verb, folder=folder, environment=environment, seconds=HANG)
+        ended = verbs.run(*verb, folder=folder, environment=environment, seconds=verbs.HANG)
         seconds, peak = max(seconds, ended.seconds), max(peak, ended.peak)
         fault, end = _judged(bomb, ended, verb[1] == "check")
         ends.append(f"{verb[0]} {end} {ended.seconds:.1f} s {ended.peak:.0f} MiB")

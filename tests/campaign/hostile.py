@@ -18,9 +18,8 @@ from tests.campaign import artefacts, hostile_data, hostile_weights, verbs
 from tests.campaign.attempts import Attempt
 from tests.campaign.hostile_weights import MARKER, Made, Rng
 
-SECONDS = 20.0
-MEMORY = 1024.0
-"""MiB beyond the artefacts."""
+SECONDS, MEMORY = 20.0, 1024.0
+"""What reading a hostile file may take: seconds of a core, MiB beyond the artefacts."""
 REFUSED = (2, 3, 4, 5)
 """Exit codes of recipes, plugins, data and checkpoints."""
 
@@ -106,7 +105,7 @@ def attempt(kind: Kind, place: Path, data: Path, turn: int, rng: Rng, number: in
     """One file, read by one verb."""
     verb, what = kind.make(place, turn, rng)
     environment = artefacts.environment(data) | {"MEDCOSS_PREPARED": str(place / "prepared")}
-    ended = verbs.run(*verb, folder=place, environment=environment, seconds=SECONDS)
+    ended = verbs.run(*verb, folder=place, environment=environment, seconds=verbs.HANG)
     typed = f"{what}; medcoss {' '.join(verb)}: {ended.said[-600:]}"
     outcome = "goes on" if ended.code == 0 else f"exit {ended.code}"
     fine = ended.code in REFUSED or (kind.passed and ended.code == 0)
@@ -114,6 +113,9 @@ def attempt(kind: Kind, place: Path, data: Path, turn: int, rng: Rng, number: in
         outcome, fine = "executed", False
     elif ended.is_fault:
         outcome, fine = ended.outcome, False
+    elif ended.seconds > SECONDS:
+        outcome, fine = "too long", False
+        typed = f"{ended.seconds:.0f} s; {typed}"
     elif ended.peak > MEMORY:
         outcome, fine = "too much memory", False
         typed = f"{ended.peak:.0f} MiB; {typed}"

@@ -18,6 +18,8 @@ from pathlib import Path
 from types import ModuleType
 
 _VERBS = ("compare", "embed", "evaluate", "export", "finetune", "predict", "pretrain")
+HANG = 120.0
+"""Seconds by the clock after which a verb that should take a few is killed; what it may take is measured in those of a core."""
 FAULT = 1
 """The exit code of what is no user's error."""
 
@@ -64,7 +66,7 @@ def run(
     folder: Path,
     environment: Mapping[str, str] | None = None,
     before: Callable[[], object] | None = None,
-    seconds: float = 60.0,
+    seconds: float = HANG,
     ranks: int = 1,
     watch: Callable[[], bool] | None = None,
 ) -> Ended:
