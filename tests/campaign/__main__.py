@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -68,7 +69,7 @@ def main() -> int:
     options = parser.parse_args()
     parts = options.only or list(PARTS)
     run = _seeded if options.seeded else _run
-    end, failed = float("inf"), []
+    end, failed = float("inf"), False
     if options.minutes is not None:
         end = time.monotonic() + 60 * options.minutes
         np.random.default_rng(options.seed).shuffle(parts)
@@ -77,10 +78,8 @@ def main() -> int:
         if rest < 0:
             print(f"{name}: not reached")
         elif not run(name, options.count or PARTS[name][1], options.seed, options.kind, max(LEAST, rest / left)):
-            failed.append(name)
-    for name in failed:
-        print(f"repeat it: python -m tests.campaign --only {name} --seed {options.seed}")
-    return 1 if failed else 0
+            failed = True
+    return int(failed)
 
 
 def _run(name: str, count: int, seed: int, kinds: Sequence[str], seconds: float) -> bool:
@@ -99,6 +98,8 @@ def _run(name: str, count: int, seed: int, kinds: Sequence[str], seconds: float)
             break
     failures = sum(attempt.failed for attempt in attempts)
     print("\n".join(table(attempts)))
+    for kind in sorted({attempt.kind for attempt in attempts if attempt.failed}):
+        print(f"repeat it: python -m tests.campaign --only {name} --kind {shlex.quote(kind)} --seed {seed}")
     took = time.monotonic() - begun
     print(f"{name}: {len(attempts)} tries, {failures} failed, seed {seed}, {took:.0f} s\n", flush=True)
     return not failures
