@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from medcoss_cli.errors import UsageError
 from medcoss_cli.store import atomic, lock, typed
@@ -193,6 +193,12 @@ class _Facts(BaseModel, strict=True, extra="allow"):
     start: dict[str, Any] | None = None
     plugins: dict[str, dict[str, Any]] = {}
     versions: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _has_seeds(self) -> Self:
+        if self.kind == "finetune" and not self.seeds:
+            raise ValueError("it names no seed")
+        return self
 
 
 def facts_of(folder: Path) -> dict[str, Any]:

@@ -45,8 +45,16 @@ def step_in(value: object, steps: int) -> int:
 
 
 def load_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Take up an optimiser's state. Raises: ValueError, TypeError or KeyError where it is not of these parameters."""
-    optimiser.load_state_dict(dict(state))
+    """Take up an optimiser's moments; its settings are the recipe's, and not taken from a file.
+
+    Raises: ValueError, TypeError or KeyError where they are not of these parameters.
+    """
+    groups = optimiser.state_dict()["param_groups"]
+    if [group["params"] for group in groups] != [group["params"] for group in state["param_groups"]]:
+        raise ValueError("groups of other parameters")
+    optimiser.load_state_dict({"state": state["state"], "param_groups": groups})
+    if len({frozenset(values) for values in optimiser.state.values() if values}) > 1:
+        raise ValueError("moments of some parameters are missing")
     for parameter, values in optimiser.state.items():
         moments = [value for name, value in values.items() if name != "step"]
         if values and not all(value.shape == parameter.shape for value in moments):

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from medcoss_cli.errors import CheckpointError, ResourceError, UsageError
 from medcoss_cli.store import atomic
-from medcoss_cli.store.run import Run, without_paths
+from medcoss_cli.store.run import Run, facts_of, without_paths
 
 RECIPE = {"kind": "pretrain", "title": "Röntgen", "train": {"epochs": 3}}
 
@@ -379,3 +379,12 @@ def test_a_folder_that_was_killed_before_its_lock_is_removed(tmp_path: Path) -> 
     (tmp_path / "runs" / f"{atomic.PREFIX}a-123456").mkdir(parents=True)
     create(tmp_path).close()
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["a"]
+
+
+def test_a_fine_tuning_without_a_seed_is_damaged(tmp_path: Path) -> None:
+    run = create(tmp_path)
+    run.close()
+    path = run.folder / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "kind": "finetune", "seeds": []}))
+    with pytest.raises(CheckpointError, match="it names no seed"):
+        facts_of(run.folder)
