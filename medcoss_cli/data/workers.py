@@ -10,11 +10,12 @@ import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 from multiprocessing.forkserver import ensure_running
+from pathlib import Path
 
 from medcoss_cli.errors import MedcossError, PluginError, ResourceError, blame
 from medcoss_cli.plugin import CompleteModality
@@ -50,6 +51,9 @@ def end_with_parent(number: int = 0) -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        with suppress(OSError):
+            if b"forkserver" not in Path(f"/proc/{os.getppid()}/cmdline").read_bytes():
+                os._exit(1)  # the server was gone before
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()

@@ -62,3 +62,10 @@ def test_none_is_left_when_the_process_they_work_for_is_killed(tmp_path: Path) -
             return
         time.sleep(0.05)
     pytest.fail("a worker is left")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a worker asks Linux to end it with its server")
+def test_a_worker_whose_server_was_gone_before_it_began_ends() -> None:
+    begin = "from medcoss_cli.data.workers import end_with_parent; end_with_parent(); print('lives')"
+    ended = subprocess.run([sys.executable, "-c", begin], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", "")
