@@ -32,8 +32,9 @@ def make_data(place: Path) -> Path:
 
 
 def environment(data: Path) -> dict[str, str]:
-    """Where the verbs find data."""
-    return {"MEDCOSS_DATA": str(data), "MEDCOSS_PREPARED": str(data / "prepared"), "NO_COLOR": "1"}
+    """Where the verbs find data, and those that start others (`compare`) this very medcoss."""
+    places = {"MEDCOSS_DATA": data, "MEDCOSS_PREPARED": data / "prepared", "PYTHONPATH": Path(__file__).parents[2]}
+    return {"NO_COLOR": "1", **{name: str(place) for name, place in places.items()}}
 
 
 def write_recipes(folder: Path) -> None:
