@@ -83,8 +83,15 @@ class Exported:
                 "this file has no head for a task", fix="export a fine-tuned run: medcoss export --run RUN"
             )
         spec = TaskSpec.from_plain({**self.about.task, "vocabulary": self.vocabulary}, self.path)
+        kind, given = load_kind(spec), self.session.get_outputs()[0].shape[1]
+        if (width := kind.width(spec)) is not None and isinstance(given, int) and given != width:
+            raise CheckpointError(
+                f"its metadata is damaged: its task has {width} outputs, its network {given}",
+                where=self.path,
+                fix="export it again",
+            )
         modality = load_modality(spec, screen, self.path, decodes=False)
-        return Predictor(load_kind(spec), spec, modality, lambda inputs: self.run(inputs)[0], self.decode)
+        return Predictor(kind, spec, modality, lambda inputs: self.run(inputs)[0], self.decode)
 
 
 def load(path: Path) -> Exported:
@@ -112,6 +119,12 @@ def load(path: Path) -> Exported:
             fix="export it again, and keep the files that lie beside it together",
         ) from error
     about = metadata.read(session.get_modelmeta().custom_metadata_map, path)
+    if {len(about.axes), len(about.sizes)} != {rank := len(session.get_inputs()[0].shape)}:
+        raise CheckpointError(
+            f"its metadata is damaged: it names {len(about.axes)} axes and {len(about.sizes)} sizes of an input of {rank}",
+            where=path,
+            fix="export it again",
+        )
     return Exported(about, session, _words(about, path), path)
 
 

@@ -168,6 +168,13 @@ class TaskKind(ABC):
     def head(self, spec: TaskSpec, modality: CompleteModality) -> Head:
         """A new head; the global generator of torch is seeded."""
 
+    def width(self, spec: TaskSpec) -> int | None:
+        """How many outputs the head has for a sample, or for each voxel of it; None: the kind does not say.
+
+        An exported file whose network gives another number of them is refused as damaged.
+        """
+        return None
+
     @abstractmethod
     def data(self, spec: TaskSpec, labelled: LabelledSet, augment: str | None, *, balance: bool) -> TaskData:
         """Prepared training and validation data.

@@ -41,7 +41,7 @@ class PooledTask(TaskKind):
 
     @abstractmethod
     def width(self, spec: TaskSpec) -> int:
-        """c, the network's outputs for one sample."""
+        """c, the head's outputs for one sample."""
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:

@@ -110,7 +110,7 @@ class Segmentation(TaskKind):
         """
         from medcoss_cli.model.heads import Head, HybridDecoder, MaskDecoder, ResUNet, halvings, taps_of
 
-        dims, channels, count = modality.dims, modality.channels, len(spec.classes)
+        dims, channels, count = modality.dims, modality.channels, self.width(spec)
         if network := spec.encoder.get("network"):
             return Head(ResUNet(dims, network["channels"], network["depth"], count), ())
         width, depth = spec.encoder["width"], spec.encoder["depth"]
@@ -119,6 +119,9 @@ class Segmentation(TaskKind):
         steps = halvings(modality.tokenizer.spec.patch)
         blocks = taps_of(depth, len(steps))
         return Head(MaskDecoder(dims, channels, width, spec.head["features"], steps, count), blocks)
+
+    def width(self, spec: TaskSpec) -> int:
+        return len(spec.classes)
 
     def data(self, spec: TaskSpec, labelled: LabelledSet, augment: str | None, *, balance: bool) -> MaskData:
         from medcoss_cli.tasks.augmentation import elastic

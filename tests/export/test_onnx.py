@@ -180,6 +180,14 @@ def test_a_fine_tuned_run_predicts_the_same_without_torch(
         for one, other in zip(*masks, strict=True):
             pair = [SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))) for path in (one, other)]
             assert np.array_equal(*pair)
+    model = onnx.load(out)
+    about = json.loads(model.metadata_props[0].value)
+    about["task"]["classes"].append("one more")
+    model.metadata_props[0].value = json.dumps(about)
+    onnx.save(model, tmp_path / "changed.onnx")
+    count = len(about["task"]["classes"])
+    with pytest.raises(CheckpointError, match=f"its task has {count} outputs, its network {count - 1}"):
+        runtime.load(tmp_path / "changed.onnx").predictor(Screen())
 
 
 def test_what_differs_is_not_left_behind(
@@ -336,6 +344,11 @@ def test_bad_input(tmp_path: Path, checkpoint: Path, features: Path, command_lin
     onnx.save(model, tmp_path / "newer.onnx")
     with pytest.raises(CheckpointError, match=r"another medcoss.*upgrade"):
         runtime.load(tmp_path / "newer.onnx")
+    shorter = json.loads(model.metadata_props[0].value) | {"schema": metadata.SCHEMA, "axes": ["batch"]}
+    model.metadata_props[0].value = json.dumps(shorter)
+    onnx.save(model, tmp_path / "shorter.onnx")
+    with pytest.raises(CheckpointError, match="it names 1 axes and 4 sizes of an input of 4"):
+        runtime.load(tmp_path / "shorter.onnx")
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "foreign.onnx")
     with pytest.raises(CheckpointError, match="not exported by medcoss"):
