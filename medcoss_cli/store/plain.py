@@ -16,6 +16,7 @@ from medcoss_cli.errors import CheckpointError, ResourceError, is_of_the_machine
 from medcoss_cli.store import atomic
 
 AGAIN = "copy it again, or use an earlier one"
+EXPORTED = "this is an exported network, not a checkpoint"
 _FOREIGN = ("global", "reduce for", "can only", "persistent")  # what torch says of other than plain values
 
 
@@ -44,8 +45,11 @@ def load(path: Path, fix: str = AGAIN, allowed: Sequence[type] = ()) -> dict[str
     """
     what = _fault(path)
     if what is not None:
-        instead = f"medcoss checkpoint import {path.name} -o ckpt.pt" if is_safetensors(path) else fix
-        raise CheckpointError(what, where=path, fix=instead)
+        if what == EXPORTED:
+            fix = f"give the checkpoint that it was made from; {path.stem}.md beside it says more"
+        elif is_safetensors(path):
+            fix = f"medcoss checkpoint import {path.name} -o ckpt.pt"
+        raise CheckpointError(what, where=path, fix=fix)
     sizes = list[int]()
 
     def on_cpu(storage: Any, location: str) -> Any:
@@ -120,6 +124,8 @@ def _fault(path: Path) -> str | None:
             return "this is a safetensors file: weights without what is needed to go on training"
         if head[0] == 0x80:  # the opcode with which a pickle begins
             return "this is a bare pickle, or a file of torch before 1.6; it was not opened, nothing was executed"
+        if path.suffix == ".onnx":
+            return EXPORTED
         return "the file is truncated, or it is not a checkpoint"
     try:
         with zipfile.ZipFile(path) as archive:

@@ -198,11 +198,7 @@ CASES = (
             ("embed", "s.safetensors", PICTURES, "--modality", "xray", "-o", "f.npz"),
         ),
     ),
-    Case(
-        "x.onnx",
-        change_onnx,
-        (("embed", "x.onnx", PICTURES, "-o", "f.npz"), ("checkpoint", "show", "x.onnx")),
-    ),
+    Case("x.onnx", change_onnx, (("embed", "x.onnx", PICTURES, "-o", "f.npz"),)),
     Case("c.onnx", change_onnx, (("predict", "c.onnx", PICTURES, "-o", "p"),)),
     Case(
         "prepared",

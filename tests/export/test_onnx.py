@@ -353,5 +353,7 @@ def test_bad_input(tmp_path: Path, checkpoint: Path, features: Path, command_lin
     onnx.save(model, tmp_path / "foreign.onnx")
     with pytest.raises(CheckpointError, match="not exported by medcoss"):
         runtime.load(tmp_path / "foreign.onnx")
+    answer = command_line("checkpoint", "show", str(features))
+    assert (answer.code, "this is an exported network, not a checkpoint" in answer.err) == (5, True)
     answer = command_line("predict", str(features), str(features.parent), "-o", str(tmp_path / "out"))
     assert (answer.code, "no head for a task" in answer.err) == (2, True)
