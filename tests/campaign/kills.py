@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -77,7 +78,8 @@ def kill_when_so_much_is_there(recoveries: Recoveries, case: Case, number: int, 
     files = int(rng.integers(1, len(recoveries.reference(case).whole) + 1))
 
     def watch(place: Path) -> bool:
-        return sum(path.is_file() for path in (place / case.leaves).rglob("*")) >= files
+        # not rglob: it stops at a folder that is renamed meanwhile
+        return sum(len(names) for _, _, names in os.walk(place / case.leaves)) >= files
 
     return recoveries.attempt(case, number, None, f"killed when {files} files were there", codes=(0, -9), watch=watch)
 

@@ -111,13 +111,17 @@ def _end(
     """Wait for the first of them; where it does not end well the rest are killed."""
     hung = killed = False
     first, most = _own(children[0]), 0
-    while os.waitid(os.P_PID, children[0], os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-        hung = hung or time.monotonic() - began > seconds
-        if not killed and (hung or (watch is not None and watch())):
-            killed = True
-            _kill(children)
-        most = max(most, _own(children[0]))
-        time.sleep(0.005)
+    try:
+        while os.waitid(os.P_PID, children[0], os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            hung = hung or time.monotonic() - began > seconds
+            if not killed and (hung or (watch is not None and watch())):
+                killed = True
+                _kill(children)
+            most = max(most, _own(children[0]))
+            time.sleep(0.005)
+    except BaseException:  # the campaign itself ends
+        _kill(children)
+        raise
     _, status, used = os.wait4(children[0], 0)
     code = os.waitstatus_to_exitcode(status)
     if code != 0:
