@@ -12,16 +12,27 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
 from medcoss_cli.console import Screen
 from medcoss_cli.data.identity import defaults_of, described, seen_values, source_of, stored_values
 from medcoss_cli.errors import CheckpointError
 from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.registry.discovery import GROUP, distribution_of
+from medcoss_cli.store import typed
 
 TOLERANCE = 1e-3  # of the largest value: stored integers are rounded, and libraries differ in the last digits
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
 _VERSION = re.compile(r"[0-9][A-Za-z0-9.+!]{0,30}")
+
+
+class _Compared(BaseModel, strict=True, extra="ignore", allow_inf_nan=False):
+    """What of a fingerprint is taken apart; the rest is compared as it is."""
+
+    loader: dict[str, Any] | None = None
+    intensity: dict[str, Any] | None = None
+    stored: list[float] | None = None
+    seen: list[float] | None = None
 
 
 def fingerprint(modality: CompleteModality, *, decodes: bool = True) -> dict[str, Any]:
@@ -64,10 +75,12 @@ def check_unchanged(
 ) -> None:
     """Compare a modality with the fingerprint it had when something was trained; None: it has none, nothing is compared.
 
-    Prints a note where another version or source reads the same. Raises: CheckpointError that names what differs.
+    Prints a note where another version or source reads the same. Raises: CheckpointError that names what differs,
+    or what of the fingerprint is damaged.
     """
     if not trained:
         return
+    typed.checked(_Compared, trained, where, fix="use another copy of it", what="what is known of its plugin")
     installed = fingerprint(modality, decodes=decodes)
     version_trained = source_line(trained)
     if reasons := list(_differences(trained, installed, modality)):

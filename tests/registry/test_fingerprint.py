@@ -147,6 +147,17 @@ def test_a_fingerprint_holds_no_path_and_a_file_of_a_stranger_names_nothing(site
     assert "evil" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("loader", [["x"]]), ("intensity", 1), ("stored", ["x"]), ("stored", 1.0), ("seen", [float("nan")])],
+)
+def test_a_fingerprint_of_wrong_types_is_damaged(site: Path, key: str, value: object) -> None:
+    put(site, "toy", toy("Rule()"))
+    known = fingerprint(discovery.load_modality("toy")) | {key: value}
+    with pytest.raises(CheckpointError, match=rf"what is known of its plugin is damaged \({key}"):
+        check_unchanged(known, discovery.load_modality("toy"), Screen())
+
+
 def test_a_run_is_not_resumed_nor_its_prepared_set_used_with_other_code(site: Path, tmp_path: Path, data: Path) -> None:
     put(site, "toy", toy("Rule()"))
     stages = "stages=[{modality: toy, data: xray, size: [32, 32]}]"
