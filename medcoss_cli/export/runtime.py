@@ -84,12 +84,11 @@ class Exported:
             )
         spec = TaskSpec.from_plain({**self.about.task, "vocabulary": self.vocabulary}, self.path)
         kind, given = load_kind(spec), self.session.get_outputs()[0].shape[1]
-        if (width := kind.width(spec)) is not None and isinstance(given, int) and given != width:
-            raise CheckpointError(
-                f"its metadata is damaged: its task has {width} outputs, its network {given}",
-                where=self.path,
-                fix="export it again",
-            )
+        fault, width = kind.fault(spec), kind.width(spec)
+        if width is not None and isinstance(given, int) and given != width:
+            fault = f"its task has {width} outputs, its network {given}"
+        if fault is not None:
+            raise CheckpointError(f"its metadata is damaged: {fault}", where=self.path, fix="export it again")
         modality = load_modality(spec, screen, self.path, decodes=False)
         return Predictor(kind, spec, modality, lambda inputs: self.run(inputs)[0], self.decode)
 

@@ -100,24 +100,30 @@ def begin_finetune(
 def resume_finetune(folder: Path, options: Options, screen: Screen) -> FinetuneJob:
     """A run that was interrupted, exactly as it was begun; only folders may be given anew."""
     place, run = one_device(), Run.resume(folder)
-    if run.facts.get("kind") != "finetune":
-        raise UsageError(
-            "this is not a run of finetune", where=folder, fix=f"medcoss {run.facts.get('kind')} --resume {folder}"
+    with run.closed_on_error():
+        if run.facts.get("kind") != "finetune":
+            raise UsageError(
+                "this is not a run of finetune", where=folder, fix=f"medcoss {run.facts.get('kind')} --resume {folder}"
+            )
+        recipe = read_recipe(str(run.recipe), [], kind="finetune")
+        assert isinstance(recipe, FinetuneRecipe)
+        if not (folder / START).exists():
+            raise CheckpointError("the run was stopped before it had its start", where=folder, fix="start it again")
+        stored = finetuned.load(folder / START)
+        spec = stored_spec(stored, folder / START)
+        kind = load_kind(spec)
+        completed = Options(
+            None,
+            False,
+            options.data_root or Path(run.facts["data_root"]),
+            options.prepared or Path(run.facts["prepared"]),
         )
-    recipe = read_recipe(str(run.recipe), [], kind="finetune")
-    assert isinstance(recipe, FinetuneRecipe)
-    if not (folder / START).exists():
-        raise CheckpointError("the run was stopped before it had its start", where=folder, fix="start it again")
-    stored = finetuned.load(folder / START)
-    spec = stored_spec(stored, folder / START)
-    kind = load_kind(spec)
-    completed = Options(
-        None, False, options.data_root or Path(run.facts["data_root"]), options.prepared or Path(run.facts["prepared"])
-    )
-    labelled, lost = _labelled(recipe, kind, load_modality(spec, screen, folder / START), completed, screen)
-    data = _data(recipe, kind, spec, labelled, lost)
-    logged = Logged(screen, run.log)
-    return FinetuneJob(recipe, kind, spec, stored.weights, labelled, lost, data, run.facts["seeds"], run, place, logged)
+        labelled, lost = _labelled(recipe, kind, load_modality(spec, screen, folder / START), completed, screen)
+        data = _data(recipe, kind, spec, labelled, lost)
+        logged = Logged(screen, run.log)
+        return FinetuneJob(
+            recipe, kind, spec, stored.weights, labelled, lost, data, run.facts["seeds"], run, place, logged
+        )
 
 
 def outlook(recipe: FinetuneRecipe, start: str | None, options: Options, screen: Screen) -> None:

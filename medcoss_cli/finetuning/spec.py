@@ -28,14 +28,25 @@ def stored_spec(stored: StoredTask, where: Path) -> TaskSpec:
 
     spec = TaskSpec.from_plain(stored.task, where)
     tokenizer = TokenizerSpec.from_plain(spec.tokenizer_spec)
-    faults = [weighed.size_fault(spec.size, tokenizer.patch)]
-    if stored.weights and "network" not in spec.encoder:
+    faults = [weighed.size_fault(spec.size, tokenizer.patch), load_kind(spec).fault(spec)]
+    if network := spec.encoder.get("network"):
+        faults += [_name_fault(network), weighed.foreign_fault(network, spec.encoder["width"], stored.weights)]
+    elif stored.weights:
         faults.append(weighed.encoder_fault(spec.encoder, stored.weights))
-        faults.append(weighed.part_fault("the head", spec.head, "head.", stored.weights))
-        faults.append(weighed.part_fault("the tokenizer", spec.tokenizer_spec, "tokenizer.", stored.weights))
+    faults.append(weighed.part_fault("the head", spec.head, "head.", stored.weights))
+    faults.append(weighed.part_fault("the tokenizer", spec.tokenizer_spec, "tokenizer.", stored.weights))
     for fault in filter(None, faults):
         raise CheckpointError(f"the stored task is damaged: {fault}", where=where, fix="use another copy of it")
     return spec
+
+
+def _name_fault(network: Mapping[str, Any]) -> str | None:
+    """Is an architecture of timm one that timm itself holds? It would look for others on the network."""
+    if network["family"] != "timm":
+        return None
+    import timm
+
+    return None if timm.is_model(network["name"]) else f"timm knows no architecture {network['name'][:40]!r}"
 
 
 def load_kind(spec: TaskSpec) -> TaskKind:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from medcoss_cli.console import Logged, Screen
-from medcoss_cli.errors import CheckpointError, DataError, MedcossError, RecipeError, UsageError
+from medcoss_cli.errors import CheckpointError, DataError, RecipeError, UsageError
 from medcoss_cli.kit.sources.places import local
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
@@ -189,35 +189,37 @@ def resume(folder: Path, options: Options, screen: Screen) -> Job:
     place = distributed.join()
     screen = screen if place.first else Screen()
     run = Run.resume(folder, writes=place.first)
-    facts = run.facts
-    recipe = read_recipe(str(run.recipe), [])
-    if not isinstance(recipe, PretrainRecipe | ExtendRecipe):
-        raise UsageError(
-            f"this is a run of {recipe.kind}", where=folder, fix=f"medcoss {recipe.kind} --resume {folder}"
-        )
-    _check_in_use(run, screen)
-    before = facts.get("before", 0)
-    start = read_state(run.init) if run.init.exists() else None
-    if isinstance(recipe, PretrainRecipe) and recipe.init and start is None and not facts.get("finished"):
-        run.close()
-        raise CheckpointError(
-            "the weights that the run began from are not in it", where=run.init, fix="start it again with --overwrite"
-        )
-    if run.checkpoint.exists():
-        state = read_state(run.checkpoint, screen)
-        if start is not None:  # tokenizers of later stages
-            state.model.offer(start.model)
-    elif isinstance(recipe, PretrainRecipe):
-        state = first_state(recipe, start)
-    else:
-        raise CheckpointError(
-            "the run was stopped before its checkpoint was written", where=folder, fix="start it again"
-        )
-    extension = [] if isinstance(recipe, PretrainRecipe) else [Stage(**facts["stage"])]
-    stages: Sequence[AnyStage] = recipe.stages if isinstance(recipe, PretrainRecipe) else extension
-    job = _job(recipe, stages, before, state, run, options, place, screen)
-    job.mend()
-    return job
+    with run.closed_on_error():
+        facts = run.facts
+        recipe = read_recipe(str(run.recipe), [])
+        if not isinstance(recipe, PretrainRecipe | ExtendRecipe):
+            raise UsageError(
+                f"this is a run of {recipe.kind}", where=folder, fix=f"medcoss {recipe.kind} --resume {folder}"
+            )
+        _check_in_use(run, screen)
+        before = facts.get("before", 0)
+        start = read_state(run.init) if run.init.exists() else None
+        if isinstance(recipe, PretrainRecipe) and recipe.init and start is None and not facts.get("finished"):
+            raise CheckpointError(
+                "the weights that the run began from are not in it",
+                where=run.init,
+                fix="start it again with --overwrite",
+            )
+        if run.checkpoint.exists():
+            state = read_state(run.checkpoint, screen)
+            if start is not None:  # tokenizers of later stages
+                state.model.offer(start.model)
+        elif isinstance(recipe, PretrainRecipe):
+            state = first_state(recipe, start)
+        else:
+            raise CheckpointError(
+                "the run was stopped before its checkpoint was written", where=folder, fix="start it again"
+            )
+        extension = [] if isinstance(recipe, PretrainRecipe) else [Stage(**facts["stage"])]
+        stages: Sequence[AnyStage] = recipe.stages if isinstance(recipe, PretrainRecipe) else extension
+        job = _job(recipe, stages, before, state, run, options, place, screen)
+        job.mend()
+        return job
 
 
 def _in_use(modalities: Sequence[str], strategy: str) -> dict[str, Any]:
@@ -227,13 +229,9 @@ def _in_use(modalities: Sequence[str], strategy: str) -> dict[str, Any]:
 
 
 def _check_in_use(run: Run, screen: Screen) -> None:
-    """Raises: CheckpointError where a plugin reads otherwise than when the run was begun; the run is then closed."""
-    try:
-        for name, facts in run.facts.get("plugins", {}).items():
-            check_unchanged(facts, discovery.load_modality(name), screen, where=run.folder)
-    except MedcossError:
-        run.close()
-        raise
+    """Raises: CheckpointError where a plugin reads otherwise than when the run was begun."""
+    for name, facts in run.facts.get("plugins", {}).items():
+        check_unchanged(facts, discovery.load_modality(name), screen, where=run.folder)
 
 
 def _keep(state: State, name: str, folder: Path) -> None:

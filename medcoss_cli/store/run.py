@@ -12,7 +12,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -152,6 +152,15 @@ class Run(Progress):
         self._write_facts()
         if self.writes:  # after the line above, for a run that is not finished cannot do without it
             self.init.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def closed_on_error(self) -> Iterator[None]:
+        """What is raised within lets go of the folder."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Let go of the folder; the end of the process does so too."""

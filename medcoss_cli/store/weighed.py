@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 LONGEST = 2**17
@@ -31,6 +32,31 @@ def encoder_fault(encoder: Mapping[str, Any], weights: Mapping[str, Tensor]) -> 
         return f"it says that mlp_ratio is {ratio}, its weights have {first.shape[0]} hidden units for {width}"
     if not 0 < encoder["heads"] <= width or width % encoder["heads"]:
         return f"a width of {width} cannot be cut into {encoder['heads']} heads"
+    return None
+
+
+def foreign_fault(network: Mapping[str, Any], width: int, weights: Mapping[str, Tensor]) -> str | None:
+    """Where a network of others is described by lengths that no axis of its tensors has, or by more blocks than tensors.
+
+    Args:
+        network: in plain values, see `model.foreign`.
+        width: of its feature; 0 where it has none.
+    """
+    axes = {0, *(length for tensor in weights.values() for length in tensor.shape)}
+    said = {key: network.get(key, []) for key in ("channels", "patch", "hidden", "stem", "planes", "widths")}
+    for key, given in {**said, "width": [width, network.get("width", 0)]}.items():
+        for length in np.ravel(given).tolist():
+            if length not in axes:
+                return f"it says that {key} of its network is {length}, and none of its tensors is {length} long"
+    if "blocks" in network or "heads" in network:
+        blocks = sum(network.get("blocks", [network.get("depth")]))
+        if blocks > len(weights):
+            return f"it says that its network has {blocks} blocks, its weights have {len(weights)} tensors"
+    if "heads" in network:
+        if network["width"] % network["heads"]:
+            return f"a width of {network['width']} cannot be cut into {network['heads']} heads"
+        if (places := (network["side"] // network["patch"]) ** 2 + 1) not in axes:
+            return f"it says that a sample has {places} tokens, and none of its tensors is {places} long"
     return None
 
 

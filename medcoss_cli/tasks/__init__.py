@@ -147,6 +147,10 @@ class TaskKind(ABC):
         and `predict` see other cases. Raises: DataError for a target that is not possible.
         """
 
+    def fault(self, spec: TaskSpec) -> str | None:
+        """What of a stored task cannot be, in words, such as a class without its mask values: the file may be damaged."""
+        return None
+
     def check_cases(self, spec: TaskSpec, cases: Sequence[Case]) -> None:  # noqa: B027 - not every kind has to
         """Have these cases targets that a trained network can be tested on? Raises: DataError."""
 

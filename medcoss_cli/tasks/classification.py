@@ -60,6 +60,9 @@ class Classification(PooledTask):
         only_labels([case], spec.classes)
         return spec.classes.index(str(case.label))
 
+    def fault(self, spec: TaskSpec) -> str | None:
+        return None if len(spec.target.get("shares") or ()) == len(spec.classes) else "a class has no share"
+
     def width(self, spec: TaskSpec) -> int:
         return len(spec.classes)
 

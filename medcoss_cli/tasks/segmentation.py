@@ -120,6 +120,9 @@ class Segmentation(TaskKind):
         blocks = taps_of(depth, len(steps))
         return Head(MaskDecoder(dims, channels, width, spec.head["features"], steps, count), blocks)
 
+    def fault(self, spec: TaskSpec) -> str | None:
+        return None if set(spec.target.get("values") or ()) == set(spec.classes) else "a class has no mask values"
+
     def width(self, spec: TaskSpec) -> int:
         return len(spec.classes)
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from medcoss_cli.data.geometry import Layout
 from medcoss_cli.store import typed
+from medcoss_cli.tasks.networks import Network
 
 
 class _Part(BaseModel, strict=True, extra="forbid", allow_inf_nan=False):
@@ -24,7 +25,7 @@ class _Encoder(_Part):
 
 
 class _Foreign(_Part):
-    network: dict[str, Any]
+    network: Network
     title: str
     width: int
 

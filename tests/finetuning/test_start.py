@@ -147,3 +147,53 @@ def test_a_class_that_is_missing_is_refused_as_with_a_checkpoint(tmp_path: Path,
             "classes=[normal, effusion, nodule, unheard]",
             start=str(files / "images.safetensors"),
         )
+
+
+def test_a_stored_network_of_others_is_weighed_before_it_is_built(tmp_path: Path, data: Path, files: Path) -> None:
+    changes: dict[str, tuple[list[dict[str, Any]], str]] = {
+        "images": (
+            [
+                {"blocks": [1, 1, 1, 10**6]},
+                {"channels": 2**31},
+                {"family": "a"},
+                {"blocks": []},
+                {"family": "timm", "name": "hf-hub:a/b", "blocks": None, "bottleneck": None},
+            ],
+            "blocks|channels|family|blocks|timm knows no architecture",
+        ),
+        "vit": (
+            [{"depth": 10**6}, {"width": 2**14}, {"hidden": 2**31}, {"heads": 5}, {"side": 2**14}, {"pool": "map"}],
+            "blocks|width|hidden|heads|tokens|pool",
+        ),
+    }
+    for name, (several, told) in changes.items():
+        folder, source = tmp_path / name, str(files / f"{name}.safetensors")
+        folder.mkdir()
+        job = begin(folder, data, CLASSES, "input.size=[64, 64]", start=source)
+        job.run.close()
+        path = job.run.folder / "start.pt"
+        content = torch.load(path, weights_only=True)
+        known = content["task"]["encoder"]["network"]
+        for change, words in zip(several, told.split("|"), strict=True):
+            changed = {key: value for key, value in (known | change).items() if value is not None}
+            content["task"]["encoder"]["network"] = changed
+            torch.save(content, path)
+            with pytest.raises(CheckpointError, match=words):
+                resume(folder, data)
+
+
+def test_a_task_whose_targets_are_not_its_classes_is_damaged(tmp_path: Path, data: Path) -> None:
+    for text, key, told in (
+        (CLASSES, "shares", "a class has no share"),
+        (MASKS, "values", "a class has no mask values"),
+    ):
+        folder = tmp_path / key
+        folder.mkdir()
+        job = begin(folder, data, text)
+        job.run.close()
+        path = job.run.folder / "start.pt"
+        content = torch.load(path, weights_only=True)
+        del content["task"]["target"][key]
+        torch.save(content, path)
+        with pytest.raises(CheckpointError, match=told):
+            resume(folder, data)
