@@ -6,6 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from safetensors.torch import save_file
+
+from medcoss_cli.model import foreign
 from tests import comparisons
 from tests.campaign import faults, verbs
 from tests.finetuning_runs import CLASSES, MASKS
@@ -13,6 +16,11 @@ from tests.pretraining_runs import RECIPE, write_demo
 
 DATA = {"report": 40, "xray": 40, "ct": 2, "pathology": 30}
 VOLUMES = "  - {modality: ct, data: ct, size: [16, 32, 32], tokenizer: patch3d-8}\n"
+OTHERS = {
+    **{"family": "vit", "channels": 3, "scaled": False, "pool": "token"},
+    **{"side": 64, "patch": 16, "width": 64, "depth": 2, "heads": 1, "hidden": 256},
+}
+"""A network of others, as `model.foreign` builds it."""
 COMPARISON = """\
 kind: compare
 pretrain: base.yaml
@@ -88,6 +96,8 @@ def make_runs(folder: Path, data: Path) -> Path:
     verb("pretrain", "tiny.yaml", "--name", "a")
     verb("finetune", "classes.yaml", "--name", "c", "--from", "runs/a/ckpt.pt")
     verb("finetune", "masks.yaml", "--name", "m")
+    save_file(foreign.build(OTHERS).state_dict(), folder / "others.safetensors")
+    verb("finetune", "classes.yaml", "--name", "o", "--from", "others.safetensors", "input.size=[64,64]")
     verb("checkpoint", "strip", "runs/a/ckpt.pt", "s.safetensors")
     verb("export", "runs/a/ckpt.pt", "--modality", "xray", "-o", "x.onnx")
     verb("export", "--run", "runs/c", "-o", "c.onnx")

@@ -175,6 +175,11 @@ CASES = (
     Case(
         "runs/m/seed-0/model.pt", change_tensors, (("predict", "runs/m", "data/ct", "-o", "p"), ("evaluate", "runs/m"))
     ),
+    Case(
+        "runs/o/seed-0/model.pt",
+        change_tensors,
+        (("predict", "runs/o", PICTURES, "-o", "p"), ("export", "--run", "runs/o", "-o", "n.onnx")),
+    ),
     Case("runs/c/start.pt", change_tensors, (("finetune", "--resume", "runs/c"),)),
     Case(
         "runs/a/ckpt.pt",
