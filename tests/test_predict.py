@@ -181,6 +181,17 @@ def test_the_command_line_from_recipe_to_report(
     assert json.loads(tested.out)["summary"].keys() == {"as trained"}
     assert command_line("report", str(run)).code == 0
     assert (run / "report.html").exists()
+    stored = torch.load(run / "seed-1" / "model.pt", weights_only=True)
+    del stored["facts"]["validation"]["accuracy"]
+    torch.save(stored, run / "seed-1" / "model.pt")
+    several = command_line("predict", str(run), str(data / "xray"), "-o", str(tmp_path / "out"))
+    assert (several.code, "the validation scores of seed 1 are damaged" in several.err) == (5, True)
+    kept = run / "seed-0" / "result.json"
+    content = json.loads(kept.read_text())
+    content["test"]["intervals"]["accuracy"] = [0.5]
+    kept.write_text(json.dumps(content))
+    resumed = command_line("finetune", "--resume", str(run))
+    assert (resumed.code, "the seed's result is damaged" in resumed.err) == (5, True)
 
 
 def test_a_spreadsheet_with_columns_of_its_own_is_trained_and_tested_on(

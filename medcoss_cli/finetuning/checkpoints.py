@@ -66,14 +66,22 @@ def trained_seeds(run: Path, screen: Screen, seed: int | None = None) -> Iterato
 def best_seed(run: Path, seed: int | None, screen: Screen) -> TrainedSeed:
     """The network of a seed, or of the one that is best on validation, which is printed where there are several."""
     trained = list(trained_seeds(run, screen, seed))
-    scores = {
-        item.seed: item.kind.criterion(item.facts["validation"]) if item.facts.get("validation") else 0.0
-        for item in trained
-    }
+    if len(trained) == 1:
+        return trained[0]
+    scores = {item.seed: _score(item, run) for item in trained}
     best = max(trained, key=lambda item: (scores[item.seed], -item.seed))
-    if len(trained) > 1:
-        screen.say(f"seed {best.seed} of {len(trained)}, the best on validation; --seed N takes another")
+    screen.say(f"seed {best.seed} of {len(trained)}, the best on validation; --seed N takes another")
     return best
+
+
+def _score(trained: TrainedSeed, run: Path) -> float:
+    validation = trained.facts.get("validation")
+    try:
+        return trained.kind.criterion(validation) if validation else 0.0
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"the validation scores of seed {trained.seed} are damaged", where=run, fix="name a seed with --seed N"
+        ) from error
 
 
 def renewed(trained: TrainedSeed, source: Path, screen: Screen) -> TaskNetwork:

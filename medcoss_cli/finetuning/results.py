@@ -6,9 +6,9 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from medcoss_cli.finetuning.dataset import facts_of
 from medcoss_cli.finetuning.setup import FinetuneJob
@@ -50,7 +50,7 @@ class _Test(BaseModel, strict=True, extra="allow"):
     metrics: dict[str, float | None]
     baseline: dict[str, float | None] = {}
     samples: int = 0
-    intervals: dict[str, list[float | None] | None] = {}
+    intervals: dict[str, Annotated[list[float | None], Field(min_length=2, max_length=2)] | None] = {}
 
 
 class _Seed(BaseModel, strict=True, extra="allow"):

@@ -190,6 +190,13 @@ class _Part(BaseModel, strict=True, extra="allow"):
     baseline: float | None = None
 
 
+class _Recipe(BaseModel, strict=True, extra="allow"):
+    """What of a stage's recipe is shown."""
+
+    stages: list[dict[str, Any]] | None = None
+    train: dict[str, Any] = {}
+
+
 class _Entry(_Part):
     stage: int
     modality: str
@@ -199,7 +206,7 @@ class _Entry(_Part):
     origin: str | None = None
     steps: int | None = None
     rehearsal_steps: int | None = None
-    recipe: dict[str, Any] | None = None
+    recipe: _Recipe = _Recipe()
     versions: dict[str, str] = {}
     retention: dict[str, _Row] = {}
 

@@ -136,6 +136,10 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "short buffer": (lambda p: rewrite(p, lambda c: c["buffer"]["xray"].update(scale=torch.ones(1))), "buffer"),
     "anchors": (lambda p: rewrite(p, lambda c: c["anchors"]["xray"].update(loss="x")), r"damaged \(anchors.xray.loss"),
     "history": (lambda p: rewrite(p, lambda c: c.update(history=[1])), r"damaged \(history.0"),
+    "recipe": (
+        lambda p: rewrite(p, lambda c: c["history"][0]["recipe"].update(train=1)),
+        r"damaged \(history.0.recipe",
+    ),
     "tokenizer": (lambda p: rewrite(p, lambda c: c.update(tokenizers={})), r"damaged \(.*tokenizers: there is none of"),
 }
 
