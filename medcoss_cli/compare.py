@@ -112,9 +112,7 @@ def check_folder(place: Place, plan: Plan, recipe: CompareRecipe) -> None:
     made, path = _made(place), place.folder / "recipe.yaml"
     is_taken = place.folder.exists() and any(place.folder.iterdir())
     is_comparison = path.is_file() and not (place.folder / "run.json").exists()
-    is_ours = is_comparison and (
-        not made or made & plan.cells.keys() or path.read_text(encoding="utf-8") == _written(recipe)
-    )
+    is_ours = is_comparison and (not made or made & plan.cells.keys() or path.read_bytes() == _written(recipe).encode())
     if is_taken and not is_ours:
         raise UsageError(
             "this folder is of another run or comparison: no cell in it belongs to this recipe",

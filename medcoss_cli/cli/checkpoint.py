@@ -222,10 +222,10 @@ def _values(memory: Any) -> Iterator[int]:
 
 def _pieces(text: str) -> int:
     """How many pieces a vocabulary has."""
-    import json
+    from medcoss_cli.store import typed
 
     try:
-        return len(json.loads(text)["model"]["vocab"])
+        return len(typed.loads(text)["model"]["vocab"])
     except (ValueError, KeyError, TypeError):
         return 0
 

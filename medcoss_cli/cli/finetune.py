@@ -100,7 +100,7 @@ def show_results(results: dict[str, Any], folder: Path, screen: Any) -> None:
             [
                 heading,
                 *cells,
-                terminal.number(tested[0]["test"]["baseline"].get(metric)),
+                terminal.number(tested[0]["test"].get("baseline", {}).get(metric)),
             ]
         )
     if rows:

@@ -252,6 +252,6 @@ def spread(mean: float | None, sd: float | None) -> str:
 
 def interval(test: Mapping[str, Any], metric: str) -> str:
     """A metric of one test, and its 95 % interval."""
-    low, high = test["intervals"].get(metric) or (None, None)
+    low, high = test.get("intervals", {}).get(metric) or (None, None)
     text = number(test["metrics"].get(metric))
     return text if low is None or low != low else f"{text} [{number(low)}, {number(high)}]"

@@ -12,6 +12,7 @@ from medcoss_cli.comparing.cells import Tuning
 from medcoss_cli.comparing.numbers import Column, Number, Numbers
 from medcoss_cli.comparing.outcomes import Place
 from medcoss_cli.console import Bar, Screen
+from medcoss_cli.errors import CheckpointError
 from medcoss_cli.finetuning.checkpoints import trained_seeds
 from medcoss_cli.finetuning.dataset import find_cases
 from medcoss_cli.kit.sources.places import local
@@ -45,12 +46,20 @@ def _of_task(numbers: Numbers, place: Place, task: str, count: int, bar: Bar) ->
         if number is None or not isinstance(cell, Tuning):
             continue
         run = place.run(cell.key)
-        rows = _rows(run / f"seed-{cell.recipe.seed}" / "cases.csv")
-        chosen = chosen or [rows[i * len(rows) // count]["where"] for i in range(min(count, len(rows)))]
-        for where in chosen:
-            row = next((row for row in rows if row["where"] == where), None)
-            if row is not None:
-                pictures.setdefault(where, []).extend((method, png) for png in _draw(run, row, place, cell))
+        path = run / f"seed-{cell.recipe.seed}" / "cases.csv"
+        try:
+            rows = _rows(path) if path.exists() else []  # without test cases there is none
+            chosen = chosen or [rows[i * len(rows) // count]["where"] for i in range(min(count, len(rows)))]
+            for where in chosen:
+                row = next((row for row in rows if row["where"] == where), None)
+                if row is not None:
+                    pictures.setdefault(where, []).extend((method, png) for png in _draw(run, row, place, cell))
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            raise CheckpointError(
+                f"the table of test cases is damaged ({error})"[:200],
+                where=path,
+                fix="remove the run's folder, and repeat",
+            ) from error
     return list(pictures.values())
 
 
@@ -70,7 +79,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 def _draw(run: Path, row: Mapping[str, Any], place: Place, cell: Tuning) -> Sequence[bytes]:
     """What the kind of task draws of one case."""
-    [head] = trained_seeds(run, Screen())
+    [head] = trained_seeds(run, Screen(), cell.recipe.seed)
     target = head.kind.target
     data = cell.recipe.data
     found, _ = find_cases(

@@ -11,11 +11,14 @@ from medcoss_cli.comparing import outcomes
 from medcoss_cli.comparing.cells import Later, Plan, Training, Tuning, Use, key_of
 from medcoss_cli.comparing.outcomes import Place
 from medcoss_cli.console import Bar
+from medcoss_cli.errors import CheckpointError
 from medcoss_cli.finetuning.results import mean_sd
 from medcoss_cli.metrics.paired import Difference, difference, draws_of, holm, same_cases
 from medcoss_cli.recipe.comparison import CompareRecipe, Table, Task
 from medcoss_cli.store.arrays import load_arrays, save_arrays
 from medcoss_cli.tasks import TaskKind
+
+_AGAIN = "remove the cell's run and its file in cells; the cell is then made again"
 
 
 @dataclass(frozen=True)
@@ -210,15 +213,32 @@ class Numbers:
         cells = [(number.use.cell, number.use.after) for number in numbers]
         key = key_of("draws", {"cells": cells, "metrics": list(metrics), "draws": self.recipe.draws})
         path = self.place.folder / "draws" / f"{key}.npz"
-        if not path.exists():
-            save_arrays(path, draws_of(runs, kind.rescore, metrics, 0, self.recipe.draws))
-        return load_arrays(path)
+        if path.exists():
+            drawn = load_arrays(path)
+            shape = (self.recipe.draws, len(runs))
+            if all(name in drawn and drawn[name].shape == shape and drawn[name].dtype == float for name in metrics):
+                return drawn
+        places = [number.arrays for number in numbers]
+        try:
+            drawn = draws_of(runs, kind.rescore, metrics, 0, self.recipe.draws)
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"the predictions of its test cases are damaged ({error})"[:200], where=places[0], fix=_AGAIN
+            ) from error
+        save_arrays(path, drawn)
+        return drawn
 
     def _arrays(self, numbers: Sequence[Number]) -> dict[int, Any]:
         """Arrays by seed; {} unless all seeds have them."""
         if any(number.arrays is None or not number.arrays.exists() for number in numbers):
             return {}
-        return {number.use.seed: load_arrays(number.arrays) for number in numbers if number.arrays is not None}
+        found = {number.use.seed: load_arrays(number.arrays) for number in numbers if number.arrays is not None}
+        for number in numbers:
+            lengths = {array.shape[:1] for array in found[number.use.seed].values()}
+            group = found[number.use.seed].get("group")
+            if group is None or group.ndim != 1 or not len(group) or len(lengths) > 1:
+                raise CheckpointError("the predictions of its test cases are damaged", where=number.arrays, fix=_AGAIN)
+        return found
 
     def _number(self, use: Use) -> Number:
         outcome, cell = self.outcomes[use.cell], self.plan.cells[use.cell]

@@ -84,7 +84,7 @@ def done(place: Place, key: str) -> bool:
 Metrics = dict[str, float | None]
 
 
-class _Failed(BaseModel, strict=True, extra="allow"):
+class _Failed(BaseModel, strict=True, extra="forbid"):
     status: Literal["failed"]
     error: str
 
@@ -95,6 +95,9 @@ class _Done(BaseModel, strict=True, extra="allow"):
     status: Literal["done"]
     seconds: Annotated[float, Field(ge=0)]
     peak_memory_gib: Annotated[float, Field(ge=0)] = 0.0
+    baseline: Metrics | None = None
+    samples: Annotated[int, Field(ge=0)] | None = None
+    start: dict[str, Any] | None = None
 
 
 class _Measured(BaseModel, strict=True, extra="allow"):
@@ -106,8 +109,15 @@ class _Measured(BaseModel, strict=True, extra="allow"):
     relative_then: float
 
 
+class _Retained(BaseModel, strict=True, extra="allow"):
+    """What a stage left of each modality, by its name."""
+
+    __pydantic_extra__: dict[str, _Measured]
+    after: str
+
+
 class _Trained(_Done):
-    retention: list[dict[str, str | _Measured]]
+    retention: list[_Retained]
     steps: Annotated[int, Field(ge=0)]
     own_steps: Annotated[int, Field(ge=0)]
     step_seconds: Annotated[float, Field(ge=0)]

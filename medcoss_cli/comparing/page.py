@@ -143,7 +143,7 @@ def _stages(numbers: Numbers) -> list[str]:
             ]
             if len(points) > 1:
                 lines[method] = [(after, p["mean"], p["sd"]) for after, p in points if p["mean"] is not None]
-        if lines:
+        if any(lines.values()):
             title = f"{task}: {numbers.kinds[task].title_of(main)}"
             parts.append(figure(pictures.by_number(lines, "stages seen", title, whole=True), title))
     return parts
@@ -244,7 +244,7 @@ def _cost(numbers: Numbers) -> str:
         if not found:
             continue
         step = mean_sd([1000 * outcome["step_seconds"] / max(1, outcome["own_steps"]) for outcome in found])
-        memory = max(outcome["peak_memory_gib"] for outcome in found)
+        memory = max(outcome.get("peak_memory_gib", 0.0) for outcome in found)
         lines.append([method, spread(step["mean"], step["sd"]), f"{memory:.1f}"])
     return table(
         ["method", "milliseconds a step", "memory, GiB"],

@@ -179,7 +179,7 @@ def csv_of(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> byte
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue().encode()
+    return text.getvalue().encode("utf-8", "replace")
 
 
 def numbers_rows(numbers: Numbers) -> list[dict[str, object]]:

@@ -63,8 +63,8 @@ def _train(cell: Training, place: Place, screen: Screen) -> dict[str, Any]:
         job.run.close()
     rows = _steps(job.run.folder / "metrics.jsonl")
     return {
-        "retention": [{"after": stage["modality"], **stage["retention"]} for stage in job.state.history],
-        "steps": sum(stage["steps"] for stage in job.state.history),
+        "retention": [{"after": stage["modality"], **stage.get("retention", {})} for stage in job.state.history],
+        "steps": sum(stage.get("steps") or 0 for stage in job.state.history),
         "own_steps": len({(row.stage, row.step) for row in rows}),  # without those of a shared first stage
         "step_seconds": round(sum(row.seconds for row in rows), 3),
         "hash": start.digest(job.run.checkpoint),
@@ -80,7 +80,7 @@ class _Step(BaseModel):
 def _steps(path: Path) -> list[_Step]:
     """The steps of a metrics.jsonl. Raises: CheckpointError, naming the line."""
     fix, steps = "remove the folder; the cell is then made again", []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         try:
             content = typed.loads(line)
         except ValueError as error:
@@ -121,6 +121,8 @@ def _tune(cell: Tuning, plan: Plan, place: Place, screen: Screen) -> dict[str, A
         options = replace(options, overwrite=folder.exists())
         job = begin_finetune(cell.recipe, cell.key, begin_at, None, options, screen)
     try:
+        if job.seeds != [cell.recipe.seed]:
+            raise CheckpointError("it is of other seeds", where=folder, fix="remove it; the cell is then made again")
         results = finetune(job)
         [seed] = results["seeds"]
         job.run.finish()
@@ -141,9 +143,9 @@ def _tune(cell: Tuning, plan: Plan, place: Place, screen: Screen) -> dict[str, A
 
 def _test_later(cell: Later, plan: Plan, place: Place, screen: Screen) -> dict[str, Any]:
     """The head as it was, under the encoder of each later stage."""
-    [head] = trained_seeds(place.run(cell.head), screen)
     tuned = plan.cells[cell.head]
     assert isinstance(tuned, Tuning)
+    [head] = trained_seeds(place.run(cell.head), screen, tuned.recipe.seed)
     root, device = local(tuned.recipe.data.folder, place.data_root), join().device
     cases, _ = find_cases(head.modality, root, head.kind.target, screen=screen, fold=tuned.recipe.data.fold)
     workers, bad_share = tuned.recipe.data.workers, tuned.recipe.data.bad_share

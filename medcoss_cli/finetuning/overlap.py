@@ -11,9 +11,9 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from medcoss_cli.console import Screen
 from medcoss_cli.data.labelled import Case, LabelledSet
@@ -26,7 +26,7 @@ FILE = "training-data.json"
 
 
 class _Hashes(BaseModel, strict=True):
-    salt: str
+    salt: Annotated[str, Field(pattern="^([0-9a-f]{2}){1,64}$")]
     groups: list[str]
     samples: list[str]
 
@@ -75,7 +75,8 @@ def check(run: Path, labelled: LabelledSet, *, allowed: bool) -> Overlap | None:
     content = typed.read_json(_Hashes, run / FILE, fix=fix, what="the run's hashes of its training data")
     salt, tests = content.salt, labelled.split("test")
     groups = _groups(labelled.root, tests, salt)
-    shared_groups = {group for group, code in groups.items() if code in set(content.groups)}
+    known = set(content.groups)
+    shared_groups = {group for group, code in groups.items() if code in known}
     samples = _samples(labelled.modality, tests, salt, labelled.screen)
     codes = set(content.samples)
     shared_samples = {recording for recording, code in samples.items() if code in codes}

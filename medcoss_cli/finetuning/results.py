@@ -86,7 +86,7 @@ def mean_sd(values: Sequence[float | None]) -> dict[str, float | None]:
     finite = [value for value in values if value is not None and math.isfinite(value)]
     mean = sum(finite) / len(finite) if finite else None
     sd = (
-        math.sqrt(sum((v - mean) ** 2 for v in finite) / (len(finite) - 1))
+        math.hypot(*(v - mean for v in finite)) / math.sqrt(len(finite) - 1)
         if mean is not None and len(finite) > 1
         else None
     )

@@ -198,11 +198,16 @@ class Training:
         if content is not None:
             with taken_up(self.progress.folder / "resume.pt", "remove it; the seed then starts again"):
                 check_data(content["data_hash"], self.data.data_hash, self.progress.folder)
+                self.at = at = TrainerState(**content["state"])
+                if at.weights is not None:  # those of the end, tried before the training takes hours
+                    self.network.load_state_dict(at.weights)
                 self.network.load_state_dict(content["model"])
                 load_optimiser(self.optimiser, content["optimiser"])
-                self.at, self.recent = TrainerState(**content["state"]), [float(loss) for loss in content["recent"]]
-                self.at.losses = [float(loss) for loss in self.at.losses]
-                self.at.step = step_in(self.at.step, self.tune.steps)
+                self.recent = [float(loss) for loss in content["recent"]]
+                at.losses, at.losses_at_best = [float(loss) for loss in at.losses], float(at.losses_at_best)
+                at.step, at.best_step = (step_in(step, self.tune.steps) for step in (at.step, at.best_step))
+                at.best = float(at.best)
+                at.scores = None if at.scores is None else {str(key): float(at.scores[key]) for key in at.scores}
         self.progress.truncate_metrics(step=self.at.step)
 
 

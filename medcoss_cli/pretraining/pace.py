@@ -24,7 +24,9 @@ def paced(recipe: ExtendRecipe, state: State, stage: Stage, screen: Screen) -> E
     """
     given = recipe.train.model_fields_set & set(PACE)
     last = state.history[-1] if state.history else {}
-    if given == set(PACE) or not {"steps", "rehearsal_steps", "batch", "learning_rate"} <= last.keys():
+    if given == set(PACE) or any(
+        last.get(key) is None for key in ("steps", "rehearsal_steps", "batch", "learning_rate")
+    ):
         return _with(recipe, _warmup(recipe.train, given))
     train = recipe.train
     batch = train.batch if "batch" in given else int(last["batch"])

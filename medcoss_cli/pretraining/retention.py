@@ -186,7 +186,7 @@ def unlearned(history: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def similarity(row: Mapping[str, float]) -> float:
     """The lower of debiased CKA and centred cosine, of which each alone can be high where a head no longer works."""
-    return min(row[key] for key in ("cka", "cosine") if key in row)
+    return min((value for key in ("cka", "cosine") if (value := row.get(key)) is not None), default=math.nan)
 
 
 def lowest(history: Sequence[Mapping[str, Any]]) -> tuple[str, float] | None:
@@ -222,8 +222,8 @@ def named(modality: str, row: Mapping[str, float]) -> str:
 
 def _mean(part: Mapping[str, Any], row: Mapping[str, float]) -> float:
     """The loss of predicting the mean; 1 where it is not kept."""
-    relative = row.get("relative_then")
-    return part.get("baseline") or (row["loss_then"] / relative if relative else 1.0)
+    then, relative = row.get("loss_then"), row.get("relative_then")
+    return part.get("baseline") or (then / relative if then and relative else 1.0)
 
 
 def _value(row: Mapping[str, float], value: str) -> float | None:

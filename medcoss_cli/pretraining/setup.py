@@ -25,7 +25,7 @@ from medcoss_cli.recipe.schema import AnyStage, ExtendRecipe, PretrainRecipe, St
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.configure import for_stage
 from medcoss_cli.registry.fingerprint import check_unchanged, fingerprint
-from medcoss_cli.store import checkpoint
+from medcoss_cli.store import checkpoint, typed
 from medcoss_cli.store.run import CHECKPOINT, INIT, Run
 from medcoss_cli.training import distributed
 from medcoss_cli.training.distributed import Devices
@@ -215,11 +215,24 @@ def resume(folder: Path, options: Options, screen: Screen) -> Job:
             raise CheckpointError(
                 "the run was stopped before its checkpoint was written", where=folder, fix="start it again"
             )
-        extension = [] if isinstance(recipe, PretrainRecipe) else [Stage(**facts["stage"])]
+        if before > len(state.history):
+            raise CheckpointError(
+                f"the run's file counts {before} stages before its own, its checkpoint {len(state.history)}",
+                where=folder / "run.json",
+                fix="restore it from a backup, or start the run again",
+            )
+        extension = [] if isinstance(recipe, PretrainRecipe) else [_stage(run)]
         stages: Sequence[AnyStage] = recipe.stages if isinstance(recipe, PretrainRecipe) else extension
         job = _job(recipe, stages, before, state, run, options, place, screen)
         job.mend()
         return job
+
+
+def _stage(run: Run) -> Stage:
+    """The stage of a run that extends, as its run.json keeps it."""
+    fix = "restore it from a backup, or start the run again"
+    place, what = run.folder / "run.json", "the stage in the run's file"
+    return typed.checked(Stage, run.facts.get("stage"), place, fix=fix, what=what)
 
 
 def _in_use(modalities: Sequence[str], strategy: str) -> dict[str, Any]:

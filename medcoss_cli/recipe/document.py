@@ -39,7 +39,7 @@ class Document:
                 if repeated:
                     self.faults.append(f"{where}: {dotted(keys)}: the key appears twice")
                 self.lines[keys] = where
-            content = loader.construct_document(node) if node is not None else None
+            content = yaml_text.unshared(loader.construct_document(node)) if node is not None else None
         except (yaml.YAMLError, *yaml_text.UNREADABLE) as error:
             mark = getattr(error, "problem_mark", None)
             place = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -48,7 +48,7 @@ class Document:
             ) from error
         if not isinstance(content, dict):
             raise RecipeError("the recipe holds no keys", where=path, fix="see `medcoss recipes show mini`")
-        self.content: dict[str, Any] = yaml_text.unshared(content)
+        self.content: dict[str, Any] = content
 
     def place(self, keys: Keys) -> str:
         """Where a key stands, or the nearest one around it: "file:line", or "override key=value"."""

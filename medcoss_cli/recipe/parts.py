@@ -20,7 +20,7 @@ OPEN = "???"
 """In a recipe for any modality or data: this key is the user's to give, as in OmegaConf."""
 
 Share = Annotated[float, Field(ge=0, le=0.9)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=2**31)]
 Size = list[Count]
 Text = Annotated[str, Field(min_length=1)]
 Setting = bool | int | float | str | None | list[int | float | str]

@@ -167,6 +167,8 @@ def _evaluations(path: Path) -> list[Run]:
         seeds = [entry for entry in map(mapping, listing(results.get("seeds"))) if entry.get("encoder") == label]
         of_label = {**results, "seeds": seeds, "summary": summary, "encoder": label}
         runs.append(Finetuning(day, recipe, _versions(results), of_label, {}, []))
+    if not runs:
+        raise _damaged(path)
     return runs
 
 
@@ -263,13 +265,22 @@ def _retention(path: Path) -> list[dict[str, Any]]:
             {
                 "stage": int(stage["stage"]),
                 "modality": str(stage["modality"]),
-                **({"modalities": mapping(stage["modalities"])} if "modalities" in stage else {}),
+                **({"modalities": _parts(stage["modalities"])} if "modalities" in stage else {}),
                 "retention": {m: row for m, row in _measures(stage).items() if "cka" in row},
             }
             for stage in stages
         ]
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path) from error
+
+
+def _parts(modalities: object) -> dict[str, dict[str, Any]]:
+    """What is said of each modality of a joint stage; a baseline that is no number is left out."""
+    kept = {m: dict(mapping(part)) for m, part in mapping(modalities).items()}
+    for part in kept.values():
+        if number(part.get("baseline")) is None:
+            part.pop("baseline", None)
+    return kept
 
 
 def _measures(stage: Mapping[str, Any]) -> dict[str, dict[str, float]]:
@@ -307,18 +318,25 @@ def _seeds(folder: Path) -> list[Path]:
 
 def _pictures(folder: Path) -> Iterator[tuple[str, bytes]]:
     for seed in _seeds(folder):
-        for path in sorted((seed / "cases").glob("*.png"), key=lambda path: _natural(path.stem)):
+        pictures = [path for path in (seed / "cases").glob("*.png") if path.is_file()]
+        for path in sorted(pictures, key=lambda path: _natural(path.stem)):
             yield f"{path.stem.replace('-', ' ').capitalize()} (seed {seed.name[5:]})", path.read_bytes()
 
 
 def _natural(stem: str) -> list[tuple[int, str]]:
     """Sorts "best-2" before "best-10"."""
-    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", stem)]
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", stem)]
+
+
+_LONE = re.compile(r"(\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2})|\\ud[89a-f][0-9a-f]{2}", re.IGNORECASE)
+"""Half of a character in JSON, which no picture can hold; or a whole one, which stays."""
 
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        if path.stat().st_size > typed.LARGEST:
+            raise _damaged(path)
+        return _LONE.sub(lambda escape: escape[1] or r"\ufffd", path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         if is_of_the_machine(error):
             raise

@@ -175,9 +175,9 @@ class _Row(BaseModel, strict=True, extra="allow"):
     cka: float | None = None
     cosine: float | None = None
     shift: float | None = None
-    loss: float | None = None
-    loss_then: float | None = None
-    relative_then: float | None = None
+    loss: float
+    loss_then: Annotated[float, Field(gt=0)]
+    relative_then: float
 
 
 class _Part(BaseModel, strict=True, extra="allow"):
@@ -206,6 +206,8 @@ class _Entry(_Part):
     origin: str | None = None
     steps: int | None = None
     rehearsal_steps: int | None = None
+    batch: Annotated[int, Field(gt=0)] | None = None
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     recipe: _Recipe = _Recipe()
     versions: dict[str, str] = {}
     retention: dict[str, _Row] = {}
@@ -241,7 +243,8 @@ class _Stored(BaseModel, strict=True, extra="allow", arbitrary_types_allowed=Tru
 
     @model_validator(mode="after")
     def _one_of_each(self) -> Self:
-        if len({len(part) for part in (self.integers, self.scale, self.offset) if part.ndim}) > 1:
+        parts = (self.integers, self.scale, self.offset)
+        if any(part.ndim == 0 for part in parts) or len({len(part) for part in parts}) > 1:
             raise ValueError("there is not one scale and offset for each sample")
         return self
 

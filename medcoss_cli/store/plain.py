@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from medcoss_cli.errors import CheckpointError, ResourceError, is_of_the_machine
-from medcoss_cli.store import atomic
+from medcoss_cli.store import atomic, typed
 
 AGAIN = "copy it again, or use an earlier one"
 EXPORTED = "this is an exported network, not a checkpoint"
@@ -76,6 +76,10 @@ def load(path: Path, fix: str = AGAIN, allowed: Sequence[type] = ()) -> dict[str
         raise CheckpointError("the file is damaged: its tensors are not as long as its entries", where=path, fix=fix)
     if not isinstance(content, dict):
         raise CheckpointError("this file is not a medcoss checkpoint, though torch can read it", where=path)
+    try:
+        typed.check_depth(content)
+    except ValueError as error:
+        raise CheckpointError(f"the file is damaged ({error})", where=path, fix=fix) from error
     return content
 
 

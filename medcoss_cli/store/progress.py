@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from medcoss_cli.store import atomic, plain
+from medcoss_cli.store import atomic, plain, typed
 from medcoss_cli.store.checkpoint import SCHEMA, check_header
 
 
@@ -37,9 +37,9 @@ class Progress:
         if not self.writes or not path.exists():
             return
         lines_kept = []
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                row = json.loads(line)
+                row = typed.loads(line)
                 if tuple(row[key] for key in at) <= tuple(at.values()):
                     lines_kept.append(line)
             except (ValueError, KeyError, TypeError):
@@ -70,7 +70,7 @@ class Progress:
         if not self.writes:
             return
         try:
-            with (self.folder / name).open("a", encoding="utf-8", errors="surrogateescape") as file:
+            with (self.folder / name).open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text)
         except OSError as error:
             raise atomic.user_error(error, self.folder / name) from error

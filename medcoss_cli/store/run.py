@@ -18,13 +18,21 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic import BaseModel, Field, PlainValidator, model_validator
 
 from medcoss_cli.errors import UsageError
 from medcoss_cli.store import atomic, lock, typed
 from medcoss_cli.store.progress import Progress
 
-Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]+$")]
+
+def _place(value: object) -> str:
+    """A folder's name as the system may have it: also in another encoding, which pydantic's own text refuses."""
+    if not isinstance(value, str) or not value or b"\0" in os.fsencode(value):
+        raise ValueError("it names no folder")
+    return value
+
+
+Place = Annotated[str, PlainValidator(_place)]
 CHECKPOINT, INIT = "ckpt.pt", "init.pt"
 _FILES = ("run.json", "recipe.yaml", "metrics.jsonl", "log.txt", "resume.pt", CHECKPOINT, INIT, "quarantine.csv")
 _MADE = (
@@ -193,8 +201,8 @@ class _Facts(BaseModel, strict=True, extra="allow"):
 
     started: str
     finished: str | None = None
-    data_root: Text
-    prepared: Text
+    data_root: Place
+    prepared: Place
     kind: str = ""
     before: Annotated[int, Field(ge=0)] = 0
     stage: dict[str, Any] | None = None
@@ -204,9 +212,11 @@ class _Facts(BaseModel, strict=True, extra="allow"):
     versions: dict[str, str] = {}
 
     @model_validator(mode="after")
-    def _has_seeds(self) -> Self:
+    def _is_whole(self) -> Self:
         if self.kind == "finetune" and not self.seeds:
             raise ValueError("it names no seed")
+        if self.kind == "finetune" and self.start is None:
+            raise ValueError("it does not say what the run began from")
         return self
 
 

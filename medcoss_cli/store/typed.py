@@ -14,6 +14,11 @@ from medcoss_cli.errors import CheckpointError, MedcossError, is_of_the_machine
 Kind = TypeVar("Kind")
 LARGEST = 256 * 2**20
 """Bytes of a JSON file."""
+DEEPEST = 50
+DIGITS = 19
+"""Of a whole number: 64 bits."""
+FURTHEST = 1e100
+"""From 0, of a number: squares of such numbers can be added up."""
 
 
 def read_json(
@@ -46,11 +51,39 @@ def _content(path: Path, fix: str, error: type[MedcossError], what: str) -> Any:
 
 
 def loads(text: str) -> Any:
-    """JSON without a key that stands twice. Raises: ValueError, also for what is nested too deeply."""
+    """JSON without a key that stands twice. Raises: ValueError, also for what is nested too deeply and for endless numbers."""
     try:
-        return json.loads(text, object_pairs_hook=_once)
+        content = json.loads(text, object_pairs_hook=_once, parse_int=whole, parse_float=_real)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    check_depth(content)
+    return content
+
+
+def check_depth(content: Any) -> None:
+    """Raises: ValueError for values in each other beyond `DEEPEST`, which what walks through them could not do."""
+    level = [content]
+    for _ in range(DEEPEST):
+        parts = [
+            part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list | tuple)
+        ]
+        level = [entry for part in parts for entry in part]
+    if level:
+        raise ValueError("it is nested too deeply")
+
+
+def whole(text: str) -> int:
+    """A whole number of 64 bits or so. Raises: ValueError."""
+    if len(text.lstrip("-")) > DIGITS:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
+
+
+def _real(text: str) -> float:
+    value = float(text)
+    if abs(value) > FURTHEST:
+        raise ValueError(f"the number {text[:20]}")
+    return value
 
 
 def checked(

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import yaml
 
+from medcoss_cli.store.typed import FURTHEST
+
 Keys = tuple[str | int, ...]
 
 LARGEST = 20_000  # values; a small file of nested aliases can stand for billions
 DEEPEST = 20
+LONGEST = 2**18  # characters; reading a mebibyte takes half a minute
 
 
 class Loader(yaml.SafeLoader):
-    """Safe YAML whose keys are text, in which 1e-3 is a number and nothing is a date."""
+    """Safe YAML whose keys are text, in which 1e-3 is a number and nothing is a date. Raises: ValueError for endless texts."""
+
+    def __init__(self, text: str) -> None:
+        if len(text) > LONGEST:
+            raise ValueError(f"it has {len(text):,} characters, more than {LONGEST:,}")
+        super().__init__(text)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         self.flatten_mapping(node)
@@ -31,7 +40,8 @@ Loader.add_implicit_resolver(
 )
 
 
-UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)  # of PyYAML's own constructors
+# of PyYAML's own constructors
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 
 
 def read(text: str) -> Any:
@@ -85,4 +95,6 @@ def unshared(value: Any) -> Any:
     """A copy in which nothing stands in two places, so that an override reaches one stage, not all that share an alias."""
     if isinstance(value, dict):
         return {key: unshared(inner) for key, inner in value.items()}
+    if isinstance(value, int | float) and FURTHEST < abs(value) < math.inf:
+        raise ValueError("a number of more than a hundred digits")
     return [unshared(inner) for inner in value] if isinstance(value, list) else value

@@ -32,7 +32,7 @@ def taken_up(file: Path, fix: str) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0][:120]
         raise CheckpointError(f"the file is damaged ({reason})", where=file, fix=fix) from error
 

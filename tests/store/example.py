@@ -57,7 +57,10 @@ def example(fill: float = 1.0, **modalities: str) -> Checkpoint:
                 "data_hash": "0123456789abcdef",
                 "recipe": {"kind": "pretrain", "train": {"epochs": 3}, "stages": [{"epochs": None}, {"epochs": 7}]},
                 "versions": {"medcoss": "0.1.0", "torch": "2.10", name: distribution},
-                "retention": {earlier: {"cka": 0.9, "loss": 1.0} for earlier in list(modalities)[:number]},
+                "retention": {
+                    earlier: {"cka": 0.9, "loss": 1.0, "loss_then": 1.0, "relative_then": 0.5}
+                    for earlier in list(modalities)[:number]
+                },
             }
             for number, (name, distribution) in enumerate(modalities.items(), 1)
         ],
