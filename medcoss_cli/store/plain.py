@@ -134,7 +134,7 @@ def _fault(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, OSError) as error:
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
         if is_of_the_machine(error):
             raise
         return "the file is damaged, or it is not a checkpoint"

@@ -70,7 +70,11 @@ class Progress:
         if not self.writes:
             return
         try:
-            with (self.folder / name).open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(text)
+            content = text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:  # half of a character, which is no file's name either
+            content = text.encode("utf-8", "backslashreplace")
+        try:
+            with (self.folder / name).open("ab") as file:
+                file.write(content)
         except OSError as error:
             raise atomic.user_error(error, self.folder / name) from error
