@@ -17,14 +17,14 @@ from concurrent.futures import Future, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import numpy as np
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, model_validator
 
 from medcoss_cli.console import Screen
 from medcoss_cli.data.identity import source_of
-from medcoss_cli.data.prepared import FIX, INDEX, NAME, QUARANTINE, PreparedSet
+from medcoss_cli.data.prepared import COUNT, FIX, HEX, INDEX, NAME, QUARANTINE, ROWS, TEXT, PreparedSet
 from medcoss_cli.data.read import Blank, Listing, encode, read_checked, reason_counts
 from medcoss_cli.data.workers import blamed, readers
 from medcoss_cli.errors import DataError, ResourceError
@@ -70,6 +70,10 @@ def prepare(
             if not (folder / INDEX).exists():  # another process may have written it while we waited
                 _write(modality, listing, folder, workers or len(os.sched_getaffinity(0)), bad_share, screen)
     prepared = PreparedSet.open(folder)
+    records = prepared.records
+    if records.min() < 0 or records.max() >= len(listing.records):
+        what = "the table of rows of the prepared set is damaged (records: there is no such record)"
+        raise DataError(what, where=folder / ROWS, fix=FIX)
     _allowed(prepared.index["bad"], bad_share, folder / QUARANTINE)
     _report(prepared, modality, screen)
     return prepared
@@ -140,7 +144,7 @@ def _write_index(
         groups=groups.astype(np.int32),
         records=np.array([x for shard in shards for x in shard["records"]], np.int64),
     )
-    atomic.write(folder / "rows.npz", table.getvalue())
+    atomic.write(folder / ROWS, table.getvalue())
     index = {
         "layout": LAYOUT,
         "modality": modality.name,
@@ -227,15 +231,15 @@ class _Facts(BaseModel, allow_inf_nan=False):
     """What `_shard` notes of a shard."""
 
     file: NAME
-    rows: Annotated[int, Field(ge=0)]
-    bytes: Annotated[int, Field(ge=0)]
-    hash: str
+    rows: COUNT
+    bytes: COUNT
+    hash: HEX
     scale: list[float]
     offset: list[float]
-    groups: list[str]
-    records: list[Annotated[int, Field(ge=0)]]
-    refused: list[tuple[Annotated[int, Field(ge=0)], str, bool]]
-    notes: dict[str, int]
+    groups: list[HEX]
+    records: list[COUNT]
+    refused: list[tuple[COUNT, TEXT, bool]]
+    notes: dict[TEXT, COUNT]
 
     @model_validator(mode="after")
     def _one_of_each(self) -> Self:
@@ -327,7 +331,7 @@ def _report(prepared: PreparedSet, modality: CompleteModality, screen: Screen) -
     index = prepared.index
     screen.say(f"{modality.name}: {len(prepared)} samples of {' x '.join(map(str, prepared.size))}")
     if index["refused"]:
-        reasons = reason_counts(reason for reason, count in index["refused"].items() for _ in range(count))
+        reasons = reason_counts(index["refused"])
         screen.warn(f"{modality.name}: {sum(index['refused'].values())} refused: {reasons} (see {prepared.quarantine})")
     for note, count in index["notes"].items():
         screen.say(f"{modality.name}: {count} x {note}")

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import numpy as np
-from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.store import typed
-from medcoss_cli.store.arrays import load_arrays, open_array
+from medcoss_cli.store.arrays import is_plain, load_arrays, open_array
 
 INDEX = "index.json"
+ROWS = "rows.npz"
 FIX = "delete it and prepare again"
 QUARANTINE = "quarantine.csv"
 
@@ -25,20 +26,32 @@ _KINDS = {"scale": "f", "offset": "f", "groups": "iu", "records": "iu"}
 
 NAME = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 """Of a file in the folder of a prepared set: it leads nowhere else."""
+HEX = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]*$")]
+COUNT = Annotated[int, Field(ge=0, le=2**40)]
+"""Of rows, files or bytes: more than there can be, and less than numpy's whole numbers hold."""
+
+
+def _encoded(text: str) -> str:
+    text.encode("utf-8", "surrogateescape")  # UnicodeEncodeError is a ValueError
+    return text
+
+
+TEXT = Annotated[str, AfterValidator(_encoded)]
+"""That a log and a table can hold: no half of a character, but bytes of a file's name that are not UTF-8."""
 
 
 class _Shard(BaseModel, strict=True, extra="allow"):
     file: NAME
-    rows: Annotated[int, Field(ge=0)]
+    rows: Annotated[COUNT, Field(gt=0)]
 
 
 class _Index(BaseModel, strict=True, extra="allow"):
-    rows: Annotated[int, Field(ge=0)]
+    rows: Annotated[COUNT, Field(gt=0)]
     size: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1)]
-    data_hash: str
+    data_hash: HEX
     bad: Annotated[float, Field(ge=0)]
-    refused: dict[str, int]
-    notes: dict[str, int]
+    refused: dict[TEXT, COUNT]
+    notes: dict[TEXT, COUNT]
     shards: Annotated[list[_Shard], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -95,22 +108,27 @@ class PreparedSet:
 
     @cached_property
     def _rows(self) -> dict[str, np.ndarray[Any, Any]]:
-        path, what = self.folder / "rows.npz", "the table of rows of the prepared set"
+        path, what = self.folder / ROWS, "the table of rows of the prepared set"
         rows = load_arrays(path, _KINDS.keys(), fix=FIX, error=DataError, what=what)
         for name, array in rows.items():
-            if array.shape != (len(self),) or array.dtype.kind not in _KINDS[name]:
+            if array.shape != (len(self),) or not is_plain(array, _KINDS[name]):
                 raise DataError(f"{what} is damaged ({name} is {array.dtype} of {array.shape})", where=path, fix=FIX)
         return rows
 
     @cached_property
     def _shards(self) -> list[np.ndarray[Any, Any]]:
-        return [self._shard(shard["file"], shard["rows"]) for shard in self.index["shards"]]
+        shards: list[np.ndarray[Any, Any]] = []
+        for shard in self.index["shards"]:
+            shards.append(self._shard(shard["file"], shard["rows"], shards[0].shape[1:] if shards else None))
+        return shards
 
-    def _shard(self, name: str, rows: int) -> np.ndarray[Any, Any]:
+    def _shard(self, name: str, rows: int, row: tuple[int, ...] | None) -> np.ndarray[Any, Any]:
+        """Args: row: the shape of a row in the other shards."""
         axes = len(self.size)
 
         def shaped(shape: tuple[int, ...]) -> bool:  # (N, C, *size), of text (N, L)
-            return len(shape) in (1 + axes, 2 + axes) and shape[0] == rows and shape[-axes:] == self.size
+            fits = len(shape) in (1 + axes, 2 + axes) and shape[0] == rows and shape[-axes:] == self.size
+            return fits and row in (None, shape[1:])
 
         what = "a part of the prepared set"
         return open_array(self.folder / name, shaped, "iu", fix=FIX, error=DataError, what=what)

@@ -149,8 +149,8 @@ def listed(
     return records
 
 
-def reason_counts(reasons: Iterable[str], limit: int = 4) -> str:
-    """The commonest reasons with their numbers, in one line."""
+def reason_counts(reasons: Iterable[str] | Mapping[str, int], limit: int = 4) -> str:
+    """The commonest reasons with their numbers, in one line; of a mapping, its numbers."""
     counts = Counter(reasons).most_common()
     shown = "; ".join(f"{count} x {reason}" for reason, count in counts[:limit])
     return shown + (f"; and {len(counts) - limit} other reasons" if len(counts) > limit else "")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, Field
@@ -22,7 +22,7 @@ from medcoss_cli.data.identity import source_of
 from medcoss_cli.data.labelled import Case
 from medcoss_cli.data.masks import check_on, grid_of, read_mask, read_placed
 from medcoss_cli.data.prepare import locked, settings, stamp
-from medcoss_cli.data.prepared import FIX, NAME
+from medcoss_cli.data.prepared import FIX, HEX, NAME
 from medcoss_cli.data.read import read_checked
 from medcoss_cli.data.workers import blamed, readers
 from medcoss_cli.errors import DataError, MedcossError, PluginError, shortage
@@ -44,16 +44,16 @@ class _Facts(BaseModel, strict=True, allow_inf_nan=False):
 
     file: NAME
     case: Annotated[int, Field(ge=0)]
-    split: str
+    split: Literal["train", "val", "test"]
     group: str
     scale: float
     offset: float
-    hash: str
-    voxels: list[Annotated[int, Field(ge=0)]]
+    hash: HEX
+    voxels: list[Annotated[int, Field(ge=0, le=2**53)]]  # so that a sum of them is exact in float64
 
 
 class _Index(BaseModel, strict=True):
-    data_hash: str
+    data_hash: HEX
     cases: list[_Facts]
 
 
@@ -80,7 +80,7 @@ class SegmentedSet:
         """Integers (C, *after), mapped, with scale and offset."""
         case, axes = self.index["cases"][row], self._points[row].shape[1] - 1
         opened = self._open(f"{case['file']}.image.npy", lambda shape: len(shape) == 1 + axes)
-        return opened, case["scale"], case["offset"]
+        return opened, float(case["scale"]), float(case["offset"])  # JSON has whole numbers, too
 
     def mask(self, row: int) -> Array:
         """Labels (*after) uint8, mapped: 0 background, 1 the first class."""
@@ -222,7 +222,12 @@ def prepare_masks(
                 count = workers or len(os.sched_getaffinity(0))
                 _write(modality, cases, values, layout, folder, count, bad_share, screen)
     what = "the index of the prepared set"
-    return SegmentedSet(folder, typed.read_plain(_Index, folder / "index.json", fix=FIX, error=DataError, what=what))
+    index = typed.read_plain(_Index, folder / "index.json", fix=FIX, error=DataError, what=what)
+    if any(len(facts["voxels"]) != len(values) for facts in index["cases"]):
+        raise DataError(
+            f"{what} is damaged (voxels: of another number of classes)", where=folder / "index.json", fix=FIX
+        )
+    return SegmentedSet(folder, index)
 
 
 def _write(
@@ -267,7 +272,10 @@ def _case(
     facts_path = folder / f"{name}.json"
     if facts_path.exists():
         what = "what was noted of a case of the prepared set"
-        return typed.read_plain(_Facts, facts_path, fix=FIX, error=DataError, what=what)
+        facts = typed.read_plain(_Facts, facts_path, fix=FIX, error=DataError, what=what)
+        if len(facts["voxels"]) != len(values):
+            raise DataError(f"{what} is damaged (voxels: of another number of classes)", where=facts_path, fix=FIX)
+        return facts
     assert case.record is not None
     with blamed(modality):
         try:

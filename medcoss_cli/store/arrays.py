@@ -61,9 +61,14 @@ def open_array(
         if is_of_the_machine(fault):
             raise
         raise error(f"{what} is damaged ({_short(fault)})", where=path, fix=fix) from fault
-    if not shaped(found) or array.dtype.kind not in kinds:
+    if not shaped(found) or not is_plain(array, kinds):
         raise error(f"{what} is damaged (it holds {array.dtype} of {' x '.join(map(str, found))})", where=path, fix=fix)
     return array
+
+
+def is_plain(array: Array, kinds: str) -> bool:
+    """Is it of one of these kinds, and in an order and size of bytes that torch takes?"""
+    return array.dtype.kind in kinds and array.dtype.isnative and array.dtype.itemsize <= 8
 
 
 def _short(fault: Exception) -> str:

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Self
 import yaml
 from pydantic import BaseModel, Field, PlainValidator, model_validator
 
-from medcoss_cli.errors import UsageError
+from medcoss_cli.errors import CheckpointError, DataError, MedcossError, UsageError, is_of_the_machine
 from medcoss_cli.store import atomic, lock, typed
 from medcoss_cli.store.progress import Progress
 
@@ -140,9 +140,11 @@ class Run(Progress):
         if not self.writes:
             return
         path = self.folder / "quarantine.csv"
-        (header, *_), *_ = several = [_rows(table) for table in tables]
+        several = [_rows(table, f"delete {table.parent} and prepare again", DataError) for table in tables]
+        header = several[0][0]
         rows = [row for table in several for row in table[1:]]
-        kept = [row for row in _rows(path)[1:] if row[0] != str(stage)] if path.exists() else []
+        fix = "delete it and resume again"
+        kept = [row for row in _rows(path, fix)[1:] if row[0] != str(stage)] if path.exists() else []
         if not rows and not kept:
             return
         text = io.StringIO()
@@ -228,9 +230,21 @@ def facts_of(folder: Path) -> dict[str, Any]:
     return typed.read_plain(_Facts, path, fix="restore it from a backup, or start the run again", what="the run's file")
 
 
-def _rows(table: Path) -> list[list[str]]:
-    with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        return list(csv.reader(file))
+def _rows(table: Path, fix: str, error: type[MedcossError] = CheckpointError) -> list[list[str]]:
+    """The rows of a quarantine, its header first. Raises: `error`."""
+    what = "the table of unused files"
+    try:
+        if table.stat().st_size > typed.LARGEST:  # a line is read whole, whatever its length
+            raise error(f"{what} is larger than {typed.LARGEST >> 20} MiB", where=table, fix=fix)
+        with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (OSError, csv.Error) as fault:
+        if is_of_the_machine(fault):
+            raise
+        raise error(f"{what} is damaged ({fault})"[:300], where=table, fix=fix) from fault
+    if not rows:
+        raise error(f"{what} is empty", where=table, fix=fix)
+    return rows
 
 
 def without_paths(recipe: Mapping[str, Any]) -> dict[str, Any]:

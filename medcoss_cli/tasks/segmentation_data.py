@@ -52,7 +52,8 @@ class MaskData:
         self.predict = {key: predict[key] for key in ("overlap", "pad")}
         self.train, self.val = prepared.rows("train"), prepared.rows("val")
         self.cases, self.data_hash = len(self.train), prepared.data_hash
-        voxels = np.array([prepared.index["cases"][row]["voxels"] for row in self.train], dtype=float).sum(0)
+        counts = [prepared.index["cases"][row]["voxels"] for row in self.train]
+        voxels = np.array(counts, dtype=float).reshape(self.cases, len(values)).sum(0)  # 0 where no case is left
         total = sum(prepared.mask(row).size for row in self.train)
         inside = targets_of(np.arange(1, len(values) + 1), values)  # of each class, the labels that are it
         self.shares = [float(voxels[labels].sum()) / max(1, total) for labels in inside]

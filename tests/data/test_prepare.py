@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -307,7 +308,87 @@ def test_a_shard_of_another_size_is_a_sentence(tmp_path: Path, grey: Modality) -
         PreparedSet.open(rows.folder).read(np.arange(10))
 
 
-@pytest.mark.parametrize("wrong", ["", "null", '{"rows": 10}', "[" * 100_000, '{"refused": [[99, "x", true]]}'])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rows": 2**63, "shards": [{"file": "shard-00000.npy", "rows": 2**63}]},
+        {"rows": 0, "shards": [{"file": "shard-00000.npy", "rows": 0}]},
+        {"refused": {"x": 10**15}},  # were they counted one by one, for days
+        {"refused": {"x": -1}},
+        {"notes": {"\ud800": 1}},
+        {"data_hash": "\ud800"},
+    ],
+    ids=str,
+)
+def test_an_index_of_what_cannot_be_is_a_sentence(tmp_path: Path, grey: Modality, wrong: dict[str, object]) -> None:
+    fill(tmp_path / "in", 10)
+    path = prepare(grey, find(grey, tmp_path / "in"), tmp_path / "out").folder / "index.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | wrong))
+    with pytest.raises(DataError, match="damaged") as refused:
+        prepare(grey, find(grey, tmp_path / "in"), tmp_path / "out")
+    assert refused.value.where == str(path)
+
+
+def test_what_was_refused_is_told_at_once_however_much_it_is(tmp_path: Path, grey: Modality) -> None:
+    fill(tmp_path / "in", 10)
+    path = prepare(grey, find(grey, tmp_path / "in"), tmp_path / "out").folder / "index.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"refused": {"x": 2**40}}))
+    screen = Listening()
+    prepare(grey, find(grey, tmp_path / "in"), tmp_path / "out", screen=screen)
+    assert any(f"{2**40} x x" in line for line in screen.lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("records", np.arange(1, 11)),
+        ("records", np.arange(-1, 9)),
+        ("scale", np.ones(10, ">f4")),
+        ("offset", np.ones(10, np.longdouble)),
+    ],
+)
+def test_rows_of_what_cannot_be_are_a_sentence(
+    tmp_path: Path, grey: Modality, name: str, values: np.ndarray[Any, Any]
+) -> None:
+    fill(tmp_path / "in", 10)
+    path = prepare(grey, find(grey, tmp_path / "in"), tmp_path / "out").folder / "rows.npz"
+    with np.load(path) as rows:
+        arrays = dict(rows)
+    np.savez(path, **(arrays | {name: values}))
+    with pytest.raises(DataError, match=f"damaged .{name}") as refused:
+        prepare(grey, find(grey, tmp_path / "in"), tmp_path / "out")
+    assert refused.value.where == str(path)
+
+
+@pytest.mark.parametrize(
+    "other", [np.zeros((16, 3, 8, 8), np.uint8), np.zeros((16, 1, 8, 8), ">i2")], ids=["channels", "order"]
+)
+def test_a_shard_unlike_the_others_is_a_sentence(tmp_path: Path, grey: Modality, other: np.ndarray[Any, Any]) -> None:
+    fill(tmp_path / "in", 32)
+    rows = prepare(grey, find(grey, tmp_path / "in"), tmp_path / "out", workers=1)
+    path = rows.folder / "shard-00001.npy"
+    np.save(path, other)
+    with pytest.raises(DataError, match=r"it holds .* of 16 x") as refused:
+        PreparedSet.open(rows.folder).read(np.arange(32))
+    assert refused.value.where == str(path)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "",
+        "null",
+        '{"rows": 10}',
+        "[" * 100_000,
+        '{"refused": [[99, "x", true]]}',
+        '{"refused": [[0, "\\ud800", true]]}',
+        json.dumps({"refused": [], "records": [*range(9), 2**63]}),
+        json.dumps({"refused": [], "bytes": 10**400}),
+        json.dumps({"refused": [], "hash": "\ud800"}),
+        json.dumps({"refused": [], "groups": ["\ud800"] * 10}),
+    ],
+    ids=range(10),
+)
 def test_what_was_noted_of_a_shard_is_checked_before_it_goes_on(tmp_path: Path, grey: Modality, wrong: str) -> None:
     fill(tmp_path / "in", 10)
     rows = prepare(grey, find(grey, tmp_path / "in"), tmp_path / "out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -118,10 +119,16 @@ def test_the_run_is_refused_before_it_begins(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.image.npy"))
 
 
-HARM = {
+HARM: dict[str, tuple[str, Any]] = {
     "index": ("index.json", b'{"data_hash": "x", "cases": [{"file": "../../x"}]}'),
     "no JSON": ("index.json", b"\xff"),
+    "voxels of more classes": ("index.json", {"voxels": [1, 2]}),
+    "more voxels than there can be": ("index.json", {"voxels": [10**400]}),
+    "a split of its own": ("index.json", {"split": "training"}),
     "facts": ("case-00000.json", b"[]"),
+    "facts of no class": ("case-00000.json", {"voxels": []}),
+    "a hash of half a character": ("case-00000.json", {"hash": "\ud800"}),
+    "an image of another order of bytes": ("case-00000.image.npy", np.zeros((1, 3, 4, 5), ">i2")),
     "an empty image": ("case-00000.image.npy", b""),
     "a mask of another size": ("case-00000.mask.npy", np.zeros((3, 4, 5), np.uint8)),
     "places of objects": ("case-00000.points.npy", b"\x93NUMPY\x01\x00"),
@@ -152,6 +159,10 @@ def test_a_damaged_set_is_a_sentence(tmp_path: Path, harm: str) -> None:
         (path.parent / "index.json").unlink()
     if isinstance(content, bytes):
         path.write_bytes(content)
+    elif isinstance(content, dict):
+        written = json.loads(path.read_text())
+        (written["cases"][0] if "cases" in written else written).update(content)
+        path.write_text(json.dumps(written))
     else:
         np.save(path, content)
     with pytest.raises(DataError, match="damaged") as refused:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medcoss_cli.errors import CheckpointError, ResourceError, UsageError
+from medcoss_cli.errors import CheckpointError, DataError, ResourceError, UsageError
 from medcoss_cli.store import atomic
 from medcoss_cli.store.run import Run, facts_of, without_paths
 
@@ -327,6 +329,45 @@ def test_other_ranks_write_nothing(tmp_path: Path) -> None:
     other.close()
     assert {p: p.stat().st_mtime_ns for p in first.folder.rglob("*")} == before
     first.close()
+
+
+HEADER = "file,part,bad,reason\n"
+
+
+@pytest.fixture
+def short_fields() -> Iterator[None]:
+    before = csv.field_size_limit(2**17)  # a reader of tables raises it for the whole process
+    yield
+    csv.field_size_limit(before)
+
+
+@pytest.mark.usefixtures("short_fields")
+@pytest.mark.parametrize("content", ["", "\n\n", f"{HEADER}{'x' * 200_000},,no,blank\n", None])
+def test_a_damaged_table_of_unused_files_is_a_sentence(tmp_path: Path, content: str | None) -> None:
+    run, table = create(tmp_path), tmp_path / "set" / "quarantine.csv"
+    table.parent.mkdir()
+    if content is not None:
+        table.write_text(content)
+    with pytest.raises(DataError, match="prepare again") as refused:
+        run.quarantine(1, [table])
+    assert refused.value.where == str(table)
+    table.write_text(f"{HEADER}a,,no,blank\n")
+    if content is not None:
+        (run.folder / "quarantine.csv").write_text(content)
+        with pytest.raises(CheckpointError, match="delete it") as refused_again:
+            run.quarantine(1, [table])
+        assert refused_again.value.where == str(run.folder / "quarantine.csv")
+    run.close()
+
+
+def test_a_blank_line_among_unused_files_is_no_row(tmp_path: Path) -> None:
+    run, table = create(tmp_path), tmp_path / "quarantine.csv"
+    table.write_text(f"{HEADER}\nb,,no,blank\n")
+    kept = run.folder / "quarantine.csv"
+    kept.write_text(f"stage,{HEADER}\n1,a,,no,blank\n")
+    run.quarantine(2, [table])
+    assert kept.read_text() == f"stage,{HEADER}1,a,,no,blank\n2,b,,no,blank\n"
+    run.close()
 
 
 def test_a_log_line_has_the_time_and_may_hold_any_file_name(tmp_path: Path) -> None:

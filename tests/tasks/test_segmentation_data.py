@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import SimpleITK as sitk  # noqa: N813 - its users' name for it
 
+from medcoss_cli.errors import DataError
 from medcoss_cli.recipe.read import read_recipe
 from tests.finetuning_runs import MASKS, begin
 
@@ -38,6 +41,19 @@ def test_patches_come_from_anywhere_where_the_recipe_wants_it(tmp_path: Path) ->
     anywhere = share_with_class(tmp_path, "task.foreground=0.0")
     assert anywhere < 0.15, "4 of 49 places"
     assert 0.4 < share_with_class(tmp_path) < 0.65, "half of them around the class"
+
+
+@pytest.mark.parametrize("left", ["none", "val"])
+def test_without_a_training_case_it_does_not_begin(tmp_path: Path, left: str) -> None:
+    (tmp_path / "data").mkdir()
+    volume_with_a_corner(tmp_path / "data" / "ct")
+    share_with_class(tmp_path)
+    (path,) = tmp_path.rglob("index.json")
+    index = json.loads(path.read_text())
+    index["cases"] = [case | {"split": left} for case in index["cases"] if left != "none"]
+    path.write_text(json.dumps(index))
+    with pytest.raises(DataError, match="no training case is left"):
+        share_with_class(tmp_path)
 
 
 def test_the_atrium_recipe_takes_uniform_patches_as_its_source_does() -> None:
