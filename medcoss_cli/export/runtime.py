@@ -20,6 +20,7 @@ from medcoss_cli.plugin import CompleteModality, TokenizerSpec
 from medcoss_cli.registry import discovery
 from medcoss_cli.registry.configure import fit
 from medcoss_cli.registry.fingerprint import check_unchanged
+from medcoss_cli.store import weighed
 from medcoss_cli.tasks.predictor import Predictor
 from medcoss_cli.tasks.spec import TaskSpec
 
@@ -72,6 +73,8 @@ class Exported:
             )
         modality = discovery.load_modality(about.modality)
         spec, size = TokenizerSpec.from_plain(about.tokenizer_spec or {}), tuple(about.size)
+        if (fault := weighed.size_fault(size, spec.patch)) is not None:
+            raise CheckpointError(f"its metadata is damaged: {fault}", where=self.path, fix="export it again")
         modality = fit(modality, tokenizer=about.tokenizer, spec=spec, size=size, vocabulary=self.vocabulary)
         check_unchanged(about.plugin, modality, screen, where=self.path, decodes=False)
         return modality
@@ -84,7 +87,8 @@ class Exported:
             )
         spec = TaskSpec.from_plain({**self.about.task, "vocabulary": self.vocabulary}, self.path)
         kind, given = load_kind(spec), self.session.get_outputs()[0].shape[1]
-        fault, width = kind.fault(spec), kind.width(spec)
+        patch = TokenizerSpec.from_plain(spec.tokenizer_spec).patch
+        fault, width = kind.fault(spec) or weighed.size_fault(spec.size, patch), kind.width(spec)
         if width is not None and isinstance(given, int) and given != width:
             fault = f"its task has {width} outputs, its network {given}"
         if fault is not None:
@@ -118,6 +122,9 @@ def load(path: Path) -> Exported:
             fix="export it again, and keep the files that lie beside it together",
         ) from error
     about = metadata.read(session.get_modelmeta().custom_metadata_map, path)
+    ranks = [len(output.shape) for output in session.get_outputs()]
+    if not session.get_inputs() or not ranks or 0 in ranks or (about.kind == "features" and ranks != [3, 2]):
+        raise CheckpointError("its metadata is damaged: it is of another network", where=path, fix="export it again")
     if {len(about.axes), len(about.sizes)} != {rank := len(session.get_inputs()[0].shape)}:
         raise CheckpointError(
             f"its metadata is damaged: it names {len(about.axes)} axes and {len(about.sizes)} sizes of an input of {rank}",
@@ -154,4 +161,7 @@ def _words(about: Description, path: Path) -> str | None:
         raise CheckpointError(
             "this is not the tokenizer it was exported with", where=path_beside, fix="export it again"
         )
-    return content.decode()
+    try:
+        return content.decode()
+    except ValueError as error:
+        raise CheckpointError("its tokenizer is no text", where=path_beside, fix="export it again") from error

@@ -57,6 +57,8 @@ def trained_seeds(run: Path, screen: Screen, seed: int | None = None) -> Iterato
     for number, path in files:
         if seed in (None, number):
             stored = finetuned.load(path)
+            if not stored.weights:
+                raise CheckpointError("it holds no weights", where=path, fix="use another copy of it, or train again")
             spec = stored_spec(stored, path)
             kind, modality = load_kind(spec), load_modality(spec, screen, path)
             screen = Screen()  # a note on the plugin is printed once
@@ -77,7 +79,7 @@ def best_seed(run: Path, seed: int | None, screen: Screen) -> TrainedSeed:
 def _score(trained: TrainedSeed, run: Path) -> float:
     validation = trained.facts.get("validation")
     try:
-        return trained.kind.criterion(validation) if validation else 0.0
+        return float(trained.kind.criterion(validation)) if validation else 0.0
     except (KeyError, TypeError) as error:
         raise CheckpointError(
             f"the validation scores of seed {trained.seed} are damaged", where=run, fix="name a seed with --seed N"

@@ -8,6 +8,7 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor, nn
 
+from medcoss_cli.errors import CheckpointError
 from medcoss_cli.model import foreign, pooling
 from medcoss_cli.model.block import drop_path
 from medcoss_cli.model.encoder import EncoderShape, TransformerEncoder, initialise
@@ -147,12 +148,12 @@ class FinetunedNetwork(TaskNetwork):
     def take(self, weights: Mapping[str, Tensor], key: str) -> None:
         """Tokenizer and encoder of a model's state dict; without weights of the tokenizer it stays as it was drawn.
 
-        Raises: RuntimeError where one does not fit.
+        Raises: CheckpointError where one does not fit.
         """
         for prefix, part in ((f"tokenizers.{key}.", self.tokenizer), ("encoder.", self.encoder)):
             taken = {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
             if taken or part is self.encoder:
-                part.load_state_dict(taken)
+                _take(part, taken)
 
     def depth_of(self, name: str) -> int:
         """How deep a weight lies: 0 the tokenizer and cls token, 1 the first block, depth + 1 the head."""
@@ -195,11 +196,20 @@ class ForeignNetwork(TaskNetwork):
     def take(self, weights: Mapping[str, Tensor], key: str) -> str | None:
         """The backbone's weights by its own names; a U-Net takes what fits, and says how much.
 
-        Raises: RuntimeError where one does not fit, CheckpointError where nothing does.
+        Raises: CheckpointError where one does not fit, or nothing does.
         """
         if self.blocks is not None:
             return cast(ResUNet, self.head).take_cnn(weights)
-        self.backbone.load_state_dict(
-            weights, strict=False
-        )  # counters of batch norms are not in a file's float tensors
+        _take(self.backbone, weights, strict=False)  # counters of batch norms are not in a file's float tensors
         return None
+
+
+def _take(network: nn.Module, weights: Mapping[str, Tensor], *, strict: bool = True) -> None:
+    try:
+        network.load_state_dict(weights, strict=strict)
+    except RuntimeError as error:
+        reason = (str(error).splitlines() or [""])[1:2]
+        raise CheckpointError(
+            f"the weights do not fit the network ({''.join(reason).strip()[:150]})",
+            fix="use another copy of the checkpoint",
+        ) from error

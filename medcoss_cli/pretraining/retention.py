@@ -264,7 +264,9 @@ def _picture(history: Sequence[Mapping[str, Any]]) -> bytes:
     names = [stage["modality"] for stage in history]
     for modality in dict.fromkeys(m for stage in history for m in parts(stage)):
         measured = [
-            (i, stage["retention"][modality]) for i, stage in enumerate(history) if modality in stage["retention"]
+            (i, stage["retention"][modality])
+            for i, stage in enumerate(history)
+            if modality in stage.get("retention", {})
         ]
         at = [i for i, _ in measured]
         label = named(modality, measured[-1][1] if measured else {})

@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, Field, model_validator
+import torch
+from pydantic import BaseModel, Field, JsonValue, model_validator
 from torch import Tensor
 
 from medcoss_cli import __version__
@@ -85,6 +86,27 @@ def _faults(content: Mapping[str, Any]) -> Iterator[str]:
             weighed.part_fault(f"the decoder of {name}", facts.get("decoder"), f"decoders.{name}.", weights),
         ]
         yield from filter(None, found)
+    for name in weights:
+        if name.partition(".")[0] in ("tokenizers", "decoders") and name.count(".") < 2:
+            yield f"its weight {name[:40]} is of no part"
+    for part in ("buffer", "anchors"):
+        for name, stored in content[part].items():
+            if name in content["modalities"]:
+                yield from _sample_faults(f"{part} of {name}", stored, content["modalities"][name], content["encoder"])
+
+
+def _sample_faults(
+    what: str, stored: Mapping[str, Any], facts: Mapping[str, Any], encoder: Mapping[str, Any]
+) -> Iterator[str]:
+    """Where stored samples are not of their modality."""
+    integers, features = stored["integers"], stored.get("features")
+    shapes = (tuple(facts["size"]), (facts["channels"], *facts["size"]))  # of words, and of all else
+    if tuple(integers.shape[1:]) not in shapes or integers.dtype not in (torch.uint8, torch.int16, torch.int32):
+        yield f"the {what} holds no samples of {facts['size']}"
+    if any(stored[key].ndim != 1 or not stored[key].is_floating_point() for key in ("scale", "offset")):
+        yield f"the {what} has no scale and offset for each sample"
+    if features is not None and tuple(features.shape) != (len(integers), encoder["width"]):
+        yield f"the {what} has no feature of {encoder['width']} values for each sample"
 
 
 def is_own(path: Path) -> bool:
@@ -198,15 +220,16 @@ class _Recipe(BaseModel, strict=True, extra="allow"):
 
 
 class _Entry(_Part):
+    __pydantic_extra__: dict[str, JsonValue]
     stage: int
-    modality: str
+    modality: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*(\+[a-z][a-z0-9_]*)*$")]
     title: str | None = None
     modalities: dict[str, _Part] | None = None
     strategy: str | None = None
     origin: str | None = None
-    steps: int | None = None
-    rehearsal_steps: int | None = None
-    batch: Annotated[int, Field(gt=0)] | None = None
+    steps: Annotated[int, Field(ge=0, le=2**53)] | None = None
+    rehearsal_steps: Annotated[int, Field(ge=0, le=2**53)] | None = None
+    batch: Annotated[int, Field(gt=0, le=2**31)] | None = None
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     recipe: _Recipe = _Recipe()
     versions: dict[str, str] = {}
@@ -214,6 +237,7 @@ class _Entry(_Part):
 
 
 class _Modality(BaseModel, strict=True, extra="allow"):
+    __pydantic_extra__: dict[str, JsonValue]
     tokenizer: str
     size: list[Annotated[int, Field(gt=0)]]
     dims: int
@@ -224,14 +248,19 @@ class _Modality(BaseModel, strict=True, extra="allow"):
     fingerprint: dict[str, Any] | None = None
 
 
-class _Encoder(BaseModel, strict=True, allow_inf_nan=False):
+class _Masking(BaseModel, strict=True, extra="forbid"):
+    patches: Annotated[float, Field(gt=0, lt=1)]
+    words: Annotated[float, Field(gt=0, lt=1)]
+
+
+class _Encoder(BaseModel, strict=True, extra="forbid", allow_inf_nan=False):
     width: Annotated[int, Field(gt=0)]
     depth: Annotated[int, Field(gt=0)]
     heads: Annotated[int, Field(gt=0)]
     mlp_ratio: float = 4.0
     layer_scale: float | None = None
     seed: Annotated[int, Field(ge=0)]
-    masking: dict[str, float]
+    masking: _Masking
 
 
 class _Stored(BaseModel, strict=True, extra="allow", arbitrary_types_allowed=True):
@@ -258,7 +287,7 @@ class _Parts(BaseModel, strict=True, extra="ignore", arbitrary_types_allowed=Tru
     """All of a checkpoint: what a rebuilt model, buffer and history will ask for."""
 
     encoder: _Encoder
-    tokenizers: dict[str, dict[str, Any]]
+    tokenizers: dict[str, dict[str, JsonValue]]
     modalities: dict[str, _Modality]
     weights: dict[str, Tensor]
     vocabularies: dict[str, str]

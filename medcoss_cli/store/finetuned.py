@@ -18,7 +18,7 @@ from medcoss_cli.store.checkpoint import SCHEMA, check_header
 KIND = "fine-tuned model"
 
 
-class _Facts(BaseModel, extra="allow"):
+class _Facts(BaseModel, strict=True, extra="allow"):
     best_step: int = 0
     validation: dict[str, float | None] = {}
 

@@ -76,11 +76,33 @@ def load(path: Path, fix: str = AGAIN, allowed: Sequence[type] = ()) -> dict[str
         raise CheckpointError("the file is damaged: its tensors are not as long as its entries", where=path, fix=fix)
     if not isinstance(content, dict):
         raise CheckpointError("this file is not a medcoss checkpoint, though torch can read it", where=path)
-    try:
-        typed.check_depth(content)
-    except ValueError as error:
-        raise CheckpointError(f"the file is damaged ({error})", where=path, fix=fix) from error
+    if not allowed and (odd := _oddity(content)) is not None:  # what others write may share and view
+        raise CheckpointError(f"the file is damaged: {odd}", where=path, fix=fix)
     return content
+
+
+def _oddity(content: dict[str, Any]) -> str | None:
+    """What no file that medcoss wrote holds: a part of many parts that stands in two places, a tensor larger than its bytes."""
+    met: set[int] = set()
+    level: list[Any] = [content]
+    for _ in range(typed.DEEPEST):
+        below: list[Any] = []
+        for entry in level:
+            if isinstance(entry, Tensor):
+                if entry.layout != torch.strided or entry.is_quantized or entry.device.type != "cpu":
+                    return "one of its tensors is of another kind"
+                if entry.numel() * entry.element_size() > entry.untyped_storage().nbytes():
+                    return "one of its tensors has more values than bytes"
+            elif isinstance(entry, dict | list | tuple):
+                if isinstance(entry, dict) and not all(isinstance(key, str | int) for key in entry):
+                    return "a key in it is no name"
+                parts = list(entry.values() if isinstance(entry, dict) else entry)
+                if id(entry) in met and any(isinstance(part, dict | list | tuple) for part in parts):
+                    return "a part of it stands in two places"  # few such parts can stand for billions
+                met.add(id(entry))
+                below += parts
+        level = below
+    return "it is nested too deeply" if level else None
 
 
 def is_safetensors(path: Path) -> bool:
@@ -134,7 +156,12 @@ def _fault(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+    except (
+        zipfile.BadZipFile,
+        ValueError,
+        OSError,
+        NotImplementedError,
+    ) as error:  # the last: of another version of zip
         if is_of_the_machine(error):
             raise
         return "the file is damaged, or it is not a checkpoint"

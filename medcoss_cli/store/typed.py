@@ -56,20 +56,13 @@ def loads(text: str) -> Any:
         content = json.loads(text, object_pairs_hook=_once, parse_int=whole, parse_float=_real)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-    check_depth(content)
-    return content
-
-
-def check_depth(content: Any) -> None:
-    """Raises: ValueError for values in each other beyond `DEEPEST`, which what walks through them could not do."""
     level = [content]
     for _ in range(DEEPEST):
-        parts = [
-            part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list | tuple)
-        ]
+        parts = [part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list)]
         level = [entry for part in parts for entry in part]
     if level:
         raise ValueError("it is nested too deeply")
+    return content
 
 
 def whole(text: str) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LONGEST = 2**17
 """Tokens of a sample: 16 times those of a volume of 512 x 512 x 512 voxels in patches of 16 x 32 x 32."""
@@ -71,6 +73,9 @@ def part_fault(name: str, numbers: Mapping[str, Any] | None, prefix: str, weight
     if not tensors or numbers is None:  # a stripped file has no decoders
         return None
     values = sum(tensor.numel() for tensor in tensors)
+    axes = {length for tensor in tensors for length in tensor.shape}
+    if "width" in numbers and numbers["width"] not in axes:
+        return f"it says that {name} is {numbers['width']} wide, and none of its tensors is"
     for key in DIMENSIONS:
         given = numbers.get(key)
         most = len(tensors) if key in ("depth", "layers") else values

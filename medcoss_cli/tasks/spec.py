@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, model_validator
 
 from medcoss_cli.data.geometry import Layout
 from medcoss_cli.store import typed
-from medcoss_cli.tasks.networks import Network
+from medcoss_cli.tasks.networks import Network, Size
 
 
 class _Part(BaseModel, strict=True, extra="forbid", allow_inf_nan=False):
@@ -17,11 +17,17 @@ class _Part(BaseModel, strict=True, extra="forbid", allow_inf_nan=False):
 
 
 class _Encoder(_Part):
-    width: int
-    depth: int
-    heads: int
-    mlp_ratio: float
+    width: Size
+    depth: Size
+    heads: Size
+    mlp_ratio: Annotated[float, Field(gt=0)]
     layer_scale: float | None
+
+    @model_validator(mode="after")
+    def _can_be_cut(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"a width of {self.width} cannot be cut into {self.heads} heads")
+        return self
 
 
 class _Foreign(_Part):
@@ -34,12 +40,12 @@ class _Head(_Part):
     layers: int
     pool: Literal["real", "all"]
     features: int
-    hybrid: int | None
+    hybrid: Literal[10, 18, 34, 50] | None
     frozen: bool
 
 
 class _Predict(_Part):
-    overlap: float
+    overlap: Annotated[float, Field(ge=0, lt=1)]
     mirror: bool
     pad: float
     postprocess: Literal["none", "largest_organ"]
@@ -58,7 +64,7 @@ class _ZScore(_Part):
 
 class _Target(BaseModel, strict=True, extra="allow"):
     shares: list[float] | None = None
-    values: dict[str, list[int | list[int]] | Literal["any"]] | None = None
+    values: dict[str, list[int] | Literal["any"]] | None = None
 
 
 class _Nested(BaseModel, extra="ignore"):
@@ -69,6 +75,9 @@ class _Nested(BaseModel, extra="ignore"):
     predict: _Predict
     intensity: _ZScore | _Fixed | None
     target: _Target
+    spacing: (
+        Annotated[list[Annotated[float, Field(gt=0, allow_inf_nan=False)]], Field(min_length=3, max_length=3)] | None
+    )
 
 
 @dataclass(frozen=True)
