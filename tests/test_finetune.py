@@ -20,7 +20,7 @@ from medcoss_cli.importers.shareable import strip
 from medcoss_cli.model.finetuned import FinetunedNetwork
 from medcoss_cli.model.positions import sincos
 from medcoss_cli.recipe.read import shipped_recipes
-from medcoss_cli.store import finetuned
+from medcoss_cli.store import finetuned, plain
 from medcoss_cli.store.run import without_paths
 from medcoss_cli.tasks.samples import SampleData
 from tests.finetuning_runs import CLASSES, MASKS, begin, recipe_of, resume, tune
@@ -105,6 +105,16 @@ def test_the_start_is_the_checkpoints_encoder_and_tokenizer(tmp_path: Path, data
             assert torch.equal(weight, known[name.replace("tokenizer.", "tokenizers.patch2d-8.")])
         else:
             assert name.startswith("head.")
+
+
+def test_a_resume_file_with_a_warning_of_another_form_is_taken_up(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(Interrupted):
+        tune(tmp_path, data, CLASSES, screen=StopAfter(3))
+    place = tmp_path / "runs" / "run" / "seed-0" / "resume.pt"
+    content = plain.load(place)
+    content["state"]["warned"] = torch.ones(2)
+    plain.save(content, place)
+    assert resume(tmp_path, data)["seeds"]
 
 
 def test_what_a_stage_leaves_is_a_start(tmp_path: Path, data: Path, checkpoint: Path) -> None:

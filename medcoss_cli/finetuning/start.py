@@ -24,6 +24,7 @@ from medcoss_cli.store import start as begin
 from medcoss_cli.store.checkpoint import Checkpoint, find_checkpoint, is_own
 from medcoss_cli.strategies import Strategy
 from medcoss_cli.tasks import TaskKind
+from medcoss_cli.training.resume import taken_up
 
 SCRATCH = "scratch"
 
@@ -54,7 +55,10 @@ def start_of(
     if recipe.modality in content.modalities:
         rebuild(recipe.modality, content, screen)
     begun = begin.described(path, content.history)
-    weights = _subnetwork(path, content, recipe.modality, screen) if recipe.head.subnetwork else content.weights
+    weights = content.weights
+    if recipe.head.subnetwork:
+        with taken_up(path, "use another copy of it, or leave head.subnetwork out"):
+            weights = _subnetwork(path, content, recipe.modality, screen)
     return asdict(shape_of(content)), described_modalities(content), weights, begun
 
 
@@ -63,7 +67,7 @@ def _subnetwork(path: Path, content: Checkpoint, modality: str, screen: Screen) 
 
     Raises: CheckpointError where the strategy has the same weights for all modalities, or the file does not hold what it kept.
     """
-    trained = content.history[-1].get("recipe", {}).get("strategy", "")
+    trained = content.history[-1].get("recipe", {}).get("strategy", "") if content.history else ""
     choice = StrategyChoice.read(trained) if trained else None
     if choice is None or choice.cls.serving is Strategy.serving:
         raise CheckpointError(
@@ -79,6 +83,7 @@ def _subnetwork(path: Path, content: Checkpoint, modality: str, screen: Screen) 
         )
     strategy, state = choice.make(), read_for(path, modality, screen)
     strategy.load_memory(content.memory[choice.name])
+    strategy.check_memory(state.model)
     with strategy.serving(state.model, modality):
         weights = {name: weight.clone() for name, weight in state.shared_weights().items()}
     screen.say(f"taken: the weights that serve {modality}; those of later stages are 0")

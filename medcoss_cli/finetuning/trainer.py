@@ -206,7 +206,7 @@ class Training:
                 self.recent = [float(loss) for loss in content["recent"]]
                 at.losses, at.losses_at_best = [float(loss) for loss in at.losses], float(at.losses_at_best)
                 at.step, at.best_step = (step_in(step, self.tune.steps) for step in (at.step, at.best_step))
-                at.best = float(at.best)
+                at.best, at.warned = float(at.best), at.warned is True
                 at.scores = None if at.scores is None else {str(key): float(at.scores[key]) for key in at.scores}
         self.progress.truncate_metrics(step=self.at.step)
 

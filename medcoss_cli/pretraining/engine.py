@@ -274,8 +274,8 @@ class Engine:
     def _load(self) -> None:
         """Take up resume.pt if it belongs to this stage; metrics written after it are dropped."""
         state = self.run.load_resume()
-        if state is not None and state.get("stage") == self.plan.stage:
-            with taken_up(self.run.folder / "resume.pt", "remove it; the stage then starts again"):
+        with taken_up(self.run.folder / "resume.pt", "remove it; the stage then starts again"):
+            if state is not None and _stage_of(state) == self.plan.stage:
                 check_data(state["data_hash"], self.data_hash, self.run.folder)
                 self.at = step_in(state["step"], self.plan.steps)
                 while self.phase < len(self.phases) and self.starts[self.phase] < self.at:
@@ -285,6 +285,14 @@ class Engine:
                 self._new_optimiser()
                 load_optimiser(self.optimiser, state["optimiser"])
         self.run.truncate_metrics(stage=self.plan.stage, step=self.at)
+
+
+def _stage_of(state: Mapping[str, Any]) -> int:
+    """The stage a resume.pt is of. Raises: ValueError, KeyError."""
+    stage = state["stage"]
+    if type(stage) is not int:
+        raise ValueError("its stage is no whole number")
+    return stage
 
 
 def _starts(shares: Sequence[float], steps: int, strategy: str) -> list[int]:

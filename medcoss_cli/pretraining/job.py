@@ -57,6 +57,7 @@ class Job:
         if self.strategy.name in self.state.memory:
             with taken_up(self.run.checkpoint, "use another copy of it"):
                 strategy.load_memory(self.state.memory[self.strategy.name])
+                strategy.check_memory(self.state.model)
         return strategy
 
     def info(self, number: int, stage: AnyStage, data: Sequence[StageData]) -> StageInfo:
@@ -121,7 +122,8 @@ class Job:
         if not all(path.exists() and path.stat().st_mtime_ns >= written for path in self._derived(self.state.history)):
             self._derive(self.state.to_checkpoint())
         resume = self.run.load_resume()
-        if resume is not None and resume.get("stage") in range(done + 1):
+        stage = None if resume is None else resume.get("stage")
+        if type(stage) is int and 0 <= stage <= done:
             self.run.drop_resume()
 
     def _derived(self, history: Sequence[Mapping[str, Any]]) -> list[Path]:

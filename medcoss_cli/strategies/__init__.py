@@ -3,18 +3,20 @@
 A strategy is one object a run, made from its settings; it never sees files, command line or devices. It overrides what
 differs from plain training. A third party brings its own through the entry-point group `medcoss.strategies`.
 
-The members in the order of their calls: `load_memory`, then for every stage `begin_stage`, `phases`, for every phase
-`Phase.on_begin`, `parameters` and `decay`, for every step `loss` (once per micro-batch), `after_backward`, `after_step`; then
-`end_stage`, `memory` and `serving`. `state` and `load_state` are called where a run is interrupted and resumed inside a stage.
+The members in the order of their calls: `load_memory` and `check_memory`, then for every stage `begin_stage`, `phases`, for
+every phase `Phase.on_begin`, `parameters` and `decay`, for every step `loss` (once per micro-batch), `after_backward`,
+`after_step`; then `end_stage`, `memory` and `serving`. `state` and `load_state` are called where a run is interrupted and
+resumed inside a stage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
@@ -154,9 +156,24 @@ class Strategy:
     def load_memory(self, memory: dict[str, Any]) -> None:
         """Take back what `memory` gave, before `begin_stage`. Tensors are on the CPU; not called where there is none."""
 
+    def check_memory(self, model: Model) -> None:
+        """Raises: ValueError where what `load_memory` took back is not of this model, so that no step fails on it."""
+
     def state(self) -> dict[str, Any]:
         """Tensors and plain values that resuming inside a stage needs beyond the model, its start and the memory."""
         return {}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take back what `state` gave, after `begin_stage` and the `on_begin` of the phases that had begun."""
+
+
+def check_tensors(kept: Mapping[str, Any], like: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> None:
+    """Compare what was kept by the names of weights with those weights; names that only one of both has are passed over.
+
+    Raises: ValueError for what is no tensor of the weight's shape, or of another dtype than the given one.
+    """
+    for name, tensor in kept.items():
+        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or dtype not in (None, tensor.dtype):
+            raise ValueError(f"{name} is no {dtype or 'tensor'}")
+        if name in like and tensor.shape != like[name].shape:
+            raise ValueError(f"{name} has another shape")

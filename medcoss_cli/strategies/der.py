@@ -6,9 +6,10 @@ saw of them and the tokens z that it made of that. A stored z means nothing unde
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import Field
@@ -18,8 +19,9 @@ from medcoss_cli.errors import CheckpointError
 from medcoss_cli.model.batch import Batch
 from medcoss_cli.model.losses import feature_distance
 from medcoss_cli.model.multimodal import Model
+from medcoss_cli.plugin import TokenNetwork
 from medcoss_cli.randomness import generator
-from medcoss_cli.strategies import Loss, Losses, Samples, StageInfo, Strategy, terms
+from medcoss_cli.strategies import Loss, Losses, Samples, StageInfo, Strategy, check_tensors, terms
 
 CHUNK = 32  # samples that are stored at a time
 
@@ -67,7 +69,7 @@ class DER(Strategy):
             modality, device = stored["modality"], batch.inputs.device
             seen = stored["inputs" if "keep" in stored else "hidden"][rows].to(device)
             keep = stored["keep"][rows].long().to(device) if "keep" in stored else None
-            inputs = seen.float() if keep is not None else seen.long()
+            inputs = given(seen)
             value, count = feature_distance(
                 model.encode(modality, inputs, keep),
                 stored["tokens"][rows].to(device),
@@ -102,6 +104,10 @@ class DER(Strategy):
     def load_memory(self, memory: dict[str, Any]) -> None:
         self.stored = list(memory["stored"])
 
+    def check_memory(self, model: Model) -> None:
+        for part in self.stored:
+            check_stored(part, model)
+
 
 @torch.no_grad()
 def stored_outputs(model: Model, batch: Batch) -> dict[str, Tensor]:
@@ -113,3 +119,35 @@ def stored_outputs(model: Model, batch: Batch) -> dict[str, Tensor]:
     if keep is not None:
         return {"inputs": batch.inputs.half().cpu(), "keep": keep.int().cpu(), "tokens": tokens}
     return {"inputs": batch.inputs.int().cpu(), "hidden": seen.int().cpu(), "tokens": tokens}
+
+
+def given(stored: Tensor) -> Tensor:
+    """Stored inputs in the precision that the model takes."""
+    return stored.float() if stored.is_floating_point() else stored.long()
+
+
+@torch.no_grad()
+def check_stored(part: Stored, model: Model) -> None:
+    """Raises: ValueError, KeyError, IndexError or RuntimeError for stored samples that are not of the model's modality.
+
+    On the CPU, where an index out of range is an exception: the rows with the smallest and the largest ones stand for all.
+    """
+    modality = model.modalities[part["modality"]]
+    words = modality.text_tokenizer is not None
+    forms = {"inputs": torch.int32, "hidden": torch.int32} if words else {"inputs": torch.float16, "keep": torch.int32}
+    forms["tokens"] = torch.float16
+    if part.keys() != {"modality", *forms}:
+        raise ValueError(f"the stored samples of {modality.name} have other parts")
+    check_tensors({name: part[name] for name in forms}, {})
+    if any(part[name].dtype != dtype for name, dtype in forms.items()):
+        raise ValueError(f"the stored samples of {modality.name} are of another precision")
+    if len({len(part[name]) for name in forms}) > 1 or not part["tokens"].numel():
+        raise ValueError(f"the stored samples of {modality.name} are none, or of different numbers")
+    network = cast(TokenNetwork, copy.deepcopy(model.tokenizer(modality.name)).cpu())
+    for name in ("inputs", "hidden") if words else ("keep",):
+        indices = part[name].flatten(1)
+        rows = torch.stack([indices.amin(1).argmin(), indices.amax(1).argmax()])
+        tokens = network.embed(*[given(part[n][rows]) for n in (("inputs", "keep") if name == "keep" else (name,))])
+        shape = (tokens.shape[1] + int(modality.tokenizer.spec.cls), tokens.shape[2])
+        if part["tokens"].shape[1:] != shape:
+            raise ValueError(f"the stored tokens of {modality.name} have another shape")

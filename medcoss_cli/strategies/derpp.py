@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
+import torch
 from pydantic import Field
 from torch import nn
 
 from medcoss_cli.model.batch import Batch
 from medcoss_cli.model.multimodal import Model
 from medcoss_cli.strategies import Loss, StageInfo
-from medcoss_cli.strategies.der import DER
-from medcoss_cli.strategies.er import replay_decoders
+from medcoss_cli.strategies.der import DER, given
+from medcoss_cli.strategies.er import check_decoders, replay_decoders
 
 
 class DERpp(DER):
@@ -47,8 +48,7 @@ class DERpp(DER):
         yield from super().replayed(model, batch)
         if self.stored:
             stored, rows = self.drawn(batch, "second replay")
-            inputs = stored["inputs"][rows].to(batch.inputs.device)
-            inputs = inputs.float() if inputs.is_floating_point() else inputs.long()
+            inputs = given(stored["inputs"][rows].to(batch.inputs.device))
             key = (*batch.key, "second replay")
             second = Batch(stored["modality"], False, inputs, None, batch.rows, batch.total, key)
             value, count = model.masked_loss(second, self.decoders[second.modality])
@@ -63,6 +63,14 @@ class DERpp(DER):
     def load_memory(self, memory: dict[str, Any]) -> None:
         super().load_memory(memory)
         self.carried = dict(memory.get("decoders", {}))
+
+    @torch.no_grad()
+    def check_memory(self, model: Model) -> None:
+        super().check_memory(model)
+        check_decoders(self.carried, model)
+        for part in self.stored:  # is a decoder for samples of this size?
+            inputs = given(part["inputs"][:1].to(model.encoder.cls.device))
+            model.masked_loss(Batch(part["modality"], False, inputs, None, slice(1), 1, ("check",)))
 
     def state(self) -> dict[str, Any]:
         return self.decoders.state_dict()

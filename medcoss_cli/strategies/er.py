@@ -11,7 +11,7 @@ from torch import nn
 
 from medcoss_cli.model.batch import Batch
 from medcoss_cli.model.multimodal import Model
-from medcoss_cli.strategies import Losses, StageInfo, Strategy
+from medcoss_cli.strategies import Losses, StageInfo, Strategy, check_tensors
 
 
 class ExperienceReplay(Strategy):
@@ -58,6 +58,9 @@ class ExperienceReplay(Strategy):
     def load_memory(self, memory: dict[str, Any]) -> None:
         self.carried = dict(memory["decoders"])
 
+    def check_memory(self, model: Model) -> None:
+        check_decoders(self.carried, model)
+
     def state(self) -> dict[str, Any]:
         return self.decoders.state_dict()
 
@@ -83,3 +86,12 @@ def replay_decoders(
             if name in kept:
                 decoders[name].load_state_dict(kept[name])
     return decoders
+
+
+def check_decoders(carried: Mapping[str, Mapping[str, Any]], model: Model) -> None:
+    """Raises: ValueError or KeyError where weights that replay has left are not of the model's decoders."""
+    for name, weights in carried.items():
+        like = model.decoders[name].state_dict()
+        if weights.keys() != like.keys():
+            raise ValueError(f"the decoder of {name} has other weights")
+        check_tensors(weights, like)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from medcoss_cli.errors import CheckpointError
 from medcoss_cli.model.multimodal import Model
-from medcoss_cli.strategies import Samples, StageInfo, Strategy
+from medcoss_cli.strategies import Samples, StageInfo, Strategy, check_tensors
 
 
 class EWC(Strategy):
@@ -79,6 +79,15 @@ class EWC(Strategy):
 
     def load_memory(self, memory: dict[str, Any]) -> None:
         self.importance, self.target = dict(memory["importance"]), dict(memory["target"])
+        if self.importance.keys() != self.target.keys():
+            raise ValueError("importance and target are of different weights")
+
+    def check_memory(self, model: Model) -> None:
+        shared = dict(model.shared_parameters())
+        if not self.importance.keys() <= shared.keys():
+            raise ValueError("importance of weights that the model does not have")
+        for kept in (self.importance, self.target):
+            check_tensors(kept, shared, torch.float32)
 
 
 def diagonal_fisher(model: Model, samples: Samples, count: int) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from medcoss_cli.errors import CheckpointError
 from medcoss_cli.model.multimodal import Model
-from medcoss_cli.strategies import Phase, Samples, StageInfo, Strategy
+from medcoss_cli.strategies import Phase, Samples, StageInfo, Strategy, check_tensors
 
 
 class PackNet(Strategy):
@@ -61,7 +61,7 @@ class PackNet(Strategy):
         self.frozen = {
             n: torch.where(self.owner[n] > 0, shared[n].detach(), torch.zeros_like(shared[n])) for n in names
         }
-        for name in self.settled:
+        for name in shared.keys() & self.settled:
             shared[name].requires_grad_(False)
 
     def _share(self, free: int) -> int:
@@ -114,14 +114,25 @@ class PackNet(Strategy):
     def load_memory(self, memory: dict[str, Any]) -> None:
         self.owner = {name: owner.clone() for name, owner in memory["owner"].items()}
         self.settled, self.stages = list(memory["settled"]), dict(memory["stages"])
+        if not all(isinstance(name, str) for name in self.settled) or any(
+            type(n) is not int for n in self.stages.values()
+        ):
+            raise ValueError("settled or stages is of another form")
+
+    def check_memory(self, model: Model) -> None:
+        check_tensors(self.owner, dict(model.shared_parameters()), torch.uint8)
 
     def state(self) -> dict[str, Any]:
         return {"owner": self.owner, "pruned": self.pruned}
 
     def load_state(self, state: dict[str, Any]) -> None:
+        owner, pruned = state["owner"], state["pruned"]
+        check_tensors(owner, self.owner, torch.uint8)
+        if owner.keys() != self.owner.keys() or not isinstance(pruned, bool):
+            raise ValueError("owner or pruned is of another form")
         device = next(iter(self.frozen.values())).device
-        self.owner = {name: owner.clone().to(device) for name, owner in state["owner"].items()}
-        self.pruned = state["pruned"]
+        self.owner = {name: stages.clone().to(device) for name, stages in owner.items()}
+        self.pruned = pruned
 
     @contextmanager
     def serving(self, model: Model, modality: str) -> Iterator[None]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from medcoss_cli.errors import CheckpointError, DataError, NonFiniteError
 
@@ -53,11 +53,19 @@ def load_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -
     if [group["params"] for group in groups] != [group["params"] for group in state["param_groups"]]:
         raise ValueError("groups of other parameters")
     optimiser.load_state_dict({"state": state["state"], "param_groups": groups})
-    if len({frozenset(values) for values in optimiser.state.values() if values}) > 1:
-        raise ValueError("moments of some parameters are missing")
     for parameter, values in optimiser.state.items():
-        moments = [value for name, value in values.items() if name != "step"]
-        if values and not all(value.shape == parameter.shape for value in moments):
+        if values:  # of AdamW; none for a parameter that had no gradient yet
+            _check_moments(parameter, values)
+
+
+def _check_moments(parameter: Tensor, values: Mapping[str, Any]) -> None:
+    if values.keys() != {"step", "exp_avg", "exp_avg_sq"} or not all(isinstance(v, Tensor) for v in values.values()):
+        raise ValueError("moments of some parameters are missing")
+    step = values["step"]
+    if step.ndim or not step.is_floating_point() or not 0 <= float(step) < math.inf:
+        raise ValueError("a step of the moments is no number of steps")
+    for moments in (values["exp_avg"], values["exp_avg_sq"]):
+        if moments.shape != parameter.shape or moments.layout != torch.strided:
             raise ValueError("moments of another shape")
 
 

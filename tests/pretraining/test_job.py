@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from medcoss_cli.console import Screen
 from medcoss_cli.errors import CheckpointError, Interrupted
@@ -52,12 +53,24 @@ def test_a_resume_file_of_a_stage_that_is_done_is_removed(done: tuple[Path, Path
     assert not (folder / "runs" / "run" / "resume.pt").exists()
 
 
-@pytest.mark.parametrize("step", [-1, 0.5, 10**6, "1", None])
-def test_a_step_that_the_stage_does_not_have_is_damage(tmp_path: Path, step: object) -> None:
+def test_a_resume_file_of_no_stage_is_left_where_all_are_done(done: tuple[Path, Path]) -> None:
+    folder, data = done
+    job = setup.resume(folder / "runs" / "run", options(folder, data), Screen())
+    job.run.save_resume({"stage": torch.ones(2)})
+    job.run.close()
+    resume(folder, data)
+    (folder / "runs" / "run" / "resume.pt").unlink()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [*({"step": step} for step in (-1, 0.5, 10**6, "1", None)), {"stage": torch.ones(2)}, {"stage": "1"}],
+)
+def test_a_step_or_stage_that_the_run_does_not_have_is_damage(tmp_path: Path, change: dict[str, object]) -> None:
     data = write_demo(tmp_path / "data", report=40, xray=40)
     with pytest.raises(Interrupted):
         train(tmp_path, data, "train.epochs=0.5", "train.warmup=0", screen=StopAfter(2))
     place = tmp_path / "runs" / "run" / "resume.pt"
-    plain.save(plain.load(place) | {"step": step}, place)
+    plain.save(plain.load(place) | change, place)
     with pytest.raises(CheckpointError, match="damaged"):
         resume(tmp_path, data)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -124,6 +126,56 @@ def test_a_part_of_the_weights_is_asked_for_in_vain(folder: Path, data: Path, th
         begin(folder, data, CLASSES, "head.subnetwork=true", start=str(folder / "runs" / "same" / "ckpt.pt"))
     with pytest.raises(UsageError, match="this starts from scratch"):
         begin(folder, data, CLASSES, "head.subnetwork=true")
+
+
+NAME = "encoder.blocks.0.attn.qkv.weight"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content["history"].clear(),
+        lambda content: content["history"][-1]["recipe"].update(strategy=5),
+        lambda content: content["history"][-1]["recipe"].update(strategy="unheard"),
+        lambda content: content["history"][-1]["recipe"].update(strategy={"name": "packnet", "spare": -1}),
+        lambda content: content["memory"]["packnet"].clear(),
+        lambda content: content["memory"]["packnet"]["owner"].update({NAME: torch.zeros(3, dtype=torch.uint8)}),
+        lambda content: content["memory"]["packnet"]["owner"].update({NAME: 3}),
+        lambda content: content["memory"]["packnet"].update(stages={"xray": "1"}),
+    ],
+)
+def test_a_part_of_the_weights_of_a_damaged_file_is_a_sentence(
+    folder: Path, data: Path, three: State, change: Callable[[dict[str, Any]], object]
+) -> None:
+    content = torch.load(folder / "runs" / "three" / "ckpt.pt", weights_only=True)
+    change(content)
+    torch.save(content, folder / "damaged.pt")
+    with pytest.raises(CheckpointError):
+        begin(folder, data, CLASSES, "head.subnetwork=true", start=str(folder / "damaged.pt"), name="damaged")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state["owner"].clear(),
+        lambda state: state["owner"].update({maskable_name(state): torch.zeros(3, dtype=torch.uint8)}),
+        lambda state: state.update(pruned=torch.ones(2)),
+    ],
+)
+def test_a_state_that_is_not_of_the_stage_is_refused(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object]
+) -> None:
+    strategy = ToyRun(PackNet, PackNet.Settings(), tmp_path / "run").begin(1)
+    state = strategy.state()
+    strategy.load_state(state)
+    state = {**state, "owner": dict(state["owner"])}
+    change(state)
+    with pytest.raises(ValueError, match=r"has another shape|is of another form"):
+        strategy.load_state(state)
+
+
+def maskable_name(state: dict[str, Any]) -> str:
+    return next(iter(state["owner"]))
 
 
 def extend(folder: Path, data: Path, start: str, name: str) -> State:

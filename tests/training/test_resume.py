@@ -43,6 +43,13 @@ def test_moments_come_from_the_file_and_settings_from_the_recipe() -> None:
     [
         lambda state: state["state"][1].pop("exp_avg"),
         lambda state: state["state"][1].update(exp_avg=torch.ones(3)),
+        lambda state: state["state"][1].update(exp_avg_sq=torch.ones(2).to_sparse()),
+        lambda state: state["state"][1].update(more=torch.ones(2)),
+        lambda state: [moments.pop("exp_avg") for moments in state["state"].values()],
+        lambda state: state["state"][1].update(step=torch.ones(3)),
+        lambda state: state["state"][1].update(step=torch.tensor(float("nan"))),
+        lambda state: state["state"][1].update(step=torch.tensor(-1.0)),
+        lambda state: state["state"][1].update(step="1"),
         lambda state: state["state"].update({7: state["state"][1]}),
         lambda state: state["param_groups"].pop(),
         lambda state: state["param_groups"][0].update(params=[1]),
