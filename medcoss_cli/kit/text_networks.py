@@ -52,6 +52,8 @@ class WordEmbedding(nn.Module):
         word = starts.long().cumsum(1) - starts[:, :1].long()
         targets = choose_words(word, real, order, ratio)
         first = max(self.specials) + 1
+        if first >= self.used:  # a vocabulary that ends with them
+            first = 0
         random_ids = (substitute * (self.used - first)).long() + first
         return hide_words(batch, targets, action, random_ids, self.mask), targets
 

@@ -16,6 +16,14 @@ from medcoss_cli.errors import RecipeError
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUES = "##"  # a piece that goes on with the word before it
+_PLAIN = {
+    "normalizer": ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Strip", "StripAccents", "BertNormalizer"),
+    "pre_tokenizer": ("Whitespace", "WhitespaceSplit", "BertPreTokenizer", "Punctuation", "Digits"),
+}
+"""Steps that take no pattern or table from the file: with one, a word can take hours or gigabytes, or stop the library."""
+_MOST = 16  # steps in a row
+_UNUSED = ("truncation", "padding", "post_processor", "decoder")
+"""Parts of the library's JSON that `Codec` does without."""
 
 
 def _blank(trained: Any = None) -> Any:
@@ -114,6 +122,32 @@ def padded(vocabulary: str, size: int) -> str:
     return json.dumps(content, ensure_ascii=False)
 
 
+def _steps(part: Any, inside: str) -> Iterator[str]:
+    """The steps of a normalizer or pre-tokenizer in the library's JSON; a sequence has its own under `inside`."""
+    if part is None:
+        return
+    if part["type"] != "Sequence":
+        yield part["type"]
+        return
+    for step in part[inside]:
+        yield from _steps(step, inside)
+
+
+def _checked(vocabulary: str) -> str:
+    """What is used of a vocabulary, written anew: the library reads no more than what was looked at.
+
+    Raises: ValueError for a step that is not plain, and what json and `_steps` raise for another form.
+    """
+    content = json.loads(vocabulary) | dict.fromkeys(_UNUSED)
+    for part, plain in _PLAIN.items():
+        steps = list(_steps(content.get(part), part.replace("_", "") + "s"))
+        if other := [step for step in steps if step not in plain]:
+            raise ValueError(f"its {part} is {other[0]!r:.40}, none of {', '.join(plain)}")
+        if len(steps) > _MOST:
+            raise ValueError(f"its {part} has {len(steps)} steps, more than {_MOST}")
+    return json.dumps(content)
+
+
 class Codec:
     """A vocabulary ready to encode: text to ids and back.
 
@@ -127,11 +161,20 @@ class Codec:
         from tokenizers import Tokenizer
 
         try:
-            json.loads(vocabulary)
-            self._tokenizer: Any = Tokenizer.from_str(vocabulary)
-        except Exception as error:
-            raise RecipeError(f"the vocabulary cannot be read ({error})") from error
+            self._tokenizer: Any = Tokenizer.from_str(_checked(vocabulary))
+        except BaseException as error:
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of Rust, no Exception
+                raise
+            raise RecipeError(
+                f"the vocabulary cannot be read ({error})",
+                fix="give the JSON file of a `tokenizers` vocabulary, or a vocab.txt",
+            ) from error
         self.size: int = self._tokenizer.get_vocab_size()
+        if sorted(self._tokenizer.get_vocab().values()) != list(range(self.size)):
+            raise RecipeError(
+                f"the {self.size} pieces of the vocabulary are not numbered 0 to {self.size - 1}",
+                fix="give the vocabulary as it was made",
+            )
         ids: list[Any] = [self._tokenizer.token_to_id(piece) for piece in SPECIAL]
         if None in ids:
             missing = SPECIAL[ids.index(None)]
