@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medcoss_cli.console import Screen
-from medcoss_cli.errors import CheckpointError, UsageError
+from medcoss_cli.errors import CheckpointError, RecipeError, UsageError
 from medcoss_cli.kit.intensity import Fixed, ZScore
 from medcoss_cli.plugin import CompleteModality, TokenizerSpec, WholeLoader
 from medcoss_cli.registry import discovery
@@ -64,8 +64,13 @@ def load_modality(spec: TaskSpec, screen: Screen, where: Path, *, decodes: bool 
     Raises: PluginError if it is not installed, CheckpointError if it reads otherwise than when it was trained.
     """
     tokenizer = TokenizerSpec.from_plain(spec.tokenizer_spec)
+    installed = fit(discovery.load_modality(spec.modality), tokenizer=spec.tokenizer, spec=tokenizer)
+    if spec.intensity is not None and installed.text_tokenizer is not None:
+        raise CheckpointError(
+            "the stored task is damaged: it has an intensity for a text", where=where, fix="use another copy of it"
+        )
     modality = for_task(
-        reading(fit(discovery.load_modality(spec.modality), tokenizer=spec.tokenizer, spec=tokenizer), spec.reading),
+        reading(installed, spec.reading),
         spec.tokenizer,
         tuple(spec.size),
         spec.vocabulary,
@@ -87,12 +92,18 @@ def for_task(
     vocabulary: str | None,
     intensity: Mapping[str, Any] | None,
 ) -> CompleteModality:
-    """A modality that reads whole cases, seen as a task sees it."""
+    """A modality that reads whole cases, seen as a task sees it. Raises: RecipeError for an intensity of text."""
     modality = fit(modality, tokenizer=tokenizer, size=size, vocabulary=vocabulary)
     if isinstance(modality.loader, WholeLoader):
         modality = replace(modality, loader=modality.loader.whole())
     if intensity is None:
         return modality
+    if modality.text_tokenizer is not None:
+        raise RecipeError(
+            f"{modality.name} is text, which has no intensity but its own",
+            where="input.intensity",
+            fix="leave the key out",
+        )
     rule = ZScore(0.0, 100.0, by_channel=True) if "zscore" in intensity else Fixed(**intensity)
     return replace(modality, intensity=rule)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class TokenizerSpec:
     """What rebuilds a tokenizer's network from a checkpoint; modalities that share a key must agree on all of it.
 
-    Raises: ValueError for a value of another type.
+    Raises: ValueError for a value of another type, or one that no network can be built with.
     """
 
     kind: str
@@ -60,6 +60,12 @@ class TokenizerSpec:
                 if not value or not all(isinstance(n, int) and n > 0 for n in value):
                     raise ValueError(f"{name} is {value!r}, not positive whole numbers")
                 object.__setattr__(self, name, tuple(value))
+        if self.patch is not None and self.grid is not None and len(self.grid) != len(self.patch):
+            raise ValueError(f"grid has {len(self.grid)} axes, patch has {len(self.patch)}")
+        if self.kind == "patches" and self.positions == "table" and self.grid is None:
+            raise ValueError("positions is 'table', and there is no grid that it is of")
+        if not 0 < self.norm_eps < 1:
+            raise ValueError("norm_eps is not between 0 and 1")
         object.__setattr__(self, "extra", _plain(dict(self.extra)))
 
     def to_plain(self) -> dict[str, Any]:

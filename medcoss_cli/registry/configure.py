@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from medcoss_cli.console import Screen
-from medcoss_cli.errors import PluginError, RecipeError, UsageError
+from medcoss_cli.errors import CheckpointError, PluginError, RecipeError, UsageError
 from medcoss_cli.kit.vocabulary import read_vocabulary
 from medcoss_cli.model.patches import grid_of
-from medcoss_cli.plugin import CompleteModality, Tokenizer, TokenizerSpec
+from medcoss_cli.plugin import CompleteModality, Decoder, Tokenizer, TokenizerSpec
 from medcoss_cli.registry.discovery import load_modality
 from medcoss_cli.registry.validate import key_fault
 
@@ -59,13 +59,20 @@ def fit(
         positions: without a spec "table" gives the tokenizer learned positions, one for each place of the size.
 
     Raises: RecipeError where the size does not suit the modality or the tokenizer's patch; PluginError where its
-        tokenizer takes a key and ignores it.
+        tokenizer takes a key and ignores it; CheckpointError for a spec, decoder or vocabulary that it cannot have.
     """
     part = modality.tokenizer
     if tokenizer is not None:
         part = with_key(part, tokenizer)
     if spec is not None:
-        part = part.with_spec(spec)
+        try:
+            part = part.with_spec(spec)
+            _ = part.spec  # with the plugin's own patch it may be impossible
+        except ValueError as error:
+            raise CheckpointError(
+                f"the description of its tokenizer {part.key} is none for {modality.name} ({error})",
+                fix="use another copy of it",
+            ) from error
     modality = modality.with_tokenizer(part)
     text = modality.text_tokenizer
     if text is not None and vocabulary_size is not None:
@@ -76,6 +83,10 @@ def fit(
             fix=f"give it {modality.dims}, as in {list(modality.size)}",
         )
     modality = modality.with_size(size or modality.size)
+    if text is not None and modality.size[0] < 2:
+        raise RecipeError(
+            f"a size of {modality.size[0]} ({modality.name}) has no room for [CLS] and [SEP]", fix="give at least [2]"
+        )
     patch, rows = part.spec.patch, part.spec.rows
     if patch is not None:
         try:
@@ -92,10 +103,36 @@ def fit(
             fix=f"give at most [{rows}]",
         )
     if decoder:
-        names = {field.name for field in fields(modality.decoder)}
-        sizes = {name: value for name, value in decoder.items() if name in names}
-        modality = replace(modality, decoder=replace(modality.decoder, **sizes))
-    return modality if vocabulary is None else modality.with_vocabulary(vocabulary)
+        modality = replace(modality, decoder=_with_sizes(modality, decoder))
+    if vocabulary is None:
+        return modality
+    if modality.text_tokenizer is None:
+        raise CheckpointError(
+            f"it has a vocabulary for {modality.name}, which is no text", fix="use another copy of it"
+        )
+    return modality.with_vocabulary(vocabulary)
+
+
+def _with_sizes(modality: CompleteModality, said: Mapping[str, Any]) -> Decoder:
+    """The decoder of a modality with what is said of it. Raises: CheckpointError for what it cannot be built with."""
+    decoder: Any = modality.decoder
+    by_name = {field.name: field for field in fields(decoder)}
+    hints = _hints(type(decoder))
+    sizes = {name: value for name, value in said.items() if name in by_name}
+    for name, value in sizes.items():
+        is_count = name in ("width", "depth", "heads") and isinstance(value, int)
+        if not _suits(value, by_name[name], hints.get(name)) or (is_count and value < 1):
+            raise CheckpointError(
+                f"the {name} of the decoder of {modality.name} is none that it can have", fix="use another copy of it"
+            )
+    changed: Any = replace(decoder, **sizes)
+    width, heads = getattr(changed, "width", None), getattr(changed, "heads", None)
+    if changed != decoder and isinstance(width, int) and isinstance(heads, int) and heads and width % heads:
+        raise CheckpointError(
+            f"a width of {width} of the decoder of {modality.name} cannot be cut into {heads} heads",
+            fix="use another copy of it",
+        )
+    return cast(Decoder, changed)
 
 
 def for_stage(
@@ -153,6 +190,8 @@ def for_stage(
             raise RecipeError(
                 f"the checkpoint already has a vocabulary for {key}", where="vocabulary", fix="leave the key out"
             )
+        if modality.text_tokenizer is None:
+            raise RecipeError(f"{name} is no text and has no vocabulary", where="vocabulary", fix="leave the key out")
         text = text or read_vocabulary(Path(vocabulary))
     modality = fit(
         modality,
@@ -276,6 +315,6 @@ def _fits(tokenizer: Tokenizer, other: Tokenizer) -> bool:
         renamed = with_key(tokenizer, other.key)
         if other.spec.positions == "table":  # imported weights are taken as they are
             renamed = renamed.with_spec(other.spec)
-    except (RecipeError, PluginError):  # a key of another form
+        return renamed.spec == other.spec
+    except (RecipeError, PluginError, ValueError):  # a key of another form, or a grid of other axes
         return False
-    return renamed.spec == other.spec

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,10 +12,12 @@ from safetensors.torch import save_file
 
 from medcoss_cli import load
 from medcoss_cli.console import Screen
-from medcoss_cli.errors import CheckpointError, DataError, Interrupted, UsageError
+from medcoss_cli.errors import CheckpointError, DataError, Interrupted, RecipeError, UsageError
 from medcoss_cli.finetuning.checkpoints import best_seed, renewed
+from medcoss_cli.finetuning.spec import for_task, load_modality
 from medcoss_cli.model import foreign
 from medcoss_cli.model.heads import ResUNet
+from medcoss_cli.registry import discovery
 from medcoss_cli.store import finetuned
 from tests.finetuning_runs import CLASSES, MASKS, begin, resume, tune
 from tests.model.test_foreign import VOLUMES
@@ -197,3 +200,18 @@ def test_a_task_whose_targets_are_not_its_classes_is_damaged(tmp_path: Path, dat
         torch.save(content, path)
         with pytest.raises(CheckpointError, match=told):
             resume(folder, data)
+
+
+@pytest.mark.parametrize("intensity", [{"zscore": True}, {"low": 0.0, "high": 1.0, "mean": 0.0, "std": 1.0}])
+def test_a_text_has_no_other_intensity(intensity: dict[str, Any]) -> None:
+    report = discovery.load_modality("report")
+    with pytest.raises(RecipeError, match=r"input\.intensity: report is text, .*; leave the key out"):
+        for_task(report, "words", (32,), None, intensity)
+    told: dict[str, Any] = {
+        "modality": "report",
+        "tokenizer": "words",
+        "tokenizer_spec": report.tokenizer.spec.to_plain(),
+    }
+    stored: Any = SimpleNamespace(**told, intensity=intensity)
+    with pytest.raises(CheckpointError, match=r"model\.pt: the stored task is damaged: it has an intensity for a text"):
+        load_modality(stored, Screen(), Path("model.pt"))

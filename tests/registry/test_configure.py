@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from medcoss_cli.console import Screen
-from medcoss_cli.errors import RecipeError, UsageError
+from medcoss_cli.errors import CheckpointError, RecipeError, UsageError
 from medcoss_cli.kit import Patches
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
-from medcoss_cli.plugin import Modality
+from medcoss_cli.plugin import Modality, TokenizerSpec
 from medcoss_cli.registry import configure, discovery
 
 
@@ -140,3 +141,43 @@ def test_a_setting_is_held_against_its_declared_type(setting: dict[str, Any], sa
 def test_settings_that_are_no_names_and_values_are_refused_in_a_sentence(settings: Any) -> None:
     with pytest.raises(UsageError, match="not names with their values"):
         configure.reading(discovery.load_modality("ct"), {"loader": settings})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("width", value) for value in ("x", None, 16.5, [16], 0, -16, True)),
+        *(("depth", value) for value in ("x", None, 1.0, 0)),
+        *(("heads", value) for value in ("x", None, 2.0, 0, 3)),
+        ("positions", 7),
+    ],
+)
+def test_a_decoder_that_cannot_be_built_is_refused(name: str, value: Any) -> None:
+    decoder = {"width": 16, "depth": 1, "heads": 2, "positions": "table"}
+    assert vars(configure.fit(discovery.load_modality("xray"), decoder={**decoder, "other": "x"}).decoder) == decoder
+    with pytest.raises(CheckpointError, match="decoder of xray"):
+        configure.fit(discovery.load_modality("xray"), decoder={**decoder, name: value})
+
+
+def test_a_vocabulary_of_what_is_no_text_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="a vocabulary for xray, which is no text"):
+        configure.fit(discovery.load_modality("xray"), vocabulary="{}")
+    with pytest.raises(RecipeError, match="vocabulary: new is no text and has no vocabulary; leave the key out"):
+        as_stage(small("new", tokenizer=Patches("patch2d-8")), {}, monkeypatch, vocabulary=str(tmp_path / "words.json"))
+
+
+@pytest.mark.parametrize("length", [-1, 1])
+def test_a_text_has_room_for_its_ends(length: int) -> None:
+    report = discovery.load_modality("report")
+    assert configure.fit(report, size=(2,)).size == (2,)
+    with pytest.raises(RecipeError, match="has no room for"):
+        configure.fit(report, size=(length,))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [TokenizerSpec("patches", patch=(8,), grid=(4,)), TokenizerSpec("mine", patch=(8, 8), positions="table")],
+)
+def test_a_spec_of_another_tokenizer_is_refused(spec: TokenizerSpec) -> None:
+    with pytest.raises(CheckpointError, match="its tokenizer patch2d-16 is none for xray"):
+        configure.fit(discovery.load_modality("xray"), tokenizer="patch2d-16", spec=spec)

@@ -107,6 +107,20 @@ def test_a_spec_comes_back_from_what_is_written() -> None:
             TokenizerSpec.from_plain(wrong)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"grid": [4]},
+        {"grid": [16], "positions": "table"},
+        {"positions": "table"},
+        *({"norm_eps": number} for number in (10**400, float("nan"), 0, -1e-5, True)),
+    ],
+)
+def test_a_spec_that_no_network_can_have_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(CheckpointError, match="description of a tokenizer cannot be used"):
+        TokenizerSpec.from_plain({"kind": "patches", "patch": [8, 8], "channels": 3, **wrong})
+
+
 def test_a_network_that_lacks_a_member_is_named_where_it_is_built() -> None:
     from torch import nn
 
