@@ -69,7 +69,7 @@ def test_a_vocabulary_that_would_harm_is_refused(own: str, name: str) -> None:
 @pytest.mark.parametrize(
     "part",
     [
-        {"truncation": {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 9}},
+        {"truncation": {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 9}},
         {
             "padding": {
                 "strategy": {"Fixed": 20_000_000},
