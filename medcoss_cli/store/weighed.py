@@ -73,9 +73,6 @@ def part_fault(name: str, numbers: Mapping[str, Any] | None, prefix: str, weight
     if not tensors or numbers is None:  # a stripped file has no decoders
         return None
     values = sum(tensor.numel() for tensor in tensors)
-    axes = {length for tensor in tensors for length in tensor.shape}
-    if "width" in numbers and numbers["width"] not in axes:
-        return f"it says that {name} is {numbers['width']} wide, and none of its tensors is"
     for key in DIMENSIONS:
         given = numbers.get(key)
         most = len(tensors) if key in ("depth", "layers") else values

@@ -21,7 +21,7 @@ def example(fill: float = 1.0, **modalities: str) -> Checkpoint:
         return {"integers": integers, "scale": torch.ones(count), "offset": torch.zeros(count)}
 
     return Checkpoint(
-        encoder={"width": 8, "depth": 1, "heads": 2, "seed": 0, "masking": {"patches": 0.75}},
+        encoder={"width": 8, "depth": 1, "heads": 2, "seed": 0, "masking": {"patches": 0.75, "words": 0.15}},
         tokenizers={"patch2d-4": {"patch": [4, 4], "positions": "sincos"}},
         modalities={
             name: {
