@@ -52,7 +52,7 @@ def _refuse(
         disturb,
         how,
         codes=CODES,
-        removes=call != "unlink",
+        removes=call not in ("unlink", "read", "scandir"),  # a folder is read before it is removed
         never=("damaged", "truncated"),
         tells="permission denied" if reason == "no permission" else None,  # a sample that may not be read is left out
     )
