@@ -99,10 +99,10 @@ def _sample_faults(
     what: str, stored: Mapping[str, Any], facts: Mapping[str, Any], encoder: Mapping[str, Any]
 ) -> Iterator[str]:
     """Where stored samples are not of their modality."""
-    integers, features = stored["integers"], stored.get("features")
-    shapes = (tuple(facts["size"]), (facts["channels"], *facts["size"]))  # of words, and of all else
-    if tuple(integers.shape[1:]) not in shapes or integers.dtype not in (torch.uint8, torch.int16, torch.int32):
-        yield f"the {what} holds no samples of {facts['size']}"
+    integers, features, axes = stored["integers"], stored.get("features"), len(facts["size"])
+    whole = not (integers.is_floating_point() or integers.is_complex() or integers.dtype == torch.bool)
+    if not whole or integers.ndim - 1 not in (axes, axes + 1):  # words have no channels
+        yield f"the {what} holds no samples of {axes} axes"
     if any(stored[key].ndim != 1 or not stored[key].is_floating_point() for key in ("scale", "offset")):
         yield f"the {what} has no scale and offset for each sample"
     if features is not None and tuple(features.shape) != (len(integers), encoder["width"]):

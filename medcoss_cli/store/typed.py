@@ -15,7 +15,7 @@ Kind = TypeVar("Kind")
 LARGEST = 256 * 2**20
 """Bytes of a JSON file."""
 DEEPEST = 50
-DIGITS = 19
+DIGITS = 20
 """Of a whole number: 64 bits."""
 FURTHEST = 1e100
 """From 0, of a number: squares of such numbers can be added up."""
