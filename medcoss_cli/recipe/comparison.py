@@ -23,7 +23,7 @@ class Joint(Part):
 
     sampling: Literal["size", "uniform"] = Field("size", description="batches by modality: by its samples, or equally")
     decoders: Literal["modality", "dimension"] = "modality"
-    epochs: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
+    epochs: Annotated[float, Field(gt=0, le=100_000)] | None = Field(
         None, description="null: the stages', where they are the same"
     )
     batch: Count | None = Field(None, description="null: the stages', where they are the same")

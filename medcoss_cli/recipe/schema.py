@@ -58,7 +58,7 @@ class Masking(Part):
 class Train(Part):
     """How a stage is trained."""
 
-    epochs: Annotated[float, Field(gt=0, le=1e6)] = Field(300, description="passes over the new data")
+    epochs: Annotated[float, Field(gt=0, le=100_000)] = Field(300, description="passes over the new data")
     warmup: Annotated[float, Field(ge=0)] = Field(40, description="of them, with a rising learning rate")
     batch: Count = Field(512, description="samples of a step, over all ranks and micro-batches")
     accumulate: Count = Field(1, description="micro-batches a step is cut into, to save memory")
@@ -130,7 +130,7 @@ class Member(Part):
 class _Pace(Part):
     """What a stage says differently from `train`."""
 
-    epochs: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    epochs: Annotated[float, Field(gt=0, le=100_000)] | None = None
     warmup: Annotated[float, Field(ge=0)] | None = None
     batch: Count | None = None
     lr: Annotated[float, Field(gt=0)] | None = None

@@ -57,7 +57,7 @@ def test_validate_tells_all_faults_at_once(command_line: CommandLine, tmp_path: 
     assert answer.err.splitlines() == [
         "error: 3 faults in this recipe:",
         f"  {path}:2: rehersal: unknown key; did you mean rehearsal?",
-        f"  {path}:3: train.epochs: 'many' where a number (above 0) is allowed",
+        f"  {path}:3: train.epochs: 'many' where a number (above 0 and at most 100000) is allowed",
         "  override sede=3: sede: unknown key; did you mean seed?",
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -242,7 +243,8 @@ def test_a_checkpoint_that_needs_a_missing_plugin(
     medcoss: CommandLine, start: Path, tmp_path: Path, data: Path
 ) -> None:
     content = torch.load(start, weights_only=True)
-    content["modalities"]["sonar"] = {**content["modalities"]["xray"], "distribution": "medcoss-sonar 2.0"}
+    sonar = copy.deepcopy(content["modalities"]["xray"])
+    content["modalities"]["sonar"] = {**sonar, "distribution": "medcoss-sonar 2.0"}
     torch.save(content, tmp_path / "needs.pt")
     answer = medcoss("extend", "--modality", "xray", "--from", "needs.pt", "--data", str(data / "xray"))
     assert answer.code == 3
