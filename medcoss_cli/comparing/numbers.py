@@ -218,12 +218,11 @@ class Numbers:
             shape = (self.recipe.draws, len(runs))
             if all(name in drawn and drawn[name].shape == shape and drawn[name].dtype == float for name in metrics):
                 return drawn
-        places = [number.arrays for number in numbers]
         try:
             drawn = draws_of(runs, kind.rescore, metrics, 0, self.recipe.draws)
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise CheckpointError(
-                f"the predictions of its test cases are damaged ({error})"[:200], where=places[0], fix=_AGAIN
+                f"the predictions of its test cases are damaged ({error})"[:200], where=numbers[0].arrays, fix=_AGAIN
             ) from error
         save_arrays(path, drawn)
         return drawn

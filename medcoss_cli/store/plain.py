@@ -156,12 +156,7 @@ def _fault(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except (
-        zipfile.BadZipFile,
-        ValueError,
-        OSError,
-        NotImplementedError,
-    ) as error:  # the last: of another version of zip
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:  # the last: a later version of zip
         if is_of_the_machine(error):
             raise
         return "the file is damaged, or it is not a checkpoint"

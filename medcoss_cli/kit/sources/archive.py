@@ -32,7 +32,7 @@ def is_archive(path: Path) -> bool:
                 return False
             with zipfile.ZipFile(file) as archive:
                 return _DOCUMENT not in archive.namelist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):  # the last: a later version of zip
         return True  # unpacking it says why not
 
 
