@@ -22,6 +22,7 @@ from medcoss_cli.importers.weights import read
 from medcoss_cli.kit.sources.places import local
 from medcoss_cli.model.finetuned import TaskNetwork
 from medcoss_cli.model.heads import HybridDecoder
+from medcoss_cli.model.networks import build_tokenizer, misfit, within
 from medcoss_cli.plugin import CompleteModality, Skipped
 from medcoss_cli.pretraining.state import versions
 from medcoss_cli.recipe.finetuning import FinetuneRecipe
@@ -111,14 +112,18 @@ def resume_finetune(folder: Path, options: Options, screen: Screen) -> FinetuneJ
             raise CheckpointError("the run was stopped before it had its start", where=folder, fix="start it again")
         stored = finetuned.load(folder / START)
         spec = stored_spec(stored, folder / START)
-        kind = load_kind(spec)
+        kind, modality = load_kind(spec), load_modality(spec, screen, folder / START)
+        if fault := _start_fault(spec, recipe, modality, stored.weights):
+            raise CheckpointError(
+                f"the start of this run is damaged: {fault}", where=folder / START, fix="start it again"
+            )
         completed = Options(
             None,
             False,
             options.data_root or Path(run.facts["data_root"]),
             options.prepared or Path(run.facts["prepared"]),
         )
-        labelled, lost = _labelled(recipe, kind, load_modality(spec, screen, folder / START), completed, screen)
+        labelled, lost = _labelled(recipe, kind, modality, completed, screen)
         data = _data(recipe, kind, spec, labelled, lost)
         logged = Logged(screen, run.log)
         return FinetuneJob(
@@ -199,7 +204,6 @@ def spec_of(
         classes, target: what the kind fitted to the training cases.
         intensity: None: the modality's own.
     """
-    head = recipe.head
     return TaskSpec(
         kind=kind.name,
         settings=recipe.task_settings(),
@@ -216,16 +220,33 @@ def spec_of(
         intensity=intensity,
         predict=recipe.predict.model_dump(),
         encoder=encoder,
-        head={
-            "layers": 1 if head.probe else head.layers,
-            "pool": head.pool,
-            "features": head.features,
-            "hybrid": head.hybrid.depth if head.hybrid else None,
-            "frozen": head.freeze or head.probe or head.hybrid is not None,
-        },
+        head=_head_of(recipe),
         plugin=fingerprint(modality),
         reading=recipe.data.reading,
     )
+
+
+def _head_of(recipe: FinetuneRecipe) -> dict[str, Any]:
+    head = recipe.head
+    return {
+        "layers": 1 if head.probe else head.layers,
+        "pool": head.pool,
+        "features": head.features,
+        "hybrid": head.hybrid.depth if head.hybrid else None,
+        "frozen": head.freeze or head.probe or head.hybrid is not None,
+    }
+
+
+def _start_fault(
+    spec: TaskSpec, recipe: FinetuneRecipe, modality: CompleteModality, weights: Mapping[str, Tensor]
+) -> str | None:
+    """Where a start would build what neither its recipe says nor its tensors show: it has no head, perhaps no tokenizer."""
+    if spec.head != _head_of(recipe):
+        return "its head is not that of the run's recipe"
+    if "network" in spec.encoder:
+        return None
+    tensors, width = within(f"tokenizers.{spec.tokenizer}.", weights), spec.encoder["width"]
+    return misfit("its tokenizer", lambda: build_tokenizer(modality, width), tensors, absent=True)
 
 
 def _labelled(

@@ -30,7 +30,11 @@ def stored_spec(stored: StoredTask, where: Path) -> TaskSpec:
     tokenizer = TokenizerSpec.from_plain(spec.tokenizer_spec)
     faults = [weighed.size_fault(spec.size, tokenizer.patch), load_kind(spec).fault(spec)]
     if network := spec.encoder.get("network"):
-        faults += [_name_fault(network), weighed.foreign_fault(network, spec.encoder["width"], stored.weights)]
+        faults.append(
+            _name_fault(network)
+            or weighed.foreign_fault(network, spec.encoder["width"], stored.weights)
+            or _shape_fault(network, stored.weights)
+        )
     elif stored.weights:
         faults.append(weighed.encoder_fault(spec.encoder, stored.weights))
     faults.append(weighed.part_fault("the head", spec.head, "head.", stored.weights))
@@ -47,6 +51,16 @@ def _name_fault(network: Mapping[str, Any]) -> str | None:
     import timm
 
     return None if timm.is_model(network["name"]) else f"timm knows no architecture {network['name'][:40]!r}"
+
+
+def _shape_fault(network: Mapping[str, Any], weights: Mapping[str, Any]) -> str | None:
+    """Has a network of others the shapes of its tensors? They begin with "backbone." once a head was trained on them."""
+    from medcoss_cli.model import foreign
+    from medcoss_cli.model.networks import misfit, within
+
+    if network["family"] == foreign.UNET:  # all head, and it takes what fits
+        return None
+    return misfit("its network", lambda: foreign.build(network), within("backbone.", weights) or weights)
 
 
 def load_kind(spec: TaskSpec) -> TaskKind:
@@ -140,6 +154,14 @@ def build(spec: TaskSpec, modality: CompleteModality, seed: int = 0, drop_path: 
 
 def restore(spec: TaskSpec, modality: CompleteModality, weights: Mapping[str, Any]) -> TaskNetwork:
     """The network with these parameters, in eval mode. Raises: CheckpointError where they do not fit."""
+    from medcoss_cli.model.networks import build_tokenizer, misfit, within
+
+    parts = {"head": lambda: load_kind(spec).head(spec, modality).module}
+    if "network" not in spec.encoder:
+        parts["tokenizer"] = lambda: build_tokenizer(modality, spec.encoder["width"])
+    for part, built in parts.items():
+        if fault := misfit(f"the {part}", built, within(f"{part}.", weights)):
+            raise CheckpointError(f"the weights do not fit the task that is stored with them ({fault})")
     network = build(spec, modality)
     try:
         network.load_state_dict(dict(weights))

@@ -13,7 +13,7 @@ from medcoss_cli.errors import CheckpointError, UsageError
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
 from medcoss_cli.plugin import TokenizerSpec
-from medcoss_cli.pretraining.state import State, weights_for
+from medcoss_cli.pretraining.state import State, misfits, weights_for
 from medcoss_cli.registry.configure import fit
 from medcoss_cli.registry.discovery import load_modality
 from medcoss_cli.registry.fingerprint import check_unchanged
@@ -65,6 +65,8 @@ def unstripped(path: Path, names: Sequence[str] = (), screen: Screen | None = No
             spec, size = TokenizerSpec.from_plain(about["tokenizers"][key]), tuple(facts["size"])
             modality = fit(modality, tokenizer=key, spec=spec, size=size, vocabulary=words)
             check_unchanged(facts.get("fingerprint"), modality, screen or Screen(), where=path)
+            if fault := misfits(modality, model.shape.width, weights, stripped=True):
+                raise CheckpointError(f"its metadata and its weights do not fit: {fault}", where=path, fix=plain.AGAIN)
             model.add(modality)
         missing = model.load_state_dict(weights_for(model, weights), strict=False)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

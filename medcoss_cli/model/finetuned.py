@@ -13,7 +13,7 @@ from medcoss_cli.model import foreign, pooling
 from medcoss_cli.model.block import drop_path
 from medcoss_cli.model.encoder import EncoderShape, TransformerEncoder, initialise
 from medcoss_cli.model.heads import Head, ResUNet
-from medcoss_cli.model.networks import build_tokenizer
+from medcoss_cli.model.networks import build_tokenizer, within
 from medcoss_cli.model.outputs import Array, Network
 from medcoss_cli.plugin import CompleteModality, PatchNetwork
 from medcoss_cli.randomness import generator, seeded
@@ -151,7 +151,7 @@ class FinetunedNetwork(TaskNetwork):
         Raises: CheckpointError where one does not fit.
         """
         for prefix, part in ((f"tokenizers.{key}.", self.tokenizer), ("encoder.", self.encoder)):
-            taken = {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
+            taken = within(prefix, weights)
             if taken or part is self.encoder:
                 _take(part, taken)
 

@@ -185,6 +185,50 @@ def test_a_stored_network_of_others_is_weighed_before_it_is_built(tmp_path: Path
                 resume(folder, data)
 
 
+def test_an_architecture_of_others_is_held_against_its_tensors(tmp_path: Path, data: Path, files: Path) -> None:
+    _, run = tune(tmp_path, data, CLASSES, "input.size=[64, 64]", start=str(files / "images.safetensors"))
+    content = torch.load(run / "seed-0" / "model.pt", weights_only=True)
+    known = content["task"]["encoder"]["network"]
+    for change, told in (
+        ({"blocks": [1, 1, 1, 3]}, "layer4.1.conv1.weight of its network is not in the file"),
+        ({"blocks": [1, 1, 1, 1], "bottleneck": True}, "of its network would be 64 x 64 x 1 x 1, in the file"),
+    ):
+        content["task"]["encoder"]["network"] = known | change
+        torch.save(content, run / "seed-0" / "model.pt")
+        with pytest.raises(CheckpointError, match=told):
+            load(run)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "values", "told"),
+    [
+        (MASKS, "head", {"features": 400}, "head is not that of the run's recipe"),
+        (MASKS, "tokenizer_spec", {"positions": "table", "grid": [1, 2000, 2000]}, "tokenizer"),
+    ],
+)
+def test_what_a_start_says_of_parts_without_tensors_is_not_built(
+    tmp_path: Path, data: Path, text: str, key: str, values: dict[str, Any], told: str
+) -> None:
+    job = begin(tmp_path, data, text)
+    job.run.close()
+    path = job.run.folder / "start.pt"
+    content = torch.load(path, weights_only=True)
+    content["task"][key] |= values
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=told):
+        resume(tmp_path, data)
+
+
+def test_the_head_of_a_model_is_held_against_its_tensors(tmp_path: Path, data: Path) -> None:
+    _, run = tune(tmp_path, data, MASKS)
+    path = run / "seed-0" / "model.pt"
+    content = torch.load(path, weights_only=True)
+    content["task"]["head"]["features"] = 200
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=r"of the head would be .*200"):
+        load(run)
+
+
 def test_a_task_whose_targets_are_not_its_classes_is_damaged(tmp_path: Path, data: Path) -> None:
     for text, key, told in (
         (CLASSES, "shares", "a class has no share"),

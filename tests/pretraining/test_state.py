@@ -2,12 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
-from medcoss_cli.errors import PluginError
-from medcoss_cli.pretraining.state import require_plugins
+from medcoss_cli.errors import CheckpointError, PluginError
+from medcoss_cli.model.multimodal import Model
+from medcoss_cli.pretraining.state import State, require_plugins
 from medcoss_cli.registry import discovery
+from medcoss_cli.store import checkpoint
+from medcoss_cli.store.checkpoint import Checkpoint
+from tests.pretraining_runs import train, write_demo
 from tests.store.example import example
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    train(folder, write_demo(folder / "data", report=12, xray=12))
+    return folder / "runs" / "run" / "ckpt.pt"
+
+
+def wide(content: Checkpoint) -> None:
+    content.modalities["xray"]["decoder"]["width"] = 3000
+
+
+def decoderless(content: Checkpoint) -> None:
+    wide(content)
+    for name in [name for name in content.weights if name.startswith("decoders.xray.")]:
+        del content.weights[name]
+
+
+def large_table(content: Checkpoint) -> None:
+    content.tokenizers["patch2d-8"] |= {"positions": "table", "grid": [3000, 3000]}
+    content.modalities["xray"]["fingerprint"] = None
+
+
+def untokenized(content: Checkpoint) -> None:
+    for name in [name for name in content.weights if name.startswith("tokenizers.patch2d-8.")]:
+        del content.weights[name]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (wide, "of the decoder of xray would be .*3000"),
+        (decoderless, "of the decoder of xray is not in the file"),
+        (large_table, "of the tokenizer patch2d-8 is not in the file"),
+        (untokenized, "of the tokenizer patch2d-8 is not in the file"),
+    ],
+)
+def test_parts_of_other_shapes_than_their_weights_are_refused_before_they_are_built(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Checkpoint], None], told: str
+) -> None:
+    content = checkpoint.load(trained)
+    change(content)
+    added = list[str]()
+    real = Model.add
+    monkeypatch.setattr(Model, "add", lambda self, modality: (added.append(modality.name), real(self, modality)))
+    with pytest.raises(CheckpointError, match=told):
+        State.from_checkpoint(content)
+    assert added == ["report"]
 
 
 def test_missing_plugins_are_all_named_and_none_of_an_unknown_name_is_to_be_installed(
