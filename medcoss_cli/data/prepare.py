@@ -24,7 +24,7 @@ from pydantic import BaseModel, model_validator
 
 from medcoss_cli.console import Screen
 from medcoss_cli.data.identity import source_of
-from medcoss_cli.data.prepared import COUNT, FIX, HEX, INDEX, NAME, QUARANTINE, ROWS, TEXT, PreparedSet
+from medcoss_cli.data.prepared import COUNT, HEX, INDEX, NAME, QUARANTINE, ROWS, TEXT, PreparedSet, again
 from medcoss_cli.data.read import Blank, Listing, encode, read_checked, reason_counts
 from medcoss_cli.data.workers import blamed, readers
 from medcoss_cli.errors import DataError, ResourceError
@@ -73,7 +73,7 @@ def prepare(
     records = prepared.records
     if records.min() < 0 or records.max() >= len(listing.records):
         what = "the table of rows of the prepared set is damaged (records: there is no such record)"
-        raise DataError(what, where=folder / ROWS, fix=FIX)
+        raise DataError(what, where=folder / ROWS, fix=again(folder))
     _allowed(prepared.index["bad"], bad_share, folder / QUARANTINE)
     _report(prepared, modality, screen)
     return prepared
@@ -183,9 +183,11 @@ def _shard(
     path, facts_path = folder / f"shard-{number:05d}.npy", folder / f"shard-{number:05d}.json"
     if facts_path.exists():
         what = "what was noted of a part of the prepared set"
-        written = typed.read_json(_Facts, facts_path, fix=FIX, error=DataError, what=what)
+        written = typed.read_json(_Facts, facts_path, fix=again(folder), error=DataError, what=what)
         if any(i >= len(records) for i, _, _ in written.refused):
-            raise DataError(f"{what} is damaged (refused: there is no such record)", where=facts_path, fix=FIX)
+            raise DataError(
+                f"{what} is damaged (refused: there is no such record)", where=facts_path, fix=again(folder)
+            )
         return written.model_dump(), [Refused(records[i], reason, bad) for i, reason, bad in written.refused]
     rows: list[tuple[np.ndarray[Any, Any], float, float]] = []
     groups: list[str] = []

@@ -16,7 +16,6 @@ from medcoss_cli.store.arrays import is_plain, load_arrays, open_array
 
 INDEX = "index.json"
 ROWS = "rows.npz"
-FIX = "delete it and prepare again"
 QUARANTINE = "quarantine.csv"
 
 
@@ -38,6 +37,11 @@ def _encoded(text: str) -> str:
 
 TEXT = Annotated[str, AfterValidator(_encoded)]
 """That a log and a table can hold: no half of a character, but bytes of a file's name that are not UTF-8."""
+
+
+def again(folder: Path) -> str:
+    """What to do about a damaged set: it is made as a whole, a part of it alone cannot be."""
+    return f"delete {folder} and prepare again"
 
 
 class _Shard(BaseModel, strict=True, extra="allow"):
@@ -78,10 +82,10 @@ class PreparedSet:
         """Raises: DataError if the folder holds no finished prepared set."""
         try:
             index = typed.read_plain(
-                _Index, folder / INDEX, fix=FIX, error=DataError, what="the index of the prepared set"
+                _Index, folder / INDEX, fix=again(folder), error=DataError, what="the index of the prepared set"
             )
         except FileNotFoundError as error:
-            raise DataError("this is not a finished prepared set", where=folder, fix=FIX) from error
+            raise DataError("this is not a finished prepared set", where=folder, fix=again(folder)) from error
         return cls(folder, index)
 
     def __len__(self) -> int:
@@ -109,10 +113,12 @@ class PreparedSet:
     @cached_property
     def _rows(self) -> dict[str, np.ndarray[Any, Any]]:
         path, what = self.folder / ROWS, "the table of rows of the prepared set"
-        rows = load_arrays(path, _KINDS.keys(), fix=FIX, error=DataError, what=what)
+        rows = load_arrays(path, _KINDS.keys(), fix=again(self.folder), error=DataError, what=what)
         for name, array in rows.items():
             if array.shape != (len(self),) or not is_plain(array, _KINDS[name]):
-                raise DataError(f"{what} is damaged ({name} is {array.dtype} of {array.shape})", where=path, fix=FIX)
+                raise DataError(
+                    f"{what} is damaged ({name} is {array.dtype} of {array.shape})", where=path, fix=again(self.folder)
+                )
         return rows
 
     @cached_property
@@ -131,7 +137,7 @@ class PreparedSet:
             return fits and row in (None, shape[1:])
 
         what = "a part of the prepared set"
-        return open_array(self.folder / name, shaped, "iu", fix=FIX, error=DataError, what=what)
+        return open_array(self.folder / name, shaped, "iu", fix=again(self.folder), error=DataError, what=what)
 
     @cached_property
     def _starts(self) -> np.ndarray[Any, Any]:

@@ -22,7 +22,7 @@ from medcoss_cli.data.identity import source_of
 from medcoss_cli.data.labelled import Case
 from medcoss_cli.data.masks import check_on, grid_of, read_mask, read_placed
 from medcoss_cli.data.prepare import locked, settings, stamp
-from medcoss_cli.data.prepared import FIX, HEX, NAME
+from medcoss_cli.data.prepared import HEX, NAME, again
 from medcoss_cli.data.read import read_checked
 from medcoss_cli.data.workers import blamed, readers
 from medcoss_cli.errors import DataError, MedcossError, PluginError, shortage
@@ -100,7 +100,7 @@ class SegmentedSet:
 
     def _open(self, name: str, shaped: Callable[[tuple[int, ...]], bool]) -> Array:
         what = "a part of the prepared set"
-        return open_array(self.folder / name, shaped, "iu", fix=FIX, error=DataError, what=what)
+        return open_array(self.folder / name, shaped, "iu", fix=again(self.folder), error=DataError, what=what)
 
 
 def read_case(modality: CompleteModality, case: Case, values: Values) -> tuple[Sample, Array]:
@@ -222,10 +222,10 @@ def prepare_masks(
                 count = workers or len(os.sched_getaffinity(0))
                 _write(modality, cases, values, layout, folder, count, bad_share, screen)
     what = "the index of the prepared set"
-    index = typed.read_plain(_Index, folder / "index.json", fix=FIX, error=DataError, what=what)
+    index = typed.read_plain(_Index, folder / "index.json", fix=again(folder), error=DataError, what=what)
     if any(len(facts["voxels"]) != len(values) for facts in index["cases"]):
         raise DataError(
-            f"{what} is damaged (voxels: of another number of classes)", where=folder / "index.json", fix=FIX
+            f"{what} is damaged (voxels: of another number of classes)", where=folder / "index.json", fix=again(folder)
         )
     return SegmentedSet(folder, index)
 
@@ -272,9 +272,11 @@ def _case(
     facts_path = folder / f"{name}.json"
     if facts_path.exists():
         what = "what was noted of a case of the prepared set"
-        facts = typed.read_plain(_Facts, facts_path, fix=FIX, error=DataError, what=what)
+        facts = typed.read_plain(_Facts, facts_path, fix=again(folder), error=DataError, what=what)
         if len(facts["voxels"]) != len(values):
-            raise DataError(f"{what} is damaged (voxels: of another number of classes)", where=facts_path, fix=FIX)
+            raise DataError(
+                f"{what} is damaged (voxels: of another number of classes)", where=facts_path, fix=again(folder)
+            )
         return facts
     assert case.record is not None
     with blamed(modality):

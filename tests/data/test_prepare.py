@@ -297,7 +297,7 @@ def test_a_damaged_set_is_a_sentence(tmp_path: Path, grey: Modality, harm: str) 
     with pytest.raises(DataError, match="damaged") as refused:
         prepare(grey, find(grey, tmp_path / "in"), tmp_path / "out").read(np.arange(10))
     assert refused.value.where == str(path)
-    assert "prepare again" in refused.value.fix
+    assert refused.value.fix == f"delete {path.parent} and prepare again"
 
 
 def test_a_shard_of_another_size_is_a_sentence(tmp_path: Path, grey: Modality) -> None:

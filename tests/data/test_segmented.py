@@ -168,3 +168,4 @@ def test_a_damaged_set_is_a_sentence(tmp_path: Path, harm: str) -> None:
     with pytest.raises(DataError, match="damaged") as refused:
         read(prepared())
     assert refused.value.where == str(path)
+    assert refused.value.fix == f"delete {path.parent} and prepare again"
