@@ -84,10 +84,11 @@ def check(
 
     Example: medcoss data check scans --modality ct
     """
-    from medcoss_cli.data.check import check_content, check_modality, show
+    from medcoss_cli.data.check import check_content, check_modality, nothing_found, show
     from medcoss_cli.registry import discovery
 
     screen = terminal.screen(as_json)
+    part = None
     if modality is None:
         if columns is not None:
             raise UsageError("--columns needs --modality: files are read by content, whatever a manifest lists")
@@ -100,8 +101,10 @@ def check(
         checked = check_modality(part, folder, split, screen, options.columns_of(columns))
     if as_json:
         terminal.result_json([vars(verdict) for verdict in checked.verdicts])
-    else:
+    elif checked.verdicts:
         show(checked, screen, _given(columns, allow, tilt, loader))
+    if not checked.verdicts:
+        raise nothing_found(folder, part)
     if not any(verdict.verdict == "read" for verdict in checked.verdicts):
         raise DataError("nothing here can be read", where=folder, fix="the table lists the reasons")
 

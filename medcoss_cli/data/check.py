@@ -13,6 +13,7 @@ from typing import Any
 from medcoss_cli.console import Screen
 from medcoss_cli.data.read import Blank, listed, read_checked, tell_links
 from medcoss_cli.errors import DataError
+from medcoss_cli.kit.loaders import ImageFolder, SignalFolder, TextFolder, VolumeFolder
 from medcoss_cli.kit.manifest import manifest_of
 from medcoss_cli.plugin import CompleteModality, Record
 
@@ -22,6 +23,13 @@ LONGEST = 60
 """Letters of a path in a table; JSON has them all."""
 EXAMPLES = 3
 VERDICTS = ("read", "left out", "quarantine")
+_READ_FROM = {
+    ImageFolder: "PNG, JPEG, TIFF and BMP",
+    VolumeFolder: "NIfTI, NRRD and MetaImage",
+    TextFolder: ".txt, .csv, .tsv, .xlsx and .jsonl",
+    SignalFolder: ".csv and .npy",
+}
+"""What a loader of the kit reads beside DICOM and containers; what a plugin's own reads, nobody can say here."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +152,16 @@ def check_content(root: Path, screen: Screen, modalities: Iterable[CompleteModal
             names = tuple(modality.name for modality in known if _fits(modality, entry))
             fitting[names] += entry.parts
     return Checked(root, verdicts, {names: count for names, count in fitting.items() if names})
+
+
+def nothing_found(root: Path, modality: CompleteModality | None) -> DataError:
+    """What to say where there is no verdict at all, and so no table with reasons."""
+    fix = "name the folder that holds them: medcoss data check FOLDER"
+    if modality is not None:
+        kinds = next((kinds for kind, kinds in _READ_FROM.items() if isinstance(modality.loader, kind)), None)
+        dicom = "DICOM, " if getattr(modality.loader, "dicom", ()) else ""
+        fix += f" --modality {modality.name}" + (f"; {modality.title} is read from {dicom}{kinds}" if kinds else "")
+    return DataError("no files of data were found here", where=root, fix=fix)
 
 
 def _fits(modality: CompleteModality, entry: Any) -> bool:

@@ -150,3 +150,12 @@ def test_the_next_command_has_the_options_of_this_one(tmp_path: Path, command_li
     prepared = command_line(*words, "--prepared", str(tmp_path / "prepared"), "--size", "32x32")
     assert prepared.code == 0, prepared.err
     assert "patients: 2, by the column group of list.csv" in prepared.out + prepared.err
+
+
+def test_an_empty_folder_is_told_as_such(tmp_path: Path, command_line: CommandLine) -> None:
+    for given, fix in (((), "data check FOLDER"), (("--modality", "ct"), "read from DICOM, NIfTI, NRRD and MetaImage")):
+        checked = command_line("data", "check", str(tmp_path), *given)
+        assert checked.code == 4
+        assert "no files of data were found here" in checked.err
+        assert fix in checked.err
+        assert "table" not in checked.err
