@@ -11,10 +11,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from medcoss_cli.tasks.classification import Classification
 from tests.comparisons import METHODS, write
 from tests.conftest import CommandLine
 from tests.pretraining_runs import write_demo
@@ -263,3 +265,46 @@ def test_the_same_cases_are_drawn_under_every_method(whole: Path, here: CommandL
     assert "Private" in page
     assert page.count("<img") == 2 * 4
     assert [page.count(f"<figcaption>{name}<") for name in ("scratch", "single", "sequential", "medcoss")] == [2] * 4
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda text: text.replace("where,", "who,", 1), "there is no column where"),
+        (lambda text: text.replace(",log_p_", ",log_q_", 1), "there is no column log_p_"),
+        (lambda text: text.replace(",0.", ",zero.", 1), "could not convert"),
+        (lambda text: text.rpartition(",")[0] + "\n", "a row of another length"),
+        (
+            lambda text: text[: text.index("\n") + 1] + "x" + text[text.index("\n") + 1 :],
+            "a case that is not in the data",
+        ),
+    ],
+    ids=["no where", "no column", "no number", "short", "no case"],
+)
+def test_a_damaged_table_of_cases_is_named(
+    whole: Path, here: CommandLine, harm: Callable[[str], str], said: str
+) -> None:
+    write(whole, more="labels: [1]")
+    tables = {path: path.read_text() for path in whole.glob("runs/compare-tiny/**/seed-*/cases.csv")}
+    try:
+        for path, text in tables.items():
+            path.write_text(harm(text))
+        answer = here("compare", "tiny.yaml", "--cases", "2")
+    finally:
+        for path, text in tables.items():
+            path.write_text(text)
+    assert answer.code == 5, answer.err
+    assert f"the table of test cases is damaged ({said}" in answer.err
+
+
+def test_a_fault_in_the_drawing_is_not_called_damage(
+    whole: Path, here: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(*arguments: object) -> None:
+        raise KeyError("a fault of our own")
+
+    write(whole, more="labels: [1]")
+    monkeypatch.setattr(Classification, "draw", draw)
+    answer = here("compare", "tiny.yaml", "--cases", "2")
+    assert answer.code == 1
+    assert "damaged" not in answer.err

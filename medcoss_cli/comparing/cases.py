@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,13 +12,15 @@ from medcoss_cli.comparing.cells import Tuning
 from medcoss_cli.comparing.numbers import Column, Number, Numbers
 from medcoss_cli.comparing.outcomes import Place
 from medcoss_cli.console import Bar, Screen
+from medcoss_cli.data.labelled import Case
 from medcoss_cli.errors import CheckpointError
-from medcoss_cli.finetuning.checkpoints import trained_seeds
+from medcoss_cli.finetuning.checkpoints import TrainedSeed, trained_seeds
 from medcoss_cli.finetuning.dataset import find_cases
 from medcoss_cli.kit.sources.places import local
 from medcoss_cli.report.page import cases, document, section
 from medcoss_cli.store import atomic
 from medcoss_cli.tasks import Evaluation
+from medcoss_cli.tasks.predictor import Predictor
 from medcoss_cli.training.distributed import join
 
 
@@ -45,21 +47,21 @@ def _of_task(numbers: Numbers, place: Place, task: str, count: int, bar: Bar) ->
         cell = None if number is None else numbers.plan.cells[number.use.cell]
         if number is None or not isinstance(cell, Tuning):
             continue
-        run = place.run(cell.key)
-        path = run / f"seed-{cell.recipe.seed}" / "cases.csv"
-        try:
-            rows = _rows(path) if path.exists() else []  # without test cases there is none
-            chosen = chosen or [rows[i * len(rows) // count]["where"] for i in range(min(count, len(rows)))]
-            for where in chosen:
-                row = next((row for row in rows if row["where"] == where), None)
-                if row is not None:
-                    pictures.setdefault(where, []).extend((method, png) for png in _draw(run, row, place, cell))
-        except (KeyError, TypeError, ValueError, csv.Error) as error:
-            raise CheckpointError(
-                f"the table of test cases is damaged ({error})"[:200],
-                where=path,
-                fix="remove the run's folder, and repeat",
-            ) from error
+        path = place.run(cell.key) / f"seed-{cell.recipe.seed}" / "cases.csv"
+        if not path.exists():  # without test cases there is none
+            continue
+        [trained] = trained_seeds(place.run(cell.key), Screen(), cell.recipe.seed)
+        data = cell.recipe.data
+        root = local(data.folder, place.data_root)
+        found, _ = find_cases(trained.modality, root, trained.kind.target, screen=Screen(), columns=data.columns)
+        rows = _rows(path, trained, {case.where for case in found})
+        chosen = chosen or [rows[i * len(rows) // count]["where"] for i in range(min(count, len(rows)))]
+        predictor = trained.predictor(join().device)
+        for where in chosen:
+            row = next((row for row in rows if row["where"] == where), None)
+            if row is not None:
+                drawn = _draw(trained, predictor, found, row)
+                pictures.setdefault(where, []).extend((method, png) for png in drawn)
     return list(pictures.values())
 
 
@@ -72,22 +74,45 @@ def _first(numbers: Numbers, method: str, task: str) -> Number | None:
     return None
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        return list(csv.DictReader(file))
+def _rows(path: Path, trained: TrainedSeed, known: Collection[str]) -> list[dict[str, Any]]:
+    """The table as the kind of task made it, so that what fails in the drawing later is not the table.
+
+    Args:
+        known: the cases of the data.
+
+    Raises: CheckpointError for a damaged table.
+    """
+    words = {"where", "predicted", trained.kind.target.column}
+    try:
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rows = [_values(row, words) for row in csv.DictReader(file)]
+    except (csv.Error, ValueError) as error:
+        raise _damaged(path, error) from error
+    for row in rows:
+        if row["where"] not in known:
+            raise _damaged(path, "a case that is not in the data")
+        if fault := trained.kind.row_fault(trained.spec, row):
+            raise _damaged(path, fault)
+    return rows
 
 
-def _draw(run: Path, row: Mapping[str, Any], place: Place, cell: Tuning) -> Sequence[bytes]:
-    """What the kind of task draws of one case."""
-    [head] = trained_seeds(run, Screen(), cell.recipe.seed)
-    target = head.kind.target
-    data = cell.recipe.data
-    found, _ = find_cases(
-        head.modality, local(data.folder, place.data_root), target, screen=Screen(), columns=data.columns
+def _values(row: Mapping[Any, Any], words: Collection[str]) -> dict[str, Any]:
+    """A row with numbers in all columns but those of words; an empty field is NaN. Raises: ValueError."""
+    if None in row or None in row.values():
+        raise ValueError("a row of another length than the first")
+    if "where" not in row:
+        raise ValueError("there is no column where")
+    return {key: value if key in words else float(value or "nan") for key, value in row.items()}
+
+
+def _damaged(path: Path, fault: object) -> CheckpointError:
+    return CheckpointError(
+        f"the table of test cases is damaged ({fault})"[:200], where=path, fix="remove the run's folder, and repeat"
     )
-    words = {"where", "predicted", target.column}
-    values = {key: value if key in words else float(value or "nan") for key, value in row.items()}
+
+
+def _draw(trained: TrainedSeed, predictor: Predictor, found: Sequence[Case], row: dict[str, Any]) -> list[bytes]:
+    """What the kind of task draws of one case."""
     with TemporaryDirectory() as folder:
-        evaluation = Evaluation({}, [values], [])
-        head.kind.draw(head.predictor(join().device), found, evaluation, Path(folder))
+        trained.kind.draw(predictor, found, Evaluation({}, [row], []), Path(folder))
         return [path.read_bytes() for path in sorted(Path(folder).glob("*.png"))]

@@ -208,6 +208,10 @@ class TaskKind(ABC):
     def draw(self, predictor: Predictor, cases: Sequence[Case], evaluation: Evaluation, folder: Path) -> None:  # noqa: B027
         """PNG pictures of some test cases. Private: they show samples. None by default."""
 
+    def row_fault(self, spec: TaskSpec, row: Mapping[str, Any]) -> str | None:
+        """What of a row of `Evaluation.rows` that was read from a file `draw` cannot take, in words: it may be damaged."""
+        return None
+
     def figures(self, tests: Sequence[tuple[int, Mapping[str, Any]]], classes: Sequence[str]) -> list[Figure]:
         """What the report draws of each seed's `Evaluation.result`, which was read from a file and may lack anything."""
         return []

@@ -122,6 +122,13 @@ class Classification(PooledTask):
                 captions[f"{kind}-{number}"] = (row["where"], caption)
         portraits(predictor, cases, captions, folder)
 
+    def row_fault(self, spec: TaskSpec, row: Mapping[str, Any]) -> str | None:
+        columns = [f"{start}_{name}" for name in spec.classes for start in ("p", "log_p")]
+        if absent := [name for name in columns if name not in row]:
+            return f"there is no column {absent[0]}"
+        known = all(row.get(name) in spec.classes for name in (self.target.column, "predicted"))
+        return None if known else "a class that is none of the task's"
+
     def figures(self, tests: Sequence[tuple[int, Mapping[str, Any]]], classes: Sequence[str]) -> list[Figure]:
         """The confusion of the first seed: added up over seeds, every sample would count several times."""
         tables = [(seed, table) for seed, test in tests if (table := _square(test.get("confusion")))]

@@ -218,6 +218,10 @@ class Segmentation(TaskKind):
             labels = segment(predictor, sample)
             overlay(sample.array, labels, truth, spec.classes, folder / f"{name}.png", sample.spacing)
 
+    def row_fault(self, spec: TaskSpec, row: Mapping[str, Any]) -> str | None:
+        absent = [name for name in spec.classes if f"dice_{name}" not in row]
+        return f"there is no column dice_{absent[0]}" if absent else None
+
     def figures(self, tests: Sequence[tuple[int, Mapping[str, Any]]], classes: Sequence[str]) -> list[Figure]:
         """The Dice of every case, by class and seed."""
         cases = [
