@@ -24,7 +24,7 @@ from pydantic import BaseModel, model_validator
 
 from medcoss_cli.console import Screen
 from medcoss_cli.data.identity import source_of
-from medcoss_cli.data.prepared import COUNT, HEX, INDEX, NAME, QUARANTINE, ROWS, TEXT, PreparedSet, again
+from medcoss_cli.data.prepared import COUNT, HEX, INDEX, NAME, QUARANTINE, ROWS, PreparedSet, again
 from medcoss_cli.data.read import Blank, Listing, encode, read_checked, reason_counts
 from medcoss_cli.data.workers import blamed, readers
 from medcoss_cli.errors import DataError, ResourceError
@@ -240,8 +240,8 @@ class _Facts(BaseModel, allow_inf_nan=False):
     offset: list[float]
     groups: list[HEX]
     records: list[COUNT]
-    refused: list[tuple[COUNT, TEXT, bool]]
-    notes: dict[TEXT, COUNT]
+    refused: list[tuple[COUNT, str, bool]]
+    notes: dict[str, COUNT]
 
     @model_validator(mode="after")
     def _one_of_each(self) -> Self:

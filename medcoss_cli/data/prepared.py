@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
+from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from medcoss_cli.errors import DataError
 from medcoss_cli.store import typed
@@ -30,15 +30,6 @@ COUNT = Annotated[int, Field(ge=0, le=2**40)]
 """Of rows, files or bytes: more than there can be, and less than numpy's whole numbers hold."""
 
 
-def _encoded(text: str) -> str:
-    text.encode("utf-8", "surrogateescape")  # UnicodeEncodeError is a ValueError
-    return text
-
-
-TEXT = Annotated[str, AfterValidator(_encoded)]
-"""That a log and a table can hold: no half of a character, but bytes of a file's name that are not UTF-8."""
-
-
 def again(folder: Path) -> str:
     """What to do about a damaged set: it is made as a whole, a part of it alone cannot be."""
     return f"delete {folder} and prepare again"
@@ -54,8 +45,8 @@ class _Index(BaseModel, strict=True, extra="allow"):
     size: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1)]
     data_hash: HEX
     bad: Annotated[float, Field(ge=0)]
-    refused: dict[TEXT, COUNT]
-    notes: dict[TEXT, COUNT]
+    refused: dict[str, COUNT]
+    notes: dict[str, COUNT]
     shards: Annotated[list[_Shard], Field(min_length=1)]
 
     @model_validator(mode="after")

@@ -82,7 +82,9 @@ def load(path: Path, fix: str = AGAIN, allowed: Sequence[type] = ()) -> dict[str
 
 
 def _oddity(content: dict[str, Any]) -> str | None:
-    """What no file that medcoss wrote holds: a part of many parts that stands in two places, a tensor larger than its bytes."""
+    """What no file that medcoss wrote holds: a part of many parts that stands in two places, a tensor larger than its bytes,
+    half of a character.
+    """
     met: set[int] = set()
     level: list[Any] = [content]
     for _ in range(typed.DEEPEST):
@@ -93,9 +95,14 @@ def _oddity(content: dict[str, Any]) -> str | None:
                     return "one of its tensors is of another kind"
                 if entry.numel() * entry.element_size() > entry.untyped_storage().nbytes():
                     return "one of its tensors has more values than bytes"
+            elif isinstance(entry, str):
+                if not typed.is_whole(entry):
+                    return typed.HALF
             elif isinstance(entry, dict | list | tuple):
-                if isinstance(entry, dict) and not all(isinstance(key, str | int) for key in entry):
-                    return "a key in it is no name"
+                if isinstance(entry, dict):
+                    if not all(isinstance(key, str | int) for key in entry):
+                        return "a key in it is no name"
+                    below += [key for key in entry if isinstance(key, str)]
                 parts = list(entry.values() if isinstance(entry, dict) else entry)
                 if id(entry) in met and any(isinstance(part, dict | list | tuple) for part in parts):
                     return "a part of it stands in two places"  # few such parts can stand for billions

@@ -19,6 +19,7 @@ DIGITS = 20
 """Of a whole number: 64 bits."""
 FURTHEST = 1e100
 """From 0, of a number: squares of such numbers can be added up."""
+HALF = "a text holds half of a character"
 
 
 def read_json(
@@ -51,18 +52,38 @@ def _content(path: Path, fix: str, error: type[MedcossError], what: str) -> Any:
 
 
 def loads(text: str) -> Any:
-    """JSON without a key that stands twice. Raises: ValueError, also for what is nested too deeply and for endless numbers."""
+    """JSON without a key that stands twice.
+
+    Raises: ValueError, also for what is nested too deeply, for endless numbers and for halves of characters.
+    """
     try:
         content = json.loads(text, object_pairs_hook=_once, parse_int=whole, parse_float=_real)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     level = [content]
     for _ in range(DEEPEST):
-        parts = [part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list)]
+        if not all(is_whole(text) for text in level if isinstance(text, str)):
+            raise ValueError(HALF)
+        parts = [
+            (*part, *part.values()) if isinstance(part, dict) else part
+            for part in level
+            if isinstance(part, dict | list)
+        ]
         level = [entry for part in parts for entry in part]
     if level:
         raise ValueError("it is nested too deeply")
     return content
+
+
+def is_whole(text: str) -> bool:
+    """Can it be written and drawn? Not with half of a character (a lone surrogate) in it, but with bytes of a file's name
+    that are not UTF-8, which Python has as U+DC80 to U+DCFF.
+    """
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def whole(text: str) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from medcoss_cli.store.typed import FURTHEST
+from medcoss_cli.store.typed import FURTHEST, HALF, is_whole
 
 Keys = tuple[str | int, ...]
 
@@ -66,7 +66,8 @@ def reason(error: BaseException) -> str:
 def places(node: yaml.Node | None) -> Iterator[tuple[Keys, yaml.Node, bool]]:
     """(keys, where they stand, whether they stood before) of everything below a node.
 
-    Raises: ValueError for more than anybody writes by hand, so that aliases cannot grow without end.
+    Raises: ValueError for more than anybody writes by hand, so that aliases cannot grow without end, YAMLError for a key that
+        is no word and for half of a character.
     """
     budget = LARGEST
     todo: list[tuple[Keys, yaml.Node]] = [] if node is None else [((), node)]
@@ -75,11 +76,14 @@ def places(node: yaml.Node | None) -> Iterator[tuple[Keys, yaml.Node, bool]]:
         budget -= 1
         if budget < 0 or len(at) > DEEPEST:
             raise ValueError("it is nested too deeply or is too large")
-        if isinstance(node, yaml.MappingNode):
+        if isinstance(node, yaml.ScalarNode):
+            _check(node)
+        elif isinstance(node, yaml.MappingNode):
             names: set[str] = set()
             for key, value in node.value:
                 if not isinstance(key, yaml.ScalarNode):
                     raise yaml.MarkedYAMLError(problem="a key is not a word", problem_mark=key.start_mark)
+                _check(key)
                 merge = key.tag.endswith(":merge")  # an error in its keys names the line of the <<
                 if not merge:
                     yield (*at, key.value), key, key.value in names
@@ -89,6 +93,11 @@ def places(node: yaml.Node | None) -> Iterator[tuple[Keys, yaml.Node, bool]]:
             for i, value in enumerate(node.value):
                 yield (*at, i), value, False
                 todo.append(((*at, i), value))
+
+
+def _check(scalar: yaml.ScalarNode) -> None:
+    if not is_whole(scalar.value):
+        raise yaml.MarkedYAMLError(problem=HALF, problem_mark=scalar.start_mark)
 
 
 def unshared(value: Any) -> Any:

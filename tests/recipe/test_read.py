@@ -123,6 +123,7 @@ def test_a_local_file_wins_over_a_shipped_name(tmp_path: Path, monkeypatch: pyte
         (SMALL + "? [a]\n: 3\n", r"x.yaml:4: this is not YAML \(a key is not a word\)"),
         (SMALL + "title: !!timestamp never\n", r"x.yaml: this is not YAML"),
         (SMALL + "title: \x01\n", r"x.yaml: this is not YAML \(special characters are not allowed\)"),
+        (SMALL + 'title: "\\ud800"\n', r"x.yaml:4: this is not YAML \(a text holds half of a character\)"),
         (SMALL + "rehearsal:\n  share: most\n", r"x.yaml:5: rehearsal.share: 'most' where 'proportional' or a number"),
         (SMALL + "rehearsal:\n  share: 0.95\n", r"share: 0.95 where 'proportional' or .* at most 0.9"),
         (SMALL + "encoder: huge\n", r"x.yaml:4: encoder: 'huge' is not one of tiny, small, base, large"),

@@ -140,6 +140,8 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda p: rewrite(p, lambda c: c["history"][0]["recipe"].update(train=1)),
         r"damaged \(history.0.recipe",
     ),
+    "half of a character": (lambda p: rewrite(p, lambda c: c["history"][0].update(title="\ud800")), "half of a char"),
+    "half of one in a name": (lambda p: rewrite(p, lambda c: c["history"][0].update({"\ud800": 1})), "half of a char"),
     "tokenizer": (lambda p: rewrite(p, lambda c: c.update(tokenizers={})), r"damaged \(.*tokenizers: there is none of"),
 }
 

@@ -27,6 +27,8 @@ class Numbers:
         ('{"count": "x", "names": []}', "count: "),
         ('{"count": 1, "names": [[]]}', "names.0: "),
         ("[" * 100_000, "nested too deeply"),
+        ('{"count": 1, "names": ["\\ud800"]}', "half of a character"),
+        ('{"count": 1, "names": [], "\\udfff": 0}', "half of a character"),
         ("null", "damaged"),
         ("\x00", "damaged"),
     ],
@@ -50,3 +52,7 @@ def test_what_is_whole_is_read_and_what_is_absent_is_not_damage(tmp_path: Path) 
     (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError):
         typed.read_json(Numbers, tmp_path / "bytes.json", fix="", error=DataError)
+
+
+def test_a_name_in_another_encoding_and_a_character_in_two_halves_are_read() -> None:
+    assert typed.loads('["\\udcff.png", "\\ud83d\\ude00"]') == ["\udcff.png", "\U0001f600"]

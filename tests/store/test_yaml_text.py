@@ -32,8 +32,14 @@ def test_values_are_plain_and_nothing_stands_in_two_places() -> None:
         "? [a]\n: 1",
         "a: [",
         "a: \x00",
+        'a: "\\ud800"',
+        '{"\\udfff": 1}',
     ],
 )
 def test_what_would_grow_or_run_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         yaml_text.read(text)
+
+
+def test_a_name_in_another_encoding_is_read() -> None:
+    assert yaml_text.read('a: "\\udcff.png"') == {"a": "\udcff.png"}
