@@ -13,6 +13,11 @@ def aligned(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
 
 
+def drawable(text: str) -> str:
+    """As matplotlib can draw it: each byte of a name that is not UTF-8 is a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def clock(seconds: float) -> str:
     """A time in its two largest units: 2h05m, 3m10s, 40s."""
     minutes, remainder = divmod(round(seconds), 60)

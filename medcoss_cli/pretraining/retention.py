@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medcoss_cli.console import Bar
+from medcoss_cli.console import Bar, drawable
 from medcoss_cli.data.batches import Source, StoredSamples
 from medcoss_cli.model.batch import Batch
 from medcoss_cli.model.multimodal import Model
@@ -269,9 +269,9 @@ def _picture(history: Sequence[Mapping[str, Any]]) -> bytes:
             if modality in stage.get("retention", {})
         ]
         at = [i for i, _ in measured]
-        label = named(modality, measured[-1][1] if measured else {})
+        label = named(drawable(modality), measured[-1][1] if measured else {})
         left.plot(at, [similarity(row) for _, row in measured], marker="o", label=label)
-        right.plot(at, [row["loss"] / row["loss_then"] for _, row in measured], marker="o", label=modality)
+        right.plot(at, [row["loss"] / row["loss_then"] for _, row in measured], marker="o", label=drawable(modality))
     words = "lower of debiased CKA and centred cosine"
     left.set(title="Features now against then (1: unchanged)", ylabel=words, ylim=(min(0, left.get_ylim()[0]), 1.05))
     low, high = right.get_ylim()  # a change of a thousandth shall not look like one of a half

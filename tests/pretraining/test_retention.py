@@ -135,3 +135,9 @@ def test_losses_are_told_relative_to_predicting_the_mean() -> None:
         {"stage": 2, "modality": "b", "baseline": 0.5, "retention": {"a": {"loss": 5.0}, "b": {"loss": 0.25}}},
     ]
     assert rows(history, "loss") == [["a", "0.800", "1.000"], ["b", "", "0.500"]]
+
+
+def test_a_name_in_another_encoding_is_drawn(tmp_path: Path) -> None:
+    row = {"cka": 1.0, "cosine": 1.0, "shift": 0.0, "loss": 1.0, "loss_then": 1.0, "relative_then": 0.5}
+    write(tmp_path, [{"stage": 1, "modality": "xray", "retention": {"x\udcff": row}, "modalities": {"x\udcff": {}}}])
+    assert (tmp_path / "retention.png").read_bytes().startswith(b"\x89PNG")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from medcoss_cli.console import drawable
 from medcoss_cli.data.masks.colours import colour
 from medcoss_cli.store import atomic
 
@@ -59,7 +60,9 @@ def overlay(
             axes.set_title(title if place is places[0] else "")
             if mask is not None:
                 _draw(axes, mask[place][thin], len(classes), aspect)
-    patches = [Patch(color=np.array(colour(number)) / 255, label=name) for number, name in enumerate(classes, 1)]
+    patches = [
+        Patch(color=np.array(colour(number)) / 255, label=drawable(name)) for number, name in enumerate(classes, 1)
+    ]
     legend = figure.legend(handles=patches, loc="outside lower center", ncols=min(len(classes), 4), frameon=False)
     for text in legend.get_texts():
         text.set_parse_math(False)
@@ -81,7 +84,7 @@ def portrait(image: Array, caption: str, path: Path, spacing: Sequence[float] | 
     axes = figure.subplots()
     axes.set_axis_off()
     axes.imshow(np.moveaxis(flat, 0, -1) if len(flat) == 3 else flat[0], cmap="gray", vmin=0, vmax=1, aspect=aspect)
-    axes.set_title(caption, fontsize="small", y=-0.14).set_parse_math(False)
+    axes.set_title(drawable(caption), fontsize="small", y=-0.14).set_parse_math(False)
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=120)
     atomic.write(path, out.getvalue())

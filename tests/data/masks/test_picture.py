@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medcoss_cli.data.masks import overlay
+from medcoss_cli.data.masks import overlay, portrait
 
 TWO = ["organ", "tumour"]
 
@@ -37,3 +37,9 @@ def test_a_picture_of_an_empty_mask_and_a_flat_image(tmp_path: Path) -> None:
     for values in (np.zeros((1, 8, 12, 16), np.float32), np.full((1, 8, 12, 16), np.nan, np.float32)):
         overlay(values, np.zeros((8, 12, 16), np.uint8), None, TWO, tmp_path / "a.png")
         assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_name_in_another_encoding_is_drawn(tmp_path: Path) -> None:
+    overlay(np.eye(8)[None], np.eye(8, dtype=np.uint8), None, ["organ\udcff"], tmp_path / "a.png")
+    portrait(np.eye(8)[None], "organ\udcff", tmp_path / "b.png")
+    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in ("a.png", "b.png"))
