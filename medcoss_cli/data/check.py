@@ -161,7 +161,7 @@ def nothing_found(root: Path, modality: CompleteModality | None) -> DataError:
         kinds = next((kinds for kind, kinds in _READ_FROM.items() if isinstance(modality.loader, kind)), None)
         dicom = "DICOM, " if getattr(modality.loader, "dicom", ()) else ""
         fix += f" --modality {modality.name}" + (f"; {modality.title} is read from {dicom}{kinds}" if kinds else "")
-    return DataError("no files of data were found here", where=root, fix=fix)
+    return DataError("no data files were found here", where=root, fix=fix)
 
 
 def _fits(modality: CompleteModality, entry: Any) -> bool:

@@ -156,6 +156,6 @@ def test_an_empty_folder_is_told_as_such(tmp_path: Path, command_line: CommandLi
     for given, fix in (((), "data check FOLDER"), (("--modality", "ct"), "read from DICOM, NIfTI, NRRD and MetaImage")):
         checked = command_line("data", "check", str(tmp_path), *given)
         assert checked.code == 4
-        assert "no files of data were found here" in checked.err
+        assert "no data files were found here" in checked.err
         assert fix in checked.err
         assert "table" not in checked.err
