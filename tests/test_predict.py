@@ -16,8 +16,9 @@ import SimpleITK as sitk  # noqa: N813 - its users' name for it
 import torch
 from PIL import Image
 
+from medcoss_cli import load
 from medcoss_cli.console import Screen
-from medcoss_cli.errors import DataError, NonFiniteError, UsageError
+from medcoss_cli.errors import DataError, NonFiniteError, ResourceError, UsageError
 from medcoss_cli.evaluate import evaluate
 from medcoss_cli.finetuning.checkpoints import trained_seeds
 from medcoss_cli.model.finetuned import FinetunedNetwork
@@ -115,6 +116,27 @@ def test_a_dicom_series_gets_a_dicom_segmentation(tmp_path: Path, data: Path, ma
     assert pydicom.dcmread(segmentation).Modality == "SEG"
     slices = len(list(series.glob("*.dcm")))
     assert sitk.ReadImage(str(nifti)).GetSize()[2] == slices
+
+
+@pytest.mark.parametrize("spacing", [1e-6, 1e-310])
+def test_a_grid_that_no_memory_holds_is_refused_at_every_door(
+    tmp_path: Path, data: Path, masks: Path, command_line: CommandLine, spacing: float
+) -> None:
+    run = shutil.copytree(masks, tmp_path / "runs" / "run")
+    stored = torch.load(run / "seed-0" / "model.pt", weights_only=True)
+    stored["task"]["spacing"] = [spacing] * 3
+    torch.save(stored, run / "seed-0" / "model.pt")
+    series = next(path.parent for path in sorted((data / "ct").rglob("*.dcm")))
+    volume = np.random.default_rng(0).integers(-1000, 400, (16, 20, 30)).astype(np.int16)
+    for call in (
+        lambda: predict(run, [series], tmp_path / "out", seed=None, overlays=0, screen=Screen()),
+        lambda: evaluate(run, None, None, None, options(tmp_path, data), Screen()),
+        lambda: load(run).predict(volume, spacing=(3, 2, 2)),
+    ):
+        with pytest.raises(ResourceError, match=r"GiB of memory, .* are free; close other programs"):
+            call()  # type: ignore[no-untyped-call]  # each returns something else
+    answer = command_line("predict", str(run), str(series), "-o", str(tmp_path / "out"))
+    assert (answer.code, f"{series}" in answer.err) == (6, True)
 
 
 def test_nothing_to_predict_and_no_such_seed(tmp_path: Path, classes: Path) -> None:

@@ -12,6 +12,8 @@ from medcoss_cli.errors import DataError
 from medcoss_cli.plugin import Sample
 
 Array = np.ndarray[Any, Any]
+LONGEST = 2**40
+"""Voxels along a side: more than any memory holds, and few enough that the bytes of a volume are still a number."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Layout:
                 fix="save it in a format that has one; of an array give spacing=",
             )
         steps = zip(before, sample.spacing, self.spacing, strict=True)
-        after = tuple(max(1, round(n * spacing / target)) for n, spacing, target in steps)
+        after = tuple(max(1, round(min(n * spacing / target, LONGEST))) for n, spacing, target in steps)
         return Frame(shape, box, after, _orders(sample.spacing, self.spacing))
 
 

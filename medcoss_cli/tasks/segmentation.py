@@ -167,7 +167,7 @@ class Segmentation(TaskKind):
                 assert case.record is not None
                 try:
                     sample = read_checked(modality, case.record)
-                    labels = segment(predictor, sample)
+                    labels = segment(predictor, sample, case.where)
                 except DataError as error:
                     lost.append(Skipped(case.path, error.what, bad=True))
                     continue
@@ -215,7 +215,7 @@ class Segmentation(TaskKind):
             assert case.record is not None
             sample = read_checked(modality, case.record)
             truth = read_labels(modality, case, sample, values_of(spec))
-            labels = segment(predictor, sample)
+            labels = segment(predictor, sample, where)
             overlay(sample.array, labels, truth, spec.classes, folder / f"{name}.png", sample.spacing)
 
     def row_fault(self, spec: TaskSpec, row: Mapping[str, Any]) -> str | None:
@@ -255,12 +255,17 @@ def values_of(spec: TaskSpec) -> Values:
     return {name: spec.target["values"][name] for name in spec.classes}
 
 
-def segment(predictor: Predictor, sample: Sample, bar: Bar | None = None) -> Array:
+def segment(predictor: Predictor, sample: Sample, where: object = None, bar: Bar | None = None) -> Array:
     """Labels (*size) uint8 on the sample's own grid: 0 background, 1 the first class; numpy alone.
 
-    Raises: NonFiniteError where the outputs are not finite.
+    Args:
+        where: what errors name.
+
+    Raises: ResourceError where it needs more memory than is free, NonFiniteError where the outputs are not finite.
     """
     spec = predictor.spec
+    frame = spec.layout.frame(sample)
+    _check_memory(predictor, frame.after, where)
     integers, scale, offset, _ = on_grid(predictor.modality, spec.layout, sample)
 
     def slices(first: int, end: int) -> Array:
@@ -272,7 +277,7 @@ def segment(predictor: Predictor, sample: Sample, bar: Bar | None = None) -> Arr
     labels: Array = predict_labels(
         predictor.network, slices, integers.shape[1:], window, levels=levels, bar=bar, **rules
     )
-    labels = spec.layout.frame(sample).restore(labels)
+    labels = frame.restore(labels)
     return largest_organ(labels) if spec.predict["postprocess"] == "largest_organ" else labels
 
 
@@ -280,8 +285,12 @@ def _written(
     predictor: Predictor, sample: Sample, record: Record, target: Path, draw: bool, screen: Screen
 ) -> Iterator[Path]:
     classes = predictor.spec.classes
-    _check_memory(predictor, sample, record, screen)
-    labels = segment(predictor, sample)
+    shape = predictor.spec.layout.frame(sample).after
+    if (needed := _needed(predictor, shape)) > LARGE:
+        screen.say(
+            f"a volume of {' x '.join(map(str, shape))} on the network's grid: about {needed / 2**30:.1f} GiB of memory"
+        )
+    labels = segment(predictor, sample, record.source)
     if predictor.modality.dims == 2:
         write_png(labels, classes, path := target.with_name(f"{target.name}.png"))
         yield path
@@ -305,19 +314,18 @@ def _written(
         yield path
 
 
-def _check_memory(predictor: Predictor, sample: Sample, record: Record, screen: Screen) -> None:
-    """Raises: ResourceError where the masks of a sample need more memory than is free."""
+def _needed(predictor: Predictor, shape: tuple[int, ...]) -> int:
+    """About how many bytes the masks of a sample need that has this shape on the network's grid."""
     spec = predictor.spec
-    shape = spec.layout.frame(sample).after
-    needed = memory(shape, predictor.modality.channels, tuple(spec.size), len(spec.classes))
-    if needed > LARGE:
-        screen.say(
-            f"a volume of {' x '.join(map(str, shape))} on the network's grid: about {needed / 2**30:.1f} GiB of memory"
-        )
-    if needed > _available():
+    return memory(shape, predictor.modality.channels, tuple(spec.size), len(spec.classes))
+
+
+def _check_memory(predictor: Predictor, shape: tuple[int, ...], where: object) -> None:
+    """Raises: ResourceError where the masks of a sample need more memory than is free."""
+    if (needed := _needed(predictor, shape)) > _available():
         raise ResourceError(
             f"the volume needs about {needed / 2**30:.1f} GiB of memory, {_available() / 2**30:.1f} are free",
-            where=record.source,
+            where=where,
             fix="close other programs, or fine-tune with a coarser input.spacing",
         )
 
