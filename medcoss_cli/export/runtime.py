@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from medcoss_cli.registry import discovery
 from medcoss_cli.registry.configure import fit
 from medcoss_cli.registry.fingerprint import check_unchanged
 from medcoss_cli.store import weighed
+from medcoss_cli.tasks import TaskKind
 from medcoss_cli.tasks.predictor import Predictor
 from medcoss_cli.tasks.spec import TaskSpec
 
@@ -67,34 +69,68 @@ class Exported:
         Raises: PluginError if it is missing, CheckpointError if it reads otherwise than when the file was exported.
         """
         about = self.about
-        if about.modality is None or about.size is None:
+        if about.kind == "encoder" or about.modality is None or about.size is None:
             raise UsageError(
                 "this file is the encoder alone; it reads no files", fix="export with --modality, or with --run"
             )
         modality = discovery.load_modality(about.modality)
         spec, size = TokenizerSpec.from_plain(about.tokenizer_spec or {}), tuple(about.size)
-        if (fault := weighed.size_fault(size, spec.patch)) is not None:
-            raise CheckpointError(f"its metadata is damaged: {fault}", where=self.path, fix="export it again")
+        self._check(_size_fault(modality, size) or weighed.size_fault(size, spec.patch))
         modality = fit(modality, tokenizer=about.tokenizer, spec=spec, size=size, vocabulary=self.vocabulary)
         check_unchanged(about.plugin, modality, screen, where=self.path, decodes=False)
+        self._check(self._input_fault(modality))
         return modality
 
     def predictor(self, screen: Screen) -> Predictor:
         """A fine-tuned network, ready for samples. Raises: UsageError where it is none."""
-        if self.about.task is None:
+        if self.about.kind != "task" or self.about.task is None:
             raise UsageError(
                 "this file has no head for a task", fix="export a fine-tuned run: medcoss export --run RUN"
             )
         spec = TaskSpec.from_plain({**self.about.task, "vocabulary": self.vocabulary}, self.path)
-        kind, given = load_kind(spec), self.session.get_outputs()[0].shape[1]
-        patch = TokenizerSpec.from_plain(spec.tokenizer_spec).patch
-        fault, width = kind.fault(spec) or weighed.size_fault(spec.size, patch), kind.width(spec)
-        if width is not None and isinstance(given, int) and given != width:
-            fault = f"its task has {width} outputs, its network {given}"
+        kind, patch = load_kind(spec), TokenizerSpec.from_plain(spec.tokenizer_spec).patch
+        self._check(self._output_fault(kind, spec) or kind.fault(spec) or weighed.size_fault(spec.size, patch))
+        self._check(_size_fault(discovery.load_modality(spec.modality), spec.size))
+        modality = load_modality(spec, screen, self.path, decodes=False)
+        self._check(self._input_fault(modality))
+        return Predictor(kind, spec, modality, lambda inputs: self.run(inputs)[0], self.decode)
+
+    def _check(self, fault: str | None) -> None:
         if fault is not None:
             raise CheckpointError(f"its metadata is damaged: {fault}", where=self.path, fix="export it again")
-        modality = load_modality(spec, screen, self.path, decodes=False)
-        return Predictor(kind, spec, modality, lambda inputs: self.run(inputs)[0], self.decode)
+
+    def _output_fault(self, kind: TaskKind, spec: TaskSpec) -> str | None:
+        """Where the outputs of a task are not those of the graph."""
+        width, axes = kind.width(spec), kind.axes(spec)
+        given = self.session.get_outputs()[0].shape[1:]
+        if width is not None and _differ(given[:1], [width]):
+            return f"its task has {width} outputs, its network {_in_words(given[:1])}"
+        if axes is not None and axes != len(given[1:]):
+            return f"each output of its task has {axes} axes, of its network {len(given[1:])}"
+        return None
+
+    def _input_fault(self, modality: CompleteModality) -> str | None:
+        """Where the samples of a modality are not what the graph takes."""
+        sample = [modality.channels, *modality.size] if modality.channels else list(modality.size)  # words have none
+        given = self.session.get_inputs()[0].shape[1:]
+        if _differ(given, sample):
+            return f"a sample of {modality.name} is {_in_words(sample)}, its network takes {_in_words(given)}"
+        return None
+
+
+def _size_fault(modality: CompleteModality, size: Sequence[int]) -> str | None:
+    axes = modality.dims
+    return None if len(size) == axes else f"its size has {len(size)} numbers, {modality.name} has {axes} axes"
+
+
+def _differ(given: Sequence[object], expected: Sequence[int]) -> bool:
+    """Is a shape of the graph another one? An axis that may change in size has a name there, not a number."""
+    pairs = zip(given, expected, strict=False)
+    return len(given) != len(expected) or any(isinstance(a, int) and a != b for a, b in pairs)
+
+
+def _in_words(shape: Sequence[object]) -> str:
+    return " x ".join(map(str, shape)) or "none"
 
 
 def load(path: Path) -> Exported:
@@ -122,8 +158,9 @@ def load(path: Path) -> Exported:
             fix="export it again, and keep the files that lie beside it together",
         ) from error
     about = metadata.read(session.get_modelmeta().custom_metadata_map, path)
-    ranks = [len(output.shape) for output in session.get_outputs()]
-    if not session.get_inputs() or not ranks or 0 in ranks or (about.kind == "features" and ranks != [3, 2]):
+    inputs, ranks = len(session.get_inputs()), [len(output.shape) for output in session.get_outputs()]
+    known = {"encoder": (2, [3]), "features": (1, [3, 2]), "task": (1, ranks)}[about.kind]
+    if (inputs, ranks) != known or not ranks or 0 in ranks:
         raise CheckpointError("its metadata is damaged: it is of another network", where=path, fix="export it again")
     if {len(about.axes), len(about.sizes)} != {rank := len(session.get_inputs()[0].shape)}:
         raise CheckpointError(

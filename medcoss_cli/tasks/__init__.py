@@ -179,6 +179,10 @@ class TaskKind(ABC):
         """
         return None
 
+    def axes(self, spec: TaskSpec) -> int | None:
+        """How many axes an output has: 0 if it is of the whole sample, the sample's if it is of each voxel; None as above."""
+        return None
+
     @abstractmethod
     def data(self, spec: TaskSpec, labelled: LabelledSet, augment: str | None, *, balance: bool) -> TaskData:
         """Prepared training and validation data.

@@ -95,6 +95,9 @@ class PooledTask(TaskKind):
         for case in cases:
             self.read(spec, case)
 
+    def axes(self, spec: TaskSpec) -> int:
+        return 0
+
     def head(self, spec: TaskSpec, modality: CompleteModality) -> Head:
         from medcoss_cli.model.heads import ClassHead, Head
 

@@ -126,6 +126,9 @@ class Segmentation(TaskKind):
     def width(self, spec: TaskSpec) -> int:
         return len(spec.classes)
 
+    def axes(self, spec: TaskSpec) -> int:
+        return len(spec.size)
+
     def data(self, spec: TaskSpec, labelled: LabelledSet, augment: str | None, *, balance: bool) -> MaskData:
         from medcoss_cli.tasks.augmentation import elastic
         from medcoss_cli.tasks.segmentation_data import MaskData

@@ -190,6 +190,34 @@ def test_a_fine_tuned_run_predicts_the_same_without_torch(
         runtime.load(tmp_path / "changed.onnx").predictor(Screen())
 
 
+def test_what_it_says_of_itself_is_held_against_its_graph(
+    tmp_path: Path, data: Path, command_line: CommandLine
+) -> None:
+    _, run = tune(tmp_path, data, CLASSES, "train.steps=2")
+    written(None, tmp_path / "task.onnx", run=run)
+    model = onnx.load(tmp_path / "task.onnx")
+    stored = json.loads(model.metadata_props[0].value)
+    names = stored["classes"]
+    masks = {"kind": "segmentation", "target": {"values": dict.fromkeys(names, "any")}}
+    deep = {"size": [16, 32, 32], "tokenizer_spec": stored["tokenizer_spec"] | {"patch": [8, 8, 8], "channels": 1}}
+    ct = {"modality": "ct", "plugin": {}, "tokenizer": "patch3d-8"}
+    larger = {"size": [64, 64], "plugin": stored["plugin"] | {"size": [64, 64]}}
+    image = str(sorted((data / "xray" / "images").iterdir())[0])
+    for changes, task, fault in (
+        ({}, masks, "each output of its task has 2 axes, of its network 0"),
+        ({}, ct, "its size has 2 numbers, ct has 3 axes"),
+        ({}, {**masks, **deep, **ct}, "each output of its task has 3 axes, of its network 0"),
+        ({}, deep, "its size has 3 numbers, xray has 2 axes"),
+        ({}, {**ct, **deep}, "a sample of ct is 1 x 16 x 32 x 32, its network takes 1 x 32 x 32"),
+        ({"sizes": ["any", 1, 64, 64]}, larger, "a sample of xray is 1 x 64 x 64, its network takes 1 x 32 x 32"),
+        ({"kind": "encoder"}, {}, "it is of another network"),
+    ):
+        model.metadata_props[0].value = json.dumps({**stored, **changes, "task": stored["task"] | task})
+        onnx.save(model, tmp_path / "changed.onnx")
+        answer = command_line("predict", str(tmp_path / "changed.onnx"), image, "-o", str(tmp_path / "out"))
+        assert (answer.code, fault in answer.err) == (5, True), (fault, answer.err)
+
+
 def test_what_differs_is_not_left_behind(
     tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, command_line: CommandLine
 ) -> None:
