@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from medcoss_cli.data.prepared import PreparedSet, again
 from medcoss_cli.data.workers import blamed, end_with_parent, forkserver, worker_error
-from medcoss_cli.errors import PluginError
+from medcoss_cli.errors import DataError, MedcossError
 from medcoss_cli.model.batch import Batch
 from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.randomness import generator
@@ -63,6 +64,30 @@ class StoredSamples:
         """Both, one after the other."""
         pairs = ((first.integers, second.integers), (first.scale, second.scale), (first.offset, second.offset))
         return cls(*(torch.cat(pair) for pair in pairs))
+
+
+def ids_fault(modality: CompleteModality, integers: np.ndarray[Any, Any]) -> str | None:
+    """Where stored ids of a text are none of its vocabulary; of an image every whole number is a value.
+
+    Asked before the network looks them up: there it is an IndexError, and on a GPU the end of the process.
+    """
+    pieces = getattr(modality.text_tokenizer, "pieces", None)  # a plugin's own tokenizer may not say
+    if pieces is None or not integers.size:
+        return None
+    low, high = int(integers.min()), int(integers.max())
+    if low >= 0 and high < pieces:
+        return None
+    return f"a text of {modality.name} has the id {low if low < 0 else high}, its vocabulary the ids 0 to {pieces - 1}"
+
+
+def read_rows(modality: CompleteModality, source: Source, indices: np.ndarray[Any, Any]) -> Rows:
+    """These rows of a source. Raises: DataError where they are ids that no vocabulary has."""
+    rows = source.read(indices)
+    if (fault := ids_fault(modality, rows[0])) is not None:
+        folder = source.folder if isinstance(source, PreparedSet) else None
+        fix = None if folder is None else again(folder)
+        raise DataError(f"a part of the prepared set is damaged: {fault}", where=folder, fix=fix)
+    return rows
 
 
 @dataclass(frozen=True)
@@ -167,7 +192,7 @@ class Plan:
             name = pool.modality.name
             order = _shuffled(self.seed, self.stage, f"samples of {name}", len(pool.rows))[:share]
             for first in range(0, share, batch):
-                read = pool.source.read(pool.rows[order[first : first + batch]])
+                read = read_rows(pool.modality, pool.source, pool.rows[order[first : first + batch]])
                 inputs = pool.modality.intensity.decode(
                     *(torch.from_numpy(np.ascontiguousarray(part)) for part in read)
                 )
@@ -238,7 +263,7 @@ class _Parts(Dataset[dict[str, Any]]):
     def __getitem__(self, item: int) -> dict[str, Any]:
         try:
             return self._part(item)
-        except PluginError as error:  # torch would pass on a text of it, without its kind
+        except MedcossError as error:  # torch would pass on a text of it, without its kind
             return {"fault": error, "traceback": "".join(traceback.format_exception(error))}
 
     def _part(self, item: int) -> dict[str, Any]:
@@ -271,7 +296,7 @@ def _read(
     pool: Pool, indices: np.ndarray[Any, Any], places: np.ndarray[Any, Any], key: tuple[int, ...]
 ) -> tuple[Tensor, ...]:
     """Read and augment the samples at these places of the global batch; a place always gets the same view."""
-    integers, scale, offset = pool.source.read(indices[places])
+    integers, scale, offset = read_rows(pool.modality, pool.source, indices[places])
     augment = pool.modality.augment
     assert augment is not None
     stored = torch.from_numpy(np.ascontiguousarray(integers))
@@ -281,7 +306,7 @@ def _read(
 
 
 def _delivered(loader: DataLoader[dict[str, Any]], plan: Plan) -> Iterator[dict[str, Any]]:
-    """What the workers read. Raises: PluginError for a fault of a plugin there, ResourceError for a worker that was killed."""
+    """What the workers read. Raises: what was raised there, ResourceError for a worker that was killed."""
     parts: Any = iter(loader)
     try:
         for part in parts:

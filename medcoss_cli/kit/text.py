@@ -69,6 +69,11 @@ class Words:
             )
         return Codec(self.vocabulary)
 
+    @property
+    def pieces(self) -> int:
+        """How many ids there are. Raises: RecipeError before there is a vocabulary."""
+        return self.codec.size
+
     def with_key(self, key: str) -> Words:
         """The same with an embedding and a vocabulary of another name."""
         return replace(self, key=key)

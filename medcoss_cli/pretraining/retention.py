@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from medcoss_cli.console import Bar, drawable
-from medcoss_cli.data.batches import Source, StoredSamples
+from medcoss_cli.data.batches import Source, StoredSamples, read_rows
 from medcoss_cli.model.batch import Batch
 from medcoss_cli.model.multimodal import Model
 from medcoss_cli.randomness import generator
@@ -67,7 +67,8 @@ def decoded(model: Model, modality: str, source: Source, rows: np.ndarray[Any, A
     intensity = model.modalities[modality].intensity
     assert intensity is not None
     device = model.encoder.cls.device
-    return intensity.decode(*(torch.from_numpy(np.ascontiguousarray(part)).to(device) for part in source.read(rows)))
+    read = read_rows(model.modalities[modality], source, rows)
+    return intensity.decode(*(torch.from_numpy(np.ascontiguousarray(part)).to(device) for part in read))
 
 
 @torch.no_grad()

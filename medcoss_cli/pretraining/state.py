@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from medcoss_cli.console import Screen
-from medcoss_cli.data.batches import StoredSamples
+from medcoss_cli.data.batches import StoredSamples, ids_fault
 from medcoss_cli.errors import CheckpointError, PluginError
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
@@ -158,6 +158,12 @@ class State:
             raise CheckpointError(
                 f"the weights do not fit the installed plugins ({''.join(first).strip()})", fix=INSTALL
             ) from error
+        for name in names:
+            for part in (checkpoint.buffer, checkpoint.anchors):
+                stored = part.get(name)
+                fault = None if stored is None else ids_fault(model.modalities[name], stored["integers"].numpy())
+                if fault is not None:
+                    raise CheckpointError(f"the checkpoint is damaged: {fault}", fix="use another copy of it")
         return cls(
             model,
             {name: _stored(entry) for name, entry in checkpoint.buffer.items() if name in names},

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from medcoss_cli.data.batches import read_rows
 from medcoss_cli.data.labelled import Case
 from medcoss_cli.data.prepared import PreparedSet
 from medcoss_cli.data.recordings import parts_of
@@ -56,7 +57,7 @@ class SampleData:
         return np.array([i for i, case in enumerate(self.kept) if case.split == split], dtype=np.int64)
 
     def _inputs(self, rows: Array, device: torch.device, key: tuple[int | str, ...] | None = None) -> Tensor:
-        integers, scale, offset = (torch.from_numpy(part) for part in self.prepared.read(rows))
+        integers, scale, offset = map(torch.from_numpy, read_rows(self.modality, self.prepared, rows))
         if key is not None and self.augment is None:
             augment = self.modality.augment
             integers = torch.cat(

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
-from medcoss_cli.errors import CheckpointError, PluginError
+from medcoss_cli.errors import CheckpointError, DataError, PluginError
 from medcoss_cli.model.multimodal import Model
-from medcoss_cli.pretraining.state import State, require_plugins
+from medcoss_cli.pretraining.state import State, read_state, require_plugins
 from medcoss_cli.registry import discovery
 from medcoss_cli.store import checkpoint
 from medcoss_cli.store.checkpoint import Checkpoint
@@ -79,3 +81,28 @@ def test_missing_plugins_are_all_named_and_none_of_an_unknown_name_is_to_be_inst
     with pytest.raises(PluginError) as refused:
         require_plugins(example(ultrasound="evil-package 0.1.0"))
     assert refused.value.fix == "pip install medcoss-ultrasound"
+
+
+def test_ids_that_no_vocabulary_has_are_refused_wherever_they_are_stored(tmp_path: Path) -> None:
+    data = write_demo(tmp_path / "data", report=40, xray=20)
+    train(tmp_path, data)
+    path = tmp_path / "runs" / "run" / "ckpt.pt"
+    for part, number in (("buffer", 10**6), ("anchors", -1)):
+        stored = torch.load(path, weights_only=True)
+        stored[part]["report"]["integers"][0, 0] = number
+        torch.save(stored, changed := tmp_path / "changed.pt")
+        with pytest.raises(
+            CheckpointError, match=rf"a text of report has the id {number}, its vocabulary the ids 0 to"
+        ):
+            read_state(changed)
+    stored = torch.load(path, weights_only=True)
+    stored["buffer"]["xray"]["integers"] = stored["buffer"]["xray"]["integers"].int() - 1000
+    torch.save(stored, changed)
+    read_state(changed)  # every number is a value of an image
+    for shard in (data / "prepared").glob("report*/shard-*.npy"):
+        np.save(shard, np.full_like(np.load(shard), 10**6))
+    for workers in (0, 1):
+        with pytest.raises(DataError, match="a text of report has the id 1000000") as refused:
+            train(tmp_path, data, f"train.workers={workers}", name=f"run{workers}")
+        assert "prepared" in str(refused.value)
+        assert "\n" not in str(refused.value)
