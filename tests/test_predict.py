@@ -18,7 +18,7 @@ from PIL import Image
 
 from medcoss_cli import load
 from medcoss_cli.console import Screen
-from medcoss_cli.errors import DataError, NonFiniteError, ResourceError, UsageError
+from medcoss_cli.errors import CheckpointError, DataError, NonFiniteError, ResourceError, UsageError
 from medcoss_cli.evaluate import evaluate
 from medcoss_cli.finetuning.checkpoints import trained_seeds
 from medcoss_cli.model.finetuned import FinetunedNetwork
@@ -137,6 +137,15 @@ def test_a_grid_that_no_memory_holds_is_refused_at_every_door(
             call()  # type: ignore[no-untyped-call]  # each returns something else
     answer = command_line("predict", str(run), str(series), "-o", str(tmp_path / "out"))
     assert (answer.code, f"{series}" in answer.err) == (6, True)
+
+
+def test_windows_that_never_end_are_refused(tmp_path: Path, masks: Path) -> None:
+    run = shutil.copytree(masks, tmp_path / "run")
+    stored = torch.load(run / "seed-0" / "model.pt", weights_only=True)
+    stored["task"]["predict"]["overlap"] = 0.999
+    torch.save(stored, run / "seed-0" / "model.pt")
+    with pytest.raises(CheckpointError, match="overlap"):
+        load(run)
 
 
 def test_nothing_to_predict_and_no_such_seed(tmp_path: Path, classes: Path) -> None:

@@ -140,7 +140,7 @@ class Tune(Part):
 class Predict(Part):
     """How masks are predicted."""
 
-    overlap: Annotated[float, Field(ge=0, lt=1)] = Field(0.5, description="of neighbouring windows")
+    overlap: Annotated[float, Field(ge=0, le=0.9)] = Field(0.5, description="of neighbouring windows")
     mirror: bool = Field(True, description="average over all flips")
     pad: float = Field(0.0, description="value beyond the border of a volume smaller than the patch")
     postprocess: Literal["none", "largest_organ"] = "none"

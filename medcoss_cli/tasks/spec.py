@@ -45,7 +45,7 @@ class _Head(_Part):
 
 
 class _Predict(_Part):
-    overlap: Annotated[float, Field(ge=0, lt=1)]
+    overlap: Annotated[float, Field(ge=0, le=0.9)]
     mirror: bool
     pad: float
     postprocess: Literal["none", "largest_organ"]
