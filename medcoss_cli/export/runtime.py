@@ -19,7 +19,7 @@ from medcoss_cli.finetuning.spec import load_kind, load_modality
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.plugin import CompleteModality, TokenizerSpec
 from medcoss_cli.registry import discovery
-from medcoss_cli.registry.configure import fit
+from medcoss_cli.registry.configure import fit, said_by
 from medcoss_cli.registry.fingerprint import check_unchanged
 from medcoss_cli.store import weighed
 from medcoss_cli.tasks import TaskKind
@@ -76,7 +76,8 @@ class Exported:
         modality = discovery.load_modality(about.modality)
         spec, size = TokenizerSpec.from_plain(about.tokenizer_spec or {}), tuple(about.size)
         self._check(_size_fault(modality, size) or weighed.size_fault(size, spec.patch))
-        modality = fit(modality, tokenizer=about.tokenizer, spec=spec, size=size, vocabulary=self.vocabulary)
+        with said_by(self.path):
+            modality = fit(modality, tokenizer=about.tokenizer, spec=spec, size=size, vocabulary=self.vocabulary)
         check_unchanged(about.plugin, modality, screen, where=self.path, decodes=False)
         self._check(self._input_fault(modality))
         return modality

@@ -16,6 +16,7 @@ from medcoss_cli.model.finetuned import TaskNetwork
 from medcoss_cli.model.outputs import Array
 from medcoss_cli.plugin import CompleteModality
 from medcoss_cli.pretraining.state import rebuild, shape_of
+from medcoss_cli.registry.configure import said_by
 from medcoss_cli.store import finetuned, shareable
 from medcoss_cli.tasks import TaskKind
 from medcoss_cli.tasks.predictor import Decode, Predictor
@@ -107,7 +108,8 @@ def renewed(trained: TrainedSeed, source: Path, screen: Screen) -> TaskNetwork:
         )
     newer = shareable.read(source)
     if spec.modality in newer.modalities:
-        rebuild(spec.modality, newer, screen)
+        with said_by(source):
+            rebuild(spec.modality, newer, screen)
     key, shape = spec.tokenizer, shape_of(newer)
     if key not in newer.tokenizers or vars(shape) != spec.encoder:
         raise CheckpointError(

@@ -12,7 +12,7 @@ from medcoss_cli.errors import CheckpointError, RecipeError, UsageError
 from medcoss_cli.kit.intensity import Fixed, ZScore
 from medcoss_cli.plugin import CompleteModality, TokenizerSpec, WholeLoader
 from medcoss_cli.registry import discovery
-from medcoss_cli.registry.configure import fit, reading
+from medcoss_cli.registry.configure import fit, reading, said_by
 from medcoss_cli.registry.fingerprint import check_unchanged
 from medcoss_cli.tasks import TaskKind
 from medcoss_cli.tasks.spec import TaskSpec
@@ -78,24 +78,21 @@ def load_modality(spec: TaskSpec, screen: Screen, where: Path, *, decodes: bool 
     Raises: PluginError if it is not installed, CheckpointError if it reads otherwise than when it was trained.
     """
     tokenizer = TokenizerSpec.from_plain(spec.tokenizer_spec)
-    installed = fit(discovery.load_modality(spec.modality), tokenizer=spec.tokenizer, spec=tokenizer)
-    if spec.intensity is not None and installed.text_tokenizer is not None:
-        raise CheckpointError(
-            "the stored task is damaged: it has an intensity for a text", where=where, fix="use another copy of it"
+    with said_by(where):
+        installed = fit(discovery.load_modality(spec.modality), tokenizer=spec.tokenizer, spec=tokenizer)
+        if spec.intensity is not None and installed.text_tokenizer is not None:
+            raise CheckpointError(
+                "the stored task is damaged: it has an intensity for a text", fix="use another copy of it"
+            )
+        modality = for_task(
+            reading(installed, spec.reading), spec.tokenizer, tuple(spec.size), spec.vocabulary, spec.intensity
         )
-    modality = for_task(
-        reading(installed, spec.reading),
-        spec.tokenizer,
-        tuple(spec.size),
-        spec.vocabulary,
-        spec.intensity,
-    )
-    check_unchanged(spec.plugin, modality, screen, where=where, decodes=decodes)
-    if modality.tokenizer.spec != tokenizer:
-        raise CheckpointError(
-            f"the tokenizer {spec.tokenizer} of the installed {spec.modality} plugin differs from the one trained",
-            fix="install the version the run names in results.json",
-        )
+        check_unchanged(spec.plugin, modality, screen, where=where, decodes=decodes)
+        if modality.tokenizer.spec != tokenizer:
+            raise CheckpointError(
+                f"the tokenizer {spec.tokenizer} of the installed {spec.modality} plugin differs from the one trained",
+                fix="install the version the run names in results.json",
+            )
     return modality
 
 

@@ -19,6 +19,7 @@ from medcoss_cli.pretraining.state import described_modalities, read_for, rebuil
 from medcoss_cli.recipe.finetuning import FinetuneRecipe
 from medcoss_cli.recipe.strategy import StrategyChoice
 from medcoss_cli.registry import discovery
+from medcoss_cli.registry.configure import said_by
 from medcoss_cli.store import shareable
 from medcoss_cli.store import start as begin
 from medcoss_cli.store.checkpoint import Checkpoint, find_checkpoint, is_own
@@ -53,7 +54,8 @@ def start_of(
     _no_network(recipe, "a checkpoint of medcoss")
     content = shareable.read(path)
     if recipe.modality in content.modalities:
-        rebuild(recipe.modality, content, screen)
+        with said_by(path):
+            rebuild(recipe.modality, content, screen)
     begun = begin.described(path, content.history)
     weights = content.weights
     if recipe.head.subnetwork:

@@ -14,7 +14,7 @@ from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
 from medcoss_cli.plugin import TokenizerSpec
 from medcoss_cli.pretraining.state import State, misfits, weights_for
-from medcoss_cli.registry.configure import fit
+from medcoss_cli.registry.configure import fit, said_by
 from medcoss_cli.registry.discovery import load_modality
 from medcoss_cli.registry.fingerprint import check_unchanged
 from medcoss_cli.store import atomic, checkpoint, plain
@@ -63,7 +63,8 @@ def unstripped(path: Path, names: Sequence[str] = (), screen: Screen | None = No
             key = facts["tokenizer"]
             modality, words = load_modality(name), about["vocabularies"].get(key)
             spec, size = TokenizerSpec.from_plain(about["tokenizers"][key]), tuple(facts["size"])
-            modality = fit(modality, tokenizer=key, spec=spec, size=size, vocabulary=words)
+            with said_by(path):
+                modality = fit(modality, tokenizer=key, spec=spec, size=size, vocabulary=words)
             check_unchanged(facts.get("fingerprint"), modality, screen or Screen(), where=path)
             if fault := misfits(modality, model.shape.width, weights, stripped=True):
                 raise CheckpointError(f"its metadata and its weights do not fit: {fault}", where=path, fix=plain.AGAIN)

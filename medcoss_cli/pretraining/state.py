@@ -22,7 +22,7 @@ from medcoss_cli.plugin import CompleteModality, TokenizerSpec
 from medcoss_cli.pretraining.retention import Anchors, anchors_of, measure
 from medcoss_cli.pretraining.stage_data import StageData
 from medcoss_cli.registry import discovery
-from medcoss_cli.registry.configure import fit
+from medcoss_cli.registry.configure import fit, said_by
 from medcoss_cli.registry.fingerprint import check_unchanged, fingerprint
 from medcoss_cli.store import checkpoint, history, plain
 from medcoss_cli.store.checkpoint import Checkpoint
@@ -209,7 +209,8 @@ def read_state(path: Path, screen: Screen | None = None) -> State:
     """A checkpoint's state, to go on from. Raises: CheckpointError, or PluginError if a plugin that it needs is missing."""
     content = checkpoint.load(path)
     require_plugins(content)
-    return State.from_checkpoint(content, screen)
+    with said_by(path):
+        return State.from_checkpoint(content, screen)
 
 
 def read_for(path: Path, modality: str | None, screen: Screen | None = None) -> State:
@@ -226,7 +227,8 @@ def read_for(path: Path, modality: str | None, screen: Screen | None = None) -> 
             where=path,
             fix=f"medcoss extend --modality {modality} --from CKPT first",
         )
-    return State.from_checkpoint(content, screen, only=() if modality is None else (modality,))
+    with said_by(path):
+        return State.from_checkpoint(content, screen, only=() if modality is None else (modality,))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import Field, fields, is_dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
@@ -111,6 +112,24 @@ def fit(
             f"it has a vocabulary for {modality.name}, which is no text", fix="use another copy of it"
         )
     return modality.with_vocabulary(vocabulary)
+
+
+@contextmanager
+def said_by(file: Path) -> Iterator[None]:
+    """While a modality is made as a file says: what it cannot be is a fault of the file, which is named, not of a recipe.
+
+    Raises: CheckpointError.
+    """
+    try:
+        yield
+    except (CheckpointError, RecipeError, UsageError) as error:
+        if isinstance(error, CheckpointError):
+            raise CheckpointError(error.what, where=error.where or file, fix=error.fix) from error
+        raise CheckpointError(
+            f"what it says of a modality suits no installed plugin: {error.what}",
+            where=file,
+            fix="use another copy of it, or install the plugin's version that it was made with",
+        ) from error
 
 
 def _with_sizes(modality: CompleteModality, said: Mapping[str, Any]) -> Decoder:

@@ -53,13 +53,16 @@ def load_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -
     if [group["params"] for group in groups] != [group["params"] for group in state["param_groups"]]:
         raise ValueError("groups of other parameters")
     optimiser.load_state_dict({"state": state["state"], "param_groups": groups})
-    for parameter, values in optimiser.state.items():
-        if values:  # of AdamW; none for a parameter that had no gradient yet
-            _check_moments(parameter, values)
+    for parameter, values in optimiser.state.items():  # of AdamW; a parameter that had no gradient yet has no entry
+        _check_moments(parameter, values)
 
 
-def _check_moments(parameter: Tensor, values: Mapping[str, Any]) -> None:
-    if values.keys() != {"step", "exp_avg", "exp_avg_sq"} or not all(isinstance(v, Tensor) for v in values.values()):
+def _check_moments(parameter: Tensor, values: object) -> None:
+    if (
+        not isinstance(values, Mapping)
+        or values.keys() != {"step", "exp_avg", "exp_avg_sq"}
+        or not all(isinstance(v, Tensor) for v in values.values())
+    ):
         raise ValueError("moments of some parameters are missing")
     step = values["step"]
     if step.ndim or not step.is_floating_point() or not 0 <= float(step) < math.inf:

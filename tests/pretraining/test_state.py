@@ -68,6 +68,15 @@ def test_parts_of_other_shapes_than_their_weights_are_refused_before_they_are_bu
     assert added == ["report"]
 
 
+def test_a_size_that_no_plugin_takes_is_a_fault_of_the_file(trained: Path, tmp_path: Path) -> None:
+    content = checkpoint.load(trained)
+    content.modalities["xray"]["size"] = [32, 33]
+    checkpoint.save(content, tmp_path / "ckpt.pt")
+    with pytest.raises(CheckpointError, match="33") as refused:
+        read_state(tmp_path / "ckpt.pt")
+    assert refused.value.where == str(tmp_path / "ckpt.pt")
+
+
 def test_missing_plugins_are_all_named_and_none_of_an_unknown_name_is_to_be_installed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -50,6 +50,8 @@ def test_moments_come_from_the_file_and_settings_from_the_recipe() -> None:
         lambda state: state["state"][1].update(step=torch.tensor(float("nan"))),
         lambda state: state["state"][1].update(step=torch.tensor(-1.0)),
         lambda state: state["state"][1].update(step="1"),
+        lambda state: state["state"].update({1: []}),
+        lambda state: state["state"].update({1: {}}),
         lambda state: state["state"].update({7: state["state"][1]}),
         lambda state: state["param_groups"].pop(),
         lambda state: state["param_groups"][0].update(params=[1]),
