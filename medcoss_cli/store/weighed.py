@@ -32,6 +32,9 @@ def encoder_fault(encoder: Mapping[str, Any], weights: Mapping[str, Tensor]) -> 
     ratio = encoder.get("mlp_ratio", 4.0)
     if not math.isfinite(ratio) or abs(width * ratio - first.shape[0]) >= 1:
         return f"it says that mlp_ratio is {ratio}, its weights have {first.shape[0]} hidden units for {width}"
+    scale, has_scales = encoder.get("layer_scale"), "encoder.blocks.0.ls1.gamma" in weights
+    if (scale is not None) != has_scales:
+        return f"it says that layer_scale is {scale}, its weights have {'such' if has_scales else 'no such'} factors"
     if not 0 < encoder["heads"] <= width or width % encoder["heads"]:
         return f"a width of {width} cannot be cut into {encoder['heads']} heads"
     return None

@@ -20,6 +20,7 @@ from tests.store.example import example
         ("encoder", "depth", 10**6, "1000000 blocks, its weights have 1"),
         ("encoder", "heads", 3, "cannot be cut into 3 heads"),
         ("encoder", "mlp_ratio", 1e9, "mlp_ratio"),
+        ("encoder", "layer_scale", -1, "no such factors"),
         ("modality", "size", [2**14, 2**14], "tokens"),
         ("modality", "decoder", {"width": 2**31}, "the decoder of xray"),
         ("modality", "decoder", {"depth": 10**6}, "the decoder of xray"),
