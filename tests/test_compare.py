@@ -271,13 +271,10 @@ def test_the_same_cases_are_drawn_under_every_method(whole: Path, here: CommandL
     ("harm", "said"),
     [
         (lambda text: text.replace("where,", "who,", 1), "there is no column where"),
-        (lambda text: text.replace(",log_p_", ",log_q_", 1), "there is no column log_p_"),
-        (lambda text: text.replace(",0.", ",zero.", 1), "could not convert"),
+        (lambda text: text.replace(",log_p_", ",log_q_", 1), "there is no number in a column log_p_"),
+        (lambda text: text.replace(",0.", ",zero.", 1), "there is no number in a column"),
         (lambda text: text.rpartition(",")[0] + "\n", "a row of another length"),
-        (
-            lambda text: text[: text.index("\n") + 1] + "x" + text[text.index("\n") + 1 :],
-            "a case that is not in the data",
-        ),
+        (lambda text: text.replace(".csv:", ".csv:9999", 1), "the data has no case"),
     ],
     ids=["no where", "no column", "no number", "short", "no case"],
 )
@@ -295,6 +292,20 @@ def test_a_damaged_table_of_cases_is_named(
             path.write_text(text)
     assert answer.code == 5, answer.err
     assert f"the table of test cases is damaged ({said}" in answer.err
+
+
+def test_cases_are_drawn_where_the_data_was_moved(whole: Path, here: CommandLine) -> None:
+    write(whole, more="labels: [1]")
+    tables = {path: path.read_text() for path in whole.glob("runs/compare-tiny/**/seed-*/cases.csv")}
+    try:
+        for path, text in tables.items():
+            path.write_text(re.sub(r"[^\n,]*(?=manifest\.csv:)", "/elsewhere/", text))
+        assert "/elsewhere/" in path.read_text()
+        answer = here("compare", "tiny.yaml", "--cases", "2")
+    finally:
+        for path, text in tables.items():
+            path.write_text(text)
+    assert answer.code == 0, answer.err
 
 
 def test_a_fault_in_the_drawing_is_not_called_damage(

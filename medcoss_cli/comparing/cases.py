@@ -54,7 +54,7 @@ def _of_task(numbers: Numbers, place: Place, task: str, count: int, bar: Bar) ->
         data = cell.recipe.data
         root = local(data.folder, place.data_root)
         found, _ = find_cases(trained.modality, root, trained.kind.target, screen=Screen(), columns=data.columns)
-        rows = _rows(path, trained, {case.where for case in found})
+        rows = _rows(path, trained, {Path(case.where).name: case.where for case in found})
         chosen = chosen or [rows[i * len(rows) // count]["where"] for i in range(min(count, len(rows)))]
         predictor = trained.predictor(join().device)
         for where in chosen:
@@ -74,11 +74,11 @@ def _first(numbers: Numbers, method: str, task: str) -> Number | None:
     return None
 
 
-def _rows(path: Path, trained: TrainedSeed, known: Collection[str]) -> list[dict[str, Any]]:
+def _rows(path: Path, trained: TrainedSeed, known: Mapping[str, str]) -> list[dict[str, Any]]:
     """The table as the kind of task made it, so that what fails in the drawing later is not the table.
 
     Args:
-        known: the cases of the data.
+        known: where the cases are now, by file and line: the folder may be another one than in training.
 
     Raises: CheckpointError for a damaged table.
     """
@@ -89,20 +89,29 @@ def _rows(path: Path, trained: TrainedSeed, known: Collection[str]) -> list[dict
     except (csv.Error, ValueError) as error:
         raise _damaged(path, error) from error
     for row in rows:
-        if row["where"] not in known:
-            raise _damaged(path, "a case that is not in the data")
+        name = Path(row["where"]).name
+        if name not in known:
+            raise _damaged(path, f"the data has no case {name}")
+        row["where"] = known[name]
         if fault := trained.kind.row_fault(trained.spec, row):
             raise _damaged(path, fault)
     return rows
 
 
 def _values(row: Mapping[Any, Any], words: Collection[str]) -> dict[str, Any]:
-    """A row with numbers in all columns but those of words; an empty field is NaN. Raises: ValueError."""
+    """A row with numbers where they are some, but in the columns of words; an empty field is NaN. Raises: ValueError."""
     if None in row or None in row.values():
         raise ValueError("a row of another length than the first")
     if "where" not in row:
         raise ValueError("there is no column where")
-    return {key: value if key in words else float(value or "nan") for key, value in row.items()}
+    return {key: value if key in words else _number(value) for key, value in row.items()}
+
+
+def _number(field: str) -> float | str:
+    try:
+        return float(field or "nan")
+    except ValueError:  # a kind of task may keep words in a column of its own
+        return field
 
 
 def _damaged(path: Path, fault: object) -> CheckpointError:

@@ -72,7 +72,7 @@ def ids_fault(modality: CompleteModality, integers: np.ndarray[Any, Any]) -> str
     Asked before the network looks them up: there it is an IndexError, and on a GPU the end of the process.
     """
     pieces = getattr(modality.text_tokenizer, "pieces", None)  # a plugin's own tokenizer may not say
-    if pieces is None or not integers.size:
+    if not isinstance(pieces, int) or not integers.size:
         return None
     low, high = int(integers.min()), int(integers.max())
     if low >= 0 and high < pieces:

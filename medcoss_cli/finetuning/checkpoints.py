@@ -63,7 +63,9 @@ def trained_seeds(run: Path, screen: Screen, seed: int | None = None) -> Iterato
             spec = stored_spec(stored, path)
             kind, modality = load_kind(spec), load_modality(spec, screen, path)
             screen = Screen()  # a note on the plugin is printed once
-            yield TrainedSeed(number, kind, spec, modality, restore(spec, modality, stored.weights), stored.facts)
+            with said_by(path):
+                network = restore(spec, modality, stored.weights)
+            yield TrainedSeed(number, kind, spec, modality, network, stored.facts)
 
 
 def best_seed(run: Path, seed: int | None, screen: Screen) -> TrainedSeed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,13 +16,12 @@ from medcoss_cli.errors import CheckpointError, DataError, UsageError
 from medcoss_cli.finetuning import overlap
 from medcoss_cli.finetuning.dataset import bounded, facts_of, fewer_labels, find_cases
 from medcoss_cli.finetuning.spec import build, for_task, load_kind, load_modality, stored_spec
-from medcoss_cli.finetuning.start import encoder_weights, start_of, tokenizer_of
+from medcoss_cli.finetuning.start import encoder_weights, shape_from_scratch, start_of, tokenizer_of
 from medcoss_cli.finetuning.trainer import parameters_of
 from medcoss_cli.importers.weights import read
 from medcoss_cli.kit.sources.places import local
 from medcoss_cli.model.finetuned import TaskNetwork
 from medcoss_cli.model.heads import HybridDecoder
-from medcoss_cli.model.networks import build_tokenizer, misfit, within
 from medcoss_cli.plugin import CompleteModality, Skipped
 from medcoss_cli.pretraining.state import versions
 from medcoss_cli.recipe.finetuning import FinetuneRecipe
@@ -112,11 +111,18 @@ def resume_finetune(folder: Path, options: Options, screen: Screen) -> FinetuneJ
             raise CheckpointError("the run was stopped before it had its start", where=folder, fix="start it again")
         stored = finetuned.load(folder / START)
         spec = stored_spec(stored, folder / START)
-        kind, modality = load_kind(spec), load_modality(spec, screen, folder / START)
-        if fault := _start_fault(spec, recipe, modality, stored.weights):
+        # what a start has no tensors of is as the recipe has it
+        fits = {
+            "head": spec.head == _head_of(recipe),
+            "encoder": bool(stored.weights) or spec.encoder == asdict(shape_from_scratch(recipe)),
+        }
+        for part in (part for part, is_fit in fits.items() if not is_fit):
             raise CheckpointError(
-                f"the start of this run is damaged: {fault}", where=folder / START, fix="start it again"
+                f"the start of this run is damaged: its {part} is not that of the run's recipe",
+                where=folder / START,
+                fix="start it again",
             )
+        kind, modality = load_kind(spec), load_modality(spec, screen, folder / START)
         completed = Options(
             None,
             False,
@@ -235,18 +241,6 @@ def _head_of(recipe: FinetuneRecipe) -> dict[str, Any]:
         "hybrid": head.hybrid.depth if head.hybrid else None,
         "frozen": head.freeze or head.probe or head.hybrid is not None,
     }
-
-
-def _start_fault(
-    spec: TaskSpec, recipe: FinetuneRecipe, modality: CompleteModality, weights: Mapping[str, Tensor]
-) -> str | None:
-    """Where a start would build what neither its recipe says nor its tensors show: it has no head, perhaps no tokenizer."""
-    if spec.head != _head_of(recipe):
-        return "its head is not that of the run's recipe"
-    if "network" in spec.encoder:
-        return None
-    tensors, width = within(f"tokenizers.{spec.tokenizer}.", weights), spec.encoder["width"]
-    return misfit("its tokenizer", lambda: build_tokenizer(modality, width), tensors, absent=True)
 
 
 def _labelled(

@@ -56,11 +56,16 @@ def _name_fault(network: Mapping[str, Any]) -> str | None:
 def _shape_fault(network: Mapping[str, Any], weights: Mapping[str, Any]) -> str | None:
     """Has a network of others the shapes of its tensors? They begin with "backbone." once a head was trained on them."""
     from medcoss_cli.model import foreign
-    from medcoss_cli.model.networks import misfit, within
+    from medcoss_cli.model.networks import within
 
     if network["family"] == foreign.UNET:  # all head, and it takes what fits
         return None
-    return misfit("its network", lambda: foreign.build(network), within("backbone.", weights) or weights)
+    tensors = within("backbone.", weights) or weights
+    for name, value in foreign.outline(network).state_dict().items():
+        if value.is_floating_point() and (name not in tensors or tensors[name].shape != value.shape):
+            made = f"timm builds {network['name']}" if network["family"] == "timm" else "its network is built"
+            return f"{made} with another {name} than it has"
+    return None
 
 
 def load_kind(spec: TaskSpec) -> TaskKind:
@@ -151,17 +156,14 @@ def build(spec: TaskSpec, modality: CompleteModality, seed: int = 0, drop_path: 
 
 def restore(spec: TaskSpec, modality: CompleteModality, weights: Mapping[str, Any]) -> TaskNetwork:
     """The network with these parameters, in eval mode. Raises: CheckpointError where they do not fit."""
-    from medcoss_cli.model.networks import build_tokenizer, misfit, within
+    from medcoss_cli.model.networks import AtMost
 
-    parts = {"head": lambda: load_kind(spec).head(spec, modality).module}
-    if "network" not in spec.encoder:
-        parts["tokenizer"] = lambda: build_tokenizer(modality, spec.encoder["width"])
-    for part, built in parts.items():
-        if fault := misfit(f"the {part}", built, within(f"{part}.", weights)):
-            raise CheckpointError(f"the weights do not fit the task that is stored with them ({fault})")
-    network = build(spec, modality)
+    with AtMost(weights):
+        network = build(spec, modality)
     try:
         network.load_state_dict(dict(weights))
     except RuntimeError as error:
-        raise CheckpointError("the weights do not fit the task that is stored with them") from error
+        raise CheckpointError(
+            "the weights do not fit the task that is stored with them", fix="use another copy of it, or train again"
+        ) from error
     return network.eval()

@@ -43,7 +43,7 @@ def start_of(
             raise UsageError(
                 "head.subnetwork is of a checkpoint's weights, and this starts from scratch", fix="leave it out"
             )
-        shape = EncoderShape(**recipe.encoder.model_dump()) if recipe.encoder else EncoderShape()
+        shape = shape_from_scratch(recipe)
         screen.say(f"from scratch: width {shape.width}, depth {shape.depth}")
         return asdict(shape), {}, {}, dict(begin.SCRATCH)
     path, note = find_checkpoint(start)
@@ -62,6 +62,11 @@ def start_of(
         with taken_up(path, "use another copy of it, or leave head.subnetwork out"):
             weights = _subnetwork(path, content, recipe.modality, screen)
     return asdict(shape_of(content)), described_modalities(content), weights, begun
+
+
+def shape_from_scratch(recipe: FinetuneRecipe) -> EncoderShape:
+    """The dimensions of an encoder that begins from nothing."""
+    return EncoderShape(**recipe.encoder.model_dump()) if recipe.encoder else EncoderShape()
 
 
 def _subnetwork(path: Path, content: Checkpoint, modality: str, screen: Screen) -> dict[str, Tensor]:

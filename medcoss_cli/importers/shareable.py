@@ -12,8 +12,9 @@ from medcoss_cli.console import Screen
 from medcoss_cli.errors import CheckpointError, UsageError
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
+from medcoss_cli.model.networks import AtMost
 from medcoss_cli.plugin import TokenizerSpec
-from medcoss_cli.pretraining.state import State, misfits, weights_for
+from medcoss_cli.pretraining.state import State, weights_for
 from medcoss_cli.registry.configure import fit, said_by
 from medcoss_cli.registry.discovery import load_modality
 from medcoss_cli.registry.fingerprint import check_unchanged
@@ -66,9 +67,8 @@ def unstripped(path: Path, names: Sequence[str] = (), screen: Screen | None = No
             with said_by(path):
                 modality = fit(modality, tokenizer=key, spec=spec, size=size, vocabulary=words)
             check_unchanged(facts.get("fingerprint"), modality, screen or Screen(), where=path)
-            if fault := misfits(modality, model.shape.width, weights, stripped=True):
-                raise CheckpointError(f"its metadata and its weights do not fit: {fault}", where=path, fix=plain.AGAIN)
-            model.add(modality)
+            with said_by(path), AtMost(weights):
+                model.add(modality)
         missing = model.load_state_dict(weights_for(model, weights), strict=False)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError("its metadata and its weights do not fit", where=path, fix=plain.AGAIN) from error

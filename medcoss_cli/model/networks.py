@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from medcoss_cli.errors import PluginError
+from medcoss_cli.errors import CheckpointError, PluginError
 from medcoss_cli.plugin import CompleteModality, DecoderNetwork, PatchNetwork, TextNetwork, lacking
 
-UNWRITTEN = 2**27
-"""Values of a part that a file says much of and has no tensor of: five times the paper's decoder."""
+ROOM = 2**27
+"""Values beside those of a file: positions that are computed, a decoder that a stripped file is without; five of the paper's."""
 
 
 def build_tokenizer(modality: CompleteModality, width: int) -> nn.Module:
@@ -36,35 +35,32 @@ def faults(part: str, network: object, protocol: type) -> str | None:
     return f"its {part} builds the network {name}, which lacks {' and '.join(missing)}" if missing else None
 
 
-def misfit(
-    what: str, build: Callable[[], nn.Module], tensors: Mapping[str, Tensor], *, absent: bool = False
-) -> str | None:
-    """Where what is built has other shapes than its tensors: found without room for any value, before it is built in earnest.
+class AtMost(TorchDispatchMode):
+    """While networks are built as a file says: it is believed as far as its tensors go, in whatever a plugin builds.
+
+    A limit on what is made, since building takes the memory that is asked for, and only loading compares the shapes.
 
     Args:
-        what: the part, in words.
-        tensors: of the part, by its own names.
-        absent: there may be none of them, in a stripped file or for a new part; it must then be of a usual size.
+        weights: the file's.
+
+    Raises: CheckpointError once there are more than four times as many values, and ROOM.
     """
-    try:
-        with torch.device("meta"):
-            shapes = {name: value.shape for name, value in build().state_dict().items() if value.is_floating_point()}
-    except (
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ):  # a plugin may ask for numbers while it builds: loading compares its tensors
-        return None
-    if absent and not tensors:
-        values = sum(map(math.prod, shapes.values()))
-        return f"{what} would have {values:,} values, and the file has none" if values > UNWRITTEN else None
-    for name, shape in shapes.items():
-        if name not in tensors:
-            return f"{name} of {what} is not in the file"
-        if tensors[name].shape != shape:
-            said, found = (" x ".join(map(str, sides)) or "one value" for sides in (shape, tensors[name].shape))
-            return f"{name} of {what} would be {said}, in the file it is {found}"
-    return None
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.held = sum(tensor.numel() for tensor in weights.values())
+        self.left = 4 * self.held + ROOM
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, Tensor) and not (func.is_view or func._schema.is_mutable):
+            self.left -= made.numel()
+            if self.left < 0:
+                raise CheckpointError(
+                    f"it is damaged: what it says of its networks is more than the {self.held:,} values that it has",
+                    fix="use another copy of it",
+                )
+        return made
 
 
 def within(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from medcoss_cli.data.batches import StoredSamples, ids_fault
 from medcoss_cli.errors import CheckpointError, PluginError
 from medcoss_cli.model.encoder import EncoderShape
 from medcoss_cli.model.multimodal import Model
-from medcoss_cli.model.networks import build_decoder, build_tokenizer, misfit, within
+from medcoss_cli.model.networks import AtMost
 from medcoss_cli.plugin import CompleteModality, TokenizerSpec
 from medcoss_cli.pretraining.retention import Anchors, anchors_of, measure
 from medcoss_cli.pretraining.stage_data import StageData
@@ -26,8 +26,6 @@ from medcoss_cli.registry.configure import fit, said_by
 from medcoss_cli.registry.fingerprint import check_unchanged, fingerprint
 from medcoss_cli.store import checkpoint, history, plain
 from medcoss_cli.store.checkpoint import Checkpoint
-
-INSTALL = "install the plugin versions that `medcoss checkpoint show` lists"
 
 
 @dataclass
@@ -148,15 +146,15 @@ class State:
         model = Model(shape_of(checkpoint), checkpoint.encoder["seed"], checkpoint.encoder["masking"])
         for name in names:
             modality = rebuild(name, checkpoint, screen or Screen())
-            if fault := misfits(modality, model.shape.width, checkpoint.weights):
-                raise CheckpointError(f"the weights do not fit the installed plugins ({fault})", fix=INSTALL)
-            model.add(modality)
+            with AtMost(checkpoint.weights):
+                model.add(modality)
         try:
             model.load_state_dict(weights_for(model, checkpoint.weights))
         except RuntimeError as error:
             first = str(error).splitlines()[1:2]
             raise CheckpointError(
-                f"the weights do not fit the installed plugins ({''.join(first).strip()})", fix=INSTALL
+                f"the weights do not fit the installed plugins ({''.join(first).strip()})",
+                fix="install the plugin versions that `medcoss checkpoint show` lists",
             ) from error
         for name in names:
             for part in (checkpoint.buffer, checkpoint.anchors):
@@ -176,21 +174,6 @@ class State:
             next((entry["origin"] for entry in checkpoint.history if "origin" in entry), None),
             dict(checkpoint.memory),
         )
-
-
-def misfits(
-    modality: CompleteModality, width: int, weights: Mapping[str, torch.Tensor], *, stripped: bool = False
-) -> str | None:
-    """Where a modality's networks would be of other shapes than their weights, before they are built.
-
-    Args:
-        stripped: the file may be without its decoders.
-    """
-    name, key = modality.name, modality.tokenizer.key
-    tokenizer, decoder = within(f"tokenizers.{key}.", weights), within(f"decoders.{name}.", weights)
-    return misfit(f"the tokenizer {key}", lambda: build_tokenizer(modality, width), tokenizer) or misfit(
-        f"the decoder of {name}", lambda: build_decoder(modality, width), decoder, absent=stripped
-    )
 
 
 def shape_of(checkpoint: Checkpoint) -> EncoderShape:

@@ -96,6 +96,8 @@ def places(node: yaml.Node | None) -> Iterator[tuple[Keys, yaml.Node, bool]]:
 
 
 def _check(scalar: yaml.ScalarNode) -> None:
+    if not is_whole(scalar.value):  # JSON writes some characters as two halves
+        scalar.value = scalar.value.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
     if not is_whole(scalar.value):
         raise yaml.MarkedYAMLError(problem=HALF, problem_mark=scalar.start_mark)
 

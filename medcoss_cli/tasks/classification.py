@@ -124,8 +124,8 @@ class Classification(PooledTask):
 
     def row_fault(self, spec: TaskSpec, row: Mapping[str, Any]) -> str | None:
         columns = [f"{start}_{name}" for name in spec.classes for start in ("p", "log_p")]
-        if absent := [name for name in columns if name not in row]:
-            return f"there is no column {absent[0]}"
+        if absent := [name for name in columns if not isinstance(row.get(name), float)]:
+            return f"there is no number in a column {absent[0]}"
         known = all(row.get(name) in spec.classes for name in (self.target.column, "predicted"))
         return None if known else "a class that is none of the task's"
 

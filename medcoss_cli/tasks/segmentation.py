@@ -222,8 +222,8 @@ class Segmentation(TaskKind):
             overlay(sample.array, labels, truth, spec.classes, folder / f"{name}.png", sample.spacing)
 
     def row_fault(self, spec: TaskSpec, row: Mapping[str, Any]) -> str | None:
-        absent = [name for name in spec.classes if f"dice_{name}" not in row]
-        return f"there is no column dice_{absent[0]}" if absent else None
+        absent = [name for name in spec.classes if not isinstance(row.get(f"dice_{name}"), float)]
+        return f"there is no number in a column dice_{absent[0]}" if absent else None
 
     def figures(self, tests: Sequence[tuple[int, Mapping[str, Any]]], classes: Sequence[str]) -> list[Figure]:
         """The Dice of every case, by class and seed."""

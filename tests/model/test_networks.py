@@ -1,4 +1,4 @@
-"""What a file says of a network, held against its tensors before the network is built."""
+"""A network is built with no more values than its file bears out, whatever the file says."""
 
 from __future__ import annotations
 
@@ -6,31 +6,40 @@ import pytest
 import torch
 from torch import nn
 
-from medcoss_cli.model.networks import UNWRITTEN, misfit, within
+from medcoss_cli.errors import CheckpointError
+from medcoss_cli.model import networks
+from medcoss_cli.model.networks import AtMost, within
 
-TENSORS = nn.Linear(8, 4).state_dict()
-
-
-@pytest.mark.parametrize(
-    ("built", "told"),
-    [
-        (lambda: nn.Linear(8, 4), None),
-        (lambda: nn.Linear(2**20, 2**20), "weight of it would be 1048576 x 1048576, in the file it is 4 x 8"),
-        (lambda: nn.Sequential(nn.Linear(8, 4)), "0.weight of it is not in the file"),
-        (lambda: nn.BatchNorm1d(4), "weight of it would be 4, in the file it is 4 x 8"),
-        (lambda: nn.Linear(int(torch.ones(1).sum().item()), 4), None),  # it cannot be built without numbers
-    ],
-)
-def test_other_shapes_than_the_tensors_are_told_without_room_for_them(built: object, told: str | None) -> None:
-    assert callable(built)
-    assert misfit("it", built, TENSORS) == told
+WEIGHTS = {"weight": torch.zeros(10, 10)}
 
 
-def test_what_has_no_tensors_is_of_a_usual_size_or_told() -> None:
-    assert misfit("it", lambda: nn.Linear(768, 512), {}, absent=True) is None
-    said = misfit("it", lambda: nn.Linear(UNWRITTEN, 1, bias=False), {}, absent=True)
-    assert said is None
-    said = misfit("it", lambda: nn.Linear(UNWRITTEN, 2, bias=False), {}, absent=True)
-    assert said == "it would have 268,435,456 values, and the file has none"
-    assert misfit("it", lambda: nn.Linear(768, 512), {}) == "weight of it is not in the file"
+def test_what_is_built_within_the_limit_is_as_it_would_be_without() -> None:
+    torch.manual_seed(0)
+    free = nn.Sequential(nn.Linear(64, 32), nn.LayerNorm(32))
+    torch.manual_seed(0)
+    with AtMost(WEIGHTS):
+        held = nn.Sequential(nn.Linear(64, 32), nn.LayerNorm(32))
+    assert all(torch.equal(a, b) for a, b in zip(free.parameters(), held.parameters(), strict=True))
+
+
+def test_more_than_the_file_has_values_for_is_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "ROOM", 1000)
+    made = list[nn.Module]()
+    with AtMost(WEIGHTS) as limit:
+        while limit.left >= 400:  # of 4 x 100 + 1000
+            made.append(nn.Linear(20, 20, bias=False))
+        with pytest.raises(CheckpointError, match="more than the 100 values that it has"):
+            nn.Linear(20, 20, bias=False)
+    assert len(made) == 3
+
+
+def test_views_and_values_that_are_set_anew_take_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "ROOM", 1000)
+    with AtMost(WEIGHTS):
+        values = torch.empty(1400)
+        for _ in range(8):
+            values.view(2, -1).t().zero_()
+
+
+def test_the_weights_of_a_part_by_its_own_names() -> None:
     assert within("a.", {"a.b.c": torch.ones(1), "ab.c": torch.ones(1)}).keys() == {"b.c"}

@@ -43,3 +43,7 @@ def test_what_would_grow_or_run_is_refused(text: str) -> None:
 
 def test_a_name_in_another_encoding_is_read() -> None:
     assert yaml_text.read('a: "\\udcff.png"') == {"a": "\udcff.png"}
+
+
+def test_a_character_that_json_writes_as_two_halves_is_one() -> None:
+    assert yaml_text.read('{"a": "\\ud83d\\ude00"}') == {"a": "\N{GRINNING FACE}"}

@@ -20,4 +20,4 @@ def test_a_row_without_the_dice_of_a_class_is_a_fault() -> None:
     empty: dict[str, Any] = dict.fromkeys(TaskSpec.__dataclass_fields__)
     spec = replace(TaskSpec(**empty), classes=["organ", "lesion"])
     assert Segmentation({}).row_fault(spec, {"dice_organ": 1.0, "dice_lesion": 0.5}) is None
-    assert Segmentation({}).row_fault(spec, {"dice_organ": 1.0}) == "there is no column dice_lesion"
+    assert Segmentation({}).row_fault(spec, {"dice_organ": 1.0}) == "there is no number in a column dice_lesion"
