@@ -35,7 +35,7 @@ def faults(part: str, network: object, protocol: type) -> str | None:
     return f"its {part} builds the network {name}, which lacks {' and '.join(missing)}" if missing else None
 
 
-class AtMost(TorchDispatchMode):
+class AtMost(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
     """While networks are built as a file says: it is believed as far as its tensors go, in whatever a plugin builds.
 
     A limit on what is made, since building takes the memory that is asked for, and only loading compares the shapes.
@@ -47,7 +47,7 @@ class AtMost(TorchDispatchMode):
     """
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.held = sum(tensor.numel() for tensor in weights.values())
         self.left = 4 * self.held + ROOM
 
