@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,8 @@ def _shape_fault(network: Mapping[str, Any], weights: Mapping[str, Any]) -> str 
     tensors = within("backbone.", weights) or weights
     for name, value in foreign.outline(network).state_dict().items():
         if value.is_floating_point() and (name not in tensors or tensors[name].shape != value.shape):
-            made = f"timm builds {network['name']}" if network["family"] == "timm" else "its network is built"
+            is_named = network["family"] == "timm"
+            made = f"timm {version('timm')} builds {network['name']}" if is_named else "its network is built"
             return f"{made} with another {name} than it has"
     return None
 

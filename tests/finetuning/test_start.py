@@ -15,7 +15,7 @@ from medcoss_cli.console import Screen
 from medcoss_cli.errors import CheckpointError, DataError, Interrupted, RecipeError, UsageError
 from medcoss_cli.finetuning.checkpoints import best_seed, renewed
 from medcoss_cli.finetuning.spec import for_task, load_modality
-from medcoss_cli.model import foreign
+from medcoss_cli.model import foreign, networks
 from medcoss_cli.model.heads import ResUNet
 from medcoss_cli.registry import discovery
 from medcoss_cli.store import finetuned
@@ -217,11 +217,14 @@ def test_what_a_start_says_of_parts_without_tensors_is_as_the_recipe_says(
         resume(tmp_path, data)
 
 
-def test_a_head_of_more_values_than_the_file_has_is_not_built(tmp_path: Path, data: Path) -> None:
+def test_a_head_of_more_values_than_the_file_has_is_not_built(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(networks, "ROOM", 2**22)
     _, run = tune(tmp_path, data, MASKS)
     path = run / "seed-0" / "model.pt"
     content = torch.load(path, weights_only=True)
-    for features, told in ((16, "the weights do not fit the task"), (800, "more than the .* values that it has")):
+    for features, told in ((16, "the weights do not fit the task"), (400, "more than the .* values that it has")):
         content["task"]["head"]["features"] = features
         torch.save(content, path)
         with pytest.raises(CheckpointError, match=told) as refused:
