@@ -271,7 +271,7 @@ def _nested(model: Any) -> None:
     from onnx import helper
 
     inner = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "inner", [], [])
-    for number in range(60):
+    for number in range(30):  # of three messages each; protobuf itself makes no more than 100
         inner = helper.make_graph([helper.make_node("If", ["yes"], ["y"], then_branch=inner, else_branch=inner)] if number < 12
                                   else [helper.make_node("If", ["yes"], ["y"], then_branch=inner)], "g", [], [])  # fmt: skip
     model.graph.node.extend(inner.node)
