@@ -70,9 +70,9 @@ class Words:
         return Codec(self.vocabulary)
 
     @property
-    def pieces(self) -> int:
-        """How many ids there are. Raises: RecipeError before there is a vocabulary."""
-        return self.codec.size
+    def pieces(self) -> int | None:
+        """How many ids there are; None before there is a vocabulary."""
+        return None if self.vocabulary is None else self.codec.size
 
     def with_key(self, key: str) -> Words:
         """The same with an embedding and a vocabulary of another name."""
