@@ -18,9 +18,13 @@ Array = np.ndarray[Any, Any]
 
 
 def save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Write arrays by name; object arrays are refused by numpy."""
+    """Write arrays by name, as np.savez does; arrays of objects are a ValueError."""
     content = io.BytesIO()
-    np.savez(content, allow_pickle=False, **dict(arrays))
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                # savez of numpy below 2.1 takes allow_pickle for the name of an array
+                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
     atomic.write(path, content.getvalue())
 
 
