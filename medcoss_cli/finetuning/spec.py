@@ -66,7 +66,7 @@ def _shape_fault(network: Mapping[str, Any], weights: Mapping[str, Any]) -> str 
         if value.is_floating_point() and (name not in tensors or tensors[name].shape != value.shape):
             is_named = network["family"] == "timm"
             made = f"timm {version('timm')} builds {network['name']}" if is_named else "its network is built"
-            return f"{made} with another {name} than it has"
+            return f"{made} with a tensor {name} that the file lacks or has in another shape"
     return None
 
 

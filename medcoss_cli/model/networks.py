@@ -12,7 +12,7 @@ from medcoss_cli.errors import CheckpointError, PluginError
 from medcoss_cli.plugin import CompleteModality, DecoderNetwork, PatchNetwork, TextNetwork, lacking
 
 ROOM = 2**27
-"""Values beside those of a file: positions that are computed, a decoder that a stripped file is without; five of the paper's."""
+"""Values that are in no file: computed positions, the decoder of a stripped file. Five times the paper's decoder."""
 
 
 def build_tokenizer(modality: CompleteModality, width: int) -> nn.Module:
@@ -36,14 +36,14 @@ def faults(part: str, network: object, protocol: type) -> str | None:
 
 
 class AtMost(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
-    """While networks are built as a file says: it is believed as far as its tensors go, in whatever a plugin builds.
+    """A limit on the values that are made while networks are built as a file describes them, also by a plugin.
 
-    A limit on what is made, since building takes the memory that is asked for, and only loading compares the shapes.
+    Loading compares the shapes only after the memory is taken; this stops at four times the values of the file, plus ROOM.
 
     Args:
         weights: the file's.
 
-    Raises: CheckpointError once there are more than four times as many values, and ROOM.
+    Raises: CheckpointError, from whatever builds, at the limit.
     """
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
@@ -57,7 +57,7 @@ class AtMost(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has n
             self.left -= made.numel()
             if self.left < 0:
                 raise CheckpointError(
-                    f"it is damaged: what it says of its networks is more than the {self.held:,} values that it has",
+                    f"it is damaged: it describes networks far larger than the {self.held:,} values that it holds",
                     fix="use another copy of it",
                 )
         return made

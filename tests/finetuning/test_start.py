@@ -190,10 +190,10 @@ def test_an_architecture_of_others_is_held_against_its_tensors(tmp_path: Path, d
     content = torch.load(run / "seed-0" / "model.pt", weights_only=True)
     known = content["task"]["encoder"]["network"]
     for change, told in (
-        ({"blocks": [1, 1, 1, 3]}, "its network is built with another layer4.1.conv1.weight than it has"),
+        ({"blocks": [1, 1, 1, 3]}, "its network is built with a tensor layer4.1.conv1.weight that the file lacks"),
         (
             {"blocks": [1, 1, 1, 1], "bottleneck": True},
-            "its network is built with another layer1.0.conv1.weight than it has",
+            "its network is built with a tensor layer1.0.conv1.weight that the file lacks",
         ),
     ):
         content["task"]["encoder"]["network"] = known | change
@@ -224,7 +224,10 @@ def test_a_head_of_more_values_than_the_file_has_is_not_built(
     _, run = tune(tmp_path, data, MASKS)
     path = run / "seed-0" / "model.pt"
     content = torch.load(path, weights_only=True)
-    for features, told in ((16, "the weights do not fit the task"), (400, "more than the .* values that it has")):
+    for features, told in (
+        (16, "the weights do not fit the task"),
+        (400, "far larger than the .* values that it holds"),
+    ):
         content["task"]["head"]["features"] = features
         torch.save(content, path)
         with pytest.raises(CheckpointError, match=told) as refused:

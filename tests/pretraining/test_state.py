@@ -49,7 +49,7 @@ def test_networks_of_more_values_than_the_file_has_are_not_built(
     content = checkpoint.load(trained)
     change(content)
     checkpoint.save(content, tmp_path / "ckpt.pt")
-    told = r"what it says of its networks is more than the [\d,]+ values that it has"
+    told = r"it describes networks far larger than the [\d,]+ values that it holds"
     with pytest.raises(CheckpointError, match=told) as refused:
         read_state(tmp_path / "ckpt.pt")
     assert refused.value.where == str(tmp_path / "ckpt.pt")
